@@ -1,0 +1,84 @@
+"""What every corpus reader returns: utterances with labels, speakers and sessions, and the standard task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+Value: TypeAlias = str | float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One labelled stretch of speech: a whole file, or a segment of one.
+
+    Attributes:
+        id: Unique within the corpus.
+        path: The audio file, relative to the corpus root where it lies below it (POSIX), else absolute.
+        label: The emotion, in words ("anger"); never empty.
+        speaker: Who is speaking; empty where unknown.
+        session: The recording session; empty where the corpus has none.
+        split: "train", "dev" or "test" where the corpus gives one, else empty.
+        start, end: Segment in seconds within the file; None means the file's start or end.
+        columns: Further columns (ratings, text, gender, ...); the same keys in every utterance of a corpus.
+    """
+
+    id: str
+    path: str
+    label: str
+    speaker: str = ""
+    session: str = ""
+    split: str = ""
+    start: float | None = None
+    end: float | None = None
+    columns: Mapping[str, Value] = field(default_factory=dict)
+
+    def value(self, column: str) -> Value | None:
+        """Return a column by name, standard or further; None where there is no such column or value."""
+        if column in STANDARD_COLUMNS:
+            value: Value | None = getattr(self, column)
+            return value
+        return self.columns.get(column)
+
+
+STANDARD_COLUMNS = ("id", "path", "label", "speaker", "session", "split", "start", "end")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """The standard classification task of a corpus.
+
+    Attributes:
+        classes: Labels that take part, after merging; empty means every label.
+        merge: Labels that count as another ("excitement" -> "happiness").
+    """
+
+    classes: tuple[str, ...] = ()
+    merge: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Utterances of one corpus, sorted by id.
+
+    Attributes:
+        name: Short name used in paths and tables ("iemocap", "emodb", the manifest's stem, "demo").
+        kind: The reader that made it ("iemocap", "emodb", "ravdess", "crema-d", "manifest").
+        root: Folder that relative paths start from.
+        utterances: All of them, also those outside the standard task.
+        task: What `fit` takes as default.
+        notes: What a user must be told, one sentence each (counts that differ from the published ones, ...).
+    """
+
+    name: str
+    kind: str
+    root: Path
+    utterances: tuple[Utterance, ...]
+    task: Task = field(default_factory=Task)
+    notes: tuple[str, ...] = ()
+
+    def audio_path(self, utterance: Utterance) -> Path:
+        """Return where the utterance's audio file lies."""
+        return self.root / utterance.path

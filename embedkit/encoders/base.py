@@ -1,0 +1,63 @@
+"""The contract of every encoder: waveforms in, one padded tensor per kept layer out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+LayerSink: TypeAlias = Callable[[int, Tensor, Tensor], None]
+"""Called once per kept layer, in order: position in `Encoder.layers`, values `[batch, frames, dimensions]`
+on the encoder's device (padding frames hold anything), and lengths `[batch]` (own frames per clip, on the CPU)."""
+
+
+class Encoder(ABC):
+    """A frozen encoder. An utterance's embedding never depends on what shares its batch.
+
+    Attributes:
+        name: What the user called it; used in paths and tables.
+        sampling_rate: Hertz expected of the waveforms.
+        frame_rate: Frames per second.
+        layers: Numbers of the layers kept, ascending (0 is the input of the first transformer layer;
+            single-layer encoders have (0,)).
+        dimensions: Size of a frame's vector.
+        smallest_input: Samples; a shorter clip is padded with zeros to this before anything else.
+        equal_lengths: True where clips of a batch must have the same number of samples to be exact.
+        default_levels: What `extract` keeps by default: ("utterance",) or ("utterance", "frame").
+        default_frame_dtype: "float16" or "float32".
+        default_head: The head that `fit` takes by default.
+    """
+
+    name: str
+    sampling_rate: int
+    frame_rate: float
+    layers: tuple[int, ...]
+    dimensions: int
+    smallest_input: int
+    equal_lengths: bool = False
+    default_levels: tuple[str, ...] = ("utterance",)
+    default_frame_dtype: str = "float16"
+    default_head: str = "linear"
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Return everything that determines the numbers, ready for JSON.
+
+        Keys: name, family, source, revision, weights_digest, layers, sampling_rate, frame_rate, dimensions,
+        normalisation, window, precision, versions, and whatever else the family needs.
+        """
+
+    @abstractmethod
+    def frame_count(self, samples: int) -> int:
+        """Return how many frames a clip of so many samples has, after padding to `smallest_input`."""
+
+    @abstractmethod
+    def encode(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
+        """Run one batch and hand every kept layer to the sink as soon as it is known.
+
+        Args:
+            waveforms: One float32 tensor `[samples]` per clip, on the CPU, at `sampling_rate`.
+            sink: Receives the layers; nothing is kept here, so that pooling needs one layer's memory at a time.
+        """

@@ -1,0 +1,65 @@
+"""The contract of every head: many heads of one shape, trained together as one stack.
+
+A stack has `groups` x `members` heads. The heads of a group see the same mini-batches; every parameter and buffer
+has the two leading dimensions `[groups, members, ...]`, and nothing computed for one head depends on another.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from torch import Generator, Tensor, nn
+
+Classifier: TypeAlias = Literal["affine", "cosine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadShape:
+    """What a head must know of its stack, its input and its classes."""
+
+    groups: int
+    members: int
+    layers: int
+    dimensions: int
+    classes: int
+    classifier: Classifier = "affine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadInputs:
+    """One mini-batch for each group, already standardised.
+
+    Attributes:
+        values: Utterance level `[groups, batch, layers, dimensions]`;
+            frame level `[groups, batch, frames, layers, dimensions]`, padding holds zeros.
+        lengths: Frame level only: own frames of each utterance, int64 `[groups, batch]`, at least 1.
+    """
+
+    values: Tensor
+    lengths: Tensor | None = None
+
+
+class Head(nn.Module, ABC):
+    """A stack of heads: a trunk, and a classifier that the loss chooses (affine, or cosine without bias).
+
+    Attributes:
+        level: Which embeddings it reads. "utterance" heads read means.
+        Options: Frozen keyword-only dataclass of its settings, all with defaults.
+    """
+
+    level: ClassVar[Literal["utterance", "frame"]]
+    Options: ClassVar[type[Any]]
+
+    @abstractmethod
+    def __init__(self, shape: HeadShape, options: Any, generators: Sequence[Generator]) -> None:
+        """Draw the initial weights of head `[g, m]` from `generators[g * members + m]` alone.
+
+        The generators are kept: dropout masks are drawn from the same ones, head by head.
+        """
+
+    @abstractmethod
+    def forward(self, inputs: HeadInputs) -> Tensor:
+        """Return scores `[groups, members, batch, classes]`: logits (affine) or cosines in [-1, 1] (cosine)."""

@@ -1,0 +1,50 @@
+"""The contract of every loss: scores and targets of many heads in, one number per head out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+
+class Loss(ABC):
+    """A loss over the last two dimensions of the scores; all leading dimensions are heads.
+
+    Attributes:
+        classifier: What the head ends in: "affine" (scores are logits) or "cosine" (scores are cosines).
+        Options: Frozen keyword-only dataclass of its settings, all with defaults.
+    """
+
+    classifier: ClassVar[Literal["affine", "cosine"]] = "affine"
+    Options: ClassVar[type[Any]]
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    @abstractmethod
+    def __call__(
+        self,
+        scores: Tensor,
+        targets: Tensor,
+        *,
+        mask: Tensor | None = None,
+        class_weights: Tensor | None = None,
+        progress: float = 1.0,
+    ) -> Tensor:
+        """Return the loss of each head.
+
+        Args:
+            scores: `[..., batch, classes]`.
+            targets: int64 class indices `[..., batch]`, broadcastable to the scores' leading dimensions.
+            mask: bool `[..., batch]`, True for rows that count; rows without count as if they were not there.
+            class_weights: `[..., classes]`, weighting rows by their true class as PyTorch's `weight` does.
+            progress: Share of the training that is over, 0 to 1 (for warm-ups).
+
+        Returns:
+            `[...]`: finite for every legal batch (absent classes, one class, one row; zero where no row counts).
+        """
+
+    @abstractmethod
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Turn scores `[..., classes]` into class probabilities that sum to one."""

@@ -1,0 +1,128 @@
+"""Tables of named parts (heads, losses, encoders, corpora), imported only when asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from embedkit.errors import ConfigError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row of a table: where the part is defined (`module:attribute`) and what it is, in one line."""
+
+    target: str
+    summary: str
+
+
+class Registry:
+    """Map names to parts; a duplicate raises, an unknown name is answered with the nearest one.
+
+    Targets are strings, so that listing names for `--help` imports neither torch nor transformers.
+    """
+
+    def __init__(self, kind: str, parts: Iterable[tuple[str, Part]]) -> None:
+        self.kind = kind
+        self._parts: dict[str, Part] = {}
+        for name, part in parts:
+            self.register(name, part)
+
+    def register(self, name: str, part: Part) -> None:
+        """Add a part under a new name."""
+        if name in self._parts:
+            raise ConfigError(f"The {self.kind} {name!r} is registered twice; choose another name.")
+        self._parts[name] = part
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def summary(self, name: str) -> str:
+        """Return the one-line description of a part."""
+        self._require(name)
+        return self._parts[name].summary
+
+    def load(self, name: str) -> Any:
+        """Import and return the object behind a name."""
+        self._require(name)
+        return load_object(self._parts[name].target)
+
+    def _require(self, name: str) -> None:
+        if name not in self._parts:
+            raise UnknownNameError(unknown_name(self.kind, name, self._parts))
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Write the sentence for an unknown name: the nearest known one, then all of them."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}."
+
+
+def load_object(target: str) -> Any:
+    """Import `module:attribute`.
+
+    Raises:
+        UnknownNameError: the module or the attribute does not exist.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownNameError(f"Cannot import {target!r} ({error}); expected 'package.module:Name'.") from error
+
+
+def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
+    """Split `name:key=value,flag` into the name and its settings (a flag's value is "true").
+
+    >>> parse_spec("aam:scale=15,margin=0.2")
+    ('aam', {'scale': '15', 'margin': '0.2'})
+
+    Targets of users' own parts keep their colon: `package.module:MyHead:width=3`.
+    """
+    parts = spec.split(":")
+    is_target = len(parts) > 1 and "." in parts[0] and parts[1].isidentifier()
+    name = ":".join(parts[:2]) if is_target else parts[0]
+    rest = ":".join(parts[2:] if is_target else parts[1:])
+    settings: dict[str, str] = {}
+    for item in filter(None, rest.split(",")):
+        key, _, value = item.partition("=")
+        settings[key.strip()] = value.strip() or "true"
+    return name, settings
+
+
+def build_options(cls: type[Any], settings: dict[str, Any], *, owner: str) -> Any:
+    """Build an options dataclass from settings given as text or as values.
+
+    Raises:
+        ConfigError: an unknown key (the nearest is named) or a value of the wrong type.
+    """
+    hints = get_type_hints(cls)
+    known = {item.name: hints[item.name] for item in fields(cls)}
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            raise ConfigError(unknown_name(f"option of {owner}", key, known))
+        values[name] = _convert(value, known[name], key=key, owner=owner)
+    return cls(**values)
+
+
+def _convert(value: Any, wanted: Any, *, key: str, owner: str) -> Any:
+    if get_origin(wanted) is Literal:
+        if value in get_args(wanted):
+            return value
+        raise ConfigError(f"{owner}: {key} is {value!r}, expected one of {', '.join(map(str, get_args(wanted)))}.")
+    try:
+        if wanted is bool and isinstance(value, str):
+            return {"true": True, "false": False}[value.lower()]
+        return wanted(value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{owner}: {key} is {value!r}, expected a value of type {wanted.__name__}.") from error
