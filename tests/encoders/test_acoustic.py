@@ -1,0 +1,104 @@
+"""MFCC and log-mel against librosa called directly, alone and in batches."""
+
+import json
+import warnings
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedkit.encoders.acoustic import AcousticEncoder, LogMelEncoder, MfccEncoder
+
+ENCODERS = (MfccEncoder("mfcc"), LogMelEncoder("logmel"))
+STFT = {"sr": 16_000, "n_fft": 512, "hop_length": 320, "win_length": 400}
+
+
+def speechlike(samples: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    time = torch.arange(samples) / 16_000
+    tone = 0.2 * torch.sin(2 * torch.pi * 150 * time) * torch.sin(2 * torch.pi * 3 * time)
+    return tone + 0.02 * torch.randn(samples, generator=generator)
+
+
+def encode(encoder: AcousticEncoder, waveforms: list[torch.Tensor]) -> list[np.ndarray]:
+    layers = []
+    encoder.encode(waveforms, lambda *layer: layers.append(layer))
+    ((position, values, lengths),) = layers
+    assert position == 0
+    assert values.dtype == torch.float32
+    assert values.shape == (len(waveforms), int(lengths.max()), encoder.dimensions)
+    return [row[:length].numpy() for row, length in zip(values, lengths.tolist(), strict=True)]
+
+
+@pytest.mark.parametrize("samples", [2560, 16_000, 50_001])
+def test_mfcc_is_librosas_with_deltas_and_delta_deltas(samples: int) -> None:
+    clip = speechlike(samples)
+    mfcc = librosa.feature.mfcc(y=clip.numpy(), n_mfcc=13, n_mels=40, **STFT)
+    expected = np.concatenate([mfcc, librosa.feature.delta(mfcc), librosa.feature.delta(mfcc, order=2)]).T
+    (values,) = encode(ENCODERS[0], [clip])
+    np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize("samples", [512, 16_000, 50_001])
+def test_logmel_is_librosas(samples: int) -> None:
+    clip = speechlike(samples)
+    expected = librosa.power_to_db(librosa.feature.melspectrogram(y=clip.numpy(), n_mels=64, **STFT)).T
+    (values,) = encode(ENCODERS[1], [clip])
+    np.testing.assert_array_equal(values, expected)
+
+
+def test_clips_too_short_for_the_delta_window_are_continued_with_their_end_frames() -> None:
+    clip = speechlike(2000)
+    mfcc = librosa.feature.mfcc(y=clip.numpy(), n_mfcc=13, n_mels=40, **STFT)
+    continued = np.pad(mfcc, ((0, 0), (4, 4)), mode="edge")
+    (values,) = encode(ENCODERS[0], [clip])
+    for order, columns in ((1, slice(13, 26)), (2, slice(26, 39))):
+        expected = librosa.feature.delta(np.pad(continued, ((0, 0), (9, 9)), mode="edge"), order=order)[:, 13:-13]
+        np.testing.assert_allclose(values[:, columns], expected.T, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(lengths=st.lists(st.integers(1, 9000), min_size=1, max_size=5))
+@pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: encoder.name)
+def test_a_clip_never_depends_on_its_batch(encoder: AcousticEncoder, lengths: list[int]) -> None:
+    clips = [speechlike(samples, seed) for seed, samples in enumerate(lengths)]
+    for clip, values in zip(clips, encode(encoder, clips), strict=True):
+        assert len(values) == encoder.frame_count(len(clip))
+        np.testing.assert_array_equal(values, encode(encoder, [clip])[0])
+
+
+@pytest.mark.parametrize("samples", [1, 160, 511, 512, 2559, 16_000])
+@pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: encoder.name)
+def test_silence_and_tiny_clips_are_finite_and_raise_no_warning(encoder: AcousticEncoder, samples: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for clip in (torch.zeros(samples), torch.ones(samples), speechlike(samples)):
+            (values,) = encode(encoder, [clip])
+            assert np.isfinite(values).all()
+            assert len(values) == encoder.frame_count(samples)
+
+
+def test_a_short_clip_is_one_padded_to_the_smallest_input() -> None:
+    clip = speechlike(300)
+    padded = torch.cat([clip, torch.zeros(212)])
+    for encoder in ENCODERS:
+        np.testing.assert_array_equal(encode(encoder, [clip])[0], encode(encoder, [padded])[0])
+
+
+def test_the_study_s_head_and_both_levels_are_the_default() -> None:
+    assert [encoder.default_head for encoder in ENCODERS] == ["lstm", "cnn"]
+    for encoder in ENCODERS:
+        assert encoder.default_levels == ("utterance", "frame")
+        assert encoder.default_frame_dtype == "float32"
+        assert encoder.layers == (0,)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: encoder.name)
+def test_identity_is_json_and_complete(encoder: AcousticEncoder) -> None:
+    identity = json.loads(json.dumps(encoder.identity()))
+    for key in ("name", "family", "layers", "sampling_rate", "frame_rate", "dimensions", "window", "versions"):
+        assert identity[key], key
+    assert {"source", "revision", "weights_digest", "normalisation", "precision"} <= identity.keys()
