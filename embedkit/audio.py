@@ -1,0 +1,224 @@
+"""Decode audio files: header, mono samples at a wanted sampling rate, digest of the bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from embedkit.errors import AudioError
+
+SMALLEST_RATE = 1_000
+LARGEST_RATE = 768_000
+TOLERANCE_SECONDS = 0.05
+"""A segment's end, and a file's last samples, may miss the length in the header by less than this."""
+
+_BLOCK_FRAMES = 1 << 20
+_UNKNOWN_FRAMES = 1 << 48
+_UNKNOWN_BYTES = 0x7FFFF000
+_DATA_SIZE = re.compile(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioInfo:
+    """What a file's header says: frames (samples per channel), Hertz, channels, seconds."""
+
+    frames: int
+    sampling_rate: int
+    channels: int
+    duration_seconds: float
+
+
+def probe_audio(path: str | PathLike[str]) -> AudioInfo:
+    """Read the header of an audio file; no sample is decoded.
+
+    Raises:
+        AudioError: missing, unreadable, truncated or empty file, or a sampling rate out of range.
+    """
+    with _opened(Path(path)) as sound:
+        return _info(sound)
+
+
+def read_audio(
+    path: str | PathLike[str], *, sampling_rate: int, start: float | None = None, end: float | None = None
+) -> NDArray[np.float32]:
+    """Decode a file, or the segment from `start` to `end` seconds, to mono at `sampling_rate`.
+
+    Channels are averaged; only the segment is decoded; resampling is soxr's high quality (bit-identical each time).
+    An `end` less than 50 ms beyond the file's end is clipped to it.
+
+    Returns:
+        float32 `[samples]`, at least one, all finite.
+
+    Raises:
+        AudioError: as `probe_audio`; a segment outside the file; values that are not finite; nothing left.
+    """
+    file = Path(path)
+    with _opened(file) as sound:
+        info = _info(sound)
+        first, last = _segment(file, info, start, end)
+        mono = _read_mono(file, sound, first, last)
+    if not np.isfinite(mono).all():
+        raise AudioError(f"The audio file {_name(file)} holds samples that are NaN or infinite; convert it again.")
+    if info.sampling_rate != sampling_rate:
+        mono = soxr.resample(mono, info.sampling_rate, sampling_rate, quality="HQ")
+    if mono.size == 0:
+        raise AudioError(
+            f"{_span(file, start, end)} has {last - first} samples at {info.sampling_rate} Hz, which leaves none at "
+            f"{sampling_rate} Hz; leave it out."
+        )
+    if not np.isfinite(mono).all():
+        raise AudioError(f"The audio file {_name(file)} holds samples too large to resample; scale it to [-1, 1].")
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def digest_file(path: str | PathLike[str]) -> str:
+    """Return the BLAKE2b digest (128 bits, hexadecimal) of a file's bytes.
+
+    Raises:
+        AudioError: the file is missing or cannot be read.
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, error) from error
+
+
+def _name(path: Path) -> str:
+    return repr(str(path))
+
+
+def _span(path: Path, start: float | None, end: float | None) -> str:
+    if start is None and end is None:
+        return f"The audio file {_name(path)}"
+    until = "its end" if end is None else f"{end:g} s"
+    return f"The segment {start or 0:g} s to {until} of {_name(path)}"
+
+
+def _unreadable(path: Path, error: Exception) -> AudioError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return AudioError(f"Cannot read the audio file {_name(path)} ({reason.strip().rstrip('.')}).")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    try:
+        if not path.exists():
+            raise AudioError(f"There is no audio file {_name(path)}; check the path.")
+        if not path.is_file():
+            # A pipe would block for ever.
+            raise AudioError(f"{_name(path)} is not a file; expected an audio file.")
+        with path.open("rb") as stream:
+            if not stream.read(1):
+                raise AudioError(f"The audio file {_name(path)} is empty (0 bytes); copy it again or leave it out.")
+        sound = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else str(path))
+    except AudioError:
+        raise
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (soundfile.SoundFileError, TypeError, ValueError) as error:
+        raise AudioError(f"Cannot decode {_name(path)} as audio ({_reason(error)}); convert it to WAV.") from error
+    with sound:
+        _check_header(path, sound)
+        yield sound
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "error_string", None) or str(error)
+    return " ".join(text.split()).removeprefix("Error : ").rstrip(".")
+
+
+def _info(sound: soundfile.SoundFile) -> AudioInfo:
+    return AudioInfo(
+        frames=sound.frames,
+        sampling_rate=sound.samplerate,
+        channels=sound.channels,
+        duration_seconds=sound.frames / sound.samplerate,
+    )
+
+
+def _check_header(path: Path, sound: soundfile.SoundFile) -> None:
+    rate = sound.samplerate
+    if not SMALLEST_RATE <= rate <= LARGEST_RATE:
+        raise AudioError(
+            f"The audio file {_name(path)} claims a sampling rate of {rate} Hz, expected {SMALLEST_RATE} to "
+            f"{LARGEST_RATE} Hz; its header is probably damaged."
+        )
+    if sound.frames <= 0:
+        raise AudioError(f"The audio file {_name(path)} holds no samples; leave it out.")
+    if sound.frames >= _UNKNOWN_FRAMES:
+        raise AudioError(f"The header of {_name(path)} does not say how long it is; convert it to WAV.")
+    sizes = _DATA_SIZE.search(sound.extra_info)
+    if sizes is None:
+        return
+    declared, present = int(sizes[1]), int(sizes[2])
+    # Programs that write to a pipe declare the largest size there is, and the data goes to the file's end.
+    if declared < _UNKNOWN_BYTES and present:
+        _check_length(path, sound, sound.frames * declared / present, sound.frames)
+
+
+def _check_length(path: Path, sound: soundfile.SoundFile, expected: float, found: int) -> None:
+    if expected - found >= TOLERANCE_SECONDS * sound.samplerate:
+        raise AudioError(
+            f"The audio file {_name(path)} is truncated: {found / sound.samplerate:.2f} s of "
+            f"{expected / sound.samplerate:.2f} s are there; copy it again."
+        )
+
+
+def _segment(path: Path, info: AudioInfo, start: float | None, end: float | None) -> tuple[int, int]:
+    begins = 0.0 if start is None else start
+    ends = info.duration_seconds if end is None else end
+    if not (math.isfinite(begins) and math.isfinite(ends) and begins >= 0 and (end is None or begins < ends)):
+        raise AudioError(f"{_span(path, start, end)} is not a segment; expected 0 <= start < end, in seconds.")
+    if begins >= info.duration_seconds or (end is not None and ends >= info.duration_seconds + TOLERANCE_SECONDS):
+        raise AudioError(
+            f"{_span(path, start, end)} lies outside the file, which lasts {info.duration_seconds:.3f} s; "
+            "check the segment's times."
+        )
+    first = round(begins * info.sampling_rate)
+    last = info.frames if end is None else min(info.frames, round(ends * info.sampling_rate))
+    if first >= last:
+        raise AudioError(f"{_span(path, start, end)} holds no sample at {info.sampling_rate} Hz; make it longer.")
+    return first, last
+
+
+def _mean_of_channels(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    if block.shape[1] == 1:
+        return block[:, 0]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(block.mean(axis=1, dtype=np.float64), np.float32)
+
+
+def _read_mono(path: Path, sound: soundfile.SoundFile, first: int, last: int) -> NDArray[np.float32]:
+    blocks: list[NDArray[np.float32]] = []
+    missing = last - first
+    try:
+        if first:
+            sound.seek(first)
+        # A damaged header may claim any length: memory is taken for what is there, not for what is claimed.
+        while missing:
+            block = sound.read(min(missing, _BLOCK_FRAMES), dtype="float32", always_2d=True)
+            if not len(block):
+                break
+            blocks.append(_mean_of_channels(block))
+            missing -= len(block)
+    except (soundfile.SoundFileError, OSError, ValueError) as error:
+        raise AudioError(
+            f"Cannot decode the audio file {_name(path)} to its end ({_reason(error)}); it is damaged or truncated, "
+            "copy it again."
+        ) from error
+    _check_length(path, sound, last - first, last - first - missing)
+    return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
