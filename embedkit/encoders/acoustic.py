@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -49,8 +50,6 @@ class AcousticEncoder(Encoder):
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the numbers."""
-        import librosa
-
         return {
             "name": self.name,
             "family": "acoustic",
@@ -71,7 +70,7 @@ class AcousticEncoder(Encoder):
             },
             "mel": {"bands": self.bands, "scale": "slaney", "scaling": "decibels, at most 80 below the clip's maximum"},
             "precision": "fp32",
-            "versions": {"librosa": librosa.__version__},
+            "versions": {"librosa": version("librosa")},
         }
 
     def frame_count(self, samples: int) -> int:

@@ -1,0 +1,196 @@
+"""VGGish (Hershey et al., "CNN architectures for large-scale audio classification", ICASSP 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
+
+from embedkit.encoders.base import Encoder, LayerSink
+from embedkit.encoders.vggish_weights import PUBLISHED_URL, digest_weights, download_weights, load_weights, read_weights
+
+SAMPLING_RATE = 16_000
+HOP_SAMPLES = 160
+WINDOW_SAMPLES = 400
+FFT_SAMPLES = 512
+BANDS = 64
+LOWEST_HERTZ = 125.0
+HIGHEST_HERTZ = 7500.0
+LOG_OFFSET = 0.01
+EXAMPLE_FRAMES = 96
+EXAMPLES_PER_FORWARD = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class VggishShape:
+    """Sizes of the network; the defaults are the published model's."""
+
+    channels: tuple[int, int, int, int] = (64, 128, 256, 512)
+    hidden: int = 4096
+    dimensions: int = 128
+
+
+class VggishNetwork(nn.Module):
+    """The published network, with torchvggish's parameter names."""
+
+    def __init__(self, shape: VggishShape) -> None:
+        super().__init__()
+        first, second, third, fourth = shape.channels
+        self.features = nn.Sequential(
+            *_convolution(1, first),
+            nn.MaxPool2d(2),
+            *_convolution(first, second),
+            nn.MaxPool2d(2),
+            *_convolution(second, third),
+            *_convolution(third, third),
+            nn.MaxPool2d(2),
+            *_convolution(third, fourth),
+            *_convolution(fourth, fourth),
+            nn.MaxPool2d(2),
+        )
+        self.embeddings = nn.Sequential(
+            nn.Linear(fourth * (EXAMPLE_FRAMES // 16) * (BANDS // 16), shape.hidden),
+            nn.ReLU(),
+            nn.Linear(shape.hidden, shape.hidden),
+            nn.ReLU(),
+            nn.Linear(shape.hidden, shape.dimensions),
+            nn.ReLU(),
+        )
+
+    def forward(self, examples: Tensor) -> Tensor:
+        """Embed log-mel examples.
+
+        Shape:
+            Input: `[examples, 96, 64]`, output: `[examples, dimensions]`.
+        """
+        maps: Tensor = self.features(examples.unsqueeze(1))
+        # TensorFlow, where the weights come from, flattens as time, band, channel.
+        embeddings: Tensor = self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))
+        return embeddings
+
+
+def _convolution(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1), nn.ReLU()
+
+
+class VggishEncoder(Encoder):
+    """One vector for each full 0.96 s of a clip; a trailing part of an example is dropped, as published.
+
+    A clip shorter than one example (15,600 samples: 96 windows of 25 ms every 10 ms) is padded with zeros to one.
+    The network ends in its ReLU; the PCA, whitening and 8-bit quantisation of AudioSet's release are not applied.
+
+    Args:
+        name: What the user called it.
+        source: A `.pth`, `.pt` or `.safetensors` file in torchvggish's or torchaudio's layout; None downloads
+            torchvggish's published file once into PyTorch's cache.
+        device: Where the network runs.
+        shape: Sizes the checkpoint must have.
+
+    Raises:
+        EncoderError: the weights cannot be had, or are not exactly those of the network.
+    """
+
+    sampling_rate = SAMPLING_RATE
+    frame_rate = SAMPLING_RATE / (EXAMPLE_FRAMES * HOP_SAMPLES)
+    layers = (0,)
+    smallest_input = WINDOW_SAMPLES + (EXAMPLE_FRAMES - 1) * HOP_SAMPLES
+    default_levels = ("utterance", "frame")
+    default_frame_dtype = "float32"
+    default_head = "mlp"
+
+    def __init__(
+        self,
+        name: str,
+        source: str | Path | None = None,
+        device: torch.device | str = "cpu",
+        shape: VggishShape | None = None,
+    ) -> None:
+        shape = shape or VggishShape()
+        self.name = name
+        self.dimensions = shape.dimensions
+        self.device = torch.device(device)
+        self._source = PUBLISHED_URL if source is None else str(source)
+        state = download_weights() if source is None else read_weights(Path(source))
+        with torch.device("meta"):
+            network = VggishNetwork(shape)
+        load_weights(network, state, source=self._source)
+        self._weights_digest = digest_weights(network.state_dict())
+        self.network = network.requires_grad_(False).eval().to(self.device)
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that determines the numbers."""
+        return {
+            "name": self.name,
+            "family": "vggish",
+            "source": self._source,
+            "revision": None,
+            "weights_digest": self._weights_digest,
+            "layers": list(self.layers),
+            "sampling_rate": self.sampling_rate,
+            "frame_rate": self.frame_rate,
+            "dimensions": self.dimensions,
+            "normalisation": "none",
+            "window": {"samples": self.smallest_input, "hop_samples": EXAMPLE_FRAMES * HOP_SAMPLES},
+            "last_activation": "relu",
+            "postprocessing": "none",
+            "precision": "fp32",
+            "versions": {"torch": torch.__version__},
+        }
+
+    def frame_count(self, samples: int) -> int:
+        """Return how many full examples a clip has, after padding to `smallest_input`."""
+        windows = 1 + (max(samples, self.smallest_input) - WINDOW_SAMPLES) // HOP_SAMPLES
+        return windows // EXAMPLE_FRAMES
+
+    @torch.no_grad()
+    def encode(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
+        """Run the examples of all clips as one batch, at most 128 at a time."""
+        examples = [log_mel_examples(_pad_to(waveform, self.smallest_input)) for waveform in waveforms]
+        lengths = [len(clip) for clip in examples]
+        batches = torch.split(torch.cat(examples), EXAMPLES_PER_FORWARD)
+        with torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):
+            vectors = torch.cat([self.network(batch.to(self.device)) for batch in batches])
+        sink(0, pad_sequence(list(torch.split(vectors, lengths)), batch_first=True), torch.tensor(lengths))
+
+
+def _pad_to(waveform: Tensor, samples: int) -> Tensor:
+    return pad(waveform, (0, max(0, samples - len(waveform))))
+
+
+def log_mel_examples(waveform: Tensor) -> Tensor:
+    """Compute the published model's input: log(mel + 0.01) of magnitude spectra, cut into examples without overlap.
+
+    The spectra are computed in float64, as the published front end does.
+
+    Shape:
+        Input: `[samples]`, at least 15,600; output: float32 `[examples, 96, 64]`.
+    """
+    window = torch.hann_window(WINDOW_SAMPLES, periodic=True, dtype=torch.float64)
+    frames = waveform.double().unfold(0, WINDOW_SAMPLES, HOP_SAMPLES) * window
+    magnitudes = torch.fft.rfft(frames, n=FFT_SAMPLES).abs()
+    log_mel = torch.log(magnitudes @ _mel_filters() + LOG_OFFSET)
+    count = len(log_mel) // EXAMPLE_FRAMES
+    return log_mel[: count * EXAMPLE_FRAMES].reshape(count, EXAMPLE_FRAMES, BANDS).float()
+
+
+@lru_cache
+def _mel_filters() -> Tensor:
+    """Return float64 `[257, 64]`: triangles that are linear in mel (HTK's formula), not in hertz, with peaks of 1."""
+    bins = _mel(torch.linspace(0.0, SAMPLING_RATE / 2, FFT_SAMPLES // 2 + 1, dtype=torch.float64))
+    lowest, highest = _mel(torch.tensor([LOWEST_HERTZ, HIGHEST_HERTZ], dtype=torch.float64)).tolist()
+    edges = torch.linspace(lowest, highest, BANDS + 2, dtype=torch.float64)
+    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
+    rising = (bins[:, None] - lower) / (centre - lower)
+    falling = (upper - bins[:, None]) / (upper - centre)
+    return torch.minimum(rising, falling).clamp(min=0.0)
+
+
+def _mel(hertz: Tensor) -> Tensor:
+    return 1127.0 * torch.log1p(hertz / 700.0)
