@@ -1,6 +1,14 @@
 """Losses, one file each."""
 
-from embedkit.registry import Part, Registry
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedkit.errors import ConfigError
+from embedkit.registry import Part, Registry, build_options, load_object, parse_spec
+
+if TYPE_CHECKING:
+    from embedkit.losses.base import Loss
 
 LOSSES = Registry(
     "loss",
@@ -12,3 +20,19 @@ LOSSES = Registry(
         ("ccc", Part("embedkit.losses.ccc:ConcordanceCorrelation", "1 - concordance correlation with the labels")),
     ],
 )
+
+
+def build_loss(spec: str) -> Loss:
+    """Build a loss from `name`, `name:key=value,...` or a user's own `package.module:MyLoss:key=value`.
+
+    Raises:
+        UnknownNameError: no such loss, or the user's module or class does not exist.
+        ConfigError: a setting the loss does not have or cannot use, or a class that is no `Loss`.
+    """
+    from embedkit.losses.base import Loss
+
+    name, settings = parse_spec(spec)
+    cls = load_object(name) if ":" in name else LOSSES.load(name)
+    if not (isinstance(cls, type) and issubclass(cls, Loss)):
+        raise ConfigError(f"The loss {name!r} is {cls!r}, expected a subclass of embedkit.losses.base.Loss.")
+    return cls(build_options(cls.Options, settings, owner=f"the loss {name!r}"))

@@ -1,0 +1,74 @@
+"""What every loss does with its rows: leave out the masked ones, weight the others, take their mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedOptions:
+    """Settings that every loss has.
+
+    Attributes:
+        weights: "balanced" asks the trainer for class weights inversely proportional to the classes' counts in
+            the training data, mean 1 over its utterances; "none" for none.
+    """
+
+    weights: Literal["none", "balanced"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Scores and targets in which masked rows hold zeros, and what each row counts.
+
+    Attributes:
+        scores: `[..., batch, classes]`, at least float32.
+        targets: int64 `[..., batch]`, with the scores' leading dimensions.
+        counts: `[..., batch]`: 1 for a row that counts, 0 for a masked one; None where all rows count.
+        weights: `[..., batch]`: `counts` times the class weight of the row; None where all rows weigh 1.
+    """
+
+    scores: Tensor
+    targets: Tensor
+    counts: Tensor | None
+    weights: Tensor | None
+
+
+def prepare_rows(scores: Tensor, targets: Tensor, mask: Tensor | None, class_weights: Tensor | None) -> Rows:
+    """Bring a loss's arguments to one shape; masked rows may hold anything, NaN and illegal targets too."""
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()
+    counts = None
+    if mask is not None:
+        scores = scores.masked_fill(~mask.unsqueeze(-1), 0.0)
+        targets = targets.masked_fill(~mask, 0)
+        counts = mask.to(scores.dtype).expand(scores.shape[:-1])
+    targets = targets.expand(scores.shape[:-1])
+    weights = counts
+    if class_weights is not None:
+        per_class = class_weights.to(scores.dtype).expand(*scores.shape[:-2], scores.shape[-1])
+        weights = per_class.gather(-1, targets)
+        weights = weights if counts is None else weights * counts
+    return Rows(scores=scores, targets=targets, counts=counts, weights=weights)
+
+
+def mean_over_rows(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the weighted mean of `[..., batch]` over its last dimension; zero where nothing weighs anything."""
+    if weights is None:
+        return values.sum(-1) / max(values.shape[-1], 1)
+    return safe_ratio((values * weights).sum(-1), weights.sum(-1))
+
+
+def safe_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Divide; zero where the denominator, never negative, is zero."""
+    empty = denominator == 0
+    return numerator.masked_fill(empty, 0.0) / denominator.masked_fill(empty, 1.0)
+
+
+def target_log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return `[..., batch]`: the log of the softmax probability of each row's true class."""
+    return logits.log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
