@@ -1,0 +1,72 @@
+"""Speech embeddings once, emotion heads in seconds.
+
+    store = embedkit.extract("corpus/", encoder="hubert")
+    results = embedkit.fit(store, losses=["ce", "focal"], folds="speaker")
+    print(embedkit.table(results))
+
+Names are imported when they are first used, so that `import embedkit` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embedkit.corpora import open_corpus
+    from embedkit.errors import EmbedkitError
+    from embedkit.store.reader import open_store
+    from embedkit.workflows.extract import extract_embeddings as extract
+    from embedkit.workflows.fit import fit_heads as fit
+    from embedkit.workflows.predict import predict_audio as predict
+    from embedkit.workflows.table import tabulate_runs as table
+
+    __version__: str
+
+__all__ = [
+    "EmbedkitError",
+    "__version__",
+    "extract",
+    "fit",
+    "open_corpus",
+    "open_store",
+    "predict",
+    "table",
+]
+
+_PLACES = {
+    "EmbedkitError": "embedkit.errors:EmbedkitError",
+    "extract": "embedkit.workflows.extract:extract_embeddings",
+    "fit": "embedkit.workflows.fit:fit_heads",
+    "open_corpus": "embedkit.corpora:open_corpus",
+    "open_store": "embedkit.store.reader:open_store",
+    "predict": "embedkit.workflows.predict:predict_audio",
+    "table": "embedkit.workflows.table:tabulate_runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _read_version()
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _PLACES[name].split(":")
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
+
+
+def _read_version() -> str:
+    """Return the installed version; a bare checkout reads its own pyproject.toml."""
+    import tomllib
+    from importlib import metadata
+    from pathlib import Path
+
+    project = Path(__file__).parent.parent / "pyproject.toml"
+    if project.is_file():
+        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
+    return metadata.version("embedkit")
