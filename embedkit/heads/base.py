@@ -52,6 +52,9 @@ class Head(nn.Module, ABC):
 
     level: ClassVar[Literal["utterance", "frame"]]
     Options: ClassVar[type[Any]]
+    shape: HeadShape
+    options: Any
+    generators: list[Generator]
 
     @abstractmethod
     def __init__(self, shape: HeadShape, options: Any, generators: Sequence[Generator]) -> None:
@@ -59,6 +62,8 @@ class Head(nn.Module, ABC):
 
         The generators are kept: dropout masks are drawn from the same ones, head by head.
         """
+        super().__init__()
+        self.shape, self.options, self.generators = shape, options, list(generators)
 
     @abstractmethod
     def forward(self, inputs: HeadInputs) -> Tensor:
