@@ -1,0 +1,314 @@
+"""Read a store: columns and statistics as numpy arrays, frames straight from the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from embedkit.errors import StoreError
+from embedkit.registry import unknown_name
+from embedkit.store import layout
+from embedkit.store.header import Header, damaged, file_stamp, read_header
+from embedkit.store.layout import Array
+from embedkit.store.writer import Rows
+
+
+def open_store(path: str | os.PathLike[str]) -> Store:
+    """Open a store for reading.
+
+    Raises:
+        StoreError: no such file, a foreign, incomplete, damaged or truncated one, or a newer format.
+    """
+    return Store(path)
+
+
+class Store:
+    """The embeddings of one encoder over one corpus, with the corpus's columns.
+
+    No HDF5 handle stays open: columns are read when first asked for, embeddings are mapped into memory. A store can
+    be used as a context manager, can cross a fork, and travels to another process as its path.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._header: Header = read_header(self.path)
+        self._columns: dict[str, Array] = {}
+        self._maps: dict[str, Array] = {}
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return open_store, (self.path.absolute(),)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the memory maps; a store that is used again maps the file again."""
+        self._maps.clear()
+
+    def __len__(self) -> int:
+        return self._header.places[layout.MEAN].shape[0]
+
+    def __repr__(self) -> str:
+        name = self.encoder.get("name", "?")
+        return f"<Store {self.path}: {self.corpus}, {name}, {len(self)} utterances>"
+
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus."""
+        return str(self._header.attributes["corpus"])
+
+    @property
+    def corpus_info(self) -> dict[str, Any]:
+        """kind, root, task and notes of the corpus."""
+        return self._header.described["corpus_info"]
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """The corpus's standard task: `classes` (empty means every label) and `merge` (label -> label)."""
+        return {"classes": [], "merge": {}, **self.corpus_info.get("task", {})}
+
+    @property
+    def encoder(self) -> dict[str, Any]:
+        """Everything that determines the numbers."""
+        return self._header.described["encoder"]
+
+    @property
+    def extraction(self) -> dict[str, Any]:
+        """How the numbers were made: plan, threads, device, selection."""
+        return self._header.described["extraction"]
+
+    @property
+    def trained_on(self) -> dict[str, Any]:
+        """Speakers and utterances that the encoder was fine-tuned on; empty where it was not."""
+        return self._header.described["trained_on"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the encoder and of the options that matter."""
+        return str(self._header.attributes["fingerprint"])
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything in the store; two stores with equal content have the same."""
+        return str(self._header.attributes["digest"])
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The root attributes as stored."""
+        return dict(self._header.attributes)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers of the layers kept."""
+        return tuple(self.encoder["layers"])
+
+    @property
+    def dimensions(self) -> int:
+        """Size of a frame's vector."""
+        return int(self.encoder["dimensions"])
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return float(self.encoder["frame_rate"])
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether the frames are kept."""
+        return self._header.frame_offsets is not None
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """What is kept: ("utterance",) or ("utterance", "frame")."""
+        return ("utterance", "frame") if self.has_frames else ("utterance",)
+
+    @property
+    def frame_dtype(self) -> str | None:
+        """Type of the frames, "float16" or "float32"; None where they are not kept."""
+        return self._header.places[layout.FRAME_VALUES].dtype.name if self.has_frames else None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns: the standard ones, the measured ones, then the corpus's own."""
+        return self._header.columns
+
+    @property
+    def ids(self) -> Array:
+        """Utterance ids, `[utterances]`."""
+        return self.column("id")
+
+    @property
+    def labels(self) -> Array:
+        """Labels, `[utterances]`."""
+        return self.column("label")
+
+    @property
+    def speakers(self) -> Array:
+        """Speakers, `[utterances]`; empty text where unknown."""
+        return self.column("speaker")
+
+    @property
+    def sessions(self) -> Array:
+        """Sessions, `[utterances]`; empty text where the corpus has none."""
+        return self.column("session")
+
+    @property
+    def splits(self) -> Array:
+        """Given splits, `[utterances]`; empty text where the corpus has none."""
+        return self.column("split")
+
+    def column(self, name: str) -> Array:
+        """Return a column `[utterances]`: texts as `str`, numbers as int64 or float64, booleans.
+
+        Raises:
+            StoreError: there is no such column, or it is damaged.
+        """
+        if name not in self.columns:
+            raise StoreError(unknown_name("column", name, self.columns))
+        if name not in self._columns:
+            self._columns[name] = self._decode(name, self.raw_part(f"{layout.UTTERANCES}/{name}"))
+        return self._columns[name]
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Utterances that could not be used: id -> reason."""
+        return dict(zip(self.failure_column("id").tolist(), self.failure_column("reason").tolist(), strict=True))
+
+    def failure_column(self, name: str) -> Array:
+        """Return a column of the failures, `[failures]`; empty where there is no such column."""
+        part = f"{layout.FAILURES}/{name}"
+        return self._decode(part, self.raw_part(part)) if self.has_part(part) else np.empty(0)
+
+    def mean(self, layer: int | Literal["average", "all"] = "average") -> NDArray[np.float32]:
+        """Return each utterance's mean over its own frames.
+
+        Args:
+            layer: A layer's number or "average" (the mean over the layers kept), both `[utterances, dimensions]`;
+                or "all", `[utterances, layers, dimensions]`.
+
+        Raises:
+            StoreError: the layer is not kept.
+        """
+        return self._statistics(layout.MEAN, layer)
+
+    def std(self, layer: int | Literal["average", "all"] = "average") -> NDArray[np.float32]:
+        """Return each utterance's population standard deviation over its own frames; `layer` as in `mean`."""
+        return self._statistics(layout.STD, layer)
+
+    def frames(self, index: int) -> Array:
+        """Return the frames of one utterance, `[frames, layers, dimensions]`, read-only and straight from the file.
+
+        Raises:
+            StoreError: the store keeps no frames.
+        """
+        offsets = self.frame_offsets
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"There is no utterance {index}, the store has {len(self)}.")
+        index %= len(self)
+        values: Array = self.frame_values[offsets[index] : offsets[index + 1]]
+        return values
+
+    @property
+    def frame_offsets(self) -> NDArray[np.int64]:
+        """int64 `[utterances + 1]`: the frames of utterance i are rows `offsets[i]:offsets[i + 1]`."""
+        if self._header.frame_offsets is None:
+            raise StoreError(
+                f"The store {str(self.path)!r} keeps no frames; extract again with --level frame and another --out."
+            )
+        return self._header.frame_offsets
+
+    @property
+    def frame_values(self) -> Array:
+        """All frames, `[all frames, layers, dimensions]`, mapped into memory read-only."""
+        _ = self.frame_offsets
+        return self._map(layout.FRAME_VALUES)
+
+    def rows(self, index: int) -> Rows:
+        """Return copies of everything kept of one utterance, by plain reads that leave no pages mapped."""
+        frames = None
+        if self._header.frame_offsets is not None:
+            start, stop = (int(offset) for offset in self._header.frame_offsets[index : index + 2])
+            frames = self._read(layout.FRAME_VALUES, start, stop)
+        mean, std = (self._read(name, index, index + 1)[0] for name in (layout.MEAN, layout.STD))
+        return Rows(mean, std, frames)
+
+    def has_part(self, name: str) -> bool:
+        """Tell whether a dataset exists ("utterances/label")."""
+        folder, _, column = name.partition("/")
+        with self._opened() as file:
+            return folder in file and layout.link_name(column) in file[folder]
+
+    def raw_part(self, name: str) -> Array:
+        """Return a small dataset as stored: texts as UTF-8 bytes.
+
+        Raises:
+            StoreError: it is missing or cannot be read.
+        """
+        folder, _, column = name.partition("/")
+        try:
+            with self._opened() as file:
+                values: Array = file[folder][layout.link_name(column)][...]
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            raise StoreError(damaged(self.path, error)) from error
+        return values
+
+    def _opened(self) -> Any:
+        self._check_unchanged()
+        return h5py.File(self.path, "r", locking=False)
+
+    def _check_unchanged(self) -> None:
+        if not self.path.exists() or file_stamp(self.path) != self._header.stamp:
+            raise StoreError(
+                f"The store {str(self.path)!r} was replaced or removed since it was opened; open it again."
+            )
+
+    def _decode(self, name: str, values: Array) -> Array:
+        if values.dtype.kind != "S":
+            return values
+        try:
+            return np.array([value.decode() for value in values.tolist()], dtype=np.str_)
+        except UnicodeDecodeError as error:
+            raise StoreError(
+                f"Column {name!r} of the store {str(self.path)!r} is damaged; run `embedkit verify`."
+            ) from error
+
+    def _map(self, name: str) -> Array:
+        if name not in self._maps:
+            self._check_unchanged()
+            place = self._header.places[name]
+            mapped = np.memmap(self.path, mode="r", dtype=place.dtype, offset=place.offset, shape=place.shape)
+            self._maps[name] = mapped.view(np.ndarray)
+        return self._maps[name]
+
+    def _read(self, name: str, start: int, stop: int) -> Array:
+        place = self._header.places[name]
+        row = place.dtype.itemsize * int(np.prod(place.shape[1:]))
+        with open(self.path, "rb") as file:
+            file.seek(place.offset + start * row)
+            data = bytearray(file.read((stop - start) * row))
+        return np.frombuffer(data, dtype=place.dtype).reshape(stop - start, *place.shape[1:])
+
+    def _statistics(self, name: str, layer: int | str) -> NDArray[np.float32]:
+        values = self._map(name)
+        if layer == "all":
+            return np.array(values, dtype=np.float32)
+        if layer == "average":
+            return np.asarray(values.mean(axis=1, dtype=np.float32))
+        if layer not in self.layers:
+            kept = ", ".join(map(str, self.layers))
+            raise StoreError(
+                f"The store {str(self.path)!r} has no layer {layer!r}; expected one of {kept}, average, all."
+            )
+        return np.array(values[:, self.layers.index(int(layer))], dtype=np.float32)
