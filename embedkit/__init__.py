@@ -66,7 +66,6 @@ def _read_version() -> str:
     from importlib import metadata
     from pathlib import Path
 
-    project = Path(__file__).parent.parent / "pyproject.toml"
-    if project.is_file():
-        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
-    return metadata.version("embedkit")
+    path = Path(__file__).parent.parent / "pyproject.toml"
+    project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {}) if path.is_file() else {}
+    return str(project["version"]) if project.get("name") == "embedkit" else metadata.version("embedkit")

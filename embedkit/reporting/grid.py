@@ -1,0 +1,66 @@
+"""What is drawn: a heading, row labels, one cell for each column, and notes; no matter in which format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One number in percent, with its standard deviation where one is known."""
+
+    mean: float
+    std: float | None = None
+    best: bool = False
+    decimals: int = 1
+
+    @property
+    def number(self) -> str:
+        """The mean as it is printed."""
+        return f"{self.mean:.{self.decimals}f}"
+
+    @property
+    def spread(self) -> str:
+        """The standard deviation as it is printed, with its sign; empty where unknown."""
+        return "" if self.std is None else f"±{self.std:.{self.decimals}f}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One row: its labels, and a cell (or None) for each column."""
+
+    labels: tuple[str, str]
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """One table of numbers that may be compared with each other."""
+
+    title: str
+    label_headers: tuple[str, str]
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """Grids, and the notes that are said once for all of them."""
+
+    grids: tuple[Grid, ...]
+    notes: tuple[str, ...] = ()
+
+
+def mark_best(lines: Sequence[Line]) -> tuple[Line, ...]:
+    """Mark the highest printed number of each line that has at least two."""
+    return tuple(replace(line, cells=_mark(line.cells)) for line in lines)
+
+
+def _mark(cells: tuple[Cell | None, ...]) -> tuple[Cell | None, ...]:
+    numbers = [float(cell.number) for cell in cells if cell is not None]
+    if len(numbers) < 2:
+        return cells
+    highest = max(numbers)
+    return tuple(cell and replace(cell, best=float(cell.number) == highest) for cell in cells)

@@ -1,0 +1,129 @@
+"""The protocol of a run: what must be equal before two numbers may be compared, and how it is told."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from embedkit.reporting.labels import Row
+from embedkit.reporting.published import last_part
+
+FIELDS = (
+    "corpus",
+    "demo",
+    "task",
+    "classes",
+    "utterances",
+    "speakers",
+    "folds",
+    "speaker_dependent",
+    "seeds",
+    "budget",
+)
+"""Runs that differ in any of these never share a table."""
+
+METRIC_NAMES: Mapping[str, str] = {"ua": "UA", "wa": "WA", "f1": "F1"}
+
+DEFINITIONS = (
+    "WA: accuracy over all utterances. UA: recall averaged over the classes (UAR). F1: averaged over the classes "
+    "(macro). Each is computed on the predictions of all test folds together, once per seed."
+)
+
+
+def split_by_protocol(rows: Sequence[Row]) -> list[list[Row]]:
+    """Group runs by protocol, in order of appearance."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[protocol_key(row)].append(row)
+    return list(groups.values())
+
+
+def protocol_key(row: Row) -> str:
+    """Return a text that is equal for comparable runs."""
+    return json.dumps([row.get(name) for name in FIELDS], sort_keys=True, default=str)
+
+
+def differing_fields(groups: Sequence[Sequence[Row]]) -> list[str]:
+    """Name the protocol fields in which groups differ, less those that only follow from another."""
+    firsts = [group[0] for group in groups]
+    return [
+        name.replace("_", " ")
+        for name in FIELDS
+        if name not in ("demo", "speaker_dependent")
+        and len({json.dumps(row.get(name), sort_keys=True, default=str) for row in firsts}) > 1
+    ]
+
+
+def describe_title(row: Row, metric: str) -> str:
+    """Write a table's title: corpus, metric, classes, folds, and what makes its numbers easy."""
+    demo = " (synthetic demo corpus)" if row.get("demo") else ""
+    dependent = ", SPEAKER-DEPENDENT" if row.get("speaker_dependent") else ""
+    return (
+        f"{row['corpus']}{demo}: {METRIC_NAMES[metric]} in %, {len(row['classes'])} classes, {_folds(row)}{dependent}"
+    )
+
+
+def describe_protocol(rows: Sequence[Row]) -> list[str]:
+    """Write the notes under a table: first the protocol in a sentence, then what differs between its rows."""
+    row = rows[0]
+    seeds = row["seeds"]
+    speakers = f", {row['speakers']} speakers" if row.get("speakers") else ""
+    spread = " (± is the standard deviation over them)" if seeds > 1 else ""
+    notes = [
+        f"Protocol: {row['corpus']}, {row['utterances']:,} utterances{speakers}, {len(row['classes'])} classes "
+        f"({', '.join(map(str, row['classes']))}{_task(row)}), {_folds(row)}, {seeds} seed{'s' * (seeds != 1)}{spread}"
+        f"{_budget(row)}."
+    ]
+    how = [_tell(name.capitalize(), rows, name) for name in ("selection", "standardised", "mode", "precision")]
+    notes.append(" ".join(filter(None, how)))
+    if row.get("speaker_dependent"):
+        notes.append(
+            "SPEAKER-DEPENDENT: the same speakers are in training and test, so these numbers are higher than for "
+            "unknown speakers; never compare them with speaker-independent ones."
+        )
+    if row.get("demo"):
+        notes.append("The demo corpus is synthetic: for trying out only, its numbers say nothing about real speech.")
+    return [note for note in notes if note]
+
+
+def _folds(row: Row) -> str:
+    folds = row["folds"]
+    return {"random": "random folds", "split": "the given split"}.get(folds, f"folds by {folds}")
+
+
+def _task(row: Row) -> str:
+    task = row.get("task")
+    return f"; {task}" if task and isinstance(task, str) else ""
+
+
+def _budget(row: Row) -> str:
+    budget: Mapping[str, Any] = row.get("budget") or {}
+    parts = []
+    if budget.get("learning_rates"):
+        parts.append(f"learning rates {', '.join(f'{rate:g}' for rate in budget['learning_rates'])}")
+    if budget.get("epochs"):
+        parts.append(f"up to {budget['epochs']} epochs")
+    if budget.get("batch_size"):
+        parts.append(f"batches of {budget['batch_size']}")
+    return f"; every cell searched {', '.join(parts)}" if parts else ""
+
+
+def _tell(what: str, rows: Sequence[Row], key: str) -> str:
+    """Tell a value once where all rows share it, else for which heads, encoders, or both it holds."""
+    told = [row for row in rows if row.get(key)]
+    owners: dict[str, dict[str, None]] = {}
+    for names in (("head",), ("encoder",), ("encoder", "head")):
+        owners = defaultdict(dict)
+        for row in told:
+            owners[str(row[key])]["/".join(last_part(str(row[name])) for name in names)] = None
+        if len({owner for group in owners.values() for owner in group}) == sum(map(len, owners.values())):
+            break
+    if len(owners) > 1:
+        return f"{what}: {'; '.join(_with_owners(value, group) for value, group in owners.items())}."
+    return f"{what}: {next(iter(owners))}." if owners else ""
+
+
+def _with_owners(value: str, owners: Iterable[str]) -> str:
+    return f"{value} ({', '.join(owners)})"

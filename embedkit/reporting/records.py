@@ -1,0 +1,79 @@
+"""Write runs as CSV or JSON: one row or object for each run, everything in it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from embedkit.reporting.labels import Row
+
+KEYS = (
+    "corpus",
+    "encoder",
+    "head",
+    "loss",
+    "mode",
+    "folds",
+    "classes",
+    "seeds",
+    "utterances",
+    "speakers",
+    "wa",
+    "wa_std",
+    "ua",
+    "ua_std",
+    "f1",
+    "f1_std",
+    "wa_ci",
+    "ua_ci",
+    "f1_ci",
+    "head_options",
+    "loss_options",
+    "selection",
+    "precision",
+    "speaker_dependent",
+    "demo",
+)
+"""The keys that every record has, in this order; further ones of a run follow."""
+
+
+def render_json(rows: Sequence[Row]) -> str:
+    """Write a list of objects; what is unknown is null, metrics are fractions."""
+    return json.dumps([_record(row, _all_keys(rows)) for row in rows], indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def render_csv(rows: Sequence[Row]) -> str:
+    """Write a header and one line for each run; lists and settings are JSON within their cell."""
+    keys = _all_keys(rows)
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, keys, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _csv_value(value) for key, value in _record(row, keys).items()})
+    return buffer.getvalue().rstrip("\n")
+
+
+def _all_keys(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys([*KEYS, *(key for row in rows for key in row)]))
+
+
+def _record(row: Row, keys: Sequence[str]) -> dict[str, Any]:
+    return {key: _clean(row.get(key)) for key in keys}
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in value]
+    return value
+
+
+def _csv_value(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value

@@ -1,0 +1,204 @@
+"""Draw a document as text for a terminal, Markdown, or LaTeX."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from embedkit.reporting.grid import Cell, Document, Grid
+from embedkit.reporting.labels import shorten_names
+
+WIDTH = 80
+LABEL_WIDTHS = ((24, 18), (18, 14), (14, 11))
+PAGE_WIDTH = 60
+HEADER_WIDTH = 10
+BOLD = ("\x1b[1m", "\x1b[0m")
+
+
+def render_text(document: Document, *, bold: bool = False, width: int = WIDTH) -> str:
+    """Draw for a terminal: the best cells carry a star, and bold type where asked for."""
+    blocks = [_text_grid(grid, bold=bold, width=width) for grid in _say_notes_once(document.grids)]
+    notes = ["* best loss of its row.", *document.notes] if _has_best(document) else document.notes
+    return "\n\n".join([*blocks, "\n".join(textwrap.fill(note, width) for note in notes)]).rstrip()
+
+
+def _say_notes_once(grids: Sequence[Grid]) -> list[Grid]:
+    """Drop the notes of a grid that is followed by one with the same."""
+    following = [*(grid.notes for grid in grids[1:]), None]
+    return [
+        replace(grid, notes=() if grid.notes == notes else grid.notes)
+        for grid, notes in zip(grids, following, strict=True)
+    ]
+
+
+def _has_best(document: Document) -> bool:
+    return any(cell and cell.best for grid in document.grids for line in grid.lines for cell in line.cells)
+
+
+def _text_grid(grid: Grid, *, bold: bool, width: int) -> str:
+    headers = [_wrap_header(column) for column in grid.columns]
+    cell = max(
+        [len(piece) + 1 for pieces in headers for piece in pieces]
+        + [len(_plain(cell)) for line in grid.lines for cell in line.cells]
+    )
+    labels, sizes, room = _fit_labels(grid, cell, width)
+    parts = [textwrap.fill(grid.title, width), "-" * min(width, len(grid.title))]
+    for start in range(0, len(grid.columns), room):
+        columns = slice(start, start + room)
+        parts += _text_block(grid, labels, sizes, headers[columns], columns, cell, bold)
+        parts.append("")
+    parts += [textwrap.fill(note, width) for note in grid.notes]
+    return "\n".join(parts).rstrip()
+
+
+def _fit_labels(grid: Grid, cell_width: int, width: int) -> tuple[list[tuple[str, str]], list[int], int]:
+    """Shorten the labels only as far as it lets all columns stand side by side; else let the columns wrap."""
+    layouts = []
+    for widths in LABEL_WIDTHS:
+        labels = _short_labels(grid, *widths)
+        sizes = [max(map(len, column)) for column in zip(grid.label_headers, *labels, strict=True)]
+        room = max(1, (width - sum(sizes) - 2) // (cell_width + 1))
+        layouts.append((labels, sizes, room))
+        if room >= len(grid.columns):
+            return layouts[-1]
+    return layouts[0]
+
+
+def _text_block(
+    grid: Grid,
+    labels: Sequence[tuple[str, str]],
+    sizes: Sequence[int],
+    headers: Sequence[Sequence[str]],
+    columns: slice,
+    cell_width: int,
+    bold: bool,
+) -> list[str]:
+    """Lay out as many columns as fit beside the labels."""
+
+    def label(texts: Sequence[str]) -> str:
+        return f"{texts[0]:<{sizes[0]}}  {texts[1]:<{sizes[1]}}"
+
+    height = max(map(len, headers))
+    heads = [[""] * (height - len(pieces)) + list(pieces) for pieces in headers]
+    lines = []
+    for level in range(height):
+        texts = grid.label_headers if level == height - 1 else ("", "")
+        lines.append(label(texts) + "".join(f" {pieces[level] + ' ':>{cell_width}}" for pieces in heads))
+    for texts, line in zip(labels, grid.lines, strict=True):
+        cells = [_text_cell(cell, cell_width, bold) for cell in line.cells[columns]]
+        lines.append(label(texts) + "".join(f" {cell}" for cell in cells))
+    return [line.rstrip() for line in lines]
+
+
+def _text_cell(cell: Cell | None, width: int, bold: bool) -> str:
+    text = _plain(cell)
+    padding = " " * (width - len(text))
+    return padding + (f"{BOLD[0]}{text}{BOLD[1]}" if bold and cell is not None and cell.best else text)
+
+
+def _plain(cell: Cell | None) -> str:
+    if cell is None:
+        return "- "
+    return f"{' '.join(filter(None, [cell.number, cell.spread]))}{'*' if cell.best else ' '}"
+
+
+def _short_labels(grid: Grid, *widths: int) -> list[tuple[str, str]]:
+    first, second = (
+        shorten_names([line.labels[side] for line in grid.lines], width) for side, width in enumerate(widths)
+    )
+    return [(first[line.labels[0]], second[line.labels[1]]) for line in grid.lines]
+
+
+def _wrap_header(label: str) -> list[str]:
+    """Break a loss's name after hyphens, colons and commas, so that columns stay narrow."""
+    for mark in "-:,":
+        label = label.replace(mark, f"{mark}\n")
+    lines: list[str] = [""]
+    for piece in label.split("\n"):
+        if len(lines[-1]) + len(piece) > HEADER_WIDTH and lines[-1]:
+            lines.append("")
+        lines[-1] += piece
+    return [line[start : start + HEADER_WIDTH] for line in lines for start in range(0, len(line), HEADER_WIDTH)]
+
+
+def render_markdown(document: Document) -> str:
+    """Draw as Markdown: one heading, table and notes for each grid; best cells in bold."""
+    blocks = [_markdown_grid(grid) for grid in _say_notes_once(document.grids)]
+    notes = ["Bold: best loss of its row.", *document.notes] if _has_best(document) else document.notes
+    return "\n\n".join([*blocks, *(_escape(note, _MARKDOWN) for note in notes)])
+
+
+def _markdown_grid(grid: Grid) -> str:
+    def row(texts: Sequence[str]) -> str:
+        return f"| {' | '.join(texts)} |"
+
+    headers = [_escape(text, _MARKDOWN) for text in (*grid.label_headers, *grid.columns)]
+    lines = [row(headers), row(["---", "---", *["---:"] * len(grid.columns)])]
+    lines += [row(texts) for texts in _cells(grid, _MARKDOWN, _markdown_cell)]
+    notes = [_escape(note, _MARKDOWN) for note in grid.notes]
+    return "\n\n".join([f"### {_escape(grid.title, _MARKDOWN)}", "\n".join(lines), *notes])
+
+
+def _markdown_cell(cell: Cell) -> str:
+    number = f"**{cell.number}**" if cell.best else cell.number
+    return " ".join(filter(None, [number, cell.spread]))
+
+
+def render_latex(document: Document) -> str:
+    """Draw as LaTeX tables for the booktabs package; the notes stand under each table."""
+    notes = ["Bold: best loss of its row.", *document.notes] if _has_best(document) else document.notes
+    return "\n\n".join(["% needs \\usepackage{booktabs}", *(_latex_grid(grid, notes) for grid in document.grids)])
+
+
+def _latex_grid(grid: Grid, more_notes: Sequence[str]) -> str:
+    def row(texts: Sequence[str]) -> str:
+        return f"{' & '.join(texts)} \\\\"
+
+    headers = [_escape(text, _LATEX) for text in (*grid.label_headers, *grid.columns)]
+    lines = [
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{_escape(grid.title, _LATEX)}}}",
+        f"\\begin{{tabular}}{{ll{'r' * len(grid.columns)}}}",
+        "\\toprule",
+        row(headers),
+        "\\midrule",
+        *(row(texts) for texts in _cells(grid, _LATEX, _latex_cell)),
+        "\\bottomrule",
+        "\\end{tabular}",
+        *(f"\\par\\smallskip{{\\footnotesize {_escape(note, _LATEX)}\\par}}" for note in (*grid.notes, *more_notes)),
+        "\\end{table}",
+    ]
+    return "\n".join(lines)
+
+
+def _latex_cell(cell: Cell) -> str:
+    number = f"\\textbf{{{cell.number}}}" if cell.best else cell.number
+    spread = f" {{\\scriptsize$\\pm${cell.spread[1:]}}}" if cell.spread else ""
+    return number + spread
+
+
+def _cells(grid: Grid, table: Mapping[str, str], draw: Callable[[Cell], str]) -> list[list[str]]:
+    labels = _short_labels(grid, PAGE_WIDTH, PAGE_WIDTH)
+    return [
+        [_escape(text, table) for text in texts] + ["-" if cell is None else draw(cell) for cell in line.cells]
+        for texts, line in zip(labels, grid.lines, strict=True)
+    ]
+
+
+def _escape(text: str, table: Mapping[str, str]) -> str:
+    return "".join(table.get(letter, letter) for letter in text)
+
+
+_MARKDOWN = {letter: f"\\{letter}" for letter in "\\|*_<[]`"} | {"\n": " "}
+_LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "±": "$\\pm$",
+    "…": "\\ldots{}",
+    "\n": " ",
+}

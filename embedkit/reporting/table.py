@@ -1,0 +1,205 @@
+"""Tables of encoders by losses from the rows of runs, one for each protocol."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from embedkit.encoders import ENCODERS
+from embedkit.errors import ConfigError, RunError
+from embedkit.heads import HEADS
+from embedkit.losses import LOSSES
+from embedkit.registry import unknown_name
+from embedkit.reporting import published as study
+from embedkit.reporting.grid import Cell, Document, Grid, Line, mark_best
+from embedkit.reporting.labels import Row, place_rows
+from embedkit.reporting.protocol import (
+    DEFINITIONS,
+    METRIC_NAMES,
+    describe_protocol,
+    describe_title,
+    differing_fields,
+    split_by_protocol,
+)
+from embedkit.reporting.records import render_csv, render_json
+from embedkit.reporting.render import render_latex, render_markdown, render_text
+
+METRICS = (*METRIC_NAMES, "all")
+FORMATS = ("text", "markdown", "latex", "csv", "json")
+REQUIRED = ("corpus", "encoder", "head", "loss", "folds", "classes", "seeds", "utterances", *METRIC_NAMES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Runs, ready to be drawn; `str(table)` and `print(table)` draw it.
+
+    Attributes:
+        rows: One mapping for each run, metrics as fractions, in the order of the table.
+        metric: "ua", "wa", "f1" or "all" (one table each).
+        format: What `str` draws: "text", "markdown", "latex", "csv" or "json".
+        published: Whether the study's published numbers stand beside.
+    """
+
+    rows: tuple[Row, ...]
+    metric: str = "ua"
+    format: str = "text"
+    published: bool = False
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def render(self, format: str | None = None, *, bold: bool = False) -> str:
+        """Draw in a format; `bold` sets the best cells of text in a terminal's bold type."""
+        chosen = _require("format", format or self.format, FORMATS)
+        if chosen in ("csv", "json"):
+            if self.published:
+                raise ConfigError(
+                    f"The published numbers cannot stand beside runs in {chosen}, where their notes would be lost; "
+                    "leave out --published, or choose --format text, markdown or latex."
+                )
+            return render_csv(self.rows) if chosen == "csv" else render_json(self.rows)
+        document = _draw(self)
+        if chosen == "markdown":
+            return render_markdown(document)
+        return render_latex(document) if chosen == "latex" else render_text(document, bold=bold)
+
+    def to_markdown(self) -> str:
+        """Draw as Markdown."""
+        return self.render("markdown")
+
+
+def build_table(rows: Iterable[Row], *, metric: str = "ua", format: str = "text", published: bool = False) -> Table:
+    """Build a table of encoders by losses from the metrics of runs.
+
+    Args:
+        rows: One mapping for each run, as in a run's `metrics.json`.
+        metric: "ua", "wa", "f1", or "all" for one table each.
+        format: What `str(table)` draws: "text", "markdown", "latex", "csv" or "json".
+        published: Set the study's published accuracies, with notes on what each was, beside.
+
+    Raises:
+        ConfigError: an unknown metric or format.
+        RunError: no rows, or a row that lacks what a table needs.
+    """
+    ordered = sorted(rows, key=_order)
+    if not ordered:
+        raise RunError("There are no runs to show; train some first: embedkit fit.")
+    for row in ordered:
+        missing = [name for name in REQUIRED if name not in row]
+        if missing:
+            raise RunError(
+                f"A run lacks {', '.join(map(repr, missing))} in its metrics; fit it again with --overwrite."
+            )
+    table = Table(
+        rows=tuple(ordered),
+        metric=_require("metric", metric, METRICS),
+        format=_require("format", format, FORMATS),
+        published=published,
+    )
+    if published and table.format in ("csv", "json"):
+        table.render()
+    return table
+
+
+def _require(kind: str, name: str, known: Sequence[str]) -> str:
+    if name not in known:
+        raise ConfigError(unknown_name(kind, name, known))
+    return name
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    """Sort real corpora before the demo, then by the order of the catalogues, then by name."""
+    if not all(name in row for name in REQUIRED):
+        return (2,)
+
+    def position(catalogue: Iterable[str], name: str) -> tuple[int, str]:
+        names = list(catalogue)
+        return (names.index(name) if name in names else len(names), name)
+
+    return (
+        int(bool(row.get("demo"))),
+        str(row["corpus"]),
+        position(ENCODERS, str(row["encoder"])),
+        position(HEADS, str(row["head"])),
+        position(LOSSES, str(row["loss"])),
+        sorted((key, str(value)) for key, value in (row.get("loss_options") or {}).items()),
+    )
+
+
+def _draw(table: Table) -> Document:
+    """Lay out every metric and protocol; the demo corpus never stands beside published numbers."""
+    metrics = list(METRIC_NAMES) if table.metric == "all" else [table.metric]
+    real = [row for row in table.rows if not row.get("demo")]
+    shown = real if table.published and real else list(table.rows)
+    groups = split_by_protocol(shown)
+    grids = [_grid(group, metric) for group in groups for metric in metrics]
+    notes = [DEFINITIONS]
+    if len(groups) > 1:
+        fields = ", ".join(differing_fields(groups))
+        notes.append(f"Runs that differ in {fields} stand in tables of their own: do not compare across tables.")
+    if table.published:
+        grids += [_published_grid(real, metrics)] if real else []
+        if len(real) < len(table.rows):
+            notes.append("The demo corpus is synthetic, so it is not shown beside published numbers.")
+    return Document(grids=tuple(grids), notes=tuple(notes))
+
+
+def _grid(rows: Sequence[Row], metric: str) -> Grid:
+    places = place_rows(rows)
+    columns = list(dict.fromkeys(place.loss for place in sorted(places, key=lambda place: _loss_order(place.loss))))
+    cells = {
+        (place.encoder, place.head, place.loss): _cell(row, metric) for place, row in zip(places, rows, strict=True)
+    }
+    labels = dict.fromkeys((place.encoder, place.head) for place in places)
+    lines = [Line(labels=label, cells=tuple(cells.get((*label, column)) for column in columns)) for label in labels]
+    return Grid(
+        title=describe_title(rows[0], metric),
+        label_headers=("encoder", "head"),
+        columns=tuple(columns),
+        lines=mark_best(lines),
+        notes=tuple(describe_protocol(rows)),
+    )
+
+
+def _loss_order(label: str) -> tuple[int, str]:
+    names = list(LOSSES)
+    name = label.partition(":")[0]
+    return (names.index(name) if name in names else len(names), label)
+
+
+def _cell(row: Row, metric: str) -> Cell | None:
+    mean, std = row[metric], row.get(f"{metric}_std")
+    if mean is None or not math.isfinite(mean):
+        return None
+    known = std is not None and math.isfinite(std) and row["seeds"] > 1
+    return Cell(mean=100 * mean, std=100 * std if known and std is not None else None)
+
+
+def _published_grid(rows: Sequence[Row], metrics: Sequence[str]) -> Grid:
+    """Set the study's systems in a table of their own, each with the runs here that correspond to it."""
+    ours: dict[str, dict[str, None]] = {}
+    for row in rows:
+        system = study.published_system(row)
+        if system is not None:
+            ours.setdefault(system, {})[f"{study.last_part(row['encoder'])} with {row['head']}"] = None
+    lines = tuple(
+        Line(labels=(system, str(study.CLASSES[system])), cells=tuple(Cell(mean=value, decimals=2) for value in values))
+        for system, values in study.ACCURACIES.items()
+    )
+    notes = [study.SUMMARY]
+    if metrics != ["wa"]:
+        notes.append("They are accuracies: the tables of WA (--metric wa) are the nearest counterpart.")
+    pairs = "; ".join(f"{system}: {', '.join(names)}" for system, names in ours.items())
+    notes.append(f"Nearest here: {pairs}." if pairs else "No run here has an encoder of the study.")
+    return Grid(
+        title="Published by the study (accuracy in %)",
+        label_headers=("system", "classes"),
+        columns=study.LOSSES,
+        lines=lines,
+        notes=(*notes, *(f"{system}: {note}" for system, note in study.NOTES.items())),
+    )
+
+
+__all__ = ["FORMATS", "METRICS", "Table", "build_table"]

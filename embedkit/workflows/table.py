@@ -1,0 +1,43 @@
+"""Tables of finished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedkit.reporting.table import Table, build_table
+
+if TYPE_CHECKING:
+    from embedkit.training.runs import RunRecord
+
+
+def tabulate_runs(
+    runs: str | Path | RunRecord | Mapping[str, Any] | Iterable[RunRecord | Mapping[str, Any]] = "runs",
+    *,
+    metric: str = "ua",
+    format: str = "text",
+    published: bool = False,
+) -> Table:
+    """Build the table of encoders by losses; `print` shows it.
+
+    Args:
+        runs: A folder that holds runs, what `embedkit.fit` returned, or rows as in `metrics.json`.
+        metric: "ua", "wa", "f1", or "all" for one table each.
+        format: What `print` shows: "text", "markdown", "latex", "csv" or "json".
+        published: Set the study's published accuracies, with notes on what each was, beside.
+
+    Raises:
+        RunError: there are no runs, or one is damaged.
+        ConfigError: an unknown metric or format.
+    """
+    if isinstance(runs, str | Path):
+        from embedkit.training.runs import find_runs
+
+        records: Iterable[RunRecord | Mapping[str, Any]] = find_runs(runs)
+    elif isinstance(runs, Mapping) or hasattr(runs, "metrics"):
+        records = [runs]
+    else:
+        records = runs
+    rows = [record if isinstance(record, Mapping) else record.metrics for record in records]
+    return build_table(rows, metric=metric, format=format, published=published)

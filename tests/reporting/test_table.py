@@ -1,0 +1,246 @@
+"""The table of encoders by losses: what stands where, what is marked, and what is never put side by side."""
+
+import json
+from typing import Any
+
+import pytest
+
+from embedkit.errors import ConfigError, RunError
+from embedkit.reporting import build_table
+
+LOSSES = ["ce", "label-smoothing", "focal", "aam", "ccc"]
+
+
+def cells_of(text: str, start: str) -> list[str]:
+    """Return the cells of the first line that starts so, without blanks inside a cell."""
+    line = next(line for line in text.splitlines() if line.startswith(start))
+    return line.replace(" ±", "±").split()
+
+
+def longest(text: str) -> int:
+    return max(map(len, text.splitlines()))
+
+
+def test_cells_stand_under_their_loss_with_spread_over_seeds(make_row: Any) -> None:
+    text = str(build_table([make_row(loss="focal", ua=0.9126), make_row(loss="ce", ua=0.924, ua_std=0.0061)]))
+    assert cells_of(text, "encoder") == ["encoder", "head", "ce", "focal"]
+    assert cells_of(text, "whisper-base") == ["whisper-base", "linear", "92.4±0.6*", "91.3±0.6"]
+
+
+def test_one_seed_has_no_spread(make_row: Any) -> None:
+    assert cells_of(str(build_table([make_row(seeds=1, ua_std=0.0)])), "whisper")[2:] == ["92.4"]
+
+
+def test_missing_cells_are_hyphens(make_row: Any) -> None:
+    rows = [
+        make_row(),
+        make_row(encoder="mfcc", head="lstm", loss="ccc"),
+        make_row(encoder="mfcc", head="lstm", ua=None),
+    ]
+    text = str(build_table(rows))
+    assert cells_of(text, "mfcc")[2:] == ["-", "92.4±0.6"]
+    assert cells_of(text, "whisper")[2:] == ["92.4±0.6", "-"]
+
+
+def test_rows_and_columns_follow_the_catalogues(make_row: Any) -> None:
+    rows = [make_row(loss=loss, encoder=encoder) for loss in LOSSES[::-1] for encoder in ("zeta", "hubert", "mfcc")]
+    table = build_table(rows)
+    assert list(dict.fromkeys(row["encoder"] for row in table.rows)) == ["mfcc", "hubert", "zeta"]
+    assert cells_of(table.to_markdown(), "| encoder")[5::2] == LOSSES
+
+
+def test_the_best_of_a_row_is_marked_also_in_a_tie(make_row: Any) -> None:
+    rows = [make_row(loss="ce", ua=0.92401), make_row(loss="focal", ua=0.92404), make_row(loss="aam", ua=0.80)]
+    assert cells_of(str(build_table(rows)), "whisper")[2:] == ["92.4±0.6*", "92.4±0.6*", "80.0±0.6"]
+
+
+def test_bold_type_only_where_asked_for(make_row: Any) -> None:
+    table = build_table([make_row(), make_row(loss="focal", ua=0.8)])
+    assert "\x1b" not in str(table)
+    bold = table.render(bold=True)
+    assert "\x1b[1m92.4 ±0.6*\x1b[0m" in bold
+    assert bold.replace("\x1b[1m", "").replace("\x1b[0m", "") == str(table)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"corpus": "ravdess"},
+        {"classes": ["anger", "sadness"]},
+        {"folds": "session"},
+        {"folds": "random", "speaker_dependent": True},
+        {"seeds": 5},
+        {"utterances": 530},
+        {"speakers": 9},
+        {"task": "excitement counts as happiness"},
+        {"budget": {"learning_rates": [1e-3], "epochs": 30, "batch_size": 32}},
+        {"demo": True},
+    ],
+)
+def test_another_protocol_is_another_table(make_row: Any, change: dict[str, Any]) -> None:
+    text = str(build_table([make_row(ua=0.5), make_row(loss="focal", ua=0.9, **change)]))
+    assert text.count("Protocol:") == 2
+    assert "*" not in text
+    assert next(iter(change)).replace("_", " ") in text or "demo" in change
+    assert "do not compare across tables" in " ".join(text.split())
+
+
+def test_equal_protocols_share_a_table(make_row: Any) -> None:
+    rows = [make_row(), make_row(head="mlp", selection="another way", precision="bf16", loss="aam")]
+    assert str(build_table(rows)).count("Protocol:") == 1
+
+
+def test_the_protocol_is_told(make_row: Any) -> None:
+    rows = [make_row(), make_row(encoder="mfcc", head="lstm", selection="one development group held out")]
+    text = " ".join(str(build_table(rows)).split())
+    for part in (
+        "535 utterances, 10 speakers, 7 classes (anger, boredom",
+        "folds by speaker, 3 seeds",
+        "learning rates 0.0003, 0.001, 0.003, up to 30 epochs, batches of 32",
+        "one development group held out (lstm); inner folds by speaker (4), refit (linear)",
+        "Standardised: utterance means, training part of each fold.",
+        "recall averaged over the classes",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize("format", ["text", "markdown", "latex"])
+def test_a_random_split_is_named_wherever_its_numbers_are(make_row: Any, format: str) -> None:
+    rendered = build_table([make_row(folds="random", speaker_dependent=True)], metric="all", format=format).render()
+    assert rendered.count("SPEAKER-DEPENDENT") >= 4
+    assert "random folds" in rendered
+
+
+@pytest.mark.parametrize("format", ["csv", "json"])
+def test_records_say_that_a_split_is_speaker_dependent(make_row: Any, format: str) -> None:
+    assert "speaker_dependent" in build_table([make_row(speaker_dependent=True)]).render(format)
+
+
+def test_the_demo_says_that_it_is_synthetic(make_row: Any) -> None:
+    text = str(build_table([make_row(corpus="demo", demo=True)]))
+    assert "demo (synthetic demo corpus): UA" in text
+    assert "for trying out only" in text
+
+
+def test_all_metrics_get_a_table_each_and_one_protocol(make_row: Any) -> None:
+    text = str(build_table([make_row(wa=0.1, ua=0.2, f1=0.3)], metric="all"))
+    assert [text.count(f"{name} in %") for name in ("UA", "WA", "F1")] == [1, 1, 1]
+    assert text.count("Protocol:") == 1
+    assert [number in text for number in ("10.0 ±0.4", "20.0 ±0.6", "30.0 ±0.5")] == [True] * 3
+
+
+@pytest.mark.parametrize("count", [5, 6, 9])
+@pytest.mark.parametrize("encoder", ["mfcc", "some-organisation/an-encoder-with-a-very-long-name-indeed-large-960h"])
+def test_everything_fits_in_eighty_columns(make_row: Any, count: int, encoder: str) -> None:
+    losses = [*LOSSES, "my.losses:SomethingLong", "other", "x", "y"][:count]
+    rows = [make_row(loss=loss, encoder=encoder, head=head) for loss in losses for head in ("attentive", "linear")]
+    text = str(build_table(rows, metric="all", published=True))
+    assert longest(text) <= 80
+    assert text.count("92.4 ±0.6") == 2 * count
+
+
+def test_five_losses_stand_side_by_side(make_row: Any) -> None:
+    rows = [make_row(loss=loss, encoder="wav2vec2-large", head="attentive") for loss in LOSSES]
+    assert len(cells_of(str(build_table(rows)), "wav2vec2-large")) == 7
+
+
+def test_settings_that_differ_are_shown_and_others_not(make_row: Any) -> None:
+    rows = [
+        make_row(loss="focal", loss_options={"gamma": 1.5, "weighted": False}),
+        make_row(loss="focal", loss_options={"gamma": 2.0, "weighted": False}),
+        make_row(loss="aam"),
+        make_row(loss="ccc", loss_options={"flat": True}),
+        make_row(loss="ccc", loss_options={"flat": False}),
+    ]
+    header = cells_of(build_table(rows).to_markdown(), "| encoder")
+    assert header[5::2] == ["focal:gamma=1.5", "focal:gamma=2.0", "aam", "ccc:flat", "ccc:flat=false"]
+
+
+def test_heads_with_other_settings_are_rows_of_their_own(make_row: Any) -> None:
+    rows = [make_row(head="mlp", head_options={"width": width, "dropout": 0.1}, ua=width / 1000) for width in (64, 128)]
+    text = str(build_table(rows))
+    assert cells_of(text, "whisper-base  mlp:width=64")[2:] == ["6.4±0.6"]
+    assert cells_of(text, "whisper-base  mlp:width=128")[2:] == ["12.8±0.6"]
+
+
+@pytest.mark.parametrize(
+    ("change", "label"),
+    [
+        ({"precision": "bf16"}, "bf16"),
+        ({"mode": "finetune"}, "finetune"),
+        ({"store_fingerprint": "123456789"}, "123456"),
+    ],
+)
+def test_no_run_hides_another(make_row: Any, change: dict[str, Any], label: str) -> None:
+    text = str(build_table([make_row(ua=0.91), make_row(ua=0.92, **change), make_row(ua=0.93, loss="aam")]))
+    assert all(number in text for number in ("91.0", "92.0", "93.0"))
+    assert f"whisper-base {label}" in text
+
+
+def test_runs_alike_in_everything_are_numbered(make_row: Any) -> None:
+    text = str(build_table([make_row(ua=0.91), make_row(ua=0.92)]))
+    assert "whisper-base #2" in text
+    assert "91.0" in text
+
+
+def test_latex_is_booktabs_with_everything_escaped(make_row: Any) -> None:
+    latex = build_table(
+        [make_row(corpus="my_corpus & more", loss=loss, ua=ua) for loss, ua in (("ce", 0.924), ("a_b", 0.5))]
+    ).render("latex")
+    body = latex.replace("\\\\", "")
+    assert "\\toprule" in latex
+    assert "\\textbf{92.4} {\\scriptsize$\\pm$0.6}" in latex
+    assert "my\\_corpus \\& more: UA in \\%" in latex
+    assert "a\\_b" in latex
+    assert "±" not in body
+    assert body.count("{") == body.count("}")
+    rows = latex[latex.index("\\toprule") : latex.index("\\bottomrule")].splitlines()
+    assert {line.count(" & ") for line in rows if " & " in line} == {3}
+
+
+def test_markdown_is_a_table_with_bold_best(make_row: Any) -> None:
+    markdown = build_table([make_row(), make_row(loss="focal", ua=0.5)]).to_markdown()
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {5}
+    assert "**92.4** ±0.6" in lines[2]
+
+
+def test_json_holds_the_promised_keys_and_no_nan(make_row: Any) -> None:
+    records = json.loads(build_table([make_row(f1=float("nan"))]).render("json"))
+    promised = (
+        "corpus encoder head loss mode folds classes seeds utterances speakers wa wa_std ua ua_std f1 f1_std "
+        "wa_ci ua_ci f1_ci head_options loss_options selection precision"
+    )
+    assert list(records[0])[: len(promised.split())] == promised.split()
+    assert records[0]["ua"] == 0.924
+    assert records[0]["ua_ci"] == [0.89, 0.95]
+    assert (records[0]["f1"], records[0]["f1_ci"]) == (None, None)
+
+
+def test_csv_has_one_line_for_each_run(make_row: Any) -> None:
+    import csv
+
+    lines = list(csv.DictReader(build_table([make_row(), make_row(loss="aam")]).render("csv").splitlines()))
+    assert [line["loss"] for line in lines] == ["ce", "aam"]
+    assert json.loads(lines[1]["loss_options"]) == {"scale": 20.0, "margin": 0.2}
+    assert float(lines[0]["ua"]) == 0.924
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"metric": "uar"}, ConfigError, "Unknown metric 'uar'. Did you mean 'ua'"),
+        ({"format": "tex"}, ConfigError, "Unknown format 'tex'"),
+        ({"format": "json", "published": True}, ConfigError, "--published"),
+    ],
+)
+def test_wrong_options_get_one_sentence(make_row: Any, options: dict[str, Any], error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        build_table([make_row()], **options)
+
+
+def test_nothing_to_show_says_what_to_do(make_row: Any) -> None:
+    with pytest.raises(RunError, match="embedkit fit"):
+        build_table([])
+    with pytest.raises(RunError, match="lacks 'ua'"):
+        build_table([{key: value for key, value in make_row().items() if key != "ua"}])
