@@ -306,3 +306,13 @@ def test_bad_specs_are_told_in_one_sentence(spec: str, words: str) -> None:
 def test_a_users_own_loss_is_built_with_its_settings() -> None:
     loss = build_loss("embedkit.losses.focal:Focal:gamma=1.5")
     assert loss.options.gamma == 1.5
+
+
+@pytest.mark.parametrize("gamma", [0, 0.5, 1, 2])
+def test_focal_is_finite_where_the_true_class_is_certain(gamma: float) -> None:
+    scores = torch.tensor([[300.0, -300.0], [-300.0, 300.0]], requires_grad=True)
+    found = build_loss(f"focal:gamma={gamma}")(scores, torch.tensor([0, 1]))
+    found.backward()
+    assert found == 0
+    assert scores.grad is not None
+    assert torch.isfinite(scores.grad).all()

@@ -1,0 +1,145 @@
+"""Layers that every stack of heads is made of; all parameters are `[groups, members, ...]`.
+
+Values of heads are `[groups, members, rows, features]`; where all members of a group still share them, the second
+dimension is 1 and the products are taken once for the whole group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from embedkit.errors import ConfigError
+from embedkit.heads.base import HeadShape
+
+Fill = Callable[[Tensor, Generator], object]
+
+
+def draw(shape: HeadShape, generators: Sequence[Generator], size: Sequence[int], fill: Fill) -> nn.Parameter:
+    """Make a parameter `[groups, members, *size]`, each head's part filled from its own generator."""
+    parts = []
+    for generator in generators:
+        part = torch.empty(*size, device=generator.device)
+        fill(part, generator)
+        parts.append(part)
+    return nn.Parameter(torch.stack(parts).view(shape.groups, shape.members, *size))
+
+
+def constant(shape: HeadShape, size: Sequence[int], value: float) -> nn.Parameter:
+    """Make a parameter `[groups, members, *size]` that starts at one value."""
+    return nn.Parameter(torch.full((shape.groups, shape.members, *size), value))
+
+
+def uniform(bound: float) -> Fill:
+    """Fill with uniform numbers from -bound to bound."""
+    return lambda part, generator: part.uniform_(-bound, bound, generator=generator)
+
+
+class LayerMix(nn.Module):
+    """Weighted mean of the encoder's layers, weights by a softmax that starts uniform; nothing for one layer."""
+
+    def __init__(self, shape: HeadShape) -> None:
+        super().__init__()
+        self.layer_weights = constant(shape, (shape.layers,), 0.0) if shape.layers > 1 else None
+
+    def shares(self) -> Tensor | None:
+        """Return the weights `[groups, members, layers]`, summing to one; None for one layer."""
+        return None if self.layer_weights is None else self.layer_weights.softmax(-1)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Mix `[groups, rows, layers, dimensions]` into `[groups, members or 1, rows, dimensions]`."""
+        shares = self.shares()
+        groups, rows, layers, dimensions = values.shape
+        if shares is None:
+            return values.permute(0, 2, 1, 3)
+        by_layer = values.permute(0, 2, 1, 3).reshape(groups, layers, rows * dimensions)
+        return torch.bmm(shares, by_layer).view(groups, -1, rows, dimensions)
+
+
+class StackedLinear(nn.Module):
+    """One affine layer per head, initialised as `torch.nn.Linear`: weights `[groups, members, outputs, inputs]`."""
+
+    def __init__(self, shape: HeadShape, generators: Sequence[Generator], inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs)
+        self.weight = draw(shape, generators, (outputs, inputs), uniform(bound))
+        self.bias = draw(shape, generators, (outputs,), uniform(bound))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map `[groups, members or 1, rows, inputs]` to `[groups, members, rows, outputs]`."""
+        return multiply(values, self.weight) + self.bias.unsqueeze(-2)
+
+
+def multiply(values: Tensor, weight: Tensor) -> Tensor:
+    """Multiply `[groups, members or 1, rows, inputs]` by every head's `[outputs, inputs]`, transposed."""
+    groups, members, outputs, inputs = weight.shape
+    rows = values.shape[2]
+    if values.shape[1] == members:
+        flat = torch.bmm(values.reshape(groups * members, rows, inputs), weight.flatten(0, 1).transpose(1, 2))
+        return flat.view(groups, members, rows, outputs)
+    shared = torch.bmm(values.squeeze(1), weight.flatten(1, 2).transpose(1, 2))
+    return shared.view(groups, rows, members, outputs).transpose(1, 2)
+
+
+class StackedClassifier(nn.Module):
+    """The last layer of every head: affine, or cosines between the representation and one vector per class."""
+
+    def __init__(self, shape: HeadShape, generators: Sequence[Generator], inputs: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs)
+        self.weight = draw(shape, generators, (shape.classes, inputs), uniform(bound))
+        affine = shape.classifier == "affine"
+        self.bias = draw(shape, generators, (shape.classes,), uniform(bound)) if affine else None
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Score `[groups, members or 1, rows, inputs]` as `[groups, members, rows, classes]`."""
+        if self.bias is not None:
+            return multiply(values, self.weight) + self.bias.unsqueeze(-2)
+        return cosines(multiply(values, self.weight), values.norm(dim=-1), self.weight.norm(dim=-1))
+
+
+def cosines(products: Tensor, value_norms: Tensor, weight_norms: Tensor) -> Tensor:
+    """Turn dot products `[..., rows, classes]` into cosines; a vector of zeros has cosine 0 with everything."""
+    norms = value_norms.clamp_min(1e-8).unsqueeze(-1) * weight_norms.clamp_min(1e-8).unsqueeze(-2)
+    return (products / norms).clamp(-1.0, 1.0)
+
+
+def drop(values: Tensor, probability: float, generators: Sequence[Generator], *, shared: Sequence[int] = ()) -> Tensor:
+    """Zero features of `[groups, members or 1, ...]` at random and scale up the others, head by head.
+
+    A forward pass takes one number from each head's generator whatever the batch's size, and the numbers drawn for
+    the first rows do not depend on how many rows follow.
+
+    Args:
+        probability: Share of zeros.
+        generators: One per head, group after group.
+        shared: Dimensions along which one draw counts for all (the frames, in recurrent dropout).
+    """
+    if probability == 0:
+        return values
+    groups = values.shape[0]
+    members = len(generators) // groups
+    size = [1 if i + 2 in shared else n for i, n in enumerate(values.shape[2:])]
+    keep = torch.stack([_kept(size, probability, generator) for generator in generators])
+    keep = keep.view(groups, members, *size).to(values.device, values.dtype)
+    return values * keep.div_(1 - probability)
+
+
+def _kept(size: Sequence[int], probability: float, generator: Generator) -> Tensor:
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    fresh = Generator(generator.device).manual_seed(seed)
+    return torch.empty(*size, device=generator.device).bernoulli_(1 - probability, generator=fresh)
+
+
+def require(head: str, legal: dict[str, tuple[object, bool, str]]) -> None:
+    """Check a head's options, given as name: (value, whether it can be used, what was expected).
+
+    Raises:
+        ConfigError: the first one that cannot be used.
+    """
+    for name, (value, holds, expected) in legal.items():
+        if not holds:
+            raise ConfigError(f"The head {head!r}: {name} is {value!r}, expected {expected}.")
