@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def tabulate_runs(
-    runs: str | Path | RunRecord | Mapping[str, Any] | Iterable[RunRecord | Mapping[str, Any]] = "runs",
+    runs: str | Path | Iterable[RunRecord | Mapping[str, Any]] = "runs",
     *,
     metric: str = "ua",
     format: str = "text",
@@ -34,10 +34,6 @@ def tabulate_runs(
     if isinstance(runs, str | Path):
         from embedkit.training.runs import find_runs
 
-        records: Iterable[RunRecord | Mapping[str, Any]] = find_runs(runs)
-    elif isinstance(runs, Mapping) or hasattr(runs, "metrics"):
-        records = [runs]
-    else:
-        records = runs
-    rows = [record if isinstance(record, Mapping) else record.metrics for record in records]
+        runs = find_runs(runs)
+    rows = [record if isinstance(record, Mapping) else record.metrics for record in runs]
     return build_table(rows, metric=metric, format=format, published=published)

@@ -1,0 +1,480 @@
+"""The command line: options, printing and errors around the calls of `embedkit.workflows`.
+
+Workflows are imported inside the commands, so that `--help` imports no torch. What a command finds goes to standard
+output, everything it says meanwhile to standard error.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from embedkit.config import SECTIONS, Config, read_config
+from embedkit.errors import ConfigError, EmbedkitError
+
+if TYPE_CHECKING:
+    from embedkit.registry import Registry
+
+Progress = Callable[[float, float], None]
+
+
+class Commands(TyperGroup):
+    """The one place where errors become sentences and exit codes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; exit with 1 for a problem told in one sentence, 130 when interrupted."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The interpreter flushes once more when it exits: that must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
+        except KeyboardInterrupt:
+            tell("Interrupted; finished work is kept, the same command continues it.")
+            raise typer.Exit(130) from None
+        except EmbedkitError as error:
+            raise _tell_error(str(error)) from None
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+                raise
+            place = f" at {error.filename!r}" if error.filename else ""
+            raise _tell_error(f"{error.strerror}{place}; make room or give another place to write to.") from None
+        return result
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="embedkit")
+
+
+def tell(message: str) -> None:
+    """Say something on standard error, as it stands: paths may hold brackets."""
+    _console().print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    return Console(stderr=True)
+
+
+def _tell_error(message: str) -> typer.Exit:
+    tell(f"Error: {message}")
+    return typer.Exit(1)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import embedkit
+
+        typer.echo(f"embedkit {embedkit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def embedkit_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Speech embeddings once, emotion heads in seconds.
+
+    Three commands make a study; without a corpus they run on a small synthetic one:
+
+        embedkit extract --encoder hubert
+        embedkit fit --loss ce,focal,ccc
+        embedkit table
+
+    Defaults of all options can be set in `embedkit.toml` in the current folder.
+    """
+
+
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=VALUE", help="Take only utterances with this value; repeatable: all must hold."),
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda. [default: auto]")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: all cores]")]
+
+
+@app.command()
+def extract(
+    corpus: Annotated[
+        str | None,
+        typer.Argument(help="A corpus folder, a CSV manifest, or demo. [default: embedkit.toml's, else demo]"),
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="A name of `embedkit list encoders`, a Hugging Face id, or a local folder; repeatable."),
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="all, last, 6, or 4-9. [default: all]")] = None,
+    level: Annotated[
+        Literal["utterance", "frame", "both"] | None,
+        typer.Option(help="Keep utterance statistics or frames as well. [default: what the encoder's heads need]"),
+    ] = None,
+    frame_dtype: Annotated[
+        Literal["float16", "float32"] | None, typer.Option(help="Type of the frames. [default: the encoder's]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The store to write. [default: embeddings/CORPUS/ENCODER.h5]")
+    ] = None,
+    where: Where = None,
+    device: Device = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 (the reference), bf16, fp16 or auto. [default: fp32]")
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(help="Whisper's window: clip (the clip itself) or seconds. [default: clip]")
+    ] = None,
+    batch_seconds: Annotated[
+        float | None, typer.Option(help="Seconds of audio in a batch. [default: what the device does fast]")
+    ] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Longer clips are encoded in overlapping windows of this length.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that decode audio.")] = None,
+    threads: Threads = None,
+    on_error: Annotated[
+        Literal["fail", "skip"] | None,
+        typer.Option(help="Stop at audio that cannot be used, or list it and go on. [default: fail]"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first utterances.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store made with other options.")] = False,
+) -> None:
+    """Run encoders over a corpus once and keep the embeddings.
+
+    Examples:
+
+        embedkit extract path/to/IEMOCAP --encoder hubert --encoder wav2vec2
+        embedkit extract --encoder mfcc --where gender=female
+        embedkit extract corpus.csv --encoder path/to/checkpoint --layers 4-9
+
+    Done work is not done again: the same command continues a stopped extraction.
+    """
+    given = locals().copy()
+    config = read_config()
+    options = _choose("extract", config, given)
+    encoders = options.pop("encoder", [])
+    if not encoders:
+        raise typer.BadParameter(
+            "name at least one, as in --encoder mfcc (see embedkit list encoders).", param_hint="'--encoder'"
+        )
+    if len(encoders) > 1 and "out" in options:
+        raise typer.BadParameter("give one encoder with --out, a store holds one.", param_hint="'--out'")
+    corpus = corpus or config.corpus
+    if corpus is None:
+        tell("No corpus given and none named in embedkit.toml: taking the demo corpus, synthetic speech to try out.")
+    from embedkit.workflows.extract import extract_embeddings
+
+    for name in encoders:
+        with _progress_bar(f"extract {name}") as progress:
+            store = extract_embeddings(
+                corpus or "demo",
+                encoder=name,
+                overwrite=overwrite,
+                sources=config.encoders,
+                progress=progress,
+                tell=tell,
+                **options,
+            )
+        typer.echo(store.path)
+
+
+@app.command()
+def fit(
+    inputs: Annotated[
+        list[Path] | None, typer.Argument(metavar="INPUT", help="Stores. [default: every one below embeddings/]")
+    ] = None,
+    loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ce, label-smoothing, focal, aam, ccc, or all; with settings: focal:gamma=1.5. [default: ce]"
+        ),
+    ] = None,
+    head: Annotated[
+        list[str] | None, typer.Option(help="A name of `embedkit list heads`. [default: the encoder's usual head]")
+    ] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            help="session, speaker, split, random, or a column. [default: session where there are, or speaker]"
+        ),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How often everything is repeated. [default: 3]")] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option(metavar="A,B,C", help="The labels that take part. [default: the corpus's task]")
+    ] = None,
+    merge: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL=LABEL", help="Count a label as another; repeatable.")
+    ] = None,
+    where: Where = None,
+    lr: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RATE", help="Learning rates to choose from. [default: 3e-4,1e-3,3e-3]"),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs of a training. [default: 30]")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Utterances in a mini-batch. [default: 32]")] = None,
+    device: Device = None,
+    threads: Threads = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder to keep the runs in. [default: runs]")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again what is already there.")] = False,
+) -> None:
+    """Train heads on stored embeddings under one or several losses.
+
+    Examples:
+
+        embedkit fit --loss all
+        embedkit fit --loss ce,focal:gamma=1.5 --loss aam:scale=15,margin=0.2 --head linear,mlp
+        embedkit fit embeddings/iemocap/hubert.h5 --loss ccc --folds speaker --seeds 5
+
+    Learning rate and epoch are chosen on the training side of each fold; a cell that is already there is not trained
+    again. Options with several values take them repeated or separated by commas.
+    """
+    given = locals().copy()
+    options = _choose("fit", read_config(), given)
+    from embedkit.heads import HEADS
+    from embedkit.losses import LOSSES
+
+    keywords = {
+        "losses": _split_specs(options.pop("loss", ["ce"]), LOSSES),
+        "heads": _split_specs(options.pop("head", []), HEADS) or None,
+        "learning_rates": [_read_number(text, "--lr") for text in _split(options.pop("lr", []))],
+        "classes": _split(options.pop("classes", [])),
+        "merge": _read_merge(options.pop("merge", [])),
+    }
+    options |= {name: value for name, value in keywords.items() if value}
+    stores = inputs or _find_stores(Path("embeddings"))
+    from embedkit.workflows.fit import fit_heads
+
+    with _progress_bar("fit") as progress:
+        records = fit_heads(stores, overwrite=overwrite, progress=progress, tell=tell, **options)
+    for record in records:
+        typer.echo(record.folder)
+
+
+@app.command()
+def table(
+    runs: Annotated[
+        Path | None, typer.Argument(help="Folder that holds the runs. [default: embedkit.toml's, else runs]")
+    ] = None,
+    metric: Annotated[
+        Literal["ua", "wa", "f1", "all"] | None,
+        typer.Option(help="UA: mean recall; WA: accuracy; F1: macro-F1; all: a table each. [default: ua]"),
+    ] = None,
+    format: Annotated[
+        Literal["text", "markdown", "latex", "csv", "json"] | None,
+        typer.Option(metavar="FORMAT", help="text, markdown, latex, csv or json. [default: text]"),
+    ] = None,
+    published: Annotated[
+        bool | None, typer.Option("--published", help="Set the study's published numbers, with notes, beside.")
+    ] = None,
+) -> None:
+    """Show encoders by losses, one table for each protocol.
+
+    Examples:
+
+        embedkit table
+        embedkit table --metric all --format latex > table.tex
+        embedkit table --metric wa --published
+
+    The best loss of each row is marked; a random split is named as what it is.
+    """
+    given = locals().copy()
+    config = read_config()
+    options = _choose("table", config, given)
+    folder = options.pop("runs", None) or config.options("fit").get("runs", "runs")
+    from embedkit.workflows.table import tabulate_runs
+
+    console = Console()
+    _show(tabulate_runs(folder, **options).render(bold=console.is_terminal and not console.no_color))
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run's folder, as `embedkit fit` prints it.")],
+    audio: Annotated[list[Path], typer.Argument(help="Audio files.")],
+    device: Device = None,
+    format: Annotated[Literal["text", "csv", "json"], typer.Option(help="How to print.")] = "text",
+) -> None:
+    """Classify audio files with a fitted run.
+
+    Examples:
+
+        embedkit predict runs/demo/mfcc/lstm/ce-1a2b3c4d my.wav other.flac
+
+    The encoder is found again from the run.
+    """
+    from embedkit.workflows.predict import predict_audio, render_predictions
+
+    options = {} if device is None else {"device": device}
+    predictions = predict_audio(run, audio, sources=read_config().encoders, **options)
+    _show(render_predictions(predictions, format))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to work in.")] = Path("embedkit-demo"),
+) -> None:
+    """Run extract, fit and table on the built-in synthetic corpus.
+
+    Takes under three minutes and needs no network:
+
+        embedkit demo
+
+    Its numbers say nothing about real speech.
+    """
+    from embedkit.workflows.demo import run_demo
+
+    console = Console()
+    with _progress_bar("demo") as progress:
+        result = run_demo(out, progress=progress, tell=tell)
+    _show(result.table.render(bold=console.is_terminal and not console.no_color))
+    tell(result.closing_words)
+
+
+@app.command()
+def inspect(store: Annotated[Path, typer.Argument(help="A store, as `embedkit extract` prints it.")]) -> None:
+    """Show what is in a store.
+
+    Examples:
+
+        embedkit inspect embeddings/demo/mfcc.h5
+
+    No embeddings are read for it.
+    """
+    from embedkit.workflows.inspect import describe_store
+
+    _show(str(describe_store(store)))
+
+
+@app.command()
+def verify(
+    store: Annotated[Path, typer.Argument(help="A store, as `embedkit extract` prints it.")],
+    audio: Annotated[bool, typer.Option("--audio", help="Compare the audio files with their digests, too.")] = False,
+) -> None:
+    """Read a whole store, recompute its digests, and name what is damaged.
+
+    Examples:
+
+        embedkit verify embeddings/demo/mfcc.h5 --audio
+
+    Exits with 1 where something is damaged.
+    """
+    from embedkit.workflows.verify import verify_store
+
+    _show(str(verify_store(store, audio=audio)))
+
+
+@app.command("list")
+def list_command(
+    kind: Annotated[
+        Literal["encoders", "heads", "losses", "corpora"],
+        typer.Argument(help="What to list."),
+    ],
+) -> None:
+    """List the encoders, heads, losses or corpora that can be named.
+
+    Examples:
+
+        embedkit list losses
+
+    Settings and their defaults stand in brackets; give others as in `focal:gamma=1.5`.
+    """
+    from embedkit.workflows.catalogue import list_parts
+
+    entries = list_parts(kind, sources=read_config().encoders if kind == "encoders" else None)
+    width = max(len(entry.name) for entry in entries)
+    for entry in entries:
+        settings = ",".join(f"{name}={value}" for name, value in entry.settings.items())
+        typer.echo(f"{entry.name:<{width}}  {entry.summary}" + (f" [{settings}]" if settings else ""))
+
+
+def _choose(command: str, config: Config, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Let options win over embedkit.toml; what neither sets is left out, for the library's defaults."""
+    names = [key.replace("-", "_") for key in SECTIONS[command]]
+    return {**config.options(command), **{name: given[name] for name in names if given[name] not in (None, [])}}
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+@contextmanager
+def _progress_bar(label: str) -> Iterator[Progress]:
+    """Show a bar on standard error while work is done; nothing where that is no terminal."""
+    from rich import progress as rich_progress
+
+    console = _console()
+    columns = (
+        rich_progress.TextColumn("{task.description}", markup=False),
+        rich_progress.BarColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TimeRemainingColumn(),
+    )
+    with rich_progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _split(texts: Iterable[str | float]) -> list[str]:
+    return [part.strip() for text in texts for part in str(text).split(",") if part.strip()]
+
+
+def _split_specs(texts: Iterable[str], known: Registry) -> list[str]:
+    """Split names at commas, but leave the commas between a part's settings: `ce,aam:scale=15,margin=0.2`."""
+    specs: list[str] = []
+    for text in texts:
+        fresh = True
+        for part in _split([text]):
+            name = part.partition(":")[0]
+            starts = part in (*known, "all") or (":" in part and "=" not in name) or "." in name
+            if fresh or (starts and "=" not in name) or ":" not in specs[-1]:
+                specs.append(part)
+            else:
+                specs[-1] += f",{part}"
+            fresh = False
+    return [name for spec in specs for name in (list(known) if spec == "all" else [spec])]
+
+
+def _read_number(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{option} is {text!r}, expected numbers such as 3e-4,1e-3.") from None
+
+
+def _read_merge(texts: Iterable[str]) -> dict[str, str]:
+    merge: dict[str, str] = {}
+    for text in _split(texts):
+        label, equals, other = text.partition("=")
+        if not (label and equals and other):
+            raise ConfigError(f"--merge is {text!r}, expected LABEL=LABEL as in excitement=happiness.")
+        merge[label.strip()] = other.strip()
+    return merge
+
+
+def _find_stores(folder: Path) -> Sequence[Path]:
+    stores = sorted(path for path in folder.rglob("*.h5") if not any(part.startswith(".") for part in path.parts))
+    if not stores:
+        raise ConfigError(
+            f"There are no stores below {folder}/; run embedkit extract --encoder NAME first, or name one."
+        )
+    return stores

@@ -1,0 +1,385 @@
+"""The command line seen from outside: help, exit codes, precedence of options, what goes where."""
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from embedkit.cli import app
+from embedkit.config import SECTIONS
+from embedkit.errors import StoreError
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = ["extract", "fit", "table", "predict", "demo", "inspect", "verify", "list"]
+LOSSES = ["ce", "label-smoothing", "focal", "aam", "ccc"]
+
+Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture
+def run() -> Callable[..., Any]:
+    def invoke(*arguments: str) -> Any:
+        return CliRunner().invoke(app, list(arguments), prog_name="embedkit")
+
+    return invoke
+
+
+@pytest.fixture
+def replace_workflow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Calls]:
+    """Put a function in the place of a workflow and note how it is called."""
+
+    def replace(module: str, name: str, result: Any) -> Calls:
+        calls: Calls = []
+
+        def stand_in(*arguments: Any, **keywords: Any) -> Any:
+            calls.append((arguments, keywords))
+            if isinstance(result, BaseException):
+                raise result
+            return result
+
+        fake = types.ModuleType(f"embedkit.workflows.{module}")
+        setattr(fake, name, stand_in)
+        monkeypatch.setitem(sys.modules, fake.__name__, fake)
+        return calls
+
+    return replace
+
+
+@pytest.fixture
+def extractions(replace_workflow: Any) -> Calls:
+    return replace_workflow("extract", "extract_embeddings", types.SimpleNamespace(path=Path("embeddings/c/e.h5")))
+
+
+@pytest.fixture
+def fits(replace_workflow: Any) -> Calls:
+    return replace_workflow("fit", "fit_heads", [types.SimpleNamespace(folder=Path("runs/x"))])
+
+
+def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        check=False,
+    )
+
+
+HEAVY = ("torch", "transformers", "librosa", "h5py", "sklearn")
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_help_answers_without_heavy_imports(command: list[str]) -> None:
+    code = (
+        "import sys\nfrom embedkit.cli import app\n"
+        f"try:\n    app({[*command, '--help']!r})\nexcept SystemExit as exit:\n    assert not exit.code\n"
+        f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\nassert not heavy, heavy\n"
+    )
+    result = run_python("-c", code)
+    assert result.returncode == 0, result.stderr
+    assert "Usage: embedkit" in result.stdout or "Usage:" in result.stdout
+
+
+def test_every_command_and_option_has_help() -> None:
+    commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+    assert sorted(commands) == sorted(COMMANDS)
+    for name, command in commands.items():
+        assert "embedkit " + name in (command.help or ""), f"{name} shows no example"
+        for parameter in command.params:
+            assert parameter.name == "help" or getattr(parameter, "help", None), f"{name} {parameter.name}"
+
+
+@pytest.mark.parametrize("command", SECTIONS)
+def test_options_and_keys_of_the_configuration_are_the_same(command: str) -> None:
+    commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+    names = {option.lstrip("-") for parameter in commands[command].params for option in parameter.opts}
+    assert names - {"help", "h", "overwrite", "corpus", "inputs"} == set(SECTIONS[command])
+
+
+@pytest.mark.parametrize(("command", "target"), [("extract", "extract_embeddings"), ("fit", "fit_heads")])
+def test_documented_defaults_are_the_librarys(command: str, target: str) -> None:
+    module = __import__(f"embedkit.workflows.{command}", fromlist=[target])
+    parameters = inspect.signature(getattr(module, target)).parameters
+    commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+    names = {"loss": "losses", "head": "heads", "lr": "learning_rates"}
+    seen = 0
+    for option in commands[command].params:
+        text = getattr(option, "help", "") or ""
+        if "[default: " not in text or option.name in ("corpus", "inputs", "loss"):
+            continue
+        told = text.partition("[default: ")[2].rstrip("]")
+        default = parameters[names.get(option.name, option.name)].default
+        if default is None:
+            continue
+        if isinstance(default, tuple):
+            assert [float(item) for item in told.split(",")] == list(default)
+        else:
+            assert told == str(default), option.name
+        seen += 1
+    assert seen >= 4
+
+
+def test_the_version_is_the_projects(run: Any) -> None:
+    assert f'version = "{run("--version").output.split()[1]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_launcher_in_a_bare_checkout_works() -> None:
+    result = run_python(str(ROOT / "cli.py"), "--version", PYTHONPATH="")
+    assert result.stdout.startswith("embedkit ")
+
+
+def test_without_a_corpus_the_demo_is_taken_and_named(run: Any, extractions: Calls) -> None:
+    result = run("extract", "--encoder", "mfcc")
+    assert result.exit_code == 0, result.output
+    assert extractions[0][0] == ("demo",)
+    assert "demo corpus" in result.stderr
+    assert result.stdout == "embeddings/c/e.h5\n"
+
+
+def test_the_configured_corpus_is_taken(run: Any, extractions: Calls, tmp_path: Path) -> None:
+    (tmp_path / "speech").mkdir()
+    Path("embedkit.toml").write_text('corpus = "speech"\n[encoders]\nhubert = "./weights"\n')
+    result = run("extract", "--encoder", "hubert")
+    assert extractions[0][0] == (str(tmp_path / "speech"),)
+    assert extractions[0][1]["sources"] == {"hubert": str(tmp_path / "weights")}
+    assert "demo" not in result.stderr
+
+
+def test_options_win_over_the_configuration_and_defaults_stay_the_librarys(run: Any, extractions: Calls) -> None:
+    Path("embedkit.toml").write_text('[extract]\nencoder = ["mfcc", "logmel"]\nlayers = "last"\nlimit = 3\n')
+    assert run("extract", "folder", "--layers", "4-9").exit_code == 0
+    assert [call[1]["encoder"] for call in extractions] == ["mfcc", "logmel"]
+    keywords = extractions[0][1]
+    assert (keywords["layers"], keywords["limit"]) == ("4-9", 3)
+    assert "precision" not in keywords
+
+
+def test_an_encoder_must_be_named(run: Any, extractions: Calls) -> None:
+    result = run("extract")
+    assert (result.exit_code, extractions) == (2, [])
+    assert "--encoder" in result.stderr
+
+
+def test_one_path_cannot_take_two_stores(run: Any, extractions: Calls) -> None:
+    result = run("extract", "--encoder", "mfcc", "--encoder", "logmel", "--out", "x.h5")
+    assert (result.exit_code, extractions) == (2, [])
+
+
+def test_fit_takes_every_store_below_embeddings(run: Any, fits: Calls) -> None:
+    for name in ("demo/mfcc.h5", "emodb/hubert.h5", "emodb/.hubert.h5.parts/x.h5"):
+        path = Path("embeddings", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    result = run("fit", "--loss", "ccc")
+    assert result.exit_code == 0, result.output
+    assert fits[0][0] == ([Path("embeddings/demo/mfcc.h5"), Path("embeddings/emodb/hubert.h5")],)
+    assert fits[0][1]["losses"] == ["ccc"]
+    assert result.stdout == "runs/x\n"
+
+
+def test_fit_without_stores_says_what_to_do(run: Any, fits: Calls) -> None:
+    result = run("fit")
+    assert (result.exit_code, fits) == (1, [])
+    assert result.stderr.startswith("Error: There are no stores below embeddings/")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "losses"),
+    [
+        ([], ["ce"]),
+        (["--loss", "all"], LOSSES),
+        (["--loss", "ce,focal", "--loss", "ccc"], ["ce", "focal", "ccc"]),
+        (["--loss", "aam:scale=15,margin=0.2"], ["aam:scale=15,margin=0.2"]),
+        (
+            ["--loss", "ce,aam:scale=15,margin=0.2,ccc:flat,focal"],
+            ["ce", "aam:scale=15,margin=0.2", "ccc:flat", "focal"],
+        ),
+        (["--loss", "focal:gamma=1,aam:scale=9"], ["focal:gamma=1", "aam:scale=9"]),
+        (["--loss", "my.losses:Mine:width=3,my.losses:Other"], ["my.losses:Mine:width=3", "my.losses:Other"]),
+        (["--loss", "ce,fcal"], ["ce", "fcal"]),
+    ],
+)
+def test_losses_are_split_but_their_settings_are_not(run: Any, fits: Calls, arguments: list[str], losses: Any) -> None:
+    assert run("fit", "x.h5", *arguments).exit_code == 0
+    assert fits[0][1]["losses"] == losses
+
+
+def test_fit_passes_everything_on(run: Any, fits: Calls) -> None:
+    command = """fit x.h5 y.h5 --head linear,mlp:width=64,dropout=0.1 --folds speaker --seeds 5 --classes a,b
+        --classes c --merge excitement=happiness --where type=improvised --where gender=female --lr 1e-3,1 --lr 2 --epochs 4
+        --batch-size 8 --device cpu --threads 1 --runs there --overwrite"""
+    result = run(*command.split())
+    assert result.exit_code == 0, result.output
+    arguments, keywords = fits[0]
+    assert arguments == ([Path("x.h5"), Path("y.h5")],)
+    keywords = {name: value for name, value in keywords.items() if name not in ("progress", "tell")}
+    assert keywords == {
+        "losses": ["ce"],
+        "heads": ["linear", "mlp:width=64,dropout=0.1"],
+        "folds": "speaker",
+        "seeds": 5,
+        "classes": ["a", "b", "c"],
+        "merge": {"excitement": "happiness"},
+        "where": ["type=improvised", "gender=female"],
+        "learning_rates": [1e-3, 1.0, 2.0],
+        "epochs": 4,
+        "batch_size": 8,
+        "device": "cpu",
+        "threads": 1,
+        "runs": Path("there"),
+        "overwrite": True,
+    }
+
+
+def test_the_configuration_of_fit_is_read_alike(run: Any, fits: Calls, tmp_path: Path) -> None:
+    Path("embedkit.toml").write_text(
+        '[fit]\nloss = ["ce", "focal:gamma=1"]\nlr = [0.001, 0.1]\nmerge = "a=b"\nclasses = ["a", "b"]\n'
+        'runs = "there"\n'
+    )
+    assert run("fit", "x.h5").exit_code == 0
+    keywords = fits[0][1]
+    assert (keywords["losses"], keywords["learning_rates"]) == (["ce", "focal:gamma=1"], [0.001, 0.1])
+    assert (keywords["merge"], keywords["classes"]) == ({"a": "b"}, ["a", "b"])
+    assert Path(keywords["runs"]) == tmp_path / "there"
+
+
+@pytest.mark.parametrize("arguments", [["--lr", "fast"], ["--merge", "excitement"], ["--merge", "=b"]])
+def test_values_that_cannot_be_read_get_one_sentence(run: Any, fits: Calls, arguments: list[str]) -> None:
+    result = run("fit", "x.h5", *arguments)
+    assert (result.exit_code, fits) == (1, [])
+    assert result.stderr.startswith(f"Error: {arguments[0]} is ")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (StoreError("The store [bold]x[/] is damaged."), 1, "Error: The store [bold]x[/] is damaged.\n"),
+        (KeyboardInterrupt(), 130, "Interrupted"),
+        (PermissionError(13, "Permission denied", "there"), 1, "Error: Permission denied at 'there'"),
+        (OSError(28, "No space left on device"), 1, "Error: No space left on device"),
+    ],
+)
+def test_problems_are_told_in_one_sentence(
+    run: Any, replace_workflow: Any, raised: BaseException, code: int, said: str
+) -> None:
+    replace_workflow("extract", "extract_embeddings", raised)
+    result = run("extract", "x", "--encoder", "mfcc")
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+def test_a_bug_keeps_its_traceback(run: Any, replace_workflow: Any) -> None:
+    replace_workflow("extract", "extract_embeddings", ZeroDivisionError("bug"))
+    assert isinstance(run("extract", "x", "--encoder", "mfcc").exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["fitt"], ["fit", "--sedes", "3"], ["fit", "--seeds", "x"], ["table", "--metric", "uar"], ["list", "x"]],
+)
+def test_wrong_usage_exits_with_two(run: Any, arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_a_mistake_in_the_configuration_gets_one_sentence(run: Any) -> None:
+    Path("embedkit.toml").write_text("[fit]\nsedes = 3\n")
+    result = run("fit")
+    assert result.exit_code == 1
+    assert "Did you mean 'seeds'?" in result.stderr
+    assert run("fit", "--help").exit_code == 0
+
+
+def write_run(folder: Path, **changes: Any) -> None:
+    metrics = {
+        "corpus": "emodb",
+        "encoder": "mfcc",
+        "head": "lstm",
+        "loss": "ce",
+        "mode": "cached",
+        "folds": "speaker",
+        "classes": ["a", "b"],
+        "seeds": 3,
+        "utterances": 20,
+        "speakers": 4,
+        **{f"{name}{end}": 0.5 for name in ("wa", "ua", "f1") for end in ("", "_std")},
+        **changes,
+    }
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"format_version": 1}))
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+def test_table_reads_runs_and_prints_only_the_table(run: Any) -> None:
+    write_run(Path("runs/emodb/mfcc/lstm/ce-1"))
+    write_run(Path("runs/emodb/mfcc/lstm/ccc-1"), loss="ccc", ua=0.75)
+    result = run("table")
+    assert result.exit_code == 0, result.output
+    assert "75.0 ±50.0*" in result.stdout
+    assert result.stderr == ""
+    assert [row["loss"] for row in json.loads(run("table", "runs", "--format", "json").stdout)] == ["ce", "ccc"]
+
+
+def test_table_looks_where_fit_was_told_to_write(run: Any) -> None:
+    write_run(Path("there/x"))
+    Path("embedkit.toml").write_text('[fit]\nruns = "there"\n[table]\nmetric = "wa"\nformat = "markdown"\n')
+    assert "### emodb: WA in %" in run("table").stdout
+    assert "### emodb: UA in %" in run("table", "--metric", "ua").stdout
+
+
+def test_table_without_runs_says_what_to_do(run: Any) -> None:
+    result = run("table")
+    assert result.exit_code == 1
+    assert "embedkit fit" in result.stderr
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    write_run(Path("runs/x"))
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "embedkit", "table"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [("losses", "focal .*gamma=2.0"), ("heads", "linear "), ("encoders", "mfcc "), ("corpora", "iemocap ")],
+)
+def test_list_shows_what_can_be_named(run: Any, kind: str, line: str) -> None:
+    result = run("list", kind)
+    assert result.exit_code == 0, result.output
+    assert re.search(f"^{line}", result.stdout, flags=re.MULTILINE)
+
+
+def test_list_encoders_names_the_users_own_sources(run: Any) -> None:
+    Path("embedkit.toml").write_text('[encoders]\nhubert = "./copy"\nmine = "org/model"\n')
+    lines = run("list", "encoders").stdout.splitlines()
+    assert any(line.startswith("hubert ") and "copy (embedkit.toml)" in line for line in lines)
+    assert any(line.startswith("mine ") and "org/model" in line for line in lines)
