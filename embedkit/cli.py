@@ -64,6 +64,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
+    # Users' own heads and losses lie in the folder they work in; last, so that nothing installed is shadowed.
+    sys.path.append(os.getcwd())
     app(prog_name="embedkit")
 
 
