@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from embedkit.encoders.base import Encoder, LayerSink
+from embedkit.encoders.precision import resolve_device, true_fp32
 from embedkit.encoders.vggish_weights import PUBLISHED_URL, digest_weights, download_weights, load_weights, read_weights
 
 SAMPLING_RATE = 16_000
@@ -90,11 +91,11 @@ class VggishEncoder(Encoder):
         name: What the user called it.
         source: A `.pth`, `.pt` or `.safetensors` file in torchvggish's or torchaudio's layout; None downloads
             torchvggish's published file once into PyTorch's cache.
-        device: Where the network runs.
+        device: Where the network runs: cpu, cuda or auto.
         shape: Sizes the checkpoint must have.
 
     Raises:
-        EncoderError: the weights cannot be had, or are not exactly those of the network.
+        EncoderError: no such device, or weights that cannot be had or are not exactly those of the network.
     """
 
     sampling_rate = SAMPLING_RATE
@@ -115,7 +116,7 @@ class VggishEncoder(Encoder):
         shape = shape or VggishShape()
         self.name = name
         self.dimensions = shape.dimensions
-        self.device = torch.device(device)
+        self.device = resolve_device(device)
         self._source = PUBLISHED_URL if source is None else str(source)
         state = download_weights() if source is None else read_weights(Path(source))
         with torch.device("meta"):
@@ -155,7 +156,7 @@ class VggishEncoder(Encoder):
         examples = [log_mel_examples(_pad_to(waveform, self.smallest_input)) for waveform in waveforms]
         lengths = [len(clip) for clip in examples]
         batches = torch.split(torch.cat(examples), EXAMPLES_PER_FORWARD)
-        with torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):
+        with true_fp32():
             vectors = torch.cat([self.network(batch.to(self.device)) for batch in batches])
         sink(0, pad_sequence(list(torch.split(vectors, lengths)), batch_first=True), torch.tensor(lengths))
 
