@@ -1,0 +1,152 @@
+"""Embeddings as heads read them: one copy in memory or on disk, gathered by index, standardised by fold."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embedkit.heads.base import HeadInputs
+from embedkit.training.folds import Indices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standardiser:
+    """Mean and inverse standard deviation of a training side, float32 `[layers, dimensions]` (or stacked)."""
+
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def from_moments(cls, mean: NDArray[np.float64], variance: NDArray[np.float64]) -> Standardiser:
+        """Build one from float64 moments; a dimension that never varies is only centred."""
+        deviation = np.sqrt(np.maximum(variance, 0.0))
+        constant = deviation <= 1e-6 * np.maximum(1.0, np.abs(mean))
+        scale = np.where(constant, 1.0, 1.0 / np.where(constant, 1.0, deviation))
+        return cls(mean=torch.from_numpy(mean.astype(np.float32)), scale=torch.from_numpy(scale.astype(np.float32)))
+
+    @classmethod
+    def stack(cls, parts: list[Standardiser], device: torch.device) -> Standardiser:
+        """Join the standardisers of several groups: `[groups, layers, dimensions]`."""
+        return cls(
+            mean=torch.stack([part.mean for part in parts]).to(device),
+            scale=torch.stack([part.scale for part in parts]).to(device),
+        )
+
+    def apply(self, values: Tensor) -> Tensor:
+        """Standardise `[groups, ..., layers, dimensions]` in place, group by group."""
+        shape = (self.mean.shape[0], *[1] * (values.dim() - 3), *self.mean.shape[1:])
+        return values.sub_(self.mean.view(shape)).mul_(self.scale.view(shape))
+
+
+class Features(ABC):
+    """The embeddings of a study's utterances.
+
+    Attributes:
+        level: "utterance" or "frame".
+        layers, dimensions: Shape of one vector.
+        device: Where gathered batches are put.
+    """
+
+    level: str
+    layers: int
+    dimensions: int
+    device: torch.device
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of utterances."""
+
+    @abstractmethod
+    def moments(self, index: Indices) -> Standardiser:
+        """Compute the standardiser of a training side from exactly these utterances."""
+
+    @abstractmethod
+    def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
+        """Collect utterances `[groups, batch]` and standardise each group by its own statistics."""
+
+    @property
+    def durations(self) -> NDArray[np.int64] | None:
+        """Frames per utterance, for batches of similar length; None where length does not matter."""
+        return None
+
+
+class UtteranceFeatures(Features):
+    """Utterance means `[utterances, layers, dimensions]`, held once."""
+
+    level = "utterance"
+
+    def __init__(self, values: NDArray[np.float32], device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.values = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(self.device)
+        self.layers, self.dimensions = self.values.shape[1:]
+
+    def __len__(self) -> int:
+        return int(self.values.shape[0])
+
+    def moments(self, index: Indices) -> Standardiser:
+        chosen = self.values[torch.from_numpy(index).to(self.device)].double()
+        mean, variance = chosen.mean(0), chosen.var(0, unbiased=False)
+        return Standardiser.from_moments(mean.cpu().numpy(), variance.cpu().numpy())
+
+    def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
+        flat = torch.from_numpy(index.reshape(-1)).to(self.device)
+        values = self.values.index_select(0, flat).view(*index.shape, self.layers, self.dimensions)
+        return HeadInputs(values=standardiser.apply(values))
+
+
+class FrameFeatures(Features):
+    """Frames of all utterances in one flat array `[frames, layers, dimensions]`, possibly on disk.
+
+    Args:
+        values: Flat frames, any float type; read by slices, so a memory map stays on disk.
+        starts, lengths: First row and number of rows of each utterance.
+        means, deviations: Utterance statistics `[utterances, layers, dimensions]`; with the lengths they give the
+            moments over frames without a pass over the frames.
+    """
+
+    level = "frame"
+
+    def __init__(
+        self,
+        values: Any,
+        starts: Indices,
+        lengths: Indices,
+        means: NDArray[np.float32],
+        deviations: NDArray[np.float32],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.values, self.starts, self.lengths = values, starts, lengths
+        self.means, self.deviations = means, deviations
+        self.device = torch.device(device)
+        self.layers, self.dimensions = means.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def durations(self) -> NDArray[np.int64] | None:
+        return self.lengths
+
+    def moments(self, index: Indices) -> Standardiser:
+        weights = (self.lengths[index] / self.lengths[index].sum())[:, None, None]
+        means = self.means[index].astype(np.float64)
+        squares = self.deviations[index].astype(np.float64) ** 2 + means**2
+        mean = (weights * means).sum(0)
+        return Standardiser.from_moments(mean, (weights * squares).sum(0) - mean**2)
+
+    def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
+        lengths = self.lengths[index]
+        padded = np.zeros((*index.shape, int(lengths.max()), self.layers, self.dimensions), dtype=np.float32)
+        for place in np.ndindex(*index.shape):
+            start, length = self.starts[index[place]], lengths[place]
+            padded[place][:length] = self.values[start : start + length]
+        values = standardiser.apply(torch.from_numpy(padded).to(self.device))
+        own = torch.from_numpy(lengths).to(self.device)
+        padding = torch.arange(values.shape[2], device=self.device) >= own[..., None]
+        return HeadInputs(values=values.masked_fill_(padding[..., None, None], 0.0), lengths=own)

@@ -1,0 +1,225 @@
+"""Outer folds that keep speakers apart, and the inner folds on which everything is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedkit.errors import FitError
+
+Indices = NDArray[np.int64]
+Names = NDArray[np.str_]
+
+MOST_SPEAKER_FOLDS = 24
+"""More speakers than this are dealt into ten folds: one fold a speaker would cost more than it tells."""
+
+INNER_FOLDS = 4
+RANDOM_FOLDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """One test set, what may be trained on, and how the choices are made inside it.
+
+    Attributes:
+        name: What is held out ("08", "Ses01", "test", "random-1").
+        train, test: Utterance indices, sorted; disjoint.
+        validations: Pairs (train, validate) inside `train` on which learning rate and epoch are chosen.
+        refit: Whether the head is trained again on all of `train` after the choice.
+    """
+
+    name: str
+    train: Indices
+    test: Indices
+    validations: tuple[tuple[Indices, Indices], ...]
+    refit: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldPlan:
+    """All folds of a study, with what a table must say about them.
+
+    Attributes:
+        kind: What the user asked for: "session", "speaker", "split", "random" or a column.
+        selection: How learning rate and epoch were chosen, in words.
+        speaker_dependent: True where a speaker is on both sides of some fold.
+    """
+
+    kind: str
+    folds: tuple[Fold, ...]
+    selection: str
+    speaker_dependent: bool
+
+
+def plan_folds(
+    kind: str,
+    *,
+    labels: Names,
+    speakers: Names,
+    groups: Names | None = None,
+    splits: Names | None = None,
+    hold_out: bool,
+) -> FoldPlan:
+    """Divide utterances into folds.
+
+    Args:
+        kind: "speaker", "split", "random", or the name of the column that `groups` holds.
+        labels, speakers: One per utterance; a speaker may be empty (unknown) in random folds only.
+        groups: The fold column (sessions, texts, ...), one per utterance; needed for other kinds.
+        splits: "train", "dev", "test" per utterance; needed for "split".
+        hold_out: Choose on one development group (the next in sorted order) instead of inner folds.
+
+    Raises:
+        FitError: not enough groups or speakers, a missing split, or one class only on a training side.
+    """
+    if kind == "split":
+        folds, selection = _given_split(splits, labels, speakers)
+    else:
+        units = _units(kind, labels, speakers, groups)
+        names = [str(name) for name in np.unique(units)]
+        if len(names) < 2:
+            raise FitError(
+                f"Folds by {kind} need at least two groups, found {len(names)} ({', '.join(names) or 'none'}); "
+                "choose other folds with --folds (speaker, session, split, random or a column)."
+            )
+        build = _hold_out if hold_out else _rotate
+        folds, selection = build(names, units, speakers)
+    _require_classes(folds, labels)
+    return FoldPlan(
+        kind=kind, folds=tuple(folds), selection=selection, speaker_dependent=_share_speakers(folds, speakers)
+    )
+
+
+def _units(kind: str, labels: Names, speakers: Names, groups: Names | None) -> Names:
+    if kind == "random":
+        return _random_units(labels)
+    if kind == "speaker":
+        _require_known(speakers, "speaker")
+        return _deal(speakers, 10) if len(np.unique(speakers)) > MOST_SPEAKER_FOLDS else speakers
+    assert groups is not None
+    _require_known(groups, kind)
+    return groups
+
+
+def _require_known(values: Names, column: str) -> None:
+    unknown = int(np.sum(values == ""))
+    if unknown:
+        raise FitError(
+            f"Folds by {column} need the {column} of every utterance, found {unknown} of {len(values)} without; "
+            f"add the column to the corpus, leave them out with --where, or choose other folds with --folds."
+        )
+
+
+def _random_units(labels: Names) -> Names:
+    generator = np.random.default_rng(0)
+    units = np.empty(len(labels), dtype="<U16")
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        units[members] = [f"random-{1 + position % RANDOM_FOLDS}" for position in range(len(members))]
+    return units
+
+
+def _deal(values: Names, count: int) -> Names:
+    """Merge sorted values into `count` consecutive groups of nearly equal number of values."""
+    names = np.unique(values)
+    dealt = np.empty(len(values), dtype="<U64")
+    for part in np.array_split(names, min(count, len(names))):
+        dealt[np.isin(values, part)] = str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}"
+    return dealt
+
+
+def _rotate(names: Sequence[str], units: Names, speakers: Names) -> tuple[list[Fold], str]:
+    folds = []
+    counts = set()
+    for name in names:
+        train, test = np.flatnonzero(units != name), np.flatnonzero(units == name)
+        validations = _inner(name, train, speakers if np.all(speakers[train] != "") else units)
+        counts.add(len(validations))
+        folds.append(Fold(name=name, train=train, test=test, validations=validations, refit=True))
+    number = "-".join(str(count) for count in sorted(counts))
+    return folds, f"{number} inner folds by speaker, pooled, then refit"
+
+
+def _inner(name: str, train: Indices, speakers: Names) -> tuple[tuple[Indices, Indices], ...]:
+    own = speakers[train]
+    if len(np.unique(own)) < 2:
+        raise FitError(
+            f"Choosing the learning rate needs at least two speakers on the training side, but the fold that tests "
+            f"{name!r} trains on {len(np.unique(own))}; use a corpus with more speakers or folds that hold out less."
+        )
+    inner = _deal(own, INNER_FOLDS)
+    return tuple((train[inner != group], train[inner == group]) for group in np.unique(inner))
+
+
+def _hold_out(names: Sequence[str], units: Names, speakers: Names) -> tuple[list[Fold], str]:
+    if len(names) < 3:
+        raise FitError(
+            "This head holds out a development group beside the test group and needs at least three groups, found "
+            f"{len(names)} ({', '.join(names)}); choose other folds with --folds or another head."
+        )
+    folds = []
+    for position, name in enumerate(names):
+        development = names[(position + 1) % len(names)]
+        train = np.flatnonzero((units != name) & (units != development))
+        pair = (train, np.flatnonzero(units == development))
+        folds.append(Fold(name=name, train=train, test=np.flatnonzero(units == name), validations=(pair,), refit=False))
+    return folds, "one development group held out (the next in sorted order)"
+
+
+def _given_split(splits: Names | None, labels: Names, speakers: Names) -> tuple[list[Fold], str]:
+    parts = {name: np.flatnonzero(splits == name) for name in ("train", "dev", "test")} if splits is not None else {}
+    missing = [name for name in ("train", "test") if not len(parts.get(name, ()))]
+    if missing:
+        raise FitError(
+            "Folds by split need utterances marked train and test in the column split, found none marked "
+            f"{' and '.join(missing)}; add the column to the corpus or choose other folds with --folds."
+        )
+    if len(parts["dev"]):
+        validations: tuple[tuple[Indices, Indices], ...] = ((parts["train"], parts["dev"]),)
+        selection = "the given development part"
+    else:
+        validations = _inner("test", parts["train"], speakers)
+        selection = f"{len(validations)} inner folds by speaker, pooled, then refit"
+    refit = not len(parts["dev"])
+    return [
+        Fold(name="test", train=parts["train"], test=parts["test"], validations=validations, refit=refit)
+    ], selection
+
+
+def _require_classes(folds: Sequence[Fold], labels: Names) -> None:
+    for fold in folds:
+        for train in [fold.train, *(pair[0] for pair in fold.validations)]:
+            found = np.unique(labels[train])
+            if len(found) < 2:
+                raise FitError(
+                    f"A training side of the fold that tests {fold.name!r} holds the single class "
+                    f"{', '.join(found) or 'none'}; at least two are needed: check --classes, --where and --folds."
+                )
+
+
+def _share_speakers(folds: Sequence[Fold], speakers: Names) -> bool:
+    known = speakers != ""
+    return any(
+        not known[fold.test].all() or bool(np.isin(speakers[fold.test], speakers[fold.train]).any()) for fold in folds
+    )
+
+
+def default_folds(sessions: Names, speakers: Names) -> str:
+    """Choose session folds where the corpus has at least two sessions, else speaker folds."""
+    return "session" if len(np.unique(sessions)) > 1 and bool(np.all(sessions != "")) else "speaker"
+
+
+def describe_folds(plan: FoldPlan) -> dict[str, Any]:
+    """Return what a run keeps about its folds."""
+    return {
+        "kind": plan.kind,
+        "names": [fold.name for fold in plan.folds],
+        "train": [len(fold.train) for fold in plan.folds],
+        "test": [len(fold.test) for fold in plan.folds],
+        "speaker_dependent": plan.speaker_dependent,
+        "selection": plan.selection,
+    }

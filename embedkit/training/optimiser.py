@@ -1,0 +1,62 @@
+"""Adam for a stack of heads: one step for all of them, a learning rate for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+class StackedAdam:
+    """AdamW (Kingma & Ba 2015; Loshchilov & Hutter 2019) over parameters `[groups, members, ...]`.
+
+    A head's update uses its own gradients, moments and learning rate only, and equals `torch.optim.AdamW` on that
+    head alone.
+
+    Args:
+        parameters: The stack's parameters.
+        learning_rates: `[groups, members]`.
+        weight_decay: Decoupled, the same for every head; biases and layer weights decay as well.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        learning_rates: Tensor,
+        *,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+    ) -> None:
+        self.parameters = list(parameters)
+        self.rates = [
+            learning_rates.to(p.dtype).view(*learning_rates.shape, *[1] * (p.dim() - 2)) for p in self.parameters
+        ]
+        self.weight_decay, self.betas, self.epsilon = weight_decay, betas, epsilon
+        self.first = [torch.zeros_like(p) for p in self.parameters]
+        self.second = [torch.zeros_like(p) for p in self.parameters]
+        self.steps = 0
+
+    @torch.no_grad()
+    def step(self, factor: float = 1.0) -> None:
+        """Update every parameter that has a gradient and drop the gradients.
+
+        Args:
+            factor: Multiplies all learning rates (the schedule).
+        """
+        self.steps += 1
+        beta1, beta2 = self.betas
+        correction = (1 - beta2**self.steps) ** 0.5
+        scale = factor / (1 - beta1**self.steps)
+        for parameter, rate, first, second in zip(self.parameters, self.rates, self.first, self.second, strict=True):
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            if self.weight_decay:
+                parameter.mul_(1 - factor * self.weight_decay * rate)
+            first.lerp_(gradient, 1 - beta1)
+            second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+            denominator = second.sqrt().div_(correction).add_(self.epsilon)
+            parameter.sub_(first.div(denominator).mul_(rate * scale))
+            parameter.grad = None

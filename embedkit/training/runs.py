@@ -1,0 +1,139 @@
+"""The run folder: configuration, metrics, predictions and heads of one cell of the table."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from embedkit.errors import RunError
+
+RUN_FORMAT_VERSION = 1
+_CONFIG, _METRICS, _PREDICTIONS, _HEADS = "config.json", "metrics.json", "predictions.csv", "heads.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One finished run: where it lies, how it was configured, and its row of the table."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+
+    @property
+    def predictions_path(self) -> Path:
+        """Return the CSV of per-utterance predictions."""
+        return self.folder / _PREDICTIONS
+
+    def load_heads(self) -> dict[str, Tensor]:
+        """Read all heads and standardisers of the run.
+
+        Raises:
+            RunError: the file is missing or damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            heads: dict[str, Tensor] = load_file(self.folder / _HEADS)
+        except (OSError, SafetensorError) as error:
+            raise RunError(
+                f"The heads of {self.folder} cannot be read ({error}); run embedkit fit again with --overwrite."
+            ) from error
+        return heads
+
+
+def digest_of(value: Any) -> str:
+    """Return a short digest of anything JSON can hold."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def write_run(
+    folder: Path,
+    *,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    predictions: tuple[Sequence[str], Iterable[Sequence[Any]]],
+    heads: Mapping[str, Tensor],
+) -> RunRecord:
+    """Write a run under a temporary name and rename it when it is whole, replacing an older one.
+
+    Args:
+        folder: Where the run shall lie.
+        config: Everything that determines the run.
+        metrics: Its row of the table.
+        predictions: Header and rows of the CSV.
+        heads: Tensors by name.
+    """
+    from safetensors.torch import save_file
+
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        _write_json(partial / _CONFIG, config)
+        _write_json(partial / _METRICS, metrics)
+        with open(partial / _PREDICTIONS, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(predictions[0])
+            writer.writerows(predictions[1])
+        save_file({name: tensor.contiguous() for name, tensor in heads.items()}, partial / _HEADS)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise RunError(f"The run {folder} cannot be written ({error}); make room or choose another --runs.") from error
+    return RunRecord(folder=folder, config=dict(config), metrics=dict(metrics))
+
+
+def read_run(folder: str | Path) -> RunRecord:
+    """Read a run folder's configuration and metrics.
+
+    Raises:
+        RunError: there is no run, or it is damaged or of a newer format.
+    """
+    folder = Path(folder)
+    if not (folder / _CONFIG).is_file():
+        raise RunError(f"No run at {folder}: expected a folder with {_CONFIG}, as embedkit fit writes it below runs/.")
+    try:
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        metrics = json.loads((folder / _METRICS).read_text(encoding="utf-8"))
+        version = config["format_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"The run {folder} is damaged ({error}); run embedkit fit again with --overwrite.") from error
+    if version != RUN_FORMAT_VERSION:
+        raise RunError(
+            f"The run {folder} has format version {version}, this embedkit reads {RUN_FORMAT_VERSION}; update it."
+        )
+    return RunRecord(folder=folder, config=config, metrics=metrics)
+
+
+def find_runs(folder: str | Path) -> list[RunRecord]:
+    """Read every run below a folder, in sorted order.
+
+    Raises:
+        RunError: there is none.
+    """
+    folder = Path(folder)
+    found = sorted(
+        path.parent
+        for path in folder.glob(f"**/{_CONFIG}")
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        raise RunError(f"No runs below {folder}; run embedkit fit first or name the folder that holds them.")
+    return [read_run(path) for path in found]
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
