@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from embedkit.heads.base import Head, HeadInputs, HeadShape
-from embedkit.heads.frames import attend, mix_frames, own_frames, pool, split_frames
+from embedkit.heads.frames import attend, even_weights, mix_frames, own_frames, pool, split_frames
 from embedkit.heads.layers import LayerMix, StackedClassifier, StackedLinear, draw, drop, require, uniform
 
 
@@ -68,8 +68,7 @@ def weighted_statistics(frames: Tensor, weights: Tensor, own: Tensor) -> tuple[T
         frames: `[groups, members or 1, batch, frames, features]`; weights: `[groups, members, batch, frames]`,
         summing to one; own: bool `[groups, batch, frames]`.
     """
-    even = (own / own.sum(-1, keepdim=True)).to(frames.dtype).unsqueeze(1)
-    centre = pool(even.expand(-1, frames.shape[1], -1, -1), frames)
+    centre = pool(even_weights(own, frames.dtype).expand(-1, frames.shape[1], -1, -1), frames)
     # Around the plain mean the squares lose no digits, and the members of a group can share them.
     around = (frames - centre.unsqueeze(-2)).masked_fill(~own[:, None, :, :, None], 0.0)
     shift = pool(weights, around)

@@ -1,4 +1,4 @@
-"""What heads on frames share: own frames, pooling over them, and one matrix of energies to attention weights."""
+"""What heads on frames share: which frames are an utterance's own, and pooling over them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ def mix_frames(mix: LayerMix, values: Tensor) -> Tensor:
 def split_frames(values: Tensor, frames: int) -> Tensor:
     """Split dimension 2 of `[groups, members, batch * frames, ...]` in two."""
     return values.reshape(*values.shape[:2], -1, frames, *values.shape[3:])
+
+
+def even_weights(own: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return `[groups, 1, batch, frames]`: every own frame's share of the utterance's mean."""
+    weights = own.to(dtype).unsqueeze(1)
+    return weights / weights.sum(-1, keepdim=True)
 
 
 def attend(energies: Tensor, own: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from embedkit.heads.base import Head, HeadInputs, HeadShape
-from embedkit.heads.frames import attend, mix_frames, own_frames, own_lengths, pool, split_frames
+from embedkit.heads.frames import attend, even_weights, mix_frames, own_frames, own_lengths, pool, split_frames
 from embedkit.heads.layers import LayerMix, StackedClassifier, StackedLinear, draw, drop, require, uniform
 
 
@@ -94,8 +94,7 @@ class LstmHead(Head):
             return torch.cat([ends, frames[:, :, :, 0, hidden:]], -1)
         own = own_frames(inputs)
         if self.options.pooling == "mean":
-            weights = (own / own.sum(-1, keepdim=True)).to(frames.dtype).unsqueeze(1)
-            return pool(weights.expand(-1, frames.shape[1], -1, -1), frames)
+            return pool(even_weights(own, frames.dtype).expand(-1, frames.shape[1], -1, -1), frames)
         hidden_units = self.attention(frames.flatten(2, 3)).tanh()
         energies = torch.einsum("gmfh,gmh->gmf", hidden_units, self.context)
         return pool(attend(split_frames(energies, own.shape[2]), own), frames)
