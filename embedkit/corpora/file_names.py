@@ -1,0 +1,82 @@
+"""Corpora whose labels are in the file names: from a list of files to utterances."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from embedkit.corpora.base import Corpus, Task, Utterance
+from embedkit.corpora.reader import count_note, left_out_note, list_audio, relative_path, sort_utterances
+from embedkit.errors import CorpusError
+
+
+def name_matches(pattern: re.Pattern[str], name: str) -> re.Match[str] | None:
+    """Match a pattern against the whole of a file name without its suffix."""
+    return pattern.fullmatch(Path(name).stem)
+
+
+def holds_names(folder: Path, pattern: re.Pattern[str]) -> bool:
+    """Tell whether at least half of a folder's audio files (and at least one) are named by a pattern."""
+    names = list_audio(folder)
+    return 2 * sum(name_matches(pattern, name) is not None for name in names) >= max(1, len(names))
+
+
+def find_audio_folder(folder: Path, inner: Sequence[str], pattern: re.Pattern[str]) -> Path | None:
+    """Return the first of the inner folders, or the folder itself, that holds audio named by a pattern."""
+    for candidate in (*(folder / name for name in inner), folder):
+        if holds_names(candidate, pattern):
+            return candidate
+    return None
+
+
+def keep_first_of_each_name(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Split files into the first of each stem (fewest folders, then by path) and the repetitions."""
+    kept: dict[str, Path] = {}
+    repeated: list[Path] = []
+    for path in sorted(paths, key=lambda path: (len(path.parts), str(path))):
+        if path.stem in kept:
+            repeated.append(path)
+        else:
+            kept[path.stem] = path
+    return list(kept.values()), repeated
+
+
+def build_corpus(
+    utterances: Iterable[Utterance],
+    *,
+    name: str,
+    title: str,
+    root: Path,
+    published: int,
+    classes: tuple[str, ...],
+    notes: tuple[str, ...],
+) -> Corpus:
+    """Put a corpus together whose kind is its name, whose classes are its task, and whose count is published.
+
+    Raises:
+        CorpusError: no utterance is left.
+    """
+    found = sort_utterances(utterances)
+    if not found:
+        reasons = "; ".join(["", *(note.rstrip(".") for note in notes)])
+        raise CorpusError(f"The folder {str(root)!r} holds no utterance of {title}{reasons}.")
+    notes = (*count_note(len(found), published, title), *notes)
+    return Corpus(name=name, kind=name, root=root, utterances=found, task=Task(classes=classes), notes=notes)
+
+
+def match_audio(
+    root: Path, folder: Path, pattern: re.Pattern[str]
+) -> tuple[list[tuple[str, re.Match[str]]], tuple[str, ...]]:
+    """Match every audio file directly in a folder.
+
+    Returns:
+        (path relative to the root, match) of each file named by the pattern, and notes on those left out.
+    """
+    paths, repeated = keep_first_of_each_name(folder / name for name in list_audio(folder))
+    matches = [(path, name_matches(pattern, path.name)) for path in paths]
+    strangers = [path.name for path, match in matches if match is None]
+    notes = left_out_note(strangers, "file{s} whose name is not one of this corpus") + left_out_note(
+        [path.name for path in repeated], "file{s} that is there in another format"
+    )
+    return [(relative_path(root, path), match) for path, match in matches if match is not None], notes

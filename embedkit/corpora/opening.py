@@ -1,0 +1,107 @@
+"""Find out what corpus a name, a folder or a file is, and open it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+
+from embedkit.corpora.base import Corpus
+from embedkit.corpora.demo import open_demo_corpus
+from embedkit.corpora.manifest import SUFFIXES, find_manifests, read_manifest
+from embedkit.corpora.reader import Reader, list_names, walk_files
+from embedkit.errors import CorpusError
+from embedkit.registry import Part, Registry
+
+CORPORA = Registry(
+    "corpus",
+    [
+        ("demo", Part("embedkit.corpora.demo:READER", "synthetic speech in IEMOCAP's layout, for trying out")),
+        ("iemocap", Part("embedkit.corpora.iemocap:READER", "IEMOCAP, its official folder; four classes")),
+        ("emodb", Part("embedkit.corpora.emodb:READER", "EmoDB, German, seven classes")),
+        ("ravdess", Part("embedkit.corpora.ravdess:READER", "RAVDESS, audio-only speech, eight classes")),
+        ("crema-d", Part("embedkit.corpora.crema_d:READER", "CREMA-D, six classes")),
+        ("manifest", Part("embedkit.corpora.manifest:READER", "any corpus by a CSV file with the columns path,label")),
+    ],
+)
+DEMO = "demo"
+
+_AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".au", ".sph"})
+_DEPTH = 5
+_LEVELS_UP = 4
+_SUBFOLDERS = 200
+
+
+def open_corpus(source: str | PathLike[str]) -> Corpus:
+    """Open the demo corpus ("demo"), a CSV manifest, or a corpus folder in its official layout.
+
+    A folder of one's own that is called "demo" is given as "./demo".
+
+    Raises:
+        CorpusError: nothing there, no audio, or no known layout.
+    """
+    if source == DEMO:
+        return open_demo_corpus()
+    path = Path(os.path.abspath(os.path.expanduser(source)))
+    if path.is_dir():
+        for _, reader in _readers():
+            if reader.recognise(path):
+                return reader.read(path)
+        raise _not_recognised(path)
+    if not path.exists():
+        raise CorpusError(_missing(source, path))
+    if path.suffix.lower() in SUFFIXES:
+        return read_manifest(path)
+    if path.suffix.lower() in _AUDIO_SUFFIXES:
+        raise CorpusError(
+            f"{str(path)!r} is a single audio file; give the folder of its corpus, or a CSV manifest with the columns "
+            "path and label."
+        )
+    raise CorpusError(f"{str(path)!r} is no corpus; expected a corpus folder, a CSV manifest (.csv or .tsv) or 'demo'.")
+
+
+def _readers() -> Iterator[tuple[str, Reader]]:
+    for name in CORPORA:
+        yield name, CORPORA.load(name)
+
+
+def _missing(source: str | PathLike[str], path: Path) -> str:
+    name = os.fspath(source)
+    if name in CORPORA:
+        return f"There is no folder {str(path)!r}; give the path of your copy of {name}, or 'demo'."
+    return f"There is no folder or file {str(path)!r}; check the path, or give 'demo'."
+
+
+def _not_recognised(folder: Path) -> CorpusError:
+    manifests = find_manifests(folder)
+    if len(manifests) > 1:
+        names = ", ".join(repr(file.name) for file in manifests[:5])
+        return CorpusError(f"The folder {str(folder)!r} holds {len(manifests)} manifests ({names}); give one of them.")
+    hint = _hint(_below(folder), "sub-folder") or _hint(islice(folder.parents, _LEVELS_UP), "folder above it,")
+    if hint:
+        return CorpusError(f"The folder {str(folder)!r} is not recognised as a corpus, but {hint}; give that.")
+    layouts = ", ".join(reader.layout for name, reader in _readers() if name != DEMO)
+    if not any(file.suffix.lower() in _AUDIO_SUFFIXES for file in walk_files(folder, depth=_DEPTH)):
+        return CorpusError(f"There is no audio in the folder {str(folder)!r}; looked for {layouts}.")
+    return CorpusError(
+        f"The corpus in {str(folder)!r} is not recognised; looked for {layouts}: write a manifest for any other corpus."
+    )
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield some sub-folders, then theirs."""
+    children = [folder / name for name in list_names(folder) if not name.startswith(".")][:_SUBFOLDERS]
+    yield from children
+    for child in children:
+        yield from (child / name for name in list_names(child)[:_SUBFOLDERS])
+
+
+def _hint(candidates: Iterable[Path], relation: str) -> str:
+    readers = list(_readers())
+    for candidate in candidates:
+        for name, reader in readers:
+            if candidate.is_dir() and reader.recognise(candidate):
+                return f"its {relation} {str(candidate)!r} looks like {name}"
+    return ""

@@ -1,0 +1,81 @@
+"""Keep part of a corpus: `COLUMN=VALUE` filters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance, Value
+from embedkit.errors import ConfigError, CorpusError, UnknownNameError
+from embedkit.registry import unknown_name
+
+_FILTER = re.compile(r"(?P<column>[^=!]+)(?P<operator>!=|=)(?P<values>.*)", re.DOTALL)
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class _Filter:
+    text: str
+    column: str
+    values: frozenset[Value | None]
+    negated: bool
+
+    def keeps(self, utterance: Utterance) -> bool:
+        return (_comparable(utterance.value(self.column)) in self.values) != self.negated
+
+
+def select(corpus: Corpus, where: Sequence[str]) -> Corpus:
+    """Keep the utterances for which every filter holds.
+
+    `label=anger,happiness` keeps either, `valence!=nan` all but; columns of numbers are compared as numbers.
+
+    Raises:
+        ConfigError: a filter is not COLUMN=VALUE, or compares a column of numbers with a word.
+        UnknownNameError: the corpus has no such column.
+        CorpusError: no utterance is left.
+    """
+    kept = corpus.utterances
+    for text in where:
+        chosen = _parse(text, corpus)
+        before, kept = kept, tuple(utterance for utterance in kept if chosen.keeps(utterance))
+        if not kept:
+            raise CorpusError(
+                f"No utterance of {corpus.name} is left with {text!r}; {chosen.column} holds "
+                f"{_some(item.value(chosen.column) for item in before)} there."
+            )
+    return replace(corpus, utterances=kept)
+
+
+def _parse(text: str, corpus: Corpus) -> _Filter:
+    match = _FILTER.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"The filter {text!r} cannot be read; expected COLUMN=VALUE[,VALUE] or COLUMN!=VALUE.")
+    column = match["column"].strip()
+    further = corpus.utterances[0].columns if corpus.utterances else {}
+    known = (*STANDARD_COLUMNS, *further)
+    if column not in known:
+        raise UnknownNameError(unknown_name(f"column of {corpus.name}", column, known))
+    values: list[Value] = [value.strip() for value in match["values"].split(",")]
+    if column in ("start", "end") or any(isinstance(item.value(column), float) for item in corpus.utterances):
+        values = [_number(text, column, str(value)) for value in values]
+    return _Filter(text, column, frozenset(map(_comparable, values)), match["operator"] == "!=")
+
+
+def _number(text: str, column: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ConfigError(
+            f"The filter {text!r} compares {column} with {value!r}, but {column} holds numbers."
+        ) from None
+
+
+def _comparable(value: Value | None) -> Value | None:
+    """Return a value that equals itself: NaN, a missing number, becomes None."""
+    return None if value != value else value
+
+
+def _some(values: Iterable[Value | None]) -> str:
+    found = sorted({str(value) for value in values})
+    return ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
