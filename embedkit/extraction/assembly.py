@@ -1,0 +1,107 @@
+"""Put a store together from finished shards and from the rows of the store before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedkit.corpora.base import Corpus
+from embedkit.extraction.items import Stamp
+from embedkit.extraction.reuse import Reuse, corpus_columns, measured_columns
+from embedkit.extraction.shards import Entry, Measured, ShardReader
+from embedkit.store.reader import Store
+from embedkit.store.writer import Rows, StoreContent, write_store
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an utterance's rows come from."""
+
+    read: Callable[[], Rows]
+    frames: int
+    measured: Measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """What a store says beside its rows and columns; see `StoreContent`."""
+
+    encoder: dict[str, Any]
+    fingerprint: str
+    frame_dtype: str | None
+    extraction: dict[str, Any]
+    trained_on: dict[str, Any] = field(default_factory=dict)
+
+
+def collect_sources(
+    reuse: Reuse, store: Store | None, shards: list[ShardReader], wanted: set[Any]
+) -> dict[str, Source]:
+    """Find the rows of every utterance: in the store before, or in a shard whose item is still wanted."""
+    sources: dict[str, Source] = {}
+    if store is not None:
+        counts = np.diff(store.frame_offsets).tolist() if store.has_frames else [0] * len(store)
+        for name, (row, measured) in reuse.kept.items():
+            sources[name] = Source(_from_store(store, row), counts[row], measured)
+    for shard in shards:
+        for entry in shard.entries:
+            if entry.item in wanted:
+                sources[entry.item.id] = Source(_from_shard(shard, entry), entry.frames, entry.measured)
+    return sources
+
+
+def describe_content(
+    corpus: Corpus,
+    described: Described,
+    sources: dict[str, Source],
+    stamps: dict[str, Stamp],
+    failures: dict[str, str],
+) -> StoreContent:
+    """Describe the store of these utterances, sorted by id."""
+    ids = sorted(sources)
+    measured = measured_columns([sources[name].measured for name in ids], [stamps[name] for name in ids])
+    failed = dict(sorted(failures.items()))
+    failed_stamps = [stamps.get(name, Stamp(-1, -1)) for name in failed]
+    return StoreContent(
+        corpus=corpus.name,
+        corpus_info=describe_corpus(corpus),
+        encoder=described.encoder,
+        fingerprint=described.fingerprint,
+        columns={**corpus_columns(corpus, ids), **measured},
+        frame_dtype=described.frame_dtype,
+        frame_counts=[sources[name].frames for name in ids] if described.frame_dtype else None,
+        failures=failed,
+        failure_columns={
+            "audio_size": np.array([stamp.size for stamp in failed_stamps], np.int64),
+            "audio_mtime": np.array([stamp.mtime for stamp in failed_stamps], np.int64),
+        },
+        extraction=described.extraction,
+        trained_on=described.trained_on,
+    )
+
+
+def assemble(out: Path, content: StoreContent, sources: dict[str, Source]) -> None:
+    """Write the store, reading one utterance's rows at a time."""
+    rows: Iterator[Rows] = (sources[name].read() for name in content.columns["id"])
+    write_store(out, content, rows)
+
+
+def describe_corpus(corpus: Corpus) -> dict[str, Any]:
+    """Return what a store keeps of a corpus beside its columns."""
+    return {
+        "kind": corpus.kind,
+        "root": str(corpus.root.absolute()),
+        "task": {"classes": list(corpus.task.classes), "merge": dict(corpus.task.merge)},
+        "notes": list(corpus.notes),
+    }
+
+
+def _from_store(store: Store, row: int) -> Callable[[], Rows]:
+    return lambda: store.rows(row)
+
+
+def _from_shard(shard: ShardReader, entry: Entry) -> Callable[[], Rows]:
+    return lambda: shard.rows(entry)

@@ -1,0 +1,96 @@
+"""Say what an extraction will take before it starts, and how far it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from embedkit.errors import ExtractionError
+from embedkit.extraction.job import Job
+from embedkit.extraction.plan import Batch
+from embedkit.extraction.request import Request
+from embedkit.store.files import format_bytes, free_bytes, no_room
+
+_COLUMN_BYTES = 1000
+"""Room for the columns of one utterance."""
+
+
+def check_room(job: Job) -> int:
+    """Say what is to come; return the bytes still to be written, shards and finished file.
+
+    Raises:
+        ExtractionError: they are not free.
+    """
+    request = job.request
+    done = {entry.item for shard in job.finished.values() for entry in shard.entries}
+    shards = sum(_row_bytes(request, item.samples) for item in job.items if item not in done)
+    rate = request.encoder.sampling_rate
+    kept = sum(_row_bytes(request, round(one.duration * rate)) for _, one in job.standing.reuse.kept.values())
+    final = kept + sum(_row_bytes(request, item.samples) + _COLUMN_BYTES for item in job.items)
+    _announce(job, final)
+    needed = shards + final
+    if needed > free_bytes(request.work.parent):
+        raise ExtractionError(no_room(request.work.parent, needed))
+    return needed
+
+
+def _row_bytes(request: Request, samples: int) -> int:
+    encoder = request.encoder
+    row = len(encoder.layers) * encoder.dimensions
+    item = {"float16": 2, "float32": 4, None: 0}[request.kept_frames]
+    return row * (8 + (encoder.frame_count(samples) * item if item else 0))
+
+
+def _announce(job: Job, size: int) -> None:
+    request, reuse = job.request, job.standing.reuse
+    count = len(job.items) + len(reuse.kept)
+    seconds = sum(item.samples for item in job.items) / request.encoder.sampling_rate
+    seconds += sum(measured.duration for _, measured in reuse.kept.values())
+    request.tell(
+        f"{request.corpus.name} with {request.encoder.name}: {count} utterances, {seconds / 3600:.2f} hours; "
+        f"{str(request.out)!r} will take {format_bytes(size)} ({format_bytes(free_bytes(request.work.parent))} free)."
+    )
+    if job.standing.store is not None:
+        request.tell(f"{len(reuse.kept)} utterances are reused, {len(job.items)} new, {reuse.removed} removed.")
+    if job.finished:
+        request.tell(f"Continuing: {job.items_done} of {len(job.items)} utterances are finished.")
+
+
+def watch_batches(job: Job) -> Callable[[Batch], None]:
+    """Report progress in seconds of audio; say how long the rest will take, once one batch has been timed.
+
+    The batch timed is the second: the first one also waits for libraries and files.
+    """
+    request, rate = job.request, job.plan.settings.sampling_rate
+    total = sum(item.samples for item in job.plan.items) / rate
+    pending = set(job.pending)
+    waiting = [shard for shard in job.plan.shards if job.plan.key(shard) in pending]
+    done = total - sum(_seconds(batch, rate) for shard in waiting for batch in shard)
+    batches, started = 0, time.perf_counter()
+    if request.progress is not None:
+        request.progress(done, total)
+
+    def watch(batch: Batch) -> None:
+        nonlocal batches, started, done
+        now, seconds = time.perf_counter(), _seconds(batch, rate)
+        batches, done = batches + 1, done + seconds
+        if batches == 2:
+            speed = seconds / (now - started)
+            request.tell(
+                f"About {_duration((total - done) / speed)} to go on {request.device} ({speed:.3g} times real time)."
+            )
+        started = now
+        if request.progress is not None:
+            request.progress(done, total)
+
+    return watch
+
+
+def _seconds(batch: Batch, rate: int) -> float:
+    return sum(item.samples for item in batch) / rate
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{max(1, round(seconds))} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

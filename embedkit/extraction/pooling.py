@@ -1,0 +1,82 @@
+"""Turn an encoder's padded layers into what is kept: statistics and frames of every clip's own frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from embedkit.errors import ExtractionError
+from embedkit.store.layout import Array
+from embedkit.store.writer import Rows
+
+
+class Pool:
+    """A sink for one batch: mean and population standard deviation in float32, and the frames where they are kept.
+
+    Padding never enters: on a CPU each clip's own frames are reduced by themselves, so that the result is the same to
+    the bit whatever the padding; on other devices padding is masked. Deviations are taken from the mean (two passes).
+    """
+
+    def __init__(self, *, statistics: bool = True, frame_dtype: str | None = None) -> None:
+        self.statistics = statistics
+        self.frame_dtype = getattr(torch, frame_dtype) if frame_dtype else None
+        self._means: list[Tensor] = []
+        self._stds: list[Tensor] = []
+        self._frames: list[list[Array]] = []
+
+    def __call__(self, position: int, values: Tensor, lengths: Tensor) -> None:
+        """Take one layer `[batch, frames, dimensions]` with the clips' own frames `[batch]`."""
+        if position != len(self._frames):
+            raise ExtractionError(f"The encoder gave layer {position} where layer {len(self._frames)} was expected.")
+        own = [int(length) for length in lengths]
+        if self.statistics:
+            pool = _pool_each if values.device.type == "cpu" else pool_masked
+            mean, std = pool(values, own)
+            self._means.append(mean)
+            self._stds.append(std)
+        self._frames.append([] if self.frame_dtype is None else self._keep(values, own))
+
+    def rows(self) -> list[Rows]:
+        """Return what is kept of every clip: `[layers, dimensions]` twice and `[frames, layers, dimensions]`."""
+        mean, std = (torch.stack(layers, dim=1).cpu().numpy() for layers in (self._means, self._stds))
+        frames = self.frames() if self.frame_dtype is not None else [None] * len(mean)
+        return [Rows(*row) for row in zip(mean, std, frames, strict=True)]
+
+    def frames(self) -> list[Array]:
+        """Return the frames of every clip, `[frames, layers, dimensions]`."""
+        return [np.stack(layers, axis=1) for layers in zip(*self._frames, strict=True)]
+
+    def _keep(self, values: Tensor, own: list[int]) -> list[Array]:
+        kept = values.to(self.frame_dtype).cpu()
+        return [clip[:length].numpy().copy() for clip, length in zip(kept, own, strict=True)]
+
+
+def _pool_each(values: Tensor, own: list[int]) -> tuple[Tensor, Tensor]:
+    means, stds = [], []
+    for clip, length in zip(values, own, strict=True):
+        frames = clip[:length].float()
+        mean = frames.mean(dim=0)
+        means.append(mean)
+        stds.append((frames - mean).square_().mean(dim=0).sqrt_())
+    return torch.stack(means), torch.stack(stds)
+
+
+def pool_masked(values: Tensor, own: list[int]) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation `[batch, dimensions]` of each clip's own frames, all clips at once."""
+    counts = torch.tensor(own, device=values.device)
+    padding = (torch.arange(values.shape[1], device=values.device) >= counts[:, None])[..., None]
+    frames = values.float().masked_fill(padding, 0.0)
+    mean = frames.sum(dim=1) / counts[:, None]
+    squares = (frames - mean[:, None]).masked_fill_(padding, 0.0).square_()
+    return mean, (squares.sum(dim=1) / counts[:, None]).sqrt_()
+
+
+def is_finite(rows: Rows) -> bool:
+    """Tell whether all statistics are finite; a frame that is not makes its mean so."""
+    return bool(np.isfinite(rows.mean).all() and np.isfinite(rows.std).all())
+
+
+def fits(frames: Array | None) -> bool:
+    """Tell whether frames kept their values in their type; to be asked after `is_finite`."""
+    return frames is None or bool(np.isfinite(frames).all())

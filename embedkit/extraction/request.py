@@ -1,0 +1,99 @@
+"""What one extraction is asked to do, and the fingerprint of all that determines its numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from embedkit.corpora.base import Corpus
+from embedkit.encoders.base import Encoder
+from embedkit.extraction.items import OnError
+from embedkit.extraction.windows import Windows
+from embedkit.store.layout import canonical_json
+
+Progress: TypeAlias = Callable[[float, float], None]
+"""Called with the seconds of audio done and in all."""
+Tell: TypeAlias = Callable[[str], None]
+"""Called with one sentence for the user."""
+
+BATCH_SECONDS = {"cpu": 16.0, "cuda": 320.0}
+"""Audio in a batch, by kind of device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One extraction.
+
+    Attributes:
+        corpus: The utterances that are wanted, already selected.
+        encoder: The encoder, on its device.
+        out: Where the store goes.
+        levels: ("utterance",) or ("utterance", "frame").
+        frame_dtype: Type of the frames, where they are kept.
+        windows: How long clips are cut; None: never.
+        selection: How the corpus was selected (`where`, `limit`), as the store keeps it.
+        device: "cpu" or "cuda".
+        threads: Threads of the encoder; None: as many as torch takes.
+        batch_seconds, shard_seconds: See `PlanSettings`; None: a default.
+        workers: Threads that read audio.
+        on_error: Whether an utterance that cannot be used ends the extraction.
+        overwrite: Whether a store, or an unfinished extraction, of other options is replaced.
+        tell, progress: How the user hears of it.
+    """
+
+    corpus: Corpus
+    encoder: Encoder
+    out: Path
+    levels: tuple[str, ...]
+    frame_dtype: str
+    windows: Windows | None = None
+    selection: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    threads: int | None = None
+    batch_seconds: float | None = None
+    shard_seconds: float | None = None
+    workers: int = 2
+    on_error: OnError = "fail"
+    overwrite: bool = False
+    tell: Tell = lambda sentence: None
+    progress: Progress | None = None
+
+    @property
+    def work(self) -> Path:
+        """Folder of the unfinished extraction."""
+        return self.out.with_name(self.out.name + ".work")
+
+    @property
+    def kept_frames(self) -> str | None:
+        """Type of the frames; None where they are not kept."""
+        return self.frame_dtype if "frame" in self.levels else None
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the encoder says of itself, without what it was trained on."""
+        return {name: value for name, value in self.encoder.identity().items() if name != "trained_on"}
+
+    @cached_property
+    def trained_on(self) -> dict[str, Any]:
+        """Speakers and utterances that the encoder was fine-tuned on."""
+        return dict(self.encoder.identity().get("trained_on") or {})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options beside the encoder that determine the numbers."""
+        return {
+            "levels": list(self.levels),
+            "frame_dtype": self.kept_frames,
+            "statistics": "mean and population standard deviation over own frames",
+            "max_seconds": self.windows.describe() if self.windows else None,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the encoder's identity (without versions of libraries) and of the options."""
+        encoder = {name: value for name, value in self.identity.items() if name != "versions"}
+        return hashlib.sha256(canonical_json({"encoder": encoder, "options": self.options}).encode()).hexdigest()

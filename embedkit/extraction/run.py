@@ -1,0 +1,139 @@
+"""Run an extraction: compare with what is there, plan, encode what is missing, assemble, clean up."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from embedkit.errors import ExtractionError
+from embedkit.extraction.assembly import Described, assemble, collect_sources, describe_content
+from embedkit.extraction.encoding import Recipe, run_shards, torch_threads
+from embedkit.extraction.items import survey
+from embedkit.extraction.job import Job, prepare_job
+from embedkit.extraction.lock import locked
+from embedkit.extraction.outlook import check_room, watch_batches
+from embedkit.extraction.plan import Plan
+from embedkit.extraction.request import Request
+from embedkit.extraction.shards import ShardReader
+from embedkit.extraction.standing import Standing, examine, is_finished
+from embedkit.store.files import sync_folder, writing_to
+
+
+def run_extraction(request: Request) -> None:
+    """Bring the store at `request.out` up to date; `embedkit.workflows.extract` says how.
+
+    Raises:
+        ExtractionError: it cannot start or go on; what is finished is kept.
+        StoreError: the store that is there is damaged, or there is too little room.
+    """
+    standing = examine(request)
+    if is_finished(request, standing):
+        _clean_up(request)
+        request.tell(f"{str(request.out)!r} is up to date: {len(standing.reuse.kept)} utterances, nothing to do.")
+        return
+    with writing_to(request.work.parent, 0), locked(request.work):
+        # Another process may have finished the store before the lock was free.
+        standing = examine(request)
+        if not is_finished(request, standing):
+            _run_locked(request, standing)
+        _discard_work(request)
+
+
+def _run_locked(request: Request, standing: Standing) -> None:
+    items = survey(
+        request.corpus,
+        standing.reuse.missing,
+        standing.stamps,
+        sampling_rate=request.encoder.sampling_rate,
+        workers=request.workers,
+        failures=standing.failures,
+    )
+    if not items and not standing.reuse.kept:
+        raise ExtractionError(f"None of the {len(request.corpus.utterances)} utterances can be used.")
+    job = prepare_job(request, standing, items)
+    needed = check_room(job)
+    job.plan.save(request.work / "plan.json")
+    with writing_to(request.work.parent, needed):
+        try:
+            _encode(job)
+            _assemble(job)
+        except KeyboardInterrupt:
+            raise ExtractionError(
+                f"Stopped; {job.items_done} of {len(items)} utterances are finished and kept in "
+                f"{str(request.work)!r}, run the same command again to continue."
+            ) from None
+
+
+def _encode(job: Job) -> None:
+    request = job.request
+    for shard in job.finished.values():
+        for item, reason in shard.failures:
+            job.standing.failures.add(item.id, reason)
+    recipe = Recipe(
+        encoder=request.encoder,
+        root=request.corpus.root,
+        frame_dtype=request.kept_frames,
+        windows=request.windows,
+        batch_seconds=job.plan.settings.batch_seconds,
+    )
+    keys = set(job.pending)
+    shards = [shard for shard in job.plan.shards if job.plan.key(shard) in keys]
+    paths = [job.shard_path(job.plan.key(shard)) for shard in shards]
+
+    def finish(path: Path) -> None:
+        job.finished[path.stem] = ShardReader(path)
+
+    with torch_threads(job.plan.settings.threads):
+        run_shards(
+            recipe,
+            list(zip(paths, shards, strict=True)),
+            workers=request.workers,
+            failures=job.standing.failures,
+            batch_done=watch_batches(job),
+            shard_done=finish,
+        )
+
+
+def _assemble(job: Job) -> None:
+    request, standing = job.request, job.standing
+    sources = collect_sources(standing.reuse, standing.store, list(job.finished.values()), set(job.items))
+    if not sources:
+        raise ExtractionError(f"None of the {len(request.corpus.utterances)} utterances can be used.")
+    content = describe_content(request.corpus, _describe(job), sources, standing.stamps, standing.failures)
+    assemble(request.out, content, sources)
+    failed = f", {len(standing.failures)} could not be used (see `embedkit inspect`)" if standing.failures else ""
+    short = sum(source.measured.padded for source in sources.values())
+    padded = f", {short} were padded to the encoder's smallest input" if short else ""
+    request.tell(f"Wrote {str(request.out)!r}: {len(sources)} utterances{failed}{padded}.")
+
+
+def _describe(job: Job) -> Described:
+    """Describe what made the numbers; where no number is new, what the store says already."""
+    request, store = job.request, job.standing.store
+    computed = asdict(job.plan.settings)
+    encoder = {**request.identity, "versions": job.plan.versions}
+    if store is not None and not job.items:
+        computed = {name: store.extraction.get(name, value) for name, value in computed.items()}
+        encoder = store.encoder
+    return Described(
+        encoder=encoder,
+        fingerprint=request.fingerprint,
+        frame_dtype=request.kept_frames,
+        extraction={**computed, "options": request.options, "selection": request.selection},
+        trained_on=request.trained_on,
+    )
+
+
+def _clean_up(request: Request) -> None:
+    """Remove what an extraction left that was killed after its store was finished."""
+    path = request.work / "plan.json"
+    if not path.exists() or Plan.load(path).fingerprint != request.fingerprint:
+        return
+    with locked(request.work):
+        _discard_work(request)
+
+
+def _discard_work(request: Request) -> None:
+    shutil.rmtree(request.work)
+    sync_folder(request.work.parent)

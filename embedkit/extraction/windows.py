@@ -1,0 +1,132 @@
+"""Clips too long for one pass: overlapping windows, cut in the middle of their overlaps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from embedkit.encoders.base import Encoder
+from embedkit.errors import ExtractionError
+from embedkit.store.layout import Array
+from embedkit.store.writer import Rows
+
+OVERLAP = 0.1
+"""Share of a window that overlaps the next one."""
+_SMALLEST = 10
+"""Frames in the shortest window."""
+
+
+class Window(NamedTuple):
+    """Samples `start:end` of the clip, of whose frames `first:last` are kept (None: to the last one)."""
+
+    start: int
+    end: int
+    first: int
+    last: int | None
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How clips longer than `samples` are cut.
+
+    Attributes:
+        samples: Length of a window, a multiple of `hop`.
+        overlap: Samples that a window shares with the next one, an even multiple of `hop`.
+        hop: Samples from one frame to the next.
+        sampling_rate: Hertz.
+    """
+
+    samples: int
+    overlap: int
+    hop: int
+    sampling_rate: int
+
+    @classmethod
+    def for_encoder(cls, encoder: Encoder, max_seconds: float | None) -> Windows | None:
+        """Plan windows of at most so many seconds; by default the longest input that the encoder takes, if limited.
+
+        Raises:
+            ExtractionError: the window is shorter than ten frames, longer than the encoder takes, or the encoder's
+                frames do not lie a whole number of samples apart.
+        """
+        largest: int | None = getattr(encoder, "largest_input", None)
+        if max_seconds is None and largest is None:
+            return None
+        wanted = largest if max_seconds is None else int(max_seconds * encoder.sampling_rate)
+        assert wanted is not None
+        hop = round(encoder.sampling_rate / encoder.frame_rate)
+        if abs(hop * encoder.frame_rate / encoder.sampling_rate - 1) > 1e-6:
+            raise ExtractionError(f"{encoder.name} cannot be cut into windows: its frames fall between samples.")
+        if largest is not None and wanted > largest:
+            raise ExtractionError(
+                f"--max-seconds {max_seconds:g} is more than the {largest / encoder.sampling_rate:g} s that "
+                f"{encoder.name} takes at once; give less, or leave the option out."
+            )
+        frames = wanted // hop
+        if frames < _SMALLEST:
+            least = _SMALLEST * hop / encoder.sampling_rate
+            raise ExtractionError(f"--max-seconds {max_seconds or 0:g} is too short, {encoder.name} needs {least:g}.")
+        return cls(frames * hop, 2 * round(frames * OVERLAP / 2) * hop, hop, encoder.sampling_rate)
+
+    def describe(self) -> dict[str, float]:
+        """Return length and overlap in seconds, for the fingerprint."""
+        return {
+            "seconds": self.samples / self.sampling_rate,
+            "overlap_seconds": self.overlap / self.sampling_rate,
+        }
+
+    def cut(self, samples: int) -> list[Window]:
+        """Cut a clip; the last window is moved back so that it is as long as the others."""
+        if samples <= self.samples:
+            return [Window(0, samples, 0, None)]
+        step = self.samples - self.overlap
+        last = -(-(samples - self.samples) // self.hop) * self.hop
+        starts = [*range(0, last, step), last]
+        cuts = [0]
+        for before, start in pairwise(starts):
+            cuts.append((before + self.samples + start) // 2 // self.hop)
+        return [
+            Window(
+                start,
+                min(start + self.samples, samples),
+                cut - start // self.hop,
+                None if index == len(starts) - 1 else cuts[index + 1] - start // self.hop,
+            )
+            for index, (start, cut) in enumerate(zip(starts, cuts, strict=True))
+        ]
+
+
+class Merge:
+    """Mean and standard deviation over frames that arrive in pieces (Chan, Golub and LeVeque 1983), in float64."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._mean: Any = 0.0
+        self._squares: Any = 0.0
+
+    def add(self, values: Array) -> None:
+        """Add frames `[frames, ...]`."""
+        piece = values.astype(np.float64)
+        mean = piece.mean(axis=0)
+        squares = np.square(piece - mean).sum(axis=0)
+        total = self.frames + len(piece)
+        shift = mean - self._mean
+        self._mean = self._mean + shift * (len(piece) / total)
+        self._squares = self._squares + squares + np.square(shift) * (self.frames * len(piece) / total)
+        self.frames = total
+
+    def rows(self) -> Rows:
+        """Return the statistics of all frames so far."""
+        deviation = np.sqrt(self._squares / self.frames)
+        return Rows(self._mean.astype(np.float32), deviation.astype(np.float32))
+
+
+def groups(windows: list[Window], samples: float) -> Iterator[list[Window]]:
+    """Group windows into batches of at most so many samples, at least one window each."""
+    size = max(1, int(samples // (windows[0].end - windows[0].start)))
+    for index in range(0, len(windows), size):
+        yield windows[index : index + size]

@@ -1,0 +1,201 @@
+"""Extract: run an encoder over a corpus once and keep its embeddings in a store."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from embedkit.corpora import Corpus, open_corpus, select
+from embedkit.encoders import encoder_label, load_encoder
+from embedkit.encoders.base import Encoder
+from embedkit.errors import ConfigError
+from embedkit.extraction.request import Progress, Request, Tell
+from embedkit.extraction.run import run_extraction
+from embedkit.extraction.windows import Windows
+from embedkit.store import Store, open_store
+from embedkit.store.layout import FRAME_DTYPES
+
+FOLDER = Path("embeddings")
+LEVELS: Mapping[str, tuple[str, ...]] = {
+    "utterance": ("utterance",),
+    "frame": ("utterance", "frame"),
+    "both": ("utterance", "frame"),
+}
+"""What is kept. Utterance statistics always are: they cost little, and standardisation needs them."""
+
+_logger = logging.getLogger("embedkit")
+
+
+def extract_embeddings(
+    corpus: str | os.PathLike[str] | Corpus,
+    *,
+    encoder: str,
+    layers: str = "all",
+    level: Literal["utterance", "frame", "both"] | None = None,
+    frame_dtype: Literal["float16", "float32"] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    where: Sequence[str] = (),
+    device: str = "auto",
+    precision: str = "fp32",
+    window: str | float = "clip",
+    batch_seconds: float | None = None,
+    shard_seconds: float | None = None,
+    max_seconds: float | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    on_error: Literal["fail", "skip"] = "fail",
+    limit: int | None = None,
+    overwrite: bool = False,
+    sources: Mapping[str, str] | None = None,
+    progress: Progress | bool | None = None,
+    tell: Tell = _logger.info,
+) -> Store:
+    """Run an encoder over a corpus and return the store of its embeddings.
+
+    Work that is done is not done again: a finished store is returned as it is, one of a corpus that has changed is
+    brought up to date, and an extraction that was stopped or killed continues.
+
+    Args:
+        corpus: A corpus folder, a CSV manifest, "demo", or an opened corpus.
+        encoder: A registered name, a Hugging Face id or a local folder.
+        layers: "all", "last", a number, or a range such as "4-9".
+        level: "utterance": mean and standard deviation over each utterance's own frames; "frame" or "both": the
+            frames as well. By default what the encoder's usual head needs.
+        frame_dtype: Type of the frames; by default the encoder's.
+        out: The store; by default `embeddings/<corpus>/<encoder>.h5`.
+        where: Filters `COLUMN=VALUE`; all must hold.
+        device: "auto", "cpu" or "cuda".
+        precision: "fp32", "bf16", "fp16" or "auto".
+        window: Whisper only: "clip", or seconds that every clip is padded to.
+        batch_seconds: Seconds of audio in a batch.
+        shard_seconds: Seconds of audio in a shard, which is what a kill may cost.
+        max_seconds: Longer clips are encoded in overlapping windows of this length; by default what the encoder takes.
+        workers: Threads that read audio.
+        threads: Threads of the encoder on a CPU.
+        on_error: "fail": stop at the first utterance that cannot be used; "skip": list it in the store and go on.
+        limit: Take only so many utterances, evenly spread over the ids.
+        overwrite: Replace a store, or an unfinished extraction, made with other options.
+        sources: Where encoders' names lead instead of the published weights.
+        progress: Called with seconds of audio done and in all; True shows a bar, None shows one on a terminal.
+        tell: Called with each sentence for the user; by default they are logged.
+
+    Raises:
+        ConfigError: an option that cannot be used.
+        CorpusError, UnknownNameError, EncoderError: the corpus or the encoder cannot be had.
+        ExtractionError: it cannot start or go on; what is finished is kept.
+        StoreError: the store that is there is damaged, or there is too little room.
+    """
+    _check_options(level, frame_dtype, on_error, batch_seconds, shard_seconds, max_seconds, limit, threads)
+    chosen, selection = _choose(corpus, where, limit)
+    for note in chosen.notes:
+        tell(note)
+    loaded = load_encoder(encoder, layers=layers, device=device, precision=precision, window=window, sources=sources)
+    path = Path(out) if out is not None else default_path(chosen.name, encoder)
+    if path.is_dir():
+        raise ConfigError(f"--out {str(path)!r} is a folder, expected the path of a file (.h5).")
+    with _shown(progress, f"extract {encoder}") as report:
+        run_extraction(
+            Request(
+                corpus=chosen,
+                encoder=loaded,
+                out=path,
+                levels=LEVELS[level] if level else loaded.default_levels,
+                frame_dtype=frame_dtype or loaded.default_frame_dtype,
+                windows=Windows.for_encoder(loaded, max_seconds),
+                selection=selection,
+                device=_device_kind(loaded, device),
+                threads=threads,
+                batch_seconds=batch_seconds,
+                shard_seconds=shard_seconds,
+                workers=max(1, min(4, os.cpu_count() or 1) if workers is None else workers),
+                on_error=on_error,
+                overwrite=overwrite,
+                tell=tell,
+                progress=report,
+            )
+        )
+    return open_store(path)
+
+
+def default_path(corpus: str, encoder: str) -> Path:
+    """Return `embeddings/<corpus>/<encoder>.h5`, with names that are safe as file names."""
+    folder = re.sub(r"[^\w.+@-]+", "-", corpus).strip(".-") or "corpus"
+    return FOLDER / folder / f"{encoder_label(encoder)}.h5"
+
+
+def _choose(
+    corpus: str | os.PathLike[str] | Corpus, where: Sequence[str], limit: int | None
+) -> tuple[Corpus, dict[str, Any]]:
+    opened = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+    chosen = select(opened, where)
+    count = len(chosen.utterances)
+    if limit is not None and limit < count:
+        spread = tuple(chosen.utterances[index * count // limit] for index in range(limit))
+        chosen = replace(chosen, utterances=spread)
+    return chosen, {"where": sorted(where), "limit": limit}
+
+
+def _check_options(
+    level: str | None,
+    frame_dtype: str | None,
+    on_error: str,
+    batch_seconds: float | None,
+    shard_seconds: float | None,
+    max_seconds: float | None,
+    limit: int | None,
+    threads: int | None,
+) -> None:
+    words = {
+        "level": (level, (None, *LEVELS)),
+        "frame-dtype": (frame_dtype, (None, *FRAME_DTYPES)),
+        "on-error": (on_error, ("fail", "skip")),
+    }
+    for name, (value, known) in words.items():
+        if value not in known:
+            expected = ", ".join(one for one in known if one)
+            raise ConfigError(f"--{name} is {value!r}, expected one of {expected}.")
+    numbers = {
+        "batch-seconds": batch_seconds,
+        "shard-seconds": shard_seconds,
+        "max-seconds": max_seconds,
+        "limit": limit,
+        "threads": threads,
+    }
+    for name, number in numbers.items():
+        if number is not None and not (math.isfinite(number) and number > 0):
+            raise ConfigError(f"--{name} is {number}, expected a number above 0.")
+
+
+def _device_kind(encoder: Encoder, device: str) -> str:
+    """Return "cpu" or "cuda": where the encoder is, or, where it does not say, where it was asked to be."""
+    placed = getattr(encoder, "device", None)
+    if placed is None:
+        return "cpu" if device == "auto" else device.partition(":")[0]
+    return str(placed).partition(":")[0]
+
+
+@contextmanager
+def _shown(progress: Progress | bool | None, title: str) -> Iterator[Progress | None]:
+    """Turn the `progress` argument into a callback: the user's own, or that of a bar on standard error."""
+    if callable(progress):
+        yield progress
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if progress is False or not (progress or console.is_terminal):
+        yield None
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

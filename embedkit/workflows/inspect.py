@@ -1,0 +1,148 @@
+"""Inspect: say what is in a store."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedkit.store import Store, open_store
+from embedkit.store.files import format_bytes
+
+WIDTH = 80
+_LABEL_WIDTH = 13
+_SHOWN_FAILURES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreDescription:
+    """What is in a store; `str()` writes it in 80 columns.
+
+    Attributes:
+        path, size: The file and its bytes.
+        corpus, corpus_kind, corpus_root: Where the utterances come from.
+        encoder: Everything that determines the numbers.
+        layers, dimensions, frame_rate, levels, frame_dtype: What is kept of an utterance.
+        utterances, hours, speakers, sessions: Counts, and the duration of all audio.
+        labels: Utterances of each label, most frequent first.
+        columns: Names of the columns.
+        padded: Utterances that were shorter than the encoder's smallest input.
+        failures: Utterances that could not be used: id -> reason.
+        extraction: Plan, threads, device and options that it was made with.
+        fingerprint, digest: Of what determines the numbers; of everything in the file.
+    """
+
+    path: Path
+    size: int
+    corpus: str
+    corpus_kind: str
+    corpus_root: str
+    encoder: dict[str, Any]
+    layers: tuple[int, ...]
+    dimensions: int
+    frame_rate: float
+    levels: tuple[str, ...]
+    frame_dtype: str | None
+    utterances: int
+    hours: float
+    speakers: int
+    sessions: int
+    labels: dict[str, int]
+    columns: tuple[str, ...]
+    padded: int
+    failures: dict[str, str]
+    extraction: dict[str, Any]
+    fingerprint: str
+    digest: str
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def render(self) -> str:
+        """Write the description as text, at most 80 columns wide."""
+        lines = [self.path.name if len(str(self.path)) > WIDTH else str(self.path)]
+        for name, value in self._rows():
+            lines += textwrap.wrap(
+                value,
+                WIDTH,
+                initial_indent=f"  {name:<{_LABEL_WIDTH}}",
+                subsequent_indent=" " * (_LABEL_WIDTH + 2),
+                break_on_hyphens=False,
+            )
+        return "\n".join(lines)
+
+    def _rows(self) -> list[tuple[str, str]]:
+        encoder = self.encoder
+        frames = f"frames as {self.frame_dtype}" if self.frame_dtype else "no frames"
+        labels = ", ".join(f"{label or '(none)'} {count}" for label, count in self.labels.items())
+        counts = f"{self.utterances} of {self.speakers} speakers"
+        rows = [
+            ("corpus", f"{self.corpus} ({self.corpus_kind}), {self.corpus_root}"),
+            ("encoder", f"{encoder.get('name', '?')} ({encoder.get('family', 'unknown family')})"),
+            ("source", f"{encoder.get('source') or '-'}, revision {encoder.get('revision') or '-'}"),
+            ("layers", f"{_numbers(self.layers)} of {self.dimensions} dimensions, {self.frame_rate:g} frames a second"),
+            ("levels", f"{', '.join(self.levels)} ({frames})"),
+            ("precision", f"{encoder.get('precision', '?')} on {self.extraction.get('device', '?')}"),
+            ("utterances", f"{counts}, {self.sessions} sessions" if self.sessions else counts),
+            ("audio", f"{self.hours:.2f} hours"),
+            ("labels", labels),
+            ("columns", ", ".join(self.columns)),
+            ("size", format_bytes(self.size)),
+            ("padded", f"{self.padded} utterances, to the encoder's smallest input"),
+            ("failures", str(len(self.failures)) if self.failures else "none"),
+        ]
+        shown = list(self.failures.items())[:_SHOWN_FAILURES]
+        rows += [("", f"{name}: {reason}") for name, reason in shown]
+        if len(self.failures) > len(shown):
+            rows.append(("", f"and {len(self.failures) - len(shown)} more, in /failures"))
+        return rows
+
+
+def describe_store(path: str | os.PathLike[str]) -> StoreDescription:
+    """Describe a store; no embeddings are read.
+
+    Raises:
+        StoreError: there is no such store, or it is damaged.
+    """
+    with open_store(path) as store:
+        info = store.corpus_info
+        return StoreDescription(
+            path=store.path,
+            size=store.path.stat().st_size,
+            corpus=store.corpus,
+            corpus_kind=info.get("kind", "?"),
+            corpus_root=info.get("root", "?"),
+            encoder=store.encoder,
+            layers=store.layers,
+            dimensions=store.dimensions,
+            frame_rate=store.frame_rate,
+            levels=store.levels,
+            frame_dtype=store.frame_dtype,
+            utterances=len(store),
+            hours=float(_column(store, "duration", 0.0).sum()) / 3600,
+            speakers=len(set(store.speakers.tolist()) - {""}),
+            sessions=len(set(store.sessions.tolist()) - {""}),
+            labels=dict(Counter(store.labels.tolist()).most_common()),
+            columns=store.columns,
+            padded=int(_column(store, "padded", 0.0).sum()),
+            failures=dict(store.failures),
+            extraction=store.extraction,
+            fingerprint=store.fingerprint,
+            digest=store.digest,
+        )
+
+
+def _column(store: Store, name: str, missing: float) -> Any:
+    import numpy as np
+
+    return store.column(name) if name in store.columns else np.full(len(store), missing)
+
+
+def _numbers(layers: tuple[int, ...]) -> str:
+    """Write layer numbers, ranges shortened ("0-12")."""
+    if len(layers) > 2 and layers == tuple(range(layers[0], layers[-1] + 1)):
+        return f"{layers[0]}-{layers[-1]}"
+    return ", ".join(map(str, layers))
