@@ -1,0 +1,143 @@
+"""The table of encoders, and how one is found by name, by Hugging Face id or by folder.
+
+Importing this imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedkit.encoders.sources import PUBLISHED, is_repository
+from embedkit.errors import EncoderError, UnknownNameError
+from embedkit.registry import Part, Registry, load_object, unknown_name
+
+if TYPE_CHECKING:
+    from embedkit.encoders.base import Encoder
+
+PRETRAINED = "embedkit.encoders.pretrained:load_pretrained"
+CONCATENATED = "embedkit.encoders.concatenation:ConcatenatedEncoder"
+
+ENCODERS = Registry(
+    "encoder",
+    [
+        ("mfcc", Part("embedkit.encoders.acoustic:MfccEncoder", "13 MFCC with deltas and delta-deltas, 50 a second")),
+        ("logmel", Part("embedkit.encoders.acoustic:LogMelEncoder", "64 log-mel bands, 50 a second")),
+        ("vggish", Part("embedkit.encoders.vggish:VggishEncoder", "VGGish, 128 dimensions every 0.96 s")),
+        ("wav2vec2", Part(PRETRAINED, "wav2vec 2.0 base, LibriSpeech 960 h (facebook/wav2vec2-base)")),
+        ("wav2vec2-large", Part(PRETRAINED, "wav2vec 2.0 large, Libri-Light 60k h (facebook/wav2vec2-large-lv60)")),
+        ("hubert", Part(PRETRAINED, "HuBERT base, LibriSpeech 960 h (facebook/hubert-base-ls960)")),
+        ("hubert-large", Part(PRETRAINED, "HuBERT large, Libri-Light 60k h (facebook/hubert-large-ll60k)")),
+        ("wavlm", Part(PRETRAINED, "WavLM base+, 94k h (microsoft/wavlm-base-plus)")),
+        ("wavlm-large", Part(PRETRAINED, "WavLM large, 94k h (microsoft/wavlm-large)")),
+        ("whisper-tiny", Part(PRETRAINED, "Whisper tiny's encoder (openai/whisper-tiny)")),
+        ("whisper-base", Part(PRETRAINED, "Whisper base's encoder (openai/whisper-base)")),
+        ("whisper-small", Part(PRETRAINED, "Whisper small's encoder (openai/whisper-small)")),
+        ("whisper-medium", Part(PRETRAINED, "Whisper medium's encoder (openai/whisper-medium)")),
+        ("whisper-large-v3", Part(PRETRAINED, "Whisper large-v3's encoder (openai/whisper-large-v3)")),
+    ],
+)
+
+ACOUSTIC = ("mfcc", "logmel")
+
+
+def load_encoder(
+    name: str,
+    *,
+    layers: str = "all",
+    device: str = "cpu",
+    precision: str = "fp32",
+    window: str | float = "clip",
+    sources: Mapping[str, str] | None = None,
+) -> Encoder:
+    """Load an encoder.
+
+    Args:
+        name: A registered name, a Hugging Face id (`org/name`, optionally `@revision`), a local folder, or several
+            of these joined by `+` (their vectors are concatenated; `layers` and `window` concern the transformers).
+        layers: `all`, `last`, a number, a list, or a range such as `4-9`; 0 is the input of the first layer.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        precision: `fp32`, `bf16`, `fp16` or `auto`; acoustic features and VGGish are always fp32.
+        window: Whisper only: `clip`, or seconds that every clip is padded to.
+        sources: Where names lead instead of the published weights (`[encoders]` of embedkit.toml): a folder, a file
+            of VGGish's weights, or a Hugging Face id.
+
+    Raises:
+        UnknownNameError: neither registered, nor a folder, nor of the form of a Hugging Face id.
+        EncoderError: weights that cannot be had or do not fit, or an option that the encoder does not have.
+    """
+    sources = sources or {}
+    options = {"layers": layers, "device": device, "precision": precision, "window": window}
+    parts = split_name(name, sources)
+    if len(parts) > 1:
+        return _concatenate(name, parts, options, sources)
+    return _load_one(name, options, sources)
+
+
+def split_name(name: str, sources: Mapping[str, str] | None = None) -> list[str]:
+    """Split `hubert+mfcc` into its parts; a folder or a name of one's own may hold a `+` itself."""
+    if name in (sources or {}) or Path(name).expanduser().is_dir():
+        return [name]
+    return [part.strip() for part in name.split("+")]
+
+
+def encoder_label(name: str) -> str:
+    """Return a stem for file names: `org--name` for a Hugging Face id, the last part of a folder's path.
+
+    >>> encoder_label("facebook/hubert-base-ls960")
+    'facebook--hubert-base-ls960'
+    """
+    parts = split_name(name)
+    if len(parts) > 1:
+        return "+".join(encoder_label(part) for part in parts)
+    folder = Path(name).expanduser()
+    if folder.is_dir() or not is_repository(name):
+        stem = folder.resolve().name if "/" in name or folder.is_dir() else name
+    else:
+        stem = name.replace("/", "--")
+    safe = re.sub(r"[^\w.+@-]+", "-", stem.replace("\\", "-")).strip(".-")
+    return re.sub(r"\.{2,}", ".", safe) or "encoder"
+
+
+def _concatenate(name: str, parts: list[str], options: dict[str, Any], sources: Mapping[str, str]) -> Encoder:
+    encoders = []
+    for part in parts:
+        single = part in ACOUSTIC or part == "vggish"
+        chosen = options | {"layers": "all", "window": "clip"} if single else options
+        encoders.append(_load_one(part, chosen, sources))
+    combined: Encoder = load_object(CONCATENATED)(encoders, name=name)
+    return combined
+
+
+def _load_one(name: str, options: dict[str, Any], sources: Mapping[str, str]) -> Encoder:
+    if name in ACOUSTIC or name == "vggish":
+        return _load_single_layer(name, options, sources)
+    source = sources.get(name) or PUBLISHED.get(name) or name
+    if source == name and not (Path(name).expanduser().is_dir() or is_repository(name)):
+        if re.match(r"[./~]|.*[/\\]", name):
+            raise EncoderError(f"There is no folder {name!r}; expected a checkpoint's folder, or a registered encoder.")
+        hint = " A local folder or a Hugging Face id (org/name) works as well."
+        raise UnknownNameError(unknown_name("encoder", name, ENCODERS) + hint)
+    encoder: Encoder = load_object(PRETRAINED)(name, source, **options)
+    return encoder
+
+
+def _load_single_layer(name: str, options: dict[str, Any], sources: Mapping[str, str]) -> Encoder:
+    from embedkit.encoders.precision import resolve_device, resolve_precision
+    from embedkit.encoders.selection import select_layers
+
+    device = resolve_device(options["device"])
+    resolve_precision(options["precision"], device)
+    select_layers(options["layers"], 0)
+    if options["window"] != "clip":
+        raise EncoderError(f"The encoder {name!r} has no window option; expected 'clip', got {options['window']!r}.")
+    source = sources.get(name)
+    if name == "vggish":
+        encoder: Encoder = ENCODERS.load(name)(name=name, source=source, device=str(device))
+        return encoder
+    if source is not None:
+        raise EncoderError(f"The encoder {name!r} has no weights; remove its source {source!r} from [encoders].")
+    acoustic: Encoder = ENCODERS.load(name)(name=name)
+    return acoustic

@@ -1,0 +1,167 @@
+"""Read a transformers checkpoint without running its code, and refuse one that does not fit."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from logging import CRITICAL
+from typing import Any
+
+import torch
+from torch import nn
+
+from embedkit.encoders.sources import PREPROCESSOR_FILE, Checkpoint
+from embedkit.errors import EncoderError
+
+HARMLESS_MISSING = re.compile(r"(\w+\.)?masked_spec_embed")
+"""A vector that only masked training reads."""
+
+HARMLESS_UNEXPECTED = re.compile(
+    r"(\w+\.)?(masked_spec_embed|label_embs_concat|label_embeddings_concat)"
+    r"|(quantizer|project_q|project_hid|final_proj|dropout_features|speaker_proj"
+    r"|lm_head|ctc_proj|classifier|projector|layer_weights|proj_out|audio_classifier)(\..+)?"
+    r"|(model\.)?decoder\..+"
+)
+"""Heads of pretraining and of fine-tuned tasks, and decoders: an encoder does not have them."""
+
+SHOWN_KEYS = 6
+
+
+def read_config(checkpoint: Checkpoint) -> Any:
+    """Read config.json.
+
+    Raises:
+        EncoderError: it is not JSON, or of a family that transformers does not know.
+    """
+    from transformers import AutoConfig
+
+    try:
+        with _quiet():
+            return AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise EncoderError(
+            f"The config.json of {checkpoint.source!r} cannot be used ({_first_line(error)}); "
+            "expected an audio encoder that transformers knows without code of its own."
+        ) from error
+
+
+def read_preprocessor(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Read preprocessor_config.json; empty where there is none (transformers' defaults hold then).
+
+    Raises:
+        EncoderError: it is not a JSON object.
+    """
+    path = checkpoint.folder / PREPROCESSOR_FILE
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"The file {str(path)!r} cannot be read ({_first_line(error)}); expected JSON.") from error
+    if not isinstance(values, dict):
+        raise EncoderError(f"The file {str(path)!r} holds no JSON object; expected a feature extractor's settings.")
+    return values
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    model_class: Any,
+    config: Any,
+    *,
+    key_mapping: dict[str, str] | None = None,
+    heads_allowed: bool = False,
+) -> nn.Module:
+    """Build a model in fp32 and evaluation mode, with every weight from the checkpoint.
+
+    Args:
+        checkpoint: Where the files lie.
+        model_class: A transformers model class, or an Auto class.
+        config: The configuration that was read from it.
+        key_mapping: Regular expressions over the checkpoint's names, and what to write instead.
+        heads_allowed: Whether names that belong to no part of the model are taken for heads of another task.
+
+    Raises:
+        EncoderError: the weights cannot be read without running code, or names or shapes do not fit.
+    """
+    try:
+        with _quiet():
+            model, report = model_class.from_pretrained(
+                checkpoint.folder,
+                config=config,
+                dtype=torch.float32,
+                key_mapping=key_mapping,
+                local_files_only=True,
+                weights_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    except Exception as error:
+        raise EncoderError(
+            f"The weights of {checkpoint.source!r} cannot be loaded ({_first_line(error)}); "
+            "expected safetensors, or a PyTorch file of plain tensors."
+        ) from error
+    _check(checkpoint, model, report, heads_allowed=heads_allowed)
+    model.eval().requires_grad_(False)
+    loaded: nn.Module = model
+    return loaded
+
+
+def _check(checkpoint: Checkpoint, model: Any, report: dict[str, Any], *, heads_allowed: bool) -> None:
+    missing = [key for key in report["missing_keys"] if not HARMLESS_MISSING.fullmatch(key)]
+    unexpected = [key for key in report["unexpected_keys"] if not HARMLESS_UNEXPECTED.fullmatch(key)]
+    if heads_allowed:
+        own = {name for name, _ in model.named_children()} | {model.base_model_prefix}
+        unexpected = [key for key in unexpected if key.split(".")[0] in own]
+    wrong = [item[0] if isinstance(item, tuple) else item for item in report["mismatched_keys"]]
+    problems = [
+        f"{word}: {_list_keys(keys)}"
+        for word, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+        if keys
+    ]
+    if problems:
+        raise EncoderError(
+            f"The weights of {checkpoint.source!r} do not fit {type(model).__name__} ({'; '.join(problems)}); "
+            "expected every weight of the encoder and no other, so check that config.json belongs to them."
+        )
+
+
+def _list_keys(keys: Iterable[str]) -> str:
+    names = sorted(keys)
+    rest = f" and {len(names) - SHOWN_KEYS} more" if len(names) > SHOWN_KEYS else ""
+    return ", ".join(names[:SHOWN_KEYS]) + rest
+
+
+def digest_weights(model: nn.Module) -> str:
+    """Return the SHA-256 of all parameters and buffers: names, types, shapes and bytes, sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if HARMLESS_MISSING.fullmatch(name):
+            continue
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).numpy())
+    return digest.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return (text.splitlines()[0] if text else type(error).__name__).rstrip(".")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence transformers' reports and bars: what matters of them becomes an error."""
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

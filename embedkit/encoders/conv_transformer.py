@@ -1,0 +1,100 @@
+"""wav2vec 2.0, HuBERT, WavLM and their relatives: a convolutional front end and transformer layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from embedkit.encoders.base import LayerSink
+from embedkit.encoders.checkpoint import load_model
+from embedkit.encoders.exact import ConvStack, PositionalConv, attention_bias, padding_mask, silence
+from embedkit.encoders.kernels import pack_linears
+from embedkit.encoders.pretrained import PretrainedEncoder, Request
+from embedkit.encoders.selection import select_layers
+from embedkit.encoders.wavlm import position_bias, run_layer
+
+FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
+
+VARIANCE_FLOOR = 1e-7
+
+
+class ConvTransformerEncoder(PretrainedEncoder):
+    """A model over waveforms whose batches are exact: group norms, positional convolution and attention never see
+    padding.
+
+    Layer 0 is the input of the first transformer layer. In models with `do_stable_layer_norm` only the last layer
+    has passed the final norm (transformers' `last_hidden_state`).
+
+    Papers: Baevski et al., "wav2vec 2.0", NeurIPS 2020; Hsu et al., "HuBERT", TASLP 2021; Chen et al., "WavLM",
+    JSTSP 2022.
+    """
+
+    def __init__(self, request: Request) -> None:
+        from transformers import AutoModel
+
+        config = request.config
+        model: Any = load_model(request.checkpoint, AutoModel, config)
+        super().__init__(request, model)
+        self.layers = select_layers(request.layers, config.num_hidden_layers)
+        self.dimensions = config.hidden_size
+        self.normalised = bool(request.preprocessor.get("do_normalize", True))
+        self.final_norm_at = config.num_hidden_layers if getattr(config, "do_stable_layer_norm", False) else None
+
+        model.to(self.device)
+        self._convolutions = ConvStack(model.feature_extractor.conv_layers, self.dtype)
+        self._positions = PositionalConv(model.encoder.pos_conv_embed, self.dtype)
+        self._projection = model.feature_projection.to(self.dtype)
+        self._norm = model.encoder.layer_norm.to(self.dtype)
+        self._transformer = nn.ModuleList(model.encoder.layers[: self.layers[-1]]).to(self.dtype)
+        self.linear_kernel = "torch"
+        if self.device.type == "cpu":
+            pack_linears(self._projection)
+            self.linear_kernel = pack_linears(self._transformer)
+        self.smallest_input = self._convolutions.smallest_input()
+        self.frame_rate = self.sampling_rate / self._convolutions.hop()
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that determines the numbers."""
+        normalisation = "zero mean and unit variance per clip" if self.normalised else "none"
+        return super().identity() | {"normalisation": normalisation, "linear_kernel": self.linear_kernel}
+
+    def frame_count(self, samples: int) -> int:
+        """Return how many frames a clip of so many samples has, after padding to `smallest_input`."""
+        return self._convolutions.frames(max(samples, self.smallest_input))
+
+    def _run(self, clips: list[Tensor], sink: LayerSink) -> None:
+        if self.normalised:
+            clips = [normalise(clip) for clip in clips]
+        batch = self._to_device(pad_sequence(clips, batch_first=True))
+        features, lengths = self._convolutions(batch, [len(clip) for clip in clips])
+        padding = padding_mask(lengths, features.shape[1], self.device)
+        own = torch.tensor(lengths)
+        hidden = self._embed(features, padding)
+        kept = {layer: position for position, layer in enumerate(self.layers)}
+        if 0 in kept:
+            sink(0, hidden.float(), own)
+        keys = attention_bias(padding, self.dtype)
+        positions = position_bias(self._transformer, hidden.shape[1]) if self.family == "wavlm" else None
+        for number, layer in enumerate(self._transformer, start=1):
+            if positions is None:
+                hidden = layer(hidden, attention_mask=keys)
+            else:
+                hidden = run_layer(layer, hidden, positions, keys, norm_first=self.final_norm_at is not None)
+            if number in kept:
+                normed = self._norm(hidden) if number == self.final_norm_at else hidden
+                sink(kept[number], normed.float(), own)
+
+    def _embed(self, features: Tensor, padding: Tensor | None) -> Tensor:
+        projected = self._projection(features)
+        hidden = silence(projected[0] if isinstance(projected, tuple) else projected, padding)
+        hidden = hidden + self._positions(hidden, padding)
+        return hidden if self.final_norm_at is not None else self._norm(hidden)
+
+
+def normalise(clip: Tensor) -> Tensor:
+    """Bring a clip `[samples]` to zero mean and unit variance, as transformers' feature extractors do."""
+    variance, mean = torch.var_mean(clip.double(), correction=0)
+    return ((clip - mean) / torch.sqrt(variance + VARIANCE_FLOOR)).float()

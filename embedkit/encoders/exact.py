@@ -1,0 +1,198 @@
+"""Batches of unequal clips in which each clip gets exactly what it would get alone.
+
+Padding can leak in three places, and each is closed here: statistics over time (the group norm after the first
+convolution), convolutions that look beyond a clip's end (the positional one), and attention to padded frames.
+Sequences are `[batch, frames, channels]` in memory throughout, which convolutions call "channels last".
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, layer_norm
+
+
+def padding_mask(lengths: Sequence[int], frames: int, device: torch.device) -> Tensor | None:
+    """Return `[batch, frames]`, True beyond each clip's end; None where no clip is padded."""
+    if min(lengths) == frames:
+        return None
+    return torch.arange(frames, device=device) >= torch.tensor(lengths, device=device)[:, None]
+
+
+def attention_bias(padding: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Return what is added to attention scores, `[batch, 1, 1, frames]`: minus infinity on padded keys."""
+    if padding is None:
+        return None
+    bias = torch.zeros(padding.shape, dtype=dtype, device=padding.device)
+    return bias.masked_fill_(padding, float("-inf"))[:, None, None]
+
+
+def silence(values: Tensor, padding: Tensor | None) -> Tensor:
+    """Set the padded frames of `[batch, frames, channels]` to zero."""
+    return values if padding is None else values.masked_fill(padding[..., None], 0.0)
+
+
+class ConvStack:
+    """The convolutional feature encoder of wav2vec 2.0 and its relatives.
+
+    The first layer, which alone may have a norm over time, is always computed in fp32.
+
+    Args:
+        layers: Layers of a transformers feature encoder (`conv`, `activation`, perhaps `layer_norm`).
+        dtype: Number format of all layers but the first.
+    """
+
+    def __init__(self, layers: Iterable[nn.Module], dtype: torch.dtype) -> None:
+        first, *rest = layers
+        over_time = isinstance(getattr(first, "layer_norm", None), nn.GroupNorm)
+        self.layers = [
+            (_TimeNormedConvLayer if over_time else _ConvLayer)(first, torch.float32),
+            *(_ConvLayer(layer, dtype) for layer in rest),
+        ]
+
+    def __call__(self, waveforms: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """Encode a padded batch.
+
+        Args:
+            waveforms: `[batch, samples]`.
+            lengths: Own samples of each clip.
+
+        Returns:
+            Features `[batch, frames, channels]`, and the own frames of each clip.
+        """
+        values, own = waveforms[..., None], list(lengths)
+        for layer in self.layers:
+            values, own = layer(values, own)
+        return values, own
+
+    def frames(self, samples: int) -> int:
+        """Return how many frames a clip of so many samples has."""
+        for layer in self.layers:
+            samples = layer.length(samples)
+        return samples
+
+    def smallest_input(self) -> int:
+        """Return the samples that give one frame."""
+        samples = 1
+        for layer in reversed(self.layers):
+            samples = (samples - 1) * layer.stride + layer.kernel
+        return samples
+
+    def hop(self) -> int:
+        """Return the samples from one frame to the next."""
+        hop = 1
+        for layer in self.layers:
+            hop *= layer.stride
+        return hop
+
+
+class _ConvLayer:
+    def __init__(self, layer: Any, dtype: torch.dtype) -> None:
+        self.kernel: int = layer.conv.kernel_size[0]
+        self.stride: int = layer.conv.stride[0]
+        self.dtype = dtype
+        self.weight, self.bias = _convolution(layer.conv, dtype)
+        norm = getattr(layer, "layer_norm", None)
+        self.norm = None if norm is None else copy.deepcopy(norm).to(dtype)
+        self.activation = layer.activation
+
+    def length(self, samples: int) -> int:
+        return max(0, (samples - self.kernel) // self.stride + 1)
+
+    def __call__(self, values: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
+        own = [self.length(length) for length in lengths]
+        values = _convolve(values.to(self.dtype), self.weight, self.bias, stride=self.stride)
+        if self.norm is not None:
+            values = self.norm(values)
+        return self.activation(values), own
+
+
+class _TimeNormedConvLayer(_ConvLayer):
+    """A convolution of the waveform, each channel then normalised over the clip's own frames.
+
+    Every output is a product of a window of samples with the kernel, so that its mean and variance over time follow
+    from those of the windows. They are taken in float64 and folded into kernel and bias, one of each per clip:
+    more exact than the norm itself, and no pass over the outputs.
+    """
+
+    norm: nn.GroupNorm
+
+    def __call__(self, values: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
+        own = [self.length(length) for length in lengths]
+        windows = values[..., 0].unfold(-1, self.kernel, self.stride)
+        folded = [self._fold(windows[row, :length]) for row, length in enumerate(own)]
+        kernels, biases = (torch.stack(parts) for parts in zip(*folded, strict=True))
+        return self.activation(torch.baddbmm(biases[:, None], windows, kernels)), own
+
+    def _fold(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return kernel `[samples, channels]` and bias `[channels]` for a clip's windows `[frames, samples]`."""
+        kernel = self.weight[:, 0, 0].T.double()
+        exact = windows.double()
+        mean = exact.mean(0)
+        centred = exact - mean
+        covariance = centred.T @ centred / len(centred)
+        variance = (kernel * (covariance @ kernel)).sum(0)
+        scale = self.norm.weight.double() / torch.sqrt(variance + self.norm.eps)
+        return (kernel * scale).float(), (self.norm.bias.double() - (mean @ kernel) * scale).float()
+
+
+class PositionalConv:
+    """The convolutional position embedding, over padded batches.
+
+    Handles the weight-normalised one, HuBERT's with a batch norm before it, and data2vec's stack of several.
+
+    Args:
+        module: `pos_conv_embed` of a transformers encoder.
+        dtype: Number format.
+    """
+
+    def __init__(self, module: Any, dtype: torch.dtype) -> None:
+        batch_norm = getattr(module, "batch_norm", None)
+        self.batch_norm = None if batch_norm is None else copy.deepcopy(batch_norm).to(dtype)
+        self.stages = [_PositionalStage(stage, dtype) for stage in getattr(module, "layers", [module])]
+
+    def __call__(self, values: Tensor, padding: Tensor | None) -> Tensor:
+        """Return the embedding of `[batch, frames, channels]`, same shape."""
+        if self.batch_norm is not None:
+            values = self.batch_norm(values.transpose(1, 2)).transpose(1, 2)
+        for stage in self.stages:
+            values = stage(silence(values, padding))
+        return values
+
+
+class _PositionalStage:
+    def __init__(self, stage: Any, dtype: torch.dtype) -> None:
+        self.weight, self.bias = _convolution(stage.conv, dtype)
+        self.groups: int = stage.conv.groups
+        self.padding: int = stage.conv.padding[0]
+        self.surplus = 1 - stage.conv.kernel_size[0] % 2
+        self.normalised = hasattr(stage, "layer_norm")
+        self.activation = stage.activation
+
+    def __call__(self, values: Tensor) -> Tensor:
+        frames = values.shape[1]
+        values = _convolve(values, self.weight, self.bias, padding=self.padding, groups=self.groups)
+        if self.surplus:
+            values = values[:, :frames]
+        if self.normalised:
+            values = layer_norm(values, values.shape[-1:])
+        result: Tensor = self.activation(values)
+        return result
+
+
+def _convolution(conv: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Return weight and bias of a 1-D convolution as a 2-D one; a weight norm is folded in fp32."""
+    weight = conv.weight.detach()[:, :, None].to(dtype).contiguous(memory_format=torch.channels_last)
+    return weight, None if conv.bias is None else conv.bias.detach().to(dtype)
+
+
+def _convolve(
+    values: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int = 0, groups: int = 1
+) -> Tensor:
+    image = values.transpose(1, 2)[:, :, None]
+    result = conv2d(image, weight, bias, stride=(1, stride), padding=(0, padding), groups=groups)
+    return result[:, :, 0].transpose(1, 2)

@@ -1,0 +1,160 @@
+"""Whisper's encoder on windows of any length (Radford et al., "Robust speech recognition", ICML 2023)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, pad
+
+from embedkit.encoders.base import LayerSink
+from embedkit.encoders.checkpoint import load_model
+from embedkit.encoders.exact import attention_bias, padding_mask
+from embedkit.encoders.kernels import pack_linears
+from embedkit.encoders.pretrained import PretrainedEncoder, Request
+from embedkit.encoders.selection import select_layers
+from embedkit.errors import EncoderError
+
+ENCODER_KEYS = {r"^(model\.)?encoder\.": ""}
+MEL_FRAMES_PER_FRAME = 2
+LOG_FLOOR = 1e-10
+LOG_RANGE = 8.0
+
+
+class WhisperEncoder(PretrainedEncoder):
+    """The encoder, its position table cut to the window; only an utterance's own frames are handed over.
+
+    The published model pads every clip to 30 s (`window=30`). With `window="clip"` the window is the clip itself,
+    padded with zeros to a whole number of frames (320 samples, two mel frames). A window in seconds is rounded up
+    to whole frames as well. Layer 0 is the input of the first transformer layer; only the last layer has passed the
+    final norm.
+    """
+
+    def __init__(self, request: Request) -> None:
+        import transformers
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder as Model
+
+        config = request.config
+        model: Any = load_model(request.checkpoint, Model, config, key_mapping=ENCODER_KEYS)
+        super().__init__(request, model)
+        self.layers = select_layers(request.layers, config.encoder_layers)
+        self.dimensions = config.d_model
+        self._depth: int = config.encoder_layers
+
+        settings = {"feature_size": config.num_mel_bins, **request.preprocessor}
+        extractor_class: Any = transformers.WhisperFeatureExtractor
+        self._log_mel = LogMel(extractor_class(**settings), self.device)
+        self._hop = self._log_mel.hop * MEL_FRAMES_PER_FRAME
+        self.frame_rate = self.sampling_rate / self._hop
+        self.smallest_input = self._hop * math.ceil((self._log_mel.fft_samples // 2 + 1) / self._hop)
+        self._window = self._window_samples(request.window, config.max_source_positions)
+        self.largest_input = self._window or config.max_source_positions * self._hop
+
+        model.to(self.device, self.dtype)
+        self._convolutions = (model.conv1, model.conv2)
+        self._positions: Tensor = model.embed_positions.weight
+        self._norm = model.layer_norm
+        self._transformer = nn.ModuleList(model.layers[: self.layers[-1]])
+        self.linear_kernel = pack_linears(self._transformer) if self.device.type == "cpu" else "torch"
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that determines the numbers."""
+        window = "clip" if self._window is None else self._window / self.sampling_rate
+        return super().identity() | {
+            "normalisation": "log-mel, at most 8 below the window's maximum",
+            "window": window,
+            "linear_kernel": self.linear_kernel,
+        }
+
+    def frame_count(self, samples: int) -> int:
+        """Return ceil(samples / 320): the utterance's own frames, whatever the window."""
+        return math.ceil(max(samples, self.smallest_input) / self._hop)
+
+    def _window_samples(self, window: str | float, positions: int) -> int | None:
+        if window == "clip":
+            return None
+        limit = positions * self._hop / self.sampling_rate
+        try:
+            seconds = float(window)
+        except ValueError:
+            seconds = math.nan
+        frames = math.ceil(round(seconds * self.frame_rate, 6)) if seconds > 0 and math.isfinite(seconds) else 0
+        if not self.smallest_input <= frames * self._hop <= positions * self._hop:
+            raise EncoderError(
+                f"The window {window!r} of {self.name!r} cannot be used; expected 'clip' or seconds "
+                f"from {self.smallest_input / self.sampling_rate:g} to {limit:g}."
+            )
+        return frames * self._hop
+
+    def _run(self, clips: list[Tensor], sink: LayerSink) -> None:
+        lengths = [math.ceil(len(clip) / self._hop) for clip in clips]
+        windows = lengths if self._window is None else [self._window // self._hop] * len(clips)
+        own = torch.tensor(lengths)
+        hidden = self._embed(clips, windows)
+        keys = attention_bias(padding_mask(windows, hidden.shape[1], self.device), self.dtype)
+        kept = {layer: position for position, layer in enumerate(self.layers)}
+        if 0 in kept:
+            sink(0, _own_frames(hidden, lengths), own)
+        for number, layer in enumerate(self._transformer, start=1):
+            hidden = layer(hidden, attention_mask=keys)
+            if number in kept:
+                normed = self._norm(hidden) if number == self._depth else hidden
+                sink(kept[number], _own_frames(normed, lengths), own)
+
+    def _embed(self, clips: Sequence[Tensor], windows: Sequence[int]) -> Tensor:
+        """Return the input of the first layer, `[batch, frames, channels]`.
+
+        A window holds an even number of mel frames, and the second convolution (stride 2, width 3) ends each window
+        on its last mel frame: it never reads beyond, so that only the mel frames need to be zero there.
+        """
+        values: Tensor = self._log_mel(clips, [size * self._hop for size in windows]).to(self.dtype)
+        for convolution in self._convolutions:
+            values = gelu(convolution(values))
+        frames = values.transpose(1, 2).contiguous()
+        return frames + self._positions[: frames.shape[1]]
+
+
+class LogMel:
+    """Whisper's log-mel spectrogram of every clip in its own window, as if it were alone.
+
+    Args:
+        extractor: transformers' feature extractor, for its sizes and mel filters.
+        device: Where to compute; always in fp32.
+    """
+
+    def __init__(self, extractor: Any, device: torch.device) -> None:
+        self.fft_samples: int = extractor.n_fft
+        self.hop: int = extractor.hop_length
+        self._hann = torch.hann_window(self.fft_samples, device=device)
+        self._filters = torch.from_numpy(np.asarray(extractor.mel_filters, dtype=np.float32)).to(device)
+
+    def __call__(self, clips: Sequence[Tensor], windows: Sequence[int]) -> Tensor:
+        """Return `[batch, mel bands, mel frames]`, zero beyond each window.
+
+        Args:
+            clips: `[samples]` each, on the CPU.
+            windows: Samples that each clip is padded to with zeros; multiples of the hop.
+        """
+        margin = self.fft_samples // 2
+        longest = max(windows)
+        padded = clips[0].new_zeros(len(clips), longest + 2 * margin)
+        for row, (clip, window) in enumerate(zip(clips, windows, strict=True)):
+            silent = pad(clip, (0, window - len(clip)))
+            padded[row, : window + 2 * margin] = pad(silent[None], (margin, margin), mode="reflect")[0]
+        frames = padded.to(self._hann.device).unfold(-1, self.fft_samples, self.hop)[:, : longest // self.hop]
+        spectrum = torch.fft.rfft(frames * self._hann)
+        power = spectrum.real.square() + spectrum.imag.square()
+        values: Tensor = (power @ self._filters).clamp_(min=LOG_FLOOR).log10_()
+        for row, window in enumerate(windows):
+            own = values[row, : window // self.hop]
+            own.copy_(((torch.maximum(own, own.max() - LOG_RANGE)) + 4.0) / 4.0)
+            values[row, window // self.hop :] = 0.0
+        return values.transpose(1, 2)
+
+
+def _own_frames(values: Tensor, lengths: Sequence[int]) -> Tensor:
+    return values[:, : max(lengths)].float()
