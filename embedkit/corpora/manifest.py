@@ -172,9 +172,11 @@ def _read_rows(file: Path, lines: Iterator[list[str]], width: int) -> Iterator[t
     limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
         for row, fields in enumerate(lines, start=2):
+            if not any(field.strip() for field in fields):
+                continue
             if len(fields) == width:
                 yield row, fields
-            elif any(field.strip() for field in fields):
+            else:
                 problem = f"has {len(fields)} fields, but the header has {width}; quote fields that hold the delimiter"
                 raise _row_error(file, row, problem)
     except csv.Error as error:

@@ -26,17 +26,18 @@ def name_clips(clips: Sequence[Clip], given: Sequence[str]) -> tuple[list[str], 
     """
     ids = list(given)
     taken = set(filter(None, given))
-    waiting = [index for index, id_ in enumerate(given) if not id_]
+    unnamed = [index for index, id_ in enumerate(given) if not id_]
+    waiting = unnamed
     for name in _NAMES:
-        candidates = {index: name(clips[index]) for index in waiting}
+        if not waiting:
+            break
+        candidates = {index: name(clips[index]) for index in unnamed}
         counts = Counter(candidates.values())
-        waiting = []
-        for index, candidate in candidates.items():
-            if counts[candidate] > 1 or candidate in taken:
-                waiting.append(index)
-            else:
-                ids[index] = candidate
-        taken.update(ids[index] for index in candidates if ids[index])
+        named = [index for index in waiting if counts[candidates[index]] == 1 and candidates[index] not in taken]
+        for index in named:
+            ids[index] = candidates[index]
+        taken.update(candidates[index] for index in named)
+        waiting = [index for index in waiting if not ids[index]]
     return ids, _indistinct(clips, waiting)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def _not_recognised(folder: Path) -> CorpusError:
     if len(manifests) > 1:
         names = ", ".join(repr(file.name) for file in manifests[:5])
         return CorpusError(f"The folder {str(folder)!r} holds {len(manifests)} manifests ({names}); give one of them.")
-    hint = _hint(_below(folder), "sub-folder") or _hint(islice(folder.parents, _LEVELS_UP), "folder above it,")
+    hint = _hint(_below(folder), "its sub-folder") or _hint(islice(folder.parents, _LEVELS_UP), "the folder above it,")
     if hint:
         return CorpusError(f"The folder {str(folder)!r} is not recognised as a corpus, but {hint}; give that.")
     layouts = ", ".join(reader.layout for name, reader in _readers() if name != DEMO)
@@ -91,17 +91,17 @@ def _not_recognised(folder: Path) -> CorpusError:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Yield some sub-folders, then theirs."""
-    children = [folder / name for name in list_names(folder) if not name.startswith(".")][:_SUBFOLDERS]
-    yield from children
-    for child in children:
-        yield from (child / name for name in list_names(child)[:_SUBFOLDERS])
+    """Yield the sub-folders, then theirs, up to a number that is soon looked through."""
+    children = [folder / name for name in list_names(folder) if not name.startswith(".")]
+    grandchildren = (child / name for child in children for name in list_names(child))
+    return islice(filter(Path.is_dir, chain(children, grandchildren)), _SUBFOLDERS)
 
 
 def _hint(candidates: Iterable[Path], relation: str) -> str:
-    readers = list(_readers())
+    # Any folder may happen to hold a table; a corpus in its official layout is hardly there by chance.
+    readers = [(name, reader) for name, reader in _readers() if name != "manifest"]
     for candidate in candidates:
         for name, reader in readers:
-            if candidate.is_dir() and reader.recognise(candidate):
-                return f"its {relation} {str(candidate)!r} looks like {name}"
+            if reader.recognise(candidate):
+                return f"{relation} {str(candidate)!r} looks like {name}"
     return ""
