@@ -16,6 +16,8 @@ from embedkit.store.writer import Rows
 
 OVERLAP = 0.1
 """Share of a window that overlaps the next one."""
+_LEAST_CONTEXT = 2
+"""Frames on either side of a cut, at least: a window's last frames may need samples beyond it."""
 _SMALLEST = 10
 """Frames in the shortest window."""
 
@@ -70,7 +72,7 @@ class Windows:
         if frames < _SMALLEST:
             least = _SMALLEST * hop / encoder.sampling_rate
             raise ExtractionError(f"--max-seconds {max_seconds or 0:g} is too short, {encoder.name} needs {least:g}.")
-        return cls(frames * hop, 2 * round(frames * OVERLAP / 2) * hop, hop, encoder.sampling_rate)
+        return cls(frames * hop, 2 * max(_LEAST_CONTEXT, round(frames * OVERLAP / 2)) * hop, hop, encoder.sampling_rate)
 
     def describe(self) -> dict[str, float]:
         """Return length and overlap in seconds, for the fingerprint."""

@@ -1,0 +1,107 @@
+"""kill -9 anywhere, then the same command: the store equals the uninterrupted one to the byte."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from embedkit.extraction.run import run_extraction
+from tests.extraction.fakes import corpus_at, request_for, write_corpus
+
+ROOT = Path(__file__).parents[2]
+COUNT = 40
+
+
+def run_killed(folder: Path, out: Path, where: str, number: int) -> subprocess.CompletedProcess[str]:
+    """Run the extraction in a process of its own."""
+    command = [sys.executable, "-m", "tests.extraction.killed", str(folder), str(COUNT), str(out), where, str(number)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kill")
+    run_extraction(request_for(write_corpus(folder / "audio", COUNT), folder / "whole.h5"))
+    return folder / "whole.h5"
+
+
+def datasets(path: Path) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = np.asarray(item[...]).tobytes()
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return found
+
+
+POINTS = [("shard", 1), ("assembly", 5), ("rename", 0), ("rename", 1)]
+MORE_POINTS = [*(("shard", number) for number in range(2, 16)), ("assembly", 1), ("assembly", 100)]
+
+
+def check_kill(uninterrupted: Path, tmp_path: Path, where: str, number: int) -> None:
+    audio, out = uninterrupted.parent / "audio", tmp_path / "s.h5"
+    killed = run_killed(audio, out, where, number)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert out.exists() == ((where, number) == ("rename", 1))
+    done = len(list((tmp_path / "s.h5.work").glob("*.shard")))
+    assert where != "shard" or done == number
+
+    encoded: list[int] = []
+    request = request_for(corpus_at(audio, COUNT), out)
+    request.encoder.calls = encoded  # type: ignore[attr-defined]
+    run_extraction(request)
+    assert (sum(map(len, encoded)) == 0) == (where != "shard")
+    assert datasets(out) == datasets(uninterrupted)
+    assert out.read_bytes() == uninterrupted.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["s.h5"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("where", "number"), POINTS)
+def test_a_killed_extraction_continues(uninterrupted: Path, tmp_path: Path, where: str, number: int) -> None:
+    check_kill(uninterrupted, tmp_path, where, number)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("CI"), reason="many kills run in CI only (set CI=1)")
+@pytest.mark.parametrize(("where", "number"), MORE_POINTS)
+def test_it_continues_from_anywhere(uninterrupted: Path, tmp_path: Path, where: str, number: int) -> None:
+    check_kill(uninterrupted, tmp_path, where, number)
+
+
+@pytest.mark.slow
+def test_a_file_size_limit_is_one_sentence_and_the_same_command_continues(uninterrupted: Path, tmp_path: Path) -> None:
+    audio, out = uninterrupted.parent / "audio", tmp_path / "s.h5"
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60000, resource.RLIM_INFINITY));"
+        "from pathlib import Path; from embedkit.errors import StoreError;"
+        "from embedkit.extraction.run import run_extraction;"
+        "from tests.extraction.fakes import corpus_at, request_for\n"
+        f"try: run_extraction(request_for(corpus_at(Path({str(audio)!r}), {COUNT}), Path({str(out)!r})))\n"
+        "except StoreError as error: print(error)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "Too little room" in result.stdout, result.stderr
+    assert "File too large" in result.stdout
+    assert not out.exists()
+    assert not list(tmp_path.glob("**/*.part"))
+    encoded: list[list[int]] = []
+    request = request_for(corpus_at(audio, COUNT), out)
+    request.encoder.calls = encoded  # type: ignore[attr-defined]
+    run_extraction(request)
+    assert encoded == []
+    assert out.read_bytes() == uninterrupted.read_bytes()

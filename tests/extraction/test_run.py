@@ -1,0 +1,461 @@
+"""What an extraction leaves behind, whatever happened before it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from embedkit.corpora.base import Corpus, Task
+from embedkit.errors import ExtractionError, StoreError
+from embedkit.extraction import shards
+from embedkit.extraction.lock import locked
+from embedkit.extraction.run import run_extraction
+from embedkit.store import find_damage, open_store
+from tests.extraction.fakes import FakeEncoder, request_for, write_clip, write_corpus
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    return write_corpus(tmp_path / "audio")
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != "audio")
+
+
+def no_call(encoder: FakeEncoder) -> bool:
+    return not encoder.calls
+
+
+def test_every_row_equals_the_clip_encoded_alone(tmp_path: Path, corpus: Corpus) -> None:
+    encoder = FakeEncoder()
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder))
+    with open_store(tmp_path / "s.h5") as store:
+        assert store.ids.tolist() == [utterance.id for utterance in corpus.utterances]
+        assert store.labels.tolist() == [utterance.label for utterance in corpus.utterances]
+        for index, utterance in enumerate(corpus.utterances):
+            samples, _ = soundfile.read(corpus.audio_path(utterance), dtype="float32")
+            padded = torch.from_numpy(np.pad(samples, (0, max(0, 30 - len(samples)))))
+            assert store.column("padded")[index] == (len(samples) < 30)
+            assert store.column("duration")[index] == len(samples) / 1000
+            for layer in store.layers:
+                alone = encoder.one(padded, layer).numpy()
+                np.testing.assert_array_equal(store.frames(index)[:, layer], alone)
+                np.testing.assert_allclose(store.mean(layer)[index], alone.mean(0), rtol=1e-5, atol=1e-6)
+                np.testing.assert_allclose(store.std(layer)[index], alone.std(0), rtol=1e-5, atol=1e-6)
+        assert store.column("padded").sum() == 1
+        assert not find_damage(store)
+    assert leftovers(tmp_path) == ["s.h5"]
+
+
+@pytest.mark.parametrize("changes", [{"batch_seconds": 0.1}, {"batch_seconds": 1000.0}, {"workers": 1}])
+def test_batches_and_workers_change_no_bit(tmp_path: Path, corpus: Corpus, changes: dict[str, Any]) -> None:
+    run_extraction(request_for(corpus, tmp_path / "a.h5"))
+    run_extraction(request_for(corpus, tmp_path / "b.h5", **changes))
+    with open_store(tmp_path / "a.h5") as a, open_store(tmp_path / "b.h5") as b:
+        np.testing.assert_array_equal(a.mean("all"), b.mean("all"))
+        np.testing.assert_array_equal(a.std("all"), b.std("all"))
+        np.testing.assert_array_equal(a.frame_values, b.frame_values)
+
+
+def test_equal_requests_give_equal_bytes(tmp_path: Path, corpus: Corpus) -> None:
+    for name in ("a.h5", "b.h5"):
+        run_extraction(request_for(corpus, tmp_path / name))
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_it_is_real_batching(tmp_path: Path) -> None:
+    encoder = FakeEncoder()
+    run_extraction(request_for(write_corpus(tmp_path / "audio", 32), tmp_path / "s.h5", encoder, batch_seconds=24.0))
+    assert len(encoder.calls) <= 6
+    assert sum(map(len, encoder.calls)) == 32
+
+
+def test_encoders_that_need_equal_lengths_get_them(tmp_path: Path, corpus: Corpus) -> None:
+    for index in range(3):
+        shutil.copy(corpus.root / "u005.wav", corpus.root / f"u{index + 6:03}.wav")
+    encoder = FakeEncoder(equal_lengths=True)
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder, batch_seconds=60.0))
+    assert max(map(len, encoder.calls)) == 4
+
+
+def test_a_second_run_returns_at_once_and_says_so(tmp_path: Path, corpus: Corpus) -> None:
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    before = (tmp_path / "s.h5").stat()
+    encoder, told = FakeEncoder(), []
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder, tell=told.append))
+    assert no_call(encoder)
+    assert ["is up to date" in sentence for sentence in told] == [True]
+    assert (tmp_path / "s.h5").stat() == before
+
+
+def test_touched_files_are_compared_by_their_digests(tmp_path: Path, corpus: Corpus) -> None:
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    for path in corpus.root.iterdir():
+        os.utime(path, (1, 1))
+    encoder, told = FakeEncoder(), []
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder, tell=told.append))
+    assert no_call(encoder)
+    assert "is up to date" in told[-1]
+
+
+def test_only_changed_added_and_removed_files_make_work(tmp_path: Path, corpus: Corpus) -> None:
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    write_clip(corpus.root / "u003.wav", 1.0, 99)
+    write_clip(corpus.root / "new.wav", 0.7, 98)
+    new = replace(corpus.utterances[0], id="new", path="new.wav", label="calm")
+    changed = replace(corpus, utterances=(*corpus.utterances[:5], *corpus.utterances[6:], new))
+    encoder, told = FakeEncoder(), []
+    run_extraction(request_for(changed, tmp_path / "s.h5", encoder, tell=told.append))
+    assert sorted(length for call in encoder.calls for length in call) == [700, 1000]
+    assert "10 utterances are reused, 2 new, 1 removed." in told
+    run_extraction(request_for(changed, tmp_path / "whole.h5"))
+    with open_store(tmp_path / "s.h5") as store, open_store(tmp_path / "whole.h5") as whole:
+        assert store.ids.tolist() == whole.ids.tolist()
+        for name in store.columns:
+            np.testing.assert_array_equal(store.column(name), whole.column(name))
+        np.testing.assert_array_equal(store.mean("all"), whole.mean("all"))
+        np.testing.assert_array_equal(store.frame_values, whole.frame_values)
+        assert not find_damage(store)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda corpus: replace(
+            corpus, utterances=(replace(corpus.utterances[0], label="calm"), *corpus.utterances[1:])
+        ),
+        lambda corpus: replace(corpus, task=Task(classes=("joy",), merge={"anger": "joy"})),
+        lambda corpus: replace(
+            corpus, utterances=tuple(replace(one, columns={"text": "Ja", "age": 3.0}) for one in corpus.utterances)
+        ),
+    ],
+)
+def test_changed_labels_are_taken_over_without_encoding(
+    tmp_path: Path, corpus: Corpus, change: Callable[[Corpus], Corpus]
+) -> None:
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    changed, encoder = change(corpus), FakeEncoder()
+    run_extraction(request_for(changed, tmp_path / "s.h5", encoder))
+    run_extraction(request_for(changed, tmp_path / "fresh.h5"))
+    assert no_call(encoder)
+    assert (tmp_path / "s.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+    assert leftovers(tmp_path) == ["fresh.h5", "s.h5"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"encoder": FakeEncoder(gain=2.0)}, "differing in weights digest"),
+        ({"levels": ("utterance",)}, "differing in frame dtype, levels"),
+        ({"frame_dtype": "float16"}, "differing in frame dtype"),
+    ],
+)
+def test_other_options_at_the_same_path_are_an_error(
+    tmp_path: Path, corpus: Corpus, changes: dict[str, Any], words: str
+) -> None:
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    with pytest.raises(ExtractionError, match=f"{words}.*--out.*--overwrite"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", **changes))
+    run_extraction(request_for(corpus, tmp_path / "s.h5", **changes, overwrite=True))
+    run_extraction(request_for(corpus, tmp_path / "fresh.h5", **changes))
+    assert (tmp_path / "s.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+
+
+def test_a_smaller_selection_does_not_shrink_a_store(tmp_path: Path, corpus: Corpus) -> None:
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    few = replace(corpus, utterances=corpus.utterances[:3])
+    with pytest.raises(ExtractionError, match=r"holds 12 utterances, of which this selection would leave 3.*--out"):
+        run_extraction(request_for(few, tmp_path / "s.h5", selection={"limit": 3}))
+    assert len(open_store(tmp_path / "s.h5")) == 12
+
+
+def test_a_larger_selection_adds_to_a_store(tmp_path: Path, corpus: Corpus) -> None:
+    few = replace(corpus, utterances=corpus.utterances[:3])
+    run_extraction(request_for(few, tmp_path / "s.h5", selection={"limit": 3}))
+    encoder = FakeEncoder()
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder))
+    assert sum(map(len, encoder.calls)) == 9
+
+
+def test_another_corpus_at_the_same_path_is_an_error(tmp_path: Path, corpus: Corpus) -> None:
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    with pytest.raises(ExtractionError, match="the corpus: 'noise', not 'other'"):
+        run_extraction(request_for(replace(corpus, name="other"), tmp_path / "s.h5"))
+
+
+def test_a_damaged_store_is_told_and_can_be_replaced(tmp_path: Path, corpus: Corpus) -> None:
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    (tmp_path / "s.h5").write_bytes((tmp_path / "s.h5").read_bytes()[:-50])
+    with pytest.raises(StoreError, match=r"truncated.*--overwrite"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    run_extraction(request_for(corpus, tmp_path / "s.h5", overwrite=True))
+    assert not find_damage(open_store(tmp_path / "s.h5"))
+
+
+def test_duplicate_ids_are_refused(tmp_path: Path, corpus: Corpus) -> None:
+    twice = replace(corpus, utterances=(*corpus.utterances, corpus.utterances[3]))
+    with pytest.raises(ExtractionError, match="two utterances with the id 'u003'"):
+        run_extraction(request_for(twice, tmp_path / "s.h5"))
+
+
+class Interrupting(FakeEncoder):
+    """Stops the extraction in the n-th batch."""
+
+    def __init__(self, after: int, error: BaseException) -> None:
+        super().__init__()
+        self.after, self.error = after, error
+
+    def encode(self, waveforms: Any, sink: Any) -> None:
+        if len(self.calls) == self.after:
+            raise self.error
+        super().encode(waveforms, sink)
+
+
+def test_ctrl_c_says_how_to_continue_and_continuing_gives_the_same_bytes(tmp_path: Path, corpus: Corpus) -> None:
+    with pytest.raises(ExtractionError, match=r"Stopped; \d+ of 12 utterances .* same command again"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", Interrupting(4, KeyboardInterrupt())))
+    assert leftovers(tmp_path) == ["s.h5.work"]
+    encoder, told = FakeEncoder(), []
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder, tell=told.append, batch_seconds=9.0, threads=2))
+    run_extraction(request_for(corpus, tmp_path / "fresh.h5"))
+    assert any("Continuing with the batches of 4 s and 1 threads" in sentence for sentence in told)
+    assert any("Continuing: " in sentence for sentence in told)
+    assert 0 < sum(map(len, encoder.calls)) < 12
+    assert (tmp_path / "s.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+
+
+def test_an_unfinished_extraction_with_other_options_is_not_mixed_in(tmp_path: Path, corpus: Corpus) -> None:
+    with pytest.raises(ExtractionError, match="Stopped"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", Interrupting(4, KeyboardInterrupt())))
+    other = FakeEncoder(gain=3.0)
+    with pytest.raises(ExtractionError, match=r"unfinished extraction.*--overwrite"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", other))
+    run_extraction(request_for(corpus, tmp_path / "s.h5", other, overwrite=True))
+    run_extraction(request_for(corpus, tmp_path / "fresh.h5", FakeEncoder(gain=3.0)))
+    assert (tmp_path / "s.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+
+
+def test_overwriting_continues_too(tmp_path: Path, corpus: Corpus) -> None:
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    with pytest.raises(ExtractionError, match="Stopped"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", Interrupting(4, KeyboardInterrupt()), overwrite=True))
+    encoder = FakeEncoder()
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder, overwrite=True))
+    assert 0 < sum(map(len, encoder.calls)) < 12
+    assert leftovers(tmp_path) == ["s.h5"]
+
+
+def test_a_corpus_that_changed_meanwhile_is_noticed_when_continuing(tmp_path: Path, corpus: Corpus) -> None:
+    with pytest.raises(ExtractionError, match="Stopped"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", Interrupting(4, KeyboardInterrupt())))
+    for index in range(12):
+        if index % 2:
+            write_clip(corpus.root / f"u{index:03}.wav", 0.5, 50 + index)
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    run_extraction(request_for(corpus, tmp_path / "fresh.h5"))
+    with open_store(tmp_path / "s.h5") as store, open_store(tmp_path / "fresh.h5") as fresh:
+        np.testing.assert_array_equal(store.frame_values, fresh.frame_values)
+        np.testing.assert_array_equal(store.column("digest"), fresh.column("digest"))
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-30], lambda data: b"", lambda data: b"x" + data[1:]])
+def test_a_damaged_shard_is_done_again(tmp_path: Path, corpus: Corpus, spoil: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(ExtractionError, match="Stopped"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", Interrupting(4, KeyboardInterrupt())))
+    path = next((tmp_path / "s.h5.work").glob("*.shard"))
+    path.write_bytes(spoil(path.read_bytes()))
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    run_extraction(request_for(corpus, tmp_path / "fresh.h5"))
+    assert (tmp_path / "s.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+
+
+def spoil_clips(corpus: Corpus) -> None:
+    (corpus.root / "u001.wav").unlink()
+    (corpus.root / "u004.wav").write_bytes(b"RIFF")
+    soundfile.write(corpus.root / "u006.wav", np.array([0.1, np.nan, 0.2], "float32"), 1000, subtype="FLOAT")
+
+
+def test_a_wrong_file_is_named_before_anything_is_encoded(tmp_path: Path, corpus: Corpus) -> None:
+    spoil_clips(corpus)
+    encoder = FakeEncoder()
+    with pytest.raises(ExtractionError, match=r"'u001' cannot be used: .*--on-error skip"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", encoder))
+    write_clip(corpus.root / "u001.wav", 1.0, 1)
+    with pytest.raises(ExtractionError, match="'u004' cannot be used"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", encoder))
+    assert no_call(encoder)
+    assert leftovers(tmp_path) == []
+    write_clip(corpus.root / "u004.wav", 1.0, 4)
+    with pytest.raises(ExtractionError, match=r"'u006' cannot be used: .*NaN"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", encoder))
+    assert encoder.calls
+    assert leftovers(tmp_path) == ["s.h5.work"]
+
+
+def test_wrong_files_are_skipped_counted_and_listed(tmp_path: Path, corpus: Corpus) -> None:
+    spoil_clips(corpus)
+    told: list[str] = []
+    run_extraction(request_for(corpus, tmp_path / "s.h5", on_error="skip", tell=told.append))
+    assert "9 utterances, 3 could not be used" in told[-1]
+    with open_store(tmp_path / "s.h5") as store:
+        assert list(store.failures) == ["u001", "u004", "u006"]
+        assert "NaN" in store.failures["u006"]
+        assert len(store) == 9
+    encoder = FakeEncoder()
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder, on_error="skip", tell=told.append))
+    assert no_call(encoder)
+    assert "up to date" in told[-1]
+    for index in (1, 4, 6):
+        write_clip(corpus.root / f"u{index:03}.wav", 1.0, index)
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder))
+    assert sum(map(len, encoder.calls)) == 3
+    assert len(open_store(tmp_path / "s.h5")) == 12
+    assert not open_store(tmp_path / "s.h5").failures
+
+
+def test_nothing_usable_is_an_error(tmp_path: Path, corpus: Corpus) -> None:
+    for path in corpus.root.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ExtractionError, match="None of the 12 utterances can be used"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", on_error="skip"))
+    assert leftovers(tmp_path) == []
+
+
+class Spoiled(FakeEncoder):
+    """Gives a value that cannot be kept, in layer 1 of clips of 500 samples."""
+
+    value = float("nan")
+
+    def one(self, wave: torch.Tensor, position: int) -> torch.Tensor:
+        values = super().one(wave, position)
+        if position == 1 and len(wave) == 500:
+            values[3, 2] = self.value
+        return values
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
+def test_embeddings_that_are_not_finite_are_never_stored(tmp_path: Path, corpus: Corpus, value: float) -> None:
+    write_clip(corpus.root / "u007.wav", 0.5, 1)
+    encoder = Spoiled()
+    encoder.value = value
+    with pytest.raises(ExtractionError, match="'u007' cannot be used: Its embedding is not finite in layers 1"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", encoder))
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder, on_error="skip"))
+    with open_store(tmp_path / "s.h5") as store:
+        assert list(store.failures) == ["u007"]
+        assert np.isfinite(store.frame_values).all()
+
+
+def test_a_value_beyond_float16_names_the_option(tmp_path: Path, corpus: Corpus) -> None:
+    write_clip(corpus.root / "u007.wav", 0.5, 1)
+    encoder = Spoiled()
+    encoder.value = 70000.0
+    with pytest.raises(ExtractionError, match=r"'u007' has frame values beyond .* --frame-dtype float32"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", encoder, frame_dtype="float16"))
+
+
+def test_too_little_memory_names_the_options(tmp_path: Path, corpus: Corpus) -> None:
+    encoder = Interrupting(1, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(ExtractionError, match=r"--batch-seconds.*--max-seconds"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", encoder))
+
+
+def test_too_little_room_is_told_before_the_start(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=2000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    encoder = FakeEncoder()
+    with pytest.raises(ExtractionError, match=r"Too little room .* are needed and 2.0 kB are free"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", encoder))
+    assert no_call(encoder)
+
+
+def full_disk(*_: Any) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("place", ["shard", "reserve", "values"])
+def test_a_full_disk_is_one_sentence_and_loses_nothing(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    with monkeypatch.context() as patch:
+        if place == "shard":
+            patch.setattr(shards.ShardWriter, "finish", full_disk)
+        elif place == "reserve":
+            patch.setattr(os, "posix_fallocate", full_disk)
+        else:
+            patch.setattr(os, "pwrite", write_lock_only)
+        with pytest.raises(
+            StoreError, match=r"Too little room .*No space left.* are needed and .* are free; make room"
+        ):
+            run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    assert leftovers(tmp_path) == ["s.h5.work"]
+    assert not list((tmp_path / "s.h5.work").glob("*.part"))
+    encoder = FakeEncoder()
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder))
+    assert no_call(encoder) == (place != "shard")
+    run_extraction(request_for(corpus, tmp_path / "fresh.h5"))
+    assert (tmp_path / "s.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+
+
+def write_lock_only(descriptor: int, data: Any, offset: int) -> int:
+    """The number in the lock file still fits on the disk."""
+    return PWRITE(descriptor, data, offset) if len(data) < 20 else full_disk()
+
+
+PWRITE = os.pwrite
+
+
+def test_a_second_extraction_to_the_same_store_is_refused(tmp_path: Path, corpus: Corpus) -> None:
+    with (
+        locked(tmp_path / "s.h5.work"),
+        pytest.raises(ExtractionError, match=rf"Another extraction .* \(process {os.getpid()} holds"),
+    ):
+        run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+
+
+def test_a_lock_left_by_a_dead_process_does_not_block(tmp_path: Path, corpus: Corpus) -> None:
+    (tmp_path / "s.h5.work").mkdir()
+    (tmp_path / "s.h5.work" / "lock").write_text("1\n")
+    (tmp_path / "s.h5.work" / "half.shard.part").write_text("rest")
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    assert leftovers(tmp_path) == ["s.h5"]
+
+
+def test_the_store_says_how_it_was_made(tmp_path: Path, corpus: Corpus) -> None:
+    class Tuned(FakeEncoder):
+        def identity(self) -> dict[str, Any]:
+            return {**super().identity(), "trained_on": {"speakers": ["s0"], "utterances": ["u000"]}}
+
+    run_extraction(request_for(corpus, tmp_path / "s.h5", Tuned(), selection={"where": ["a=b"], "limit": None}))
+    with h5py.File(tmp_path / "s.h5") as file:
+        assert json.loads(file.attrs["extraction"])["threads"] == 1
+        assert json.loads(file.attrs["extraction"])["selection"] == {"where": ["a=b"], "limit": None}
+    with open_store(tmp_path / "s.h5") as store:
+        assert store.trained_on == {"speakers": ["s0"], "utterances": ["u000"]}
+        assert "trained_on" not in store.encoder
+        assert store.encoder["versions"] == {"fake": "1"}
+        assert store.task == {"classes": [], "merge": {}}
+
+
+def test_progress_ends_at_the_total(tmp_path: Path, corpus: Corpus) -> None:
+    seen: list[tuple[float, float]] = []
+    run_extraction(request_for(corpus, tmp_path / "s.h5", progress=lambda done, total: seen.append((done, total))))
+    assert seen[0][0] == pytest.approx(0)
+    assert seen == sorted(seen)
+    assert seen[-1][0] == pytest.approx(seen[-1][1])
