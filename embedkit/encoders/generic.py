@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -66,23 +67,27 @@ class GenericEncoder(PretrainedEncoder):
                 f"The encoder {self.name!r} ({self.family}) is exact only for clips of equal length; "
                 "expected one length in a batch."
             )
-        states = self._forward(clips)
-        own = torch.full((len(clips),), states[0].shape[1])
+        states, frames = self._forward(clips)
+        own = torch.full((len(clips),), frames)
         for position, layer in enumerate(self.layers):
             sink(position, states[layer].float(), own)
 
-    def _forward(self, clips: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def _forward(self, clips: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], int]:
+        """Return the hidden states and every clip's own frames: those that the extractor does not mark as padding."""
         alone = [self._extractor(clip.numpy(), sampling_rate=self.sampling_rate, return_tensors="pt") for clip in clips]
         batch = {key: self._to_device(torch.cat([inputs[key] for inputs in alone])) for key in alone[0]}
         cast = {key: value.to(self.dtype) if value.is_floating_point() else value for key, value in batch.items()}
-        states: tuple[Tensor, ...] | None = self._model(**cast, output_hidden_states=True).hidden_states
-        return states or ()
+        states: tuple[Tensor, ...] = self._model(**cast, output_hidden_states=True).hidden_states or ()
+        mask = batch.get("attention_mask")
+        if not states or mask is None or mask.shape != states[0].shape[:2]:
+            return states, states[0].shape[1] if states else 0
+        return states, int(mask[0].sum())
 
     def _check_states(self) -> tuple[int, int]:
         """Return the number of the last layer and the dimensions."""
         try:
             with torch.inference_mode(), true_fp32():
-                states = self._forward([torch.zeros(self.sampling_rate)])
+                states, _ = self._forward([_tone(self.sampling_rate)])
         except Exception as error:
             raise EncoderError(
                 f"The model of {self.name!r} ({self.family}) does not run on audio alone ({type(error).__name__}); "
@@ -98,12 +103,13 @@ class GenericEncoder(PretrainedEncoder):
         return len(states) - 1, shape[2]
 
     def _probe(self, samples: int) -> int:
-        """Return the frames of a silent clip; 0 where the model refuses so short a one."""
+        """Return the frames of a clip of so many samples; 0 where the model cannot make sense of so short a one."""
         try:
-            with torch.inference_mode(), true_fp32():
-                return self._forward([torch.zeros(samples)])[0].shape[1]
+            with torch.inference_mode(), true_fp32(), warnings.catch_warnings(action="ignore"):
+                states, frames = self._forward([_tone(samples)])
         except Exception:
             return 0
+        return frames if all(bool(state.isfinite().all()) for state in states) else 0
 
     def _find_smallest_input(self) -> int:
         refused, accepted = 0, self.sampling_rate
@@ -162,6 +168,10 @@ def _next_step(probe: FrameCounter, samples: int, sampling_rate: int) -> int | N
         else:
             low = middle
     return high
+
+
+def _tone(samples: int) -> Tensor:
+    return torch.sin(0.3 * torch.arange(samples, dtype=torch.float32))
 
 
 def _load_extractor(request: Request) -> Any:

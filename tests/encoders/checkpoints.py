@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,27 +105,76 @@ def edit_config(folder: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def bare_conv_states(folder: Path, waveform: torch.Tensor) -> list[torch.Tensor]:
-    """Feed one clip alone to the bare transformers model; return every layer `[frames, dimensions]`."""
-    model = transformers.AutoModel.from_pretrained(folder).eval()
-    extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
-    values = extractor(waveform.numpy(), sampling_rate=16_000, return_tensors="pt").input_values
+def pooled(states: torch.Tensor) -> torch.Tensor:
+    """Return mean and standard deviation over the frames of `[frames, dimensions]`, side by side."""
+    return torch.cat([states.mean(0), states.std(0, correction=0)])
+
+
+def relative_error(values: torch.Tensor, reference: torch.Tensor) -> float:
+    """Return the norm of the difference over the norm of the reference."""
+    return float((values - reference).norm() / reference.norm())
+
+
+def collect(encoder: Any, waveforms: list[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """Encode one batch; return the layers `[frames, dimensions]` of every clip."""
+    clips: list[list[torch.Tensor]] = [[] for _ in waveforms]
+
+    def sink(position: int, values: torch.Tensor, lengths: torch.Tensor) -> None:
+        for clip, row, length in zip(clips, values, lengths.tolist(), strict=True):
+            assert position == len(clip)
+            clip.append(row[:length].clone())
+
+    encoder.encode(waveforms, sink)
+    return clips
+
+
+def speechlike(samples: int, seed: int) -> torch.Tensor:
+    """Return noise with a slow envelope and an offset, `[samples]`."""
+    generator = torch.Generator().manual_seed(seed)
+    envelope = 0.2 + torch.sin(torch.arange(samples) / 900.0 + seed).abs()
+    return 0.3 * envelope * torch.randn(samples, generator=generator) + 0.02
+
+
+@cache
+def bare_model(folder: Path) -> Any:
+    """Load a checkpoint as everybody does."""
+    return transformers.AutoModel.from_pretrained(folder).eval()
+
+
+@cache
+def bare_extractor(folder: Path) -> Any:
+    """Load a feature extractor as everybody does."""
+    return transformers.AutoFeatureExtractor.from_pretrained(folder)
+
+
+def bare_states(folder: Path, waveform: torch.Tensor) -> list[torch.Tensor]:
+    """Feed one clip alone to the bare transformers model; return every layer `[frames, dimensions]`.
+
+    The last one is `last_hidden_state`, which in some families has passed one more norm than `hidden_states[-1]`.
+    """
+    inputs = bare_extractor(folder)(waveform.numpy(), sampling_rate=16_000, return_tensors="pt")
     with torch.inference_mode():
-        output = model(values, output_hidden_states=True)
+        output = bare_model(folder)(**inputs, output_hidden_states=True)
     return [state[0] for state in (*output.hidden_states[:-1], output.last_hidden_state)]
+
+
+@cache
+def bare_whisper_encoder(folder: Path) -> tuple[Any, torch.Tensor]:
+    """Load the encoder of a Whisper checkpoint in fp32, and its whole position table."""
+    bare = transformers.AutoConfig.from_pretrained(folder).architectures == ["WhisperEncoder"]
+    model = (WhisperEncoder if bare else transformers.WhisperModel).from_pretrained(folder, dtype=torch.float32)
+    encoder = (model if bare else model.encoder).eval()
+    return encoder, encoder.embed_positions.weight.detach().clone()
 
 
 def bare_whisper_states(folder: Path, waveform: torch.Tensor, frames: int) -> list[torch.Tensor]:
     """Feed one clip alone to the bare encoder, its position table cut to a window of so many frames."""
-    config = transformers.AutoConfig.from_pretrained(folder)
-    bare = config.architectures == ["WhisperEncoder"]
-    model = (WhisperEncoder if bare else transformers.WhisperModel).from_pretrained(folder, dtype=torch.float32)
-    encoder = (model if bare else model.encoder).eval()
-    positions = encoder.embed_positions.weight[:frames].clone()
+    encoder, positions = bare_whisper_encoder(folder)
     encoder.config.max_source_positions = frames
-    encoder.embed_positions = torch.nn.Embedding.from_pretrained(positions)
-    extractor = transformers.WhisperFeatureExtractor.from_pretrained(folder)
-    features = extractor(waveform.numpy(), sampling_rate=16_000, return_tensors="pt", max_length=320 * frames)
+    encoder.embed_positions = torch.nn.Embedding.from_pretrained(positions[:frames])
+    features = bare_extractor(folder)(
+        waveform.numpy(), sampling_rate=16_000, return_tensors="pt", max_length=320 * frames
+    ).input_features
     with torch.inference_mode():
-        output = encoder(features.input_features, output_hidden_states=True)
+        output = encoder(features, output_hidden_states=True)
     return [state[0] for state in (*output.hidden_states[:-1], output.last_hidden_state)]
