@@ -6,7 +6,10 @@ output, everything it says meanwhile to standard error.
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +26,7 @@ from embedkit.errors import ConfigError, EmbedkitError
 
 if TYPE_CHECKING:
     from embedkit.registry import Registry
+    from embedkit.workflows.predict import Prediction
 
 Progress = Callable[[float, float], None]
 
@@ -43,7 +47,9 @@ class Commands(TyperGroup):
             tell("Interrupted; finished work is kept, the same command continues it.")
             raise typer.Exit(130) from None
         except EmbedkitError as error:
-            raise _tell_error(str(error)) from None
+            # An extraction that is stopped says itself how to continue.
+            code = 130 if isinstance(error.__context__, KeyboardInterrupt) else 1
+            raise _tell_error(str(error), code) from None
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -78,9 +84,9 @@ def _console() -> Console:
     return Console(stderr=True)
 
 
-def _tell_error(message: str) -> typer.Exit:
-    tell(f"Error: {message}")
-    return typer.Exit(1)
+def _tell_error(message: str, code: int = 1) -> typer.Exit:
+    tell(f"Error: {message}" if code == 1 else message)
+    return typer.Exit(code)
 
 
 def _show_version(wanted: bool) -> None:
@@ -130,7 +136,7 @@ def extract(
     layers: Annotated[str | None, typer.Option(help="all, last, 6, or 4-9. [default: all]")] = None,
     level: Annotated[
         Literal["utterance", "frame", "both"] | None,
-        typer.Option(help="Keep utterance statistics or frames as well. [default: what the encoder's heads need]"),
+        typer.Option(help="Keep utterance statistics, or frames as well. [default: what its usual head needs]"),
     ] = None,
     frame_dtype: Annotated[
         Literal["float16", "float32"] | None, typer.Option(help="Type of the frames. [default: the encoder's]")
@@ -150,15 +156,18 @@ def extract(
         float | None, typer.Option(help="Seconds of audio in a batch. [default: what the device does fast]")
     ] = None,
     max_seconds: Annotated[
-        float | None, typer.Option(help="Longer clips are encoded in overlapping windows of this length.")
+        float | None,
+        typer.Option(
+            help="Encode longer clips in overlapping windows of this length. [default: what the encoder takes]"
+        ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that decode audio.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Threads that read audio. [default: up to 4]")] = None,
     threads: Threads = None,
     on_error: Annotated[
         Literal["fail", "skip"] | None,
         typer.Option(help="Stop at audio that cannot be used, or list it and go on. [default: fail]"),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first utterances.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many utterances, evenly spread.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store made with other options.")] = False,
 ) -> None:
     """Run encoders over a corpus once and keep the embeddings.
@@ -187,16 +196,9 @@ def extract(
     from embedkit.workflows.extract import extract_embeddings
 
     for name in encoders:
-        with _progress_bar(f"extract {name}") as progress:
-            store = extract_embeddings(
-                corpus or "demo",
-                encoder=name,
-                overwrite=overwrite,
-                sources=config.encoders,
-                progress=progress,
-                tell=tell,
-                **options,
-            )
+        store = extract_embeddings(
+            corpus or "demo", encoder=name, overwrite=overwrite, sources=config.encoders, tell=tell, **options
+        )
         typer.echo(store.path)
 
 
@@ -266,9 +268,7 @@ def fit(
     stores = inputs or _find_stores(Path("embeddings"))
     from embedkit.workflows.fit import fit_heads
 
-    with _progress_bar("fit") as progress:
-        records = fit_heads(stores, overwrite=overwrite, progress=progress, tell=tell, **options)
-    for record in records:
+    for record in fit_heads(stores, overwrite=overwrite, progress=True, tell=tell, **options):
         typer.echo(record.folder)
 
 
@@ -324,11 +324,10 @@ def predict(
 
     The encoder is found again from the run.
     """
-    from embedkit.workflows.predict import predict_audio, render_predictions
+    from embedkit.workflows.predict import predict_audio
 
-    options = {} if device is None else {"device": device}
-    predictions = predict_audio(run, audio, sources=read_config().encoders, **options)
-    _show(render_predictions(predictions, format))
+    predictions = predict_audio(run, audio, device=device or "auto", sources=read_config().encoders)
+    _show(_DRAW_PREDICTIONS[format](predictions))
 
 
 @app.command()
@@ -346,8 +345,7 @@ def demo(
     from embedkit.workflows.demo import run_demo
 
     console = Console()
-    with _progress_bar("demo") as progress:
-        result = run_demo(out, progress=progress, tell=tell)
+    result = run_demo(out, progress=True, tell=tell)
     _show(result.table.render(bold=console.is_terminal and not console.no_color))
     tell(result.closing_words)
 
@@ -382,7 +380,11 @@ def verify(
     """
     from embedkit.workflows.verify import verify_store
 
-    _show(str(verify_store(store, audio=audio)))
+    with _progress_bar("verify") as progress:
+        found = verify_store(store, audio=audio, progress=progress)
+    _show(str(found))
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 @app.command("list")
@@ -417,6 +419,34 @@ def _choose(command: str, config: Config, given: Mapping[str, Any]) -> dict[str,
 
 def _show(text: str) -> None:
     sys.stdout.write(text + "\n")
+
+
+def _draw_text(predictions: Sequence[Prediction]) -> str:
+    lines = []
+    for found in predictions:
+        ranked = sorted(found.probabilities.items(), key=lambda item: -item[1])
+        others = ", ".join(f"{label} {share:.2f}" for label, share in ranked)
+        lines.append(f"{found.path}: {found.label} ({others})")
+    return "\n".join(lines)
+
+
+def _draw_csv(predictions: Sequence[Prediction]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", "label", *predictions[0].probabilities])
+    writer.writerows([found.path, found.label, *found.probabilities.values()] for found in predictions)
+    return buffer.getvalue().rstrip("\n")
+
+
+def _draw_json(predictions: Sequence[Prediction]) -> str:
+    records = [
+        {"path": str(found.path), "label": found.label, "probabilities": dict(found.probabilities)}
+        for found in predictions
+    ]
+    return json.dumps(records, indent=2, ensure_ascii=False)
+
+
+_DRAW_PREDICTIONS = {"text": _draw_text, "csv": _draw_csv, "json": _draw_json}
 
 
 @contextmanager

@@ -13,19 +13,19 @@ from embedkit.registry import unknown_name
 
 FILE_NAME = "embedkit.toml"
 
-Kind: TypeAlias = Literal["text", "texts", "integer", "number", "numbers", "switch", "path"]
+Kind: TypeAlias = Literal["text", "name", "texts", "integer", "number", "numbers", "switch", "path"]
 
 SECTIONS: Mapping[str, Mapping[str, Kind]] = {
     "extract": {
         "encoder": "texts",
-        "layers": "text",
+        "layers": "name",
         "level": "text",
         "frame-dtype": "text",
         "out": "path",
         "where": "texts",
         "device": "text",
         "precision": "text",
-        "window": "text",
+        "window": "name",
         "batch-seconds": "number",
         "max-seconds": "number",
         "workers": "integer",
@@ -120,6 +120,8 @@ def _convert(value: Any, kind: Kind, *, where: str, root: Path) -> Any:
     match kind:
         case "text" if isinstance(value, str):
             return value
+        case "name" if isinstance(value, str) or _is_number(value):
+            return str(value)
         case "path" if isinstance(value, str) and value:
             return str(root / Path(value).expanduser())
         case "switch" if isinstance(value, bool):
@@ -137,6 +139,7 @@ def _convert(value: Any, kind: Kind, *, where: str, root: Path) -> Any:
 
 _EXPECTED: Mapping[Kind, str] = {
     "text": 'a text ("session")',
+    "name": 'a text ("last") or a number (6)',
     "texts": 'a list of texts (["ce", "focal"])',
     "integer": "a whole number (5)",
     "number": "a number (0.001)",

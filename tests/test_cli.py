@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from embedkit.cli import app
 from embedkit.config import SECTIONS
-from embedkit.errors import StoreError
+from embedkit.errors import ExtractionError, StoreError
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ["extract", "fit", "table", "predict", "demo", "inspect", "verify", "list"]
@@ -284,6 +284,38 @@ def test_problems_are_told_in_one_sentence(
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
+
+
+def test_a_stopped_extraction_says_itself_how_to_go_on(run: Any, replace_workflow: Any) -> None:
+    stopped = ExtractionError("Stopped; run the same command again to continue.")
+    stopped.__context__ = KeyboardInterrupt()
+    replace_workflow("extract", "extract_embeddings", stopped)
+    result = run("extract", "x", "--encoder", "mfcc")
+    assert (result.exit_code, result.stderr) == (130, "Stopped; run the same command again to continue.\n")
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_verify_exits_with_one_where_something_is_damaged(run: Any, replace_workflow: Any, ok: bool) -> None:
+    class Found(types.SimpleNamespace):
+        def __str__(self) -> str:
+            return "what was found"
+
+    calls = replace_workflow("verify", "verify_store", Found(ok=ok))
+    result = run("verify", "x.h5", "--audio")
+    assert (result.exit_code, result.stdout) == (0 if ok else 1, "what was found\n")
+    assert calls[0][1]["audio"] is True
+
+
+def test_predictions_are_printed_in_every_format(run: Any, replace_workflow: Any) -> None:
+    found = [types.SimpleNamespace(path=Path("a, b.wav"), label="anger", probabilities={"anger": 0.75, "fear": 0.25})]
+    calls = replace_workflow("predict", "predict_audio", found)
+    assert run("predict", "runs/x", "a, b.wav").stdout == "a, b.wav: anger (anger 0.75, fear 0.25)\n"
+    assert calls[0][0] == (Path("runs/x"), [Path("a, b.wav")])
+    csv = run("predict", "runs/x", "a, b.wav", "--format", "csv").stdout
+    assert csv == 'path,label,anger,fear\n"a, b.wav",anger,0.75,0.25\n'
+    assert json.loads(run("predict", "runs/x", "a, b.wav", "--format", "json").stdout) == [
+        {"path": "a, b.wav", "label": "anger", "probabilities": {"anger": 0.75, "fear": 0.25}}
+    ]
 
 
 def test_a_bug_keeps_its_traceback(run: Any, replace_workflow: Any) -> None:

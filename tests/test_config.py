@@ -10,6 +10,7 @@ from embedkit.errors import ConfigError
 
 EXAMPLES: dict[str, Any] = {
     "text": '"session"',
+    "name": "6",
     "texts": '["a", "b"]',
     "integer": "5",
     "number": "0.5",
@@ -66,7 +67,7 @@ def test_every_key_takes_a_value_of_its_kind_and_refuses_others(tmp_path: Path, 
             section
         )
         wrong = "3.5" if kind != "number" else '"3.5"'
-        if kind == "numbers":
+        if kind in ("numbers", "name"):
             wrong = '["a"]'
         with pytest.raises(ConfigError, match=rf"\[{section}\] {key} is .*, expected"):
             read_config(write(tmp_path, f"[{section}]\n{key} = {wrong}"))

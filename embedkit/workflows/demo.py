@@ -1,0 +1,105 @@
+"""The whole way on the built-in synthetic corpus, in minutes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedkit.errors import ConfigError
+from embedkit.reporting.table import Table
+
+ENCODERS = ("mfcc", "logmel")
+HEADS = ("linear", "mlp:hidden=64")
+OWN = ("embeddings", "runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """What the demo made.
+
+    Attributes:
+        table: Its table.
+        folder: Where stores and runs lie.
+        seconds: How long each step took.
+        run: The run with the best UA.
+    """
+
+    table: Table
+    folder: Path
+    seconds: Mapping[str, float]
+    run: Path
+
+    @property
+    def closing_words(self) -> str:
+        """Say how long it took and what to do next."""
+        steps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())
+        return (
+            f"Done: {steps}. Stores and runs are kept in {self.folder}.\n"
+            "Next, with these:\n"
+            f"  embedkit table {self.folder / 'runs'} --metric all\n"
+            f"  embedkit inspect {self.folder / 'embeddings' / f'{ENCODERS[0]}.h5'}\n"
+            f"  embedkit predict {self.run} YOUR.wav\n"
+            "or with a corpus of your own:\n"
+            "  embedkit extract path/to/corpus --encoder mfcc\n"
+            "  embedkit fit --loss all\n"
+            "  embedkit table"
+        )
+
+
+def run_demo(
+    out: str | Path = "embedkit-demo",
+    *,
+    progress: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> DemoResult:
+    """Run extract, fit and table on the demo corpus; what is already there is not done again.
+
+    Args:
+        out: Folder to work in; it may be missing, empty, or one that the demo made.
+        progress: Show bars on standard error where that is a terminal.
+        tell: Called with what a user should know.
+
+    Raises:
+        ConfigError: the folder holds other things.
+    """
+    folder = Path(out)
+    _require_own(folder)
+    from embedkit.workflows.extract import extract_embeddings
+    from embedkit.workflows.fit import fit_heads
+    from embedkit.workflows.table import tabulate_runs
+
+    seconds: dict[str, float] = {}
+    tell("The demo corpus is synthetic speech, written by embedkit for trying out only.")
+    with _timed("extract", seconds):
+        shown = None if progress else False
+        paths = {name: folder / "embeddings" / f"{name}.h5" for name in ENCODERS}
+        stores = [
+            extract_embeddings("demo", encoder=name, out=path, progress=shown, tell=tell)
+            for name, path in paths.items()
+        ]
+    with _timed("fit", seconds):
+        records = fit_heads(stores, losses=["all"], heads=HEADS, runs=folder / "runs", progress=progress, tell=tell)
+    with _timed("table", seconds):
+        table = tabulate_runs(records)
+    best = max(records, key=lambda record: record.metrics["ua"])
+    return DemoResult(table=table, folder=folder, seconds=seconds, run=best.folder)
+
+
+def _require_own(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{str(folder)!r} is a file; give a folder for the demo to work in: --out FOLDER.")
+    others = sorted(path.name for path in folder.iterdir() if path.name not in OWN) if folder.exists() else []
+    if others:
+        raise ConfigError(
+            f"The folder {str(folder)!r} holds {others[0]!r}, which is not the demo's; give an empty one: --out FOLDER."
+        )
+
+
+@contextmanager
+def _timed(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
