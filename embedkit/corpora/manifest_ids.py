@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 
@@ -50,7 +50,7 @@ def _indistinct(clips: Sequence[Clip], waiting: Sequence[int]) -> tuple[int, int
 
 
 def _stem(clip: Clip) -> str:
-    return PurePosixPath(clip.path).stem
+    return posixpath.splitext(posixpath.basename(clip.path))[0]
 
 
 def _segment(clip: Clip) -> str:

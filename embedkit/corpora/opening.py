@@ -69,7 +69,7 @@ def _readers() -> Iterator[tuple[str, Reader]]:
 
 def _missing(source: str | PathLike[str], path: Path) -> str:
     name = os.fspath(source)
-    if name in CORPORA:
+    if name in CORPORA and name != "manifest":
         return f"There is no folder {str(path)!r}; give the path of your copy of {name}, or 'demo'."
     return f"There is no folder or file {str(path)!r}; check the path, or give 'demo'."
 

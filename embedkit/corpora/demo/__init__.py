@@ -18,18 +18,18 @@ __all__ = ["READER", "cache_folder", "open_demo_corpus", "recognise", "write_dem
 
 VERSION = 1
 """Raised whenever another sample would be written, so that an old copy is never taken for the new one."""
-SEED = 0
+SEED = 7
 
 _FEWEST_TURNS = 5
 _ABANDONED_SECONDS = 3600.0
 
 
-def write_demo_corpus(folder: str | os.PathLike[str], *, seed: int = SEED, turns: int = 48) -> int:
+def write_demo_corpus(folder: str | os.PathLike[str], *, seed: int = SEED, turns: int = 52) -> int:
     """Write the demo corpus: five sessions of two speakers, 16 kHz 16-bit WAV, the same bytes for the same seed.
 
     Args:
         folder: Made where it is missing.
-        turns: Utterances of each speaker, at least 5; the default makes 480, about twelve minutes.
+        turns: Utterances of each speaker, at least 5; the default makes 520, about 13 minutes.
 
     Returns:
         How many utterances were written.

@@ -18,18 +18,18 @@ EFFECTS = {
     "exc": (0.9, 1.2, 0.5, 1.3, 0.0, -1.0, 0.6, 0.3, 0.7),
     "sad": (-0.5, -0.8, -0.7, -0.3, 1.1, 1.1, 1.1, 0.3, -0.6),
 }
-"""What each emotion does to each parameter, in units of its spread between speakers."""
+"""What each emotion adds to each parameter; `choose_delivery` gives the parameters their units."""
 
 SPEAKER_SPREAD = 0.2
-"""How much speakers differ in how they show an emotion, in the same units."""
+"""How much speakers differ in how they show an emotion; a standard deviation in the same scale as the effects."""
 UTTERANCE_SPREAD = 0.2
 """How much one speaker differs from utterance to utterance."""
 HABIT_SPREAD = 0.2
 """How much speakers differ at rest."""
 INTENSITY = (0.8, 1.3)
 """How strongly an emotion is shown, from utterance to utterance."""
-CHANNEL_DECIBELS = 1.5
-CHANNEL_TILT_DECIBELS = 3.0
+CHANNEL_DECIBELS = 1.2
+CHANNEL_TILT_DECIBELS = 2.0
 """Spread of the microphones' frequency responses between speakers, per band and from the lowest to the highest."""
 
 

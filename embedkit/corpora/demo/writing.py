@@ -43,7 +43,7 @@ class Turn:
     seed: np.random.SeedSequence
 
 
-def plan_demo(seed: int = 0, turns: int = 48) -> Iterator[Turn]:
+def plan_demo(seed: int, turns: int) -> Iterator[Turn]:
     """Yield the turns of all sessions; scripted dialogues have the same text in every session."""
     root = np.random.SeedSequence(seed)
     script_seeds, *session_seeds = root.spawn(1 + SESSIONS)
