@@ -191,8 +191,8 @@ def _shown(progress: Progress | bool | None, title: str) -> Iterator[Progress | 
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
-    if progress is False or not (progress or console.is_terminal):
+    console = Console(stderr=True, force_terminal=progress or None)
+    if progress is False or not console.is_terminal:
         yield None
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

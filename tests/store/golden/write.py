@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ def golden_rows() -> list[Rows]:
     """Frames that count upwards in steps of 1/8, exact in float16."""
     offsets = np.concatenate([[0], np.cumsum(COUNTS)])
     values = (np.arange(offsets[-1] * 2 * 3, dtype="float32") / 8).reshape(-1, 2, 3)
-    pieces = [values[start:stop] for start, stop in zip(offsets[:-1], offsets[1:], strict=True)]
+    pieces = [values[start:stop] for start, stop in pairwise(offsets)]
     return [Rows(piece.mean(0), piece.std(0), piece.astype("float16")) for piece in pieces]
 
 
