@@ -1,0 +1,197 @@
+"""Loading checkpoints: every weight or a refusal that names the keys, in every format, without running code."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from embedkit.encoders import load_encoder
+from embedkit.errors import EncoderError
+from tests.encoders.checkpoints import (
+    SHAPE,
+    collect,
+    edit_config,
+    randomise,
+    relative_error,
+    speechlike,
+    write_conv_checkpoint,
+    write_whisper_checkpoint,
+)
+
+Weights = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_conv_checkpoint(tmp_path_factory.mktemp("original"), "hubert")
+
+
+def rewrite(original: Path, folder: Path, change: Callable[[Weights], Weights]) -> Path:
+    shutil.copytree(original, folder, dirs_exist_ok=True)
+    weights = change(load_file(folder / "model.safetensors"))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def as_pytorch_file(original: Path, folder: Path, contents: Any) -> Path:
+    shutil.copytree(original, folder, dirs_exist_ok=True)
+    (folder / "model.safetensors").unlink()
+    torch.save(contents, folder / "pytorch_model.bin")
+    return folder
+
+
+def digest(folder: Path) -> str:
+    value: str = load_encoder(str(folder)).identity()["weights_digest"]
+    return value
+
+
+def test_missing_weights_are_named(original: Path, tmp_path: Path) -> None:
+    gone = "encoder.layers.1.feed_forward.output_dense.weight"
+    rewrite(original, tmp_path, lambda weights: {key: value for key, value in weights.items() if key != gone})
+    with pytest.raises(EncoderError, match=rf"missing: {gone}\)"):
+        load_encoder(str(tmp_path))
+
+
+def test_unexpected_weights_are_named(original: Path, tmp_path: Path) -> None:
+    rewrite(original, tmp_path, lambda weights: weights | {"encoder.layers.7.surplus": torch.ones(1)})
+    with pytest.raises(EncoderError, match=r"unexpected: encoder\.layers\.7\.surplus\)"):
+        load_encoder(str(tmp_path))
+
+
+def test_weights_of_another_shape_are_named(original: Path, tmp_path: Path) -> None:
+    rewrite(original, tmp_path, lambda weights: weights | {"encoder.layer_norm.bias": torch.ones(3)})
+    with pytest.raises(EncoderError, match=r"of another shape: encoder\.layer_norm\.bias\)"):
+        load_encoder(str(tmp_path))
+
+
+def test_many_missing_weights_are_counted(original: Path, tmp_path: Path) -> None:
+    rewrite(original, tmp_path, lambda weights: dict(list(weights.items())[:10]))
+    with pytest.raises(EncoderError, match=r"and \d+ more"):
+        load_encoder(str(tmp_path))
+
+
+def test_heads_and_the_masking_vector_do_not_count(original: Path, tmp_path: Path) -> None:
+    def change(weights: Weights) -> Weights:
+        heads = ("lm_head.weight", "quantizer.codevectors", "project_hid.bias", "final_proj.weight", "classifier.bias")
+        kept = {key: value for key, value in weights.items() if key != "masked_spec_embed"}
+        return kept | {head: torch.ones(2) for head in heads}
+
+    assert digest(rewrite(original, tmp_path, change)) == digest(original)
+
+
+def test_a_model_with_a_head_gives_the_encoder_below_it(tmp_path: Path) -> None:
+    model = transformers.HubertForCTC(transformers.HubertConfig(**SHAPE))
+    randomise(model)
+    for part, folder in ((model, tmp_path / "ctc"), (model.hubert, tmp_path / "bare")):
+        part.save_pretrained(folder)
+        transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    assert digest(tmp_path / "ctc") == digest(tmp_path / "bare")
+
+
+def test_every_format_gives_the_same_encoder(original: Path, tmp_path: Path) -> None:
+    weights = load_file(original / "model.safetensors")
+    renamed = {
+        key.replace("parametrizations.weight.original0", "weight_g").replace(
+            "parametrizations.weight.original1", "weight_v"
+        ): value
+        for key, value in weights.items()
+    }
+    assert any(key.endswith("weight_g") for key in renamed)
+    old = as_pytorch_file(original, tmp_path / "old", renamed)
+    sharded = tmp_path / "sharded"
+    shutil.copytree(original, sharded)
+    (sharded / "model.safetensors").unlink()
+    transformers.HubertModel.from_pretrained(original).save_pretrained(sharded, max_shard_size="100KB")
+    assert (sharded / "model.safetensors.index.json").is_file()
+    assert digest(old) == digest(sharded) == digest(original)
+
+
+def test_half_precision_weights_are_raised_to_fp32(original: Path, tmp_path: Path) -> None:
+    rewrite(original, tmp_path, lambda weights: {key: value.half() for key, value in weights.items()})
+    clip = speechlike(5_000, 0)
+    [[*_, rounded]], [[*_, exact]] = (collect(load_encoder(str(path)), [clip]) for path in (tmp_path, original))
+    assert 1e-7 < relative_error(rounded, exact) < 1e-2
+
+
+def test_one_changed_weight_changes_the_digest(original: Path, tmp_path: Path) -> None:
+    def change(weights: Weights) -> Weights:
+        weights["encoder.layers.2.final_layer_norm.bias"][5] += 1e-6
+        return weights
+
+    assert digest(rewrite(original, tmp_path, change)) != digest(original)
+
+
+class Payload:
+    """What a hostile pickle looks like."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.trace,)
+
+
+def test_a_pickle_that_would_run_code_is_refused(original: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "executed"
+    as_pytorch_file(original, tmp_path / "hostile", {"weight": Payload(trace)})
+    with pytest.raises(EncoderError, match="expected safetensors, or a PyTorch file of plain tensors"):
+        load_encoder(str(tmp_path / "hostile"))
+    assert not trace.exists()
+    torch.load(tmp_path / "hostile" / "pytorch_model.bin", weights_only=False)
+    assert trace.exists()
+
+
+def test_code_beside_the_weights_is_not_run(original: Path, tmp_path: Path) -> None:
+    shutil.copytree(original, tmp_path / "custom")
+    trace = tmp_path / "executed"
+    (tmp_path / "custom" / "configuration_custom.py").write_text(f"open({str(trace)!r}, 'w')\n")
+    edit_config(tmp_path / "custom", model_type="custom", auto_map={"AutoConfig": "configuration_custom.CustomConfig"})
+    with pytest.raises(EncoderError, match=r"config\.json .* cannot be used"):
+        load_encoder(str(tmp_path / "custom"))
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "contents", "message"),
+    [
+        ("config.json", "{", r"config\.json .* cannot be used"),
+        ("config.json", '{"model_type": "nonsense"}', r"config\.json .* cannot be used"),
+        ("config.json", None, r"holds no config\.json"),
+        ("preprocessor_config.json", "[]", "holds no JSON object"),
+        ("preprocessor_config.json", "{", "cannot be read"),
+        ("model.safetensors", "garbage", "cannot be loaded"),
+        ("model.safetensors", None, "holds no weights"),
+    ],
+)
+def test_a_damaged_folder_gets_one_sentence(
+    file: str, contents: str | None, message: str, original: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    if contents is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_text(contents)
+    with pytest.raises(EncoderError, match=message) as caught:
+        load_encoder(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_whisper_checkpoint_lacking_an_encoder_weight_is_refused(tmp_path: Path) -> None:
+    folder = write_whisper_checkpoint(tmp_path, "full")
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.encoder.layers.0.fc1.bias"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EncoderError, match=r"missing: layers\.0\.fc1\.bias\)"):
+        load_encoder(str(folder))
+
+
+def test_loading_prints_nothing(original: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    load_encoder(str(original))
+    assert capfd.readouterr() == ("", "")
