@@ -156,18 +156,18 @@ def _inner(name: str, train: Indices, speakers: Names) -> tuple[tuple[Indices, I
 
 
 def _hold_out(names: Sequence[str], units: Names, speakers: Names) -> tuple[list[Fold], str]:
-    if len(names) < 3:
-        raise FitError(
-            "This head holds out a development group beside the test group and needs at least three groups, found "
-            f"{len(names)} ({', '.join(names)}); choose other folds with --folds or another head."
-        )
     folds = []
     for position, name in enumerate(names):
-        development = names[(position + 1) % len(names)]
-        train = np.flatnonzero((units != name) & (units != development))
-        pair = (train, np.flatnonzero(units == development))
-        folds.append(Fold(name=name, train=train, test=np.flatnonzero(units == name), validations=(pair,), refit=False))
-    return folds, "one development group held out (the next in sorted order)"
+        training_side = np.flatnonzero(units != name)
+        if len(names) > 2:
+            validate = np.flatnonzero(units == names[(position + 1) % len(names)])
+        else:
+            validate = _inner(name, training_side, speakers)[0][1]
+        train = np.setdiff1d(training_side, validate)
+        test = np.flatnonzero(units == name)
+        folds.append(Fold(name=name, train=train, test=test, validations=((train, validate),), refit=False))
+    what = "development group held out (the next in sorted order)" if len(names) > 2 else "group of speakers held out"
+    return folds, f"one {what}"
 
 
 def _given_split(splits: Names | None, labels: Names, speakers: Names) -> tuple[list[Fold], str]:

@@ -98,6 +98,22 @@ def define_task(
     )
 
 
+def take_all(store: Store) -> TaskData:
+    """Take every utterance as it is, to be scored without a task."""
+    return TaskData(
+        rows=np.arange(len(store)),
+        ids=store.ids,
+        labels=store.labels,
+        speakers=store.speakers,
+        sessions=store.sessions,
+        splits=store.splits,
+        classes=(),
+        targets=np.zeros(len(store), dtype=np.int64),
+        merge={},
+        where=(),
+    )
+
+
 def fold_column(store: Store, data: TaskData, kind: str) -> Names | None:
     """Return the column that folds rotate over; None for the kinds that need none.
 

@@ -257,6 +257,7 @@ class _Cell:
             "fingerprint": store.fingerprint,
             "digest": store.digest,
             "encoder": store.encoder,
+            "options": store.extraction["options"],
         }
 
     @property

@@ -1,0 +1,175 @@
+"""Classify audio files with the heads of a fitted run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embedkit.corpora.base import Corpus, Utterance
+from embedkit.errors import AudioError, RunError
+from embedkit.heads import resolve_head
+from embedkit.store.reader import Store
+from embedkit.training.features import Standardiser
+from embedkit.training.runs import RunRecord, read_run
+from embedkit.training.stack import Recipe, score_states
+from embedkit.training.task import load_features, take_all
+from embedkit.workflows.extract import extract_embeddings
+from embedkit.workflows.fit import choose_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a run says of one audio file.
+
+    Attributes:
+        path: The file as it was given.
+        label: The most probable class.
+        probabilities: Class -> probability, averaged over the run's heads (all folds and seeds).
+    """
+
+    path: str
+    label: str
+    probabilities: Mapping[str, float]
+
+
+def predict_audio(
+    run: str | os.PathLike[str] | RunRecord,
+    audio: Sequence[str | os.PathLike[str]],
+    *,
+    device: str = "auto",
+    sources: Mapping[str, str] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[Prediction]:
+    """Encode audio files as the run's store was made and average the probabilities of all its heads.
+
+    Args:
+        run: A run's folder, or its record.
+        audio: Audio files.
+        device: "auto", "cpu" or "cuda".
+        sources: Where encoder names lead, if elsewhere than when the store was made (`[encoders]` of embedkit.toml).
+        tell: Receives what is worth saying.
+
+    Raises:
+        RunError: no run, a damaged one, or an encoder that is not the run's.
+        AudioError: a file that is missing or cannot be used.
+        EncoderError: the encoder cannot be had any more.
+    """
+    record = run if isinstance(run, RunRecord) else read_run(Path(run))
+    missing = [str(path) for path in audio if not Path(path).is_file()]
+    if missing:
+        raise AudioError(f"There is no audio file {missing[0]!r}; give the paths of audio files.")
+    if not audio:
+        return []
+    _, head_class, _ = resolve_head(record.config["head_spec"])
+    with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
+        corpus = _corpus_of([Path(path) for path in audio])
+        store = _encode(record, corpus, head_class.level, Path(folder), device=device, sources=sources, tell=tell)
+        with store:
+            features = load_features(store, take_all(store), head_class.level, choose_device(device))
+            probabilities = _score(record, features, len(audio))
+            order = {name: place for place, name in enumerate(store.ids.tolist())}
+    classes = record.config["classes"]
+    return [
+        _prediction(str(path), classes, probabilities[order[utterance.id]])
+        for path, utterance in zip(audio, corpus.utterances, strict=True)
+    ]
+
+
+def _corpus_of(paths: Sequence[Path]) -> Corpus:
+    width = len(str(len(paths)))
+    utterances = tuple(
+        Utterance(id=f"{number:0{width}d}", path=str(path.resolve()), label="?") for number, path in enumerate(paths)
+    )
+    return Corpus(name="audio", kind="files", root=Path("/"), utterances=utterances)
+
+
+def _encode(
+    record: RunRecord,
+    corpus: Corpus,
+    level: str,
+    folder: Path,
+    *,
+    device: str,
+    sources: Mapping[str, str] | None,
+    tell: Callable[[str], None],
+) -> Store:
+    known = record.config["store"]
+    identity, options = known["encoder"], known["options"]
+    windows = options.get("max_seconds")
+    window = identity.get("window")
+    store = extract_embeddings(
+        corpus,
+        encoder=identity["name"],
+        layers=identity["layers"] if len(identity["layers"]) > 1 or identity.get("weights_digest") else "all",
+        level="both" if level == "frame" else "utterance",
+        frame_dtype=options.get("frame_dtype"),
+        out=folder / "audio.h5",
+        device=device,
+        precision="fp32" if identity.get("weights_digest") is None else identity["precision"],
+        window=window if isinstance(window, str | int | float) else "clip",
+        max_seconds=windows["seconds"] if windows else None,
+        sources={**_sources(identity), **(sources or {})},
+        progress=False,
+    )
+    for expected, found in zip(_digests(identity), _digests(store.encoder), strict=True):
+        if expected != found:
+            raise RunError(
+                f"The encoder {identity['name']!r} found now has other weights ({str(found)[:12]}) than the run's "
+                f"({str(expected)[:12]}); name the run's under [encoders] in embedkit.toml, or fit again."
+            )
+    return store
+
+
+def _parts(identity: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(identity.get("parts") or [identity])
+
+
+def _digests(identity: Mapping[str, Any]) -> list[str | None]:
+    return [part.get("weights_digest") for part in _parts(identity)]
+
+
+def _sources(identity: Mapping[str, Any]) -> dict[str, str]:
+    """Return where the encoder's weights came from, by the names it had."""
+    found = {}
+    for part in _parts(identity):
+        if part.get("weights_digest") is not None and part.get("source"):
+            revision = part.get("revision")
+            found[str(part["name"])] = f"{part['source']}@{revision}" if revision else str(part["source"])
+    return found
+
+
+def _score(record: RunRecord, features: Any, count: int) -> NDArray[np.float64]:
+    """Average the probabilities of the heads of all folds and seeds: `[utterances, classes]`."""
+    config = record.config
+    recipe = Recipe(head=config["head_spec"], loss=config["loss_spec"], classes=len(config["classes"]))
+    tensors = record.load_heads()
+    everything = np.arange(count)
+    totals = []
+    for fold in range(len(config["folds"]["names"])):
+        try:
+            standardiser = Standardiser(mean=tensors[f"{fold}/mean"], scale=tensors[f"{fold}/scale"])
+            states = [_state(tensors, f"{fold}/{seed}/") for seed in config["seeds"]]
+        except KeyError as error:
+            raise RunError(
+                f"The heads of {record.folder} lack {error}; run embedkit fit again with --overwrite."
+            ) from None
+        totals.append(score_states(features, states, standardiser, everything, recipe).mean(0))
+    mean: NDArray[np.float64] = np.mean(totals, axis=0)
+    return mean
+
+
+def _state(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _prediction(path: str, classes: Sequence[str], shares: NDArray[np.float64]) -> Prediction:
+    probabilities = {label: float(share) for label, share in zip(classes, shares, strict=True)}
+    return Prediction(path=path, label=classes[int(shares.argmax())], probabilities=probabilities)

@@ -1,0 +1,142 @@
+"""Stacked training: a head comes out the same whatever shares its stack, and learns from its training side alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embedkit.heads import HEADS
+from embedkit.losses import LOSSES
+from embedkit.store import Store
+from embedkit.training.features import Features, FrameFeatures, Standardiser, UtteranceFeatures
+from embedkit.training.stack import Group, GroupResult, Member, Recipe, train_stack
+from embedkit.training.task import define_task, load_features
+from tests.training.stores import write_synthetic_store
+
+UTTERANCE_HEADS = ["linear", "superb", "mlp"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return write_synthetic_store(tmp_path / "tiny.h5", speakers=5, each=12, framed=True)
+
+
+def features_of(store: Store, level: str) -> tuple[Features, np.ndarray]:
+    data = define_task(store)
+    return load_features(store, data, level), data.targets
+
+
+def group(train: range, validate: range, seed: int, *members: Member) -> Group:
+    return Group(train=np.array(train), validate=np.array(validate), seed=seed, members=members)
+
+
+def assert_same(first: GroupResult, second: GroupResult, *, places: list[int] | None = None) -> None:
+    for own, place in enumerate(places or range(len(first.states))):
+        for name, value in first.states[own].items():
+            torch.testing.assert_close(value, second.states[place][name], rtol=1e-4, atol=1e-5)
+        assert np.array_equal(first.predictions[own], second.predictions[place])
+        np.testing.assert_allclose(first.losses[own], second.losses[place], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.parametrize("head", UTTERANCE_HEADS)
+def test_a_head_does_not_depend_on_its_stack(store: Store, head: str, loss: str) -> None:
+    features, targets = features_of(store, "utterance")
+    recipe = Recipe(head=head, loss=loss, classes=3, epochs=4, batch_size=8)
+    slow, fast, short = (
+        Member(seed=1, learning_rate=1e-3, epochs=4),
+        Member(seed=1, learning_rate=1e-2, epochs=4),
+        Member(seed=5, learning_rate=3e-3, epochs=2),
+    )
+    one = group(range(40), range(40, 60), 1, slow, fast, short)
+    other = group(range(20, 58), range(20), 2, fast, slow, fast)
+    together = train_stack(features, targets, [one, other], recipe)
+    for place, member in enumerate(one.members):
+        (alone,) = train_stack(features, targets, [replace(one, members=(member,))], recipe)
+        assert_same(alone, together[0], places=[place])
+    (alone,) = train_stack(features, targets, [other], recipe)
+    assert_same(alone, together[1])
+
+
+@pytest.mark.parametrize("head", ["attentive", "lstm"])
+def test_a_head_on_frames_does_not_depend_on_its_stack(store: Store, head: str) -> None:
+    features, targets = features_of(store, "frame")
+    recipe = Recipe(head=head, loss="ce", classes=3, epochs=2, batch_size=16)
+    members = tuple(Member(seed=seed, learning_rate=rate, epochs=2) for seed, rate in ((1, 1e-3), (2, 1e-2)))
+    whole = group(range(40), range(40, 60), 3, *members)
+    (together,) = train_stack(features, targets, [whole], recipe, keep_best=True)
+    for place, member in enumerate(members):
+        (alone,) = train_stack(features, targets, [replace(whole, members=(member,))], recipe, keep_best=True)
+        assert_same(alone, together, places=[place])
+
+
+def test_every_head_is_tested_for_independence() -> None:
+    assert {*UTTERANCE_HEADS, "attentive", "lstm", "cnn"} == set(HEADS)
+
+
+def test_the_best_epoch_is_kept(store: Store) -> None:
+    features, targets = features_of(store, "utterance")
+    recipe = Recipe(head="linear", loss="ce", classes=3, epochs=6, batch_size=8)
+    whole = group(range(40), range(40, 60), 1, Member(seed=1, learning_rate=3e-3, epochs=6))
+    (best,) = train_stack(features, targets, [whole], recipe, keep_best=True)
+    epoch = int(np.argmax(best.recalls[0]))
+    shorter = replace(whole, members=(Member(seed=1, learning_rate=3e-3, epochs=epoch + 1),))
+    (stopped,) = train_stack(features, targets, [shorter], recipe)
+    for name, value in best.states[0].items():
+        torch.testing.assert_close(value, stopped.states[0][name])
+
+
+def test_what_lies_outside_the_training_side_changes_nothing(store: Store) -> None:
+    features, targets = features_of(store, "utterance")
+    assert isinstance(features, UtteranceFeatures)
+    recipe = Recipe(head="linear", loss="ce", classes=3, epochs=3, batch_size=8)
+    whole = group(range(40), range(40, 50), 1, Member(seed=1, learning_rate=3e-3, epochs=3))
+    (before,) = train_stack(features, targets, [whole], recipe)
+    features.values[40:] *= 100
+    changed = targets.copy()
+    changed[40:] = 0
+    (after,) = train_stack(features, changed, [whole], recipe)
+    for name, value in before.states[0].items():
+        assert torch.equal(value, after.states[0][name])
+
+
+def test_statistics_of_utterances_are_those_of_numpy(store: Store) -> None:
+    features, _ = features_of(store, "utterance")
+    index = np.array([3, 4, 20, 41])
+    standardiser = features.moments(index)
+    values = store.mean(layer="all")[index].astype(np.float64)
+    np.testing.assert_allclose(standardiser.mean, values.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(standardiser.scale, 1 / values.std(0), rtol=1e-4)
+
+
+def test_statistics_of_frames_are_those_of_all_frames_together(store: Store) -> None:
+    features, _ = features_of(store, "frame")
+    index = np.array([3, 4, 20, 41])
+    standardiser = features.moments(index)
+    frames = np.concatenate([store.frames(int(row)) for row in index]).astype(np.float64)
+    np.testing.assert_allclose(standardiser.mean, frames.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(standardiser.scale, 1 / frames.std(0), rtol=1e-4)
+
+
+def test_a_dimension_that_never_varies_is_only_centred() -> None:
+    values = np.ones((4, 1, 2), dtype=np.float32) * np.array([5.0, 0.0], dtype=np.float32)
+    standardiser = UtteranceFeatures(values).moments(np.arange(4))
+    assert torch.equal(standardiser.scale, torch.ones(1, 2))
+
+
+def test_gathered_frames_are_padded_with_zeros(store: Store) -> None:
+    features, _ = features_of(store, "frame")
+    assert isinstance(features, FrameFeatures)
+    index = np.array([[0, 7, 9]])
+    standardiser = features.moments(np.arange(20))
+    gathered = features.gather(index, Standardiser.stack([standardiser], features.device))
+    assert gathered.lengths is not None
+    for place, row in enumerate(index[0]):
+        length = int(gathered.lengths[0, place])
+        expected = (torch.tensor(store.frames(int(row))) - standardiser.mean) * standardiser.scale
+        torch.testing.assert_close(gathered.values[0, place, :length], expected, rtol=1e-5, atol=1e-5)
+        assert not gathered.values[0, place, length:].any()

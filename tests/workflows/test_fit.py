@@ -1,0 +1,175 @@
+"""fit on synthetic stores: numbers that can be recomputed, nothing trained twice, problems told."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+
+import embedkit
+from embedkit.errors import ConfigError, EmbedkitError, FitError, UnknownNameError
+from embedkit.training.runs import RunRecord, find_runs
+from tests.training.stores import write_synthetic_store
+
+QUICK: dict[str, Any] = {"seeds": 2, "epochs": 8, "batch_size": 8, "learning_rates": (1e-2, 3e-2), "threads": 2}
+
+
+def fit(tmp_path: Path, store: Any, losses: Any = ("ce",), **options: Any) -> list[RunRecord]:
+    return embedkit.fit(store, losses=losses, runs=tmp_path / "runs", **{**QUICK, **options})
+
+
+def read_predictions(record: RunRecord) -> list[dict[str, str]]:
+    with open(record.predictions_path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_metrics_are_those_of_the_predictions_kept(tmp_path: Path) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", noise=6.0)
+    (record,) = fit(tmp_path, store)
+    rows = read_predictions(record)
+    assert len(rows) == 60 * 2
+    found: dict[str, list[float]] = {"wa": [], "ua": [], "f1": []}
+    for seed in ("0", "1"):
+        own = [row for row in rows if row["seed"] == seed]
+        assert sorted(row["id"] for row in own) == sorted(store.ids.tolist())
+        labels, predicted = [row["label"] for row in own], [row["predicted"] for row in own]
+        found["wa"].append(accuracy_score(labels, predicted))
+        found["ua"].append(recall_score(labels, predicted, average="macro"))
+        found["f1"].append(f1_score(labels, predicted, average="macro"))
+    for name, values in found.items():
+        assert record.metrics[name] == pytest.approx(np.mean(values))
+        assert record.metrics[f"{name}_std"] == pytest.approx(np.std(values, ddof=1))
+        low, high = record.metrics[f"{name}_ci"]
+        assert low <= record.metrics[name] <= high
+    for row in rows:
+        shares = {label: float(row[f"p_{label}"]) for label in ("anger", "happiness", "sadness")}
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
+        assert max(shares, key=shares.__getitem__) == row["predicted"]
+
+
+def test_every_loss_learns_what_is_there(tmp_path: Path) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", speakers=6, noise=0.5)
+    records = fit(tmp_path, store, "all", epochs=15)
+    assert [record.metrics["loss"] for record in records] == ["ce", "label-smoothing", "focal", "aam", "ccc"]
+    for record in records:
+        assert record.metrics["ua"] > 0.9, record.metrics["loss"]
+
+
+def test_labels_that_say_nothing_give_chance(tmp_path: Path) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", shuffled=True, speakers=8, each=30)
+    (record,) = fit(tmp_path, store)
+    assert record.metrics["ua"] == pytest.approx(1 / 3, abs=0.12)
+
+
+@pytest.mark.parametrize("head", ["linear", "superb", "mlp", "attentive", "lstm"])
+def test_every_head_learns_what_is_there(tmp_path: Path, head: str) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", speakers=6, framed=True, noise=0.5)
+    (record,) = fit(tmp_path, store, heads=[head], seeds=1, epochs=15)
+    assert record.metrics["ua"] > 0.9
+    held_out = "held out" in record.metrics["selection"]
+    assert held_out == (head in ("attentive", "lstm"))
+
+
+def test_the_result_does_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", noise=4.0)
+    (one,) = fit(tmp_path / "one", store, threads=1)
+    (two,) = fit(tmp_path / "two", store, threads=2)
+    assert one.metrics == two.metrics
+    assert one.predictions_path.read_bytes() == two.predictions_path.read_bytes()
+    assert (one.folder / "heads.safetensors").read_bytes() == (two.folder / "heads.safetensors").read_bytes()
+
+
+def test_nothing_is_trained_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tiny.h5"
+    store = write_synthetic_store(path)
+    (first,) = fit(tmp_path, store)
+    told: list[str] = []
+    monkeypatch.setattr("embedkit.workflows.fit.train_cell", None)
+    (second,) = fit(tmp_path, store, tell=told.append)
+    assert second.metrics == first.metrics
+    assert "nothing changed" in told[0]
+
+
+def test_changed_data_or_settings_are_trained_again(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.h5"
+    (first,) = fit(tmp_path, write_synthetic_store(path, noise=6.0))
+    (changed,) = fit(tmp_path, write_synthetic_store(path, noise=6.0, seed=1))
+    assert changed.folder == first.folder
+    assert changed.config["store"]["digest"] != first.config["store"]["digest"]
+    (longer,) = fit(tmp_path, path, epochs=9)
+    assert longer.folder != first.folder
+    assert len(find_runs(tmp_path / "runs")) == 2
+
+
+def test_a_damaged_run_is_trained_again(tmp_path: Path) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5")
+    (first,) = fit(tmp_path, store)
+    (first.folder / "metrics.json").write_text("{")
+    (second,) = fit(tmp_path, store)
+    assert json.loads((second.folder / "metrics.json").read_text()) == first.metrics
+
+
+def test_random_folds_are_marked(tmp_path: Path) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5")
+    (record,) = fit(tmp_path, store, folds="random")
+    assert record.metrics["speaker_dependent"]
+    (record,) = fit(tmp_path, store, folds="speaker")
+    assert not record.metrics["speaker_dependent"]
+
+
+@pytest.mark.parametrize(("folds", "count"), [("session", 3), ("speaker", 6), ("split", 1), ("text", 5)])
+def test_folds(tmp_path: Path, folds: str, count: int) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", speakers=6)
+    (record,) = fit(tmp_path, store, folds=folds, seeds=1, epochs=2)
+    assert len(record.config["folds"]["names"]) == count
+    assert record.metrics["folds"] == folds
+
+
+def test_the_task_can_be_chosen(tmp_path: Path) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", labels=("anger", "excitement", "happiness", "sadness"))
+    (record,) = fit(
+        tmp_path, store, merge={"excitement": "happiness"}, classes=["happiness", "anger"], where=["text!=t0"], epochs=2
+    )
+    assert record.metrics["classes"] == ["happiness", "anger"]
+    labels = {row["label"] for row in read_predictions(record)}
+    assert labels == {"happiness", "anger"}
+    merged = np.isin(store.labels, ["anger", "excitement", "happiness"]) & (store.column("text") != "t0")
+    assert record.metrics["utterances"] == merged.sum()
+    assert "excitement counted as happiness" in record.metrics["task"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        ({"losses": ["fokal"]}, UnknownNameError, "Did you mean 'focal'"),
+        ({"losses": ["focal:gama=1"]}, ConfigError, "Did you mean 'gamma'"),
+        ({"heads": ["liner"]}, UnknownNameError, "Did you mean 'linear'"),
+        ({"heads": ["attentive"]}, FitError, "--level both"),
+        ({"folds": "sesion"}, FitError, "Did you mean 'session'"),
+        ({"classes": ["angr"]}, FitError, "Did you mean 'anger'"),
+        ({"classes": ["anger"]}, FitError, "hold 1 class"),
+        ({"where": ["speaker=s00"]}, FitError, "at least two groups"),
+        ({"where": ["colour=red"]}, EmbedkitError, "colour"),
+        ({"learning_rates": ()}, FitError, "expected numbers above zero"),
+        ({"learning_rates": (1e-3, 1e-3)}, FitError, "twice"),
+        ({"seeds": 0}, FitError, "expected at least 1"),
+        ({"device": "gpu"}, FitError, "expected auto, cpu or cuda"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_anything_is_trained(
+    tmp_path: Path, options: dict[str, Any], error: type[Exception], sentence: str
+) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5")
+    with pytest.raises(error, match=sentence):
+        fit(tmp_path, store, **{"losses": ["ce"], **options})
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_store_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FitError, match="run embedkit extract first"):
+        fit(tmp_path, [])
