@@ -400,15 +400,21 @@ def list_command(
 
         embedkit list losses
 
-    Settings and their defaults stand in brackets; give others as in `focal:gamma=1.5`.
+    Under it stand its settings with their defaults, written as they are given.
     """
     from embedkit.workflows.catalogue import list_parts
 
     entries = list_parts(kind, sources=read_config().encoders if kind == "encoders" else None)
     width = max(len(entry.name) for entry in entries)
     for entry in entries:
-        settings = ",".join(f"{name}={value}" for name, value in entry.settings.items())
-        typer.echo(f"{entry.name:<{width}}  {entry.summary}" + (f" [{settings}]" if settings else ""))
+        typer.echo(f"{entry.name:<{width}}  {entry.summary}")
+        if entry.settings:
+            settings = ",".join(f"{name}={_write_setting(value)}" for name, value in entry.settings.items())
+            typer.echo(f"{'':<{width}}  {entry.name}:{settings}")
+
+
+def _write_setting(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _choose(command: str, config: Config, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -402,7 +402,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "line"),
-    [("losses", "focal .*gamma=2.0"), ("heads", "linear "), ("encoders", "mfcc "), ("corpora", "iemocap ")],
+    [("losses", " +focal:.*gamma=2.0$"), ("heads", "linear "), ("encoders", "mfcc "), ("corpora", "iemocap ")],
 )
 def test_list_shows_what_can_be_named(run: Any, kind: str, line: str) -> None:
     result = run("list", kind)

@@ -72,7 +72,6 @@ def run_demo(
     from embedkit.workflows.table import tabulate_runs
 
     seconds: dict[str, float] = {}
-    tell("The demo corpus is synthetic speech, written by embedkit for trying out only.")
     with _timed("extract", seconds):
         shown = None if progress else False
         paths = {name: folder / "embeddings" / f"{name}.h5" for name in ENCODERS}
