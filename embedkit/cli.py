@@ -480,15 +480,12 @@ def _split_specs(texts: Iterable[str], known: Registry) -> list[str]:
     """Split names at commas, but leave the commas between a part's settings: `ce,aam:scale=15,margin=0.2`."""
     specs: list[str] = []
     for text in texts:
-        fresh = True
-        for part in _split([text]):
-            name = part.partition(":")[0]
-            starts = part in (*known, "all") or (":" in part and "=" not in name) or "." in name
-            if fresh or (starts and "=" not in name) or ":" not in specs[-1]:
+        for place, part in enumerate(_split([text])):
+            is_name = "=" not in part.partition(":")[0] and (":" in part or part in (*known, "all"))
+            if place == 0 or is_name or ":" not in specs[-1]:
                 specs.append(part)
             else:
                 specs[-1] += f",{part}"
-            fresh = False
     return [name for spec in specs for name in (list(known) if spec == "all" else [spec])]
 
 

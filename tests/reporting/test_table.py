@@ -185,14 +185,14 @@ def test_runs_alike_in_everything_are_numbered(make_row: Any) -> None:
 
 def test_latex_is_booktabs_with_everything_escaped(make_row: Any) -> None:
     latex = build_table(
-        [make_row(corpus="my_corpus & more", loss=loss, ua=ua) for loss, ua in (("ce", 0.924), ("a_b", 0.5))]
+        [make_row(corpus="my_corpus & more", loss=loss, ua=ua) for loss, ua in (("ce", 0.924), ("\\50%_{}#$^~", 0.5))]
     ).render("latex")
     body = latex.replace("\\\\", "")
     assert "\\toprule" in latex
     assert "\\textbf{92.4} {\\scriptsize$\\pm$0.6}" in latex
     assert "my\\_corpus \\& more: UA in \\%" in latex
-    assert "a\\_b" in latex
     assert "±" not in body
+    assert "\\textbackslash{}50\\%\\_\\{\\}\\#\\$\\textasciicircum{}\\textasciitilde{}" in latex
     assert body.count("{") == body.count("}")
     rows = latex[latex.index("\\toprule") : latex.index("\\bottomrule")].splitlines()
     assert {line.count(" & ") for line in rows if " & " in line} == {3}
