@@ -326,7 +326,7 @@ def predict(
     """
     from embedkit.workflows.predict import predict_audio
 
-    predictions = predict_audio(run, audio, device=device or "auto", sources=read_config().encoders)
+    predictions = predict_audio(run, audio, device=device or "auto", sources=read_config().encoders, tell=tell)
     _show(_DRAW_PREDICTIONS[format](predictions))
 
 
