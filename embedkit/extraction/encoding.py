@@ -195,7 +195,8 @@ def _encode(encoder: Encoder, waves: list[torch.Tensor], pool: Pool) -> None:
 
 
 def _padded(samples: NDArray[np.float32], smallest: int) -> torch.Tensor:
-    return torch.from_numpy(np.pad(samples, (0, max(0, smallest - len(samples)))))
+    missing = smallest - len(samples)
+    return torch.from_numpy(np.pad(samples, (0, missing)) if missing > 0 else samples)
 
 
 def _write_short(recipe: Recipe, clip: Clip, rows: Rows, writer: ShardWriter) -> str:

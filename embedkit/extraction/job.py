@@ -9,7 +9,7 @@ import torch
 
 from embedkit.errors import ExtractionError
 from embedkit.extraction.items import Item
-from embedkit.extraction.plan import MOST_SHARDS, SHARD_SECONDS, Plan, PlanSettings, plan_shards
+from embedkit.extraction.plan import MOST_SHARDS, SHARD_SECONDS, Plan, PlanSettings, Shard, plan_shards
 from embedkit.extraction.request import BATCH_SECONDS, Request
 from embedkit.extraction.shards import ShardReader, open_finished
 from embedkit.extraction.standing import Standing
@@ -26,18 +26,15 @@ class Job:
     finished: dict[str, ShardReader]
 
     @property
-    def pending(self) -> list[str]:
-        """Keys of the shards that are not finished."""
-        return [key for key in map(self.plan.key, self.plan.shards) if key not in self.finished]
+    def pending(self) -> list[tuple[Path, Shard]]:
+        """The shards that are not finished, and where they go."""
+        named = zip(self.plan.keys, self.plan.shards, strict=True)
+        return [(_shard_path(self.request, key), shard) for key, shard in named if key not in self.finished]
 
     @property
     def items_done(self) -> int:
         """Number of items in finished shards."""
         return sum(len(shard.entries) + len(shard.failures) for shard in self.finished.values())
-
-    def shard_path(self, key: str) -> Path:
-        """Return where a shard lies."""
-        return _shard_path(self.request, key)
 
 
 def prepare_job(request: Request, standing: Standing, items: list[Item]) -> Job:
@@ -56,11 +53,11 @@ def prepare_job(request: Request, standing: Standing, items: list[Item]) -> Job:
             shards=plan_shards(items, settings),
             fresh=request.overwrite,
         )
-    found = {key: open_finished(_shard_path(request, key)) for key in map(plan.key, plan.shards)}
+    found = {key: open_finished(_shard_path(request, key)) for key in plan.keys}
     finished = {key: reader for key, reader in found.items() if reader is not None}
     if set(plan.items) != set(items):
         plan = plan.revise(items, set(finished))
-    kept = {key: finished[key] for key in map(plan.key, plan.shards) if key in finished}
+    kept = {key: finished[key] for key in plan.keys if key in finished}
     known = {"lock", "plan.json", *(_shard_path(request, key).name for key in kept)}
     for path in request.work.iterdir():
         if path.name not in known:

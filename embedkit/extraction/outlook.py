@@ -63,9 +63,7 @@ def watch_batches(job: Job) -> Callable[[Batch], None]:
     """
     request, rate = job.request, job.plan.settings.sampling_rate
     total = sum(item.samples for item in job.plan.items) / rate
-    pending = set(job.pending)
-    waiting = [shard for shard in job.plan.shards if job.plan.key(shard) in pending]
-    done = total - sum(_seconds(batch, rate) for shard in waiting for batch in shard)
+    done = total - sum(_seconds(batch, rate) for _, shard in job.pending for batch in shard)
     batches, started = 0, time.perf_counter()
     if request.progress is not None:
         request.progress(done, total)

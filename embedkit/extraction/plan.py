@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -62,9 +63,11 @@ class Plan:
     shards: tuple[Shard, ...] = ()
     fresh: bool = False
 
-    def key(self, shard: Shard) -> str:
-        """Return the name of a shard's file; it changes with everything that its content depends on."""
-        return digest_bytes(canonical_json([self.fingerprint, asdict(self.settings), shard]).encode())
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the shards' files; a name changes with everything that the shard's content depends on."""
+        settings = [self.fingerprint, asdict(self.settings)]
+        return tuple(digest_bytes(canonical_json([*settings, shard]).encode()) for shard in self.shards)
 
     @property
     def items(self) -> Iterator[Item]:
@@ -74,14 +77,16 @@ class Plan:
     def revise(self, items: Sequence[Item], finished: set[str]) -> Plan:
         """Keep the finished shards that still count and plan the other items anew."""
         wanted = set(items)
-        kept = [shard for shard in self.shards if self.key(shard) in finished and wanted.intersection(*[_flat(shard)])]
+        named = zip(self.keys, self.shards, strict=True)
+        kept = [shard for key, shard in named if key in finished and wanted.intersection(_flat(shard))]
         covered = {item for shard in kept for item in _flat(shard)}
         rest = [item for item in items if item not in covered]
         return replace(self, shards=(*kept, *plan_shards(rest, self.settings)))
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON, in one step."""
-        content = {"version": _VERSION, **asdict(self)}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        content = {"version": _VERSION, **values, "settings": asdict(self.settings)}
         write_durably(path, json.dumps(content, ensure_ascii=False).encode())
 
     @classmethod

@@ -77,9 +77,6 @@ def _encode(job: Job) -> None:
         windows=request.windows,
         batch_seconds=job.plan.settings.batch_seconds,
     )
-    keys = set(job.pending)
-    shards = [shard for shard in job.plan.shards if job.plan.key(shard) in keys]
-    paths = [job.shard_path(job.plan.key(shard)) for shard in shards]
 
     def finish(path: Path) -> None:
         job.finished[path.stem] = ShardReader(path)
@@ -87,7 +84,7 @@ def _encode(job: Job) -> None:
     with torch_threads(job.plan.settings.threads):
         run_shards(
             recipe,
-            list(zip(paths, shards, strict=True)),
+            job.pending,
             workers=request.workers,
             failures=job.standing.failures,
             batch_done=watch_batches(job),

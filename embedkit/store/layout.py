@@ -59,7 +59,10 @@ def column_name(link: str) -> str:
 
 def storable_text(text: str) -> bool:
     """Tell whether a text can be a UTF-8 HDF5 string: no NUL, no lone surrogate."""
-    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def encode_texts(column: str, texts: Iterable[str]) -> Array:

@@ -54,9 +54,7 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
     plan = plan_of([*items_of([500, 4000, 30]), Item("é [1]\n", "a b.wav", 0.1, 1 / 3, 77, 1, 2)])
     plan.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json") == plan
-    assert [plan.key(shard) for shard in plan.shards] == [
-        Plan.load(tmp_path / "plan.json").key(shard) for shard in plan.shards
-    ]
+    assert Plan.load(tmp_path / "plan.json").keys == plan.keys
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1}'])
@@ -68,21 +66,27 @@ def test_a_file_that_is_no_plan_is_told(tmp_path: Path, text: str) -> None:
 
 def test_names_of_shards_change_with_everything_that_matters() -> None:
     plan = plan_of(items_of([500, 400]))
-    shard = plan.shards[0]
+    ((first, *rest),) = plan.shards[0]
     others = [
-        replace(plan, fingerprint="g").key(shard),
-        replace(plan, settings=replace(SETTINGS, threads=2)).key(shard),
-        plan.key(((shard[0][0]._replace(mtime=10), *shard[0][1:]),)),
+        replace(plan, fingerprint="g"),
+        replace(plan, settings=replace(SETTINGS, threads=2)),
+        replace(plan, shards=(((first._replace(mtime=10), *rest),),)),
     ]
-    assert len({plan.key(shard), *others}) == 4
+    assert len({one.keys for one in (plan, *others)}) == 4
 
 
 def test_a_revised_plan_keeps_finished_shards_and_plans_the_rest() -> None:
     items = items_of([3000, 2900, 2800, 2700, 2600, 2500])
     plan = plan_of(items)
-    finished = {plan.key(plan.shards[0])}
+    finished = {plan.keys[0]}
     changed = [items[0]._replace(size=10), *items[1:5], Item("new", "new.wav", None, None, 100, 1, 1)]
     revised = plan.revise(changed, finished)
-    assert revised.key(revised.shards[0]) in finished
+    assert revised.keys[0] in finished
     rest = [item for shard in revised.shards[1:] for batch in shard for item in batch]
     assert set(rest) == set(changed) - set(plan.shards[0][0]) - set(plan.shards[0][1])
+
+
+def test_a_finished_shard_that_nobody_wants_any_more_is_dropped() -> None:
+    plan = plan_of(items_of([3000, 2900, 2800, 2700, 2600, 2500]))
+    wanted = [item for shard in plan.shards[1:] for batch in shard for item in batch]
+    assert plan.keys[0] not in plan.revise(wanted, set(plan.keys)).keys

@@ -17,11 +17,13 @@ import pytest
 import soundfile
 import torch
 
+from embedkit.audio import read_audio
 from embedkit.corpora.base import Corpus, Task
 from embedkit.errors import ExtractionError, StoreError
-from embedkit.extraction import shards
+from embedkit.extraction import encoding, shards
 from embedkit.extraction.lock import locked
 from embedkit.extraction.run import run_extraction
+from embedkit.extraction.shards import ShardReader
 from embedkit.store import find_damage, open_store
 from tests.extraction.fakes import FakeEncoder, request_for, write_clip, write_corpus
 
@@ -269,6 +271,32 @@ def test_a_corpus_that_changed_meanwhile_is_noticed_when_continuing(tmp_path: Pa
     with open_store(tmp_path / "s.h5") as store, open_store(tmp_path / "fresh.h5") as fresh:
         np.testing.assert_array_equal(store.frame_values, fresh.frame_values)
         np.testing.assert_array_equal(store.column("digest"), fresh.column("digest"))
+
+
+def test_an_utterance_that_left_meanwhile_leaves_the_finished_shards_too(tmp_path: Path, corpus: Corpus) -> None:
+    stopped = request_for(corpus, tmp_path / "s.h5", Interrupting(5, KeyboardInterrupt()), shard_seconds=5.0)
+    with pytest.raises(ExtractionError, match="Stopped"):
+        run_extraction(stopped)
+    shard = next(ShardReader(path) for path in (tmp_path / "s.h5.work").glob("*.shard"))
+    assert len(shard.entries) > 1
+    gone = shard.entries[0].item.id
+    fewer = replace(corpus, utterances=tuple(one for one in corpus.utterances if one.id != gone))
+    run_extraction(request_for(fewer, tmp_path / "s.h5"))
+    assert open_store(tmp_path / "s.h5").ids.tolist() == [one.id for one in fewer.utterances]
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_stored(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_and_change(path: Path, **options: Any) -> Any:
+        samples = read_audio(path, **options)
+        if path.name == "u004.wav":
+            path.write_bytes(path.read_bytes() + b"more")
+        return samples
+
+    monkeypatch.setattr(encoding, "read_audio", read_and_change)
+    with pytest.raises(ExtractionError, match=r"'u004' cannot be used: .* changed while it was read"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5"))
 
 
 @pytest.mark.parametrize("spoil", [lambda data: data[:-30], lambda data: b"", lambda data: b"x" + data[1:]])

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedkit.errors import StoreError
-from embedkit.store import Rows, StoreContent, find_damage, open_store, write_store
+from embedkit.store import Rows, Store, StoreContent, find_damage, open_store, write_store
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 NUMBER = st.floats(allow_nan=True, allow_infinity=True)
@@ -84,6 +84,24 @@ def test_equal_content_gives_equal_bytes(tmp_path: Path, content: Any) -> None:
         write_store(tmp_path / name, *content())
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.h5", "two.h5"]
+
+
+@pytest.mark.parametrize("name", ["%", "%2F", "%2E", "a/b", ".", "..", "x.y", "é [1]", "%25"])
+def test_any_column_name_comes_back(tmp_path: Path, content: Any, name: str) -> None:
+    made, rows = content(columns={"id": ["a", "b", "c", "d"], name: ["1", "2", "3", "4"]})
+    write_store(tmp_path / "store.h5", made, rows)
+    store = open_store(tmp_path / "store.h5")
+    assert store.columns == ("id", name)
+    assert store.column(name).tolist() == ["1", "2", "3", "4"]
+    assert not find_damage(store)
+
+
+def test_no_times_are_stored(small_store: Store) -> None:
+    times: dict[str, int] = {}
+    with h5py.File(small_store.path) as file:
+        file.visit(lambda name: times.update({name: h5py.h5g.get_objinfo(file.id, name.encode()).mtime}))
+    assert len(times) > 15
+    assert set(times.values()) == {0}
 
 
 def test_another_program_reads_it_with_h5py_alone(tmp_path: Path, content: Any) -> None:
