@@ -38,12 +38,14 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        # The current folder may be another one when something is read later.
+        self._file = self.path.absolute()
         self._header: Header = read_header(self.path)
         self._columns: dict[str, Array] = {}
         self._maps: dict[str, Array] = {}
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:
-        return open_store, (self.path.absolute(),)
+        return open_store, (self._file,)
 
     def __enter__(self) -> Store:
         return self
@@ -266,10 +268,10 @@ class Store:
 
     def _opened(self) -> Any:
         self._check_unchanged()
-        return h5py.File(self.path, "r", locking=False)
+        return h5py.File(self._file, "r", locking=False)
 
     def _check_unchanged(self) -> None:
-        if not self.path.exists() or file_stamp(self.path) != self._header.stamp:
+        if not self._file.exists() or file_stamp(self._file) != self._header.stamp:
             raise StoreError(
                 f"The store {str(self.path)!r} was replaced or removed since it was opened; open it again."
             )
@@ -288,14 +290,14 @@ class Store:
         if name not in self._maps:
             self._check_unchanged()
             place = self._header.places[name]
-            mapped = np.memmap(self.path, mode="r", dtype=place.dtype, offset=place.offset, shape=place.shape)
+            mapped = np.memmap(self._file, mode="r", dtype=place.dtype, offset=place.offset, shape=place.shape)
             self._maps[name] = mapped.view(np.ndarray)
         return self._maps[name]
 
     def _read(self, name: str, start: int, stop: int) -> Array:
         place = self._header.places[name]
         row = place.dtype.itemsize * int(np.prod(place.shape[1:]))
-        with open(self.path, "rb") as file:
+        with self._file.open("rb") as file:
             file.seek(place.offset + start * row)
             data = bytearray(file.read((stop - start) * row))
         return np.frombuffer(data, dtype=place.dtype).reshape(stop - start, *place.shape[1:])

@@ -133,6 +133,15 @@ def test_a_copied_store_reads_the_same(small_store: Store, tmp_path: Path) -> No
     np.testing.assert_array_equal(open_store(copy).mean(), small_store.mean())
 
 
+def test_a_relative_path_keeps_its_meaning(small_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small_store.path.parent)
+    store = open_store("small.h5")
+    monkeypatch.chdir("/")
+    assert store.path == Path("small.h5")
+    assert len(store.labels) == len(store.mean()) == len(store)
+    assert store.rows(0).mean.shape == (2, 3)
+
+
 def read_in_child(store: Store, index: int) -> tuple[float, str]:
     return float(store.frames(index).astype("float64").sum()), str(store.labels[index])
 
