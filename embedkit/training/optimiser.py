@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ class StackedAdam:
         parameters: The stack's parameters.
         learning_rates: `[groups, members]`.
         weight_decay: Decoupled, the same for every head; biases and layer weights decay as well.
+        factors: What each parameter's learning rates are multiplied by; 1 by default.
     """
 
     def __init__(
@@ -26,12 +27,14 @@ class StackedAdam:
         learning_rates: Tensor,
         *,
         weight_decay: float = 0.0,
+        factors: Sequence[float] | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ) -> None:
         self.parameters = list(parameters)
         self.rates = [
-            learning_rates.to(p.dtype).view(*learning_rates.shape, *[1] * (p.dim() - 2)) for p in self.parameters
+            (factor * learning_rates).to(p.dtype).view(*learning_rates.shape, *[1] * (p.dim() - 2))
+            for p, factor in zip(self.parameters, factors or [1.0] * len(self.parameters), strict=True)
         ]
         self.weight_decay, self.betas, self.epsilon = weight_decay, betas, epsilon
         self.first = [torch.zeros_like(p) for p in self.parameters]

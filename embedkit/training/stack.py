@@ -117,7 +117,9 @@ def train_stack(
     members = [group.members for group in groups]
     rates = torch.tensor([[m.learning_rate for m in row] for row in members], dtype=torch.float64, device=device)
     stops = np.array([[m.epochs for m in row] for row in members])
-    optimiser = StackedAdam(head.parameters(), rates, weight_decay=recipe.weight_decay)
+    names, parameters = zip(*head.named_parameters(), strict=True)
+    factors = [head.rate_factor(name) for name in names]
+    optimiser = StackedAdam(parameters, rates, weight_decay=recipe.weight_decay, factors=factors)
     weights = _class_weights(loss, targets, groups, recipe.classes, device)
     orders = [np.random.default_rng([group.seed, len(group.train)]) for group in groups]
     results = [_empty_result(group, recipe, part) for group, part in zip(groups, parts, strict=True)]

@@ -37,3 +37,11 @@ def test_the_factor_scales_every_rate() -> None:
     stack.sum().backward()
     ours.step(0.5)
     torch.testing.assert_close(stack.detach()[0, :, 0], torch.tensor([-5e-3, -5e-2]), rtol=1e-5, atol=0)
+
+
+def test_a_parameter_may_learn_faster_than_the_others() -> None:
+    slow, fast = torch.zeros(1, 1, 2, requires_grad=True), torch.zeros(1, 1, 2, requires_grad=True)
+    ours = StackedAdam([slow, fast], torch.tensor([[1e-2]]), factors=[1.0, 5.0])
+    (slow + fast).sum().backward()
+    ours.step()
+    torch.testing.assert_close(fast.detach(), 5 * slow.detach())
