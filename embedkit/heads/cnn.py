@@ -19,7 +19,8 @@ from embedkit.heads.layers import LayerMix, StackedClassifier, constant, draw, d
 class CnnHead(Head):
     """Blocks of 3 x 3 convolution, max pooling, normalisation and ReLU; mean and maximum over own frames.
 
-    Blocks follow VGG (Simonyan and Zisserman 2015). Each normalises over an utterance's own frames alone (group
+    Blocks follow VGG (Simonyan and Zisserman 2015), but the first one strides instead of pooling: maps of full size
+    would cost more than everything after them. Each normalises over an utterance's own frames alone (group
     normalisation with one group, Wu and He 2018), so that nothing depends on what shares the batch. An utterance
     shorter than `2 ** blocks` frames counts as that long, filled up with zeros.
     """
@@ -36,7 +37,7 @@ class CnnHead(Head):
             dropout: Share of pooled features zeroed while training.
         """
 
-        channels: int = 8
+        channels: int = 16
         blocks: int = 4
         dropout: float = 0.3
 
@@ -55,7 +56,8 @@ class CnnHead(Head):
         self.mix = LayerMix(shape)
         channels = [1] + [options.channels * 2**i for i in range(options.blocks)]
         self.blocks = nn.ModuleList(
-            StackedBlock(shape, generators, inputs, outputs) for inputs, outputs in pairwise(channels)
+            StackedBlock(shape, generators, inputs, outputs, strides=inputs == 1)
+            for inputs, outputs in pairwise(channels)
         )
         bands = max(shape.dimensions >> options.blocks, 1)
         self.classifier = StackedClassifier(shape, generators, 2 * channels[-1] * bands)
@@ -90,8 +92,11 @@ class CnnHead(Head):
 class StackedBlock(nn.Module):
     """One block per head, run for one head at a time: grouped convolutions take twice as long on a CPU."""
 
-    def __init__(self, shape: HeadShape, generators: Sequence[Generator], inputs: int, outputs: int) -> None:
+    def __init__(
+        self, shape: HeadShape, generators: Sequence[Generator], inputs: int, outputs: int, *, strides: bool
+    ) -> None:
         super().__init__()
+        self.strides = strides
         self.weight = draw(shape, generators, (outputs, inputs, 3, 3), uniform(math.sqrt(6 / (9 * inputs))))
         self.scale = constant(shape, (outputs, 1, 1), 1.0)
         self.bias = constant(shape, (outputs, 1, 1), 0.0)
@@ -101,13 +106,16 @@ class StackedBlock(nn.Module):
 
         Returns maps and lengths with half the frames; a last odd frame is left out, as where it is the batch's last.
         """
-        convolved = F.conv2d(maps, self.weight[group, member], padding=1)
-        # Pooling comes first: normalisation and ReLU then have a quarter of the values to go over.
-        pooled = F.max_pool2d(convolved, (2, min(2, maps.shape[-1])))
+        weight, bands = self.weight[group, member], maps.shape[-1]
+        if self.strides:
+            halved = F.conv2d(maps, weight, padding=1, stride=(2, min(2, bands)))[..., : max(bands // 2, 1)]
+        else:
+            # Pooling comes first: normalisation and ReLU then have a quarter of the values to go over.
+            halved = F.max_pool2d(F.conv2d(maps, weight, padding=1), (2, min(2, bands)))
         lengths = lengths // 2
-        own = torch.arange(pooled.shape[2], device=lengths.device) < lengths.unsqueeze(-1)
-        own = own[:, None, :, None].to(pooled.dtype)
-        normal = normalise(pooled, own) * self.scale[group, member] + self.bias[group, member]
+        own = torch.arange(halved.shape[2], device=lengths.device) < lengths.unsqueeze(-1)
+        own = own[:, None, :, None].to(halved.dtype)
+        normal = normalise(halved, own) * self.scale[group, member] + self.bias[group, member]
         return F.relu(normal) * own, lengths
 
 

@@ -183,12 +183,15 @@ def naive_block(p: dict[str, np.ndarray], prefix: str, maps: np.ndarray) -> np.n
     for t in range(frames):
         for f in range(bands):
             convolved[:, t, f] = (weight * padded[:, t : t + 3, f : f + 3]).sum((1, 2, 3))
-    pooled = np.array(
-        [
-            [[c[2 * t : 2 * t + 2, 2 * f : 2 * f + 2].max() for f in range(bands // 2)] for t in range(frames // 2)]
-            for c in convolved
-        ]
-    )
+    if prefix.endswith(".0"):
+        pooled = convolved[:, : frames - 1 : 2, : bands - 1 : 2]
+    else:
+        pooled = np.array(
+            [
+                [[c[2 * t : 2 * t + 2, 2 * f : 2 * f + 2].max() for f in range(bands // 2)] for t in range(frames // 2)]
+                for c in convolved
+            ]
+        )
     normal = (pooled - pooled.mean()) / np.sqrt(pooled.var() + 1e-5)
     return np.maximum(normal * p[f"{prefix}.scale"] + p[f"{prefix}.bias"], 0)
 
