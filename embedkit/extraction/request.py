@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -94,6 +94,19 @@ class Request:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the encoder's identity (without versions of libraries) and of the options."""
-        encoder = {name: value for name, value in self.identity.items() if name != "versions"}
-        return hashlib.sha256(canonical_json({"encoder": encoder, "options": self.options}).encode()).hexdigest()
+        """SHA-256 of what determines the numbers: the encoder, wherever it was found, and the options."""
+        described = {"encoder": _determining(self.identity), "options": self.options}
+        return hashlib.sha256(canonical_json(described).encode()).hexdigest()
+
+
+_CIRCUMSTANCES = frozenset({"versions", "linear_kernel"})
+_ORIGIN = frozenset({"name", "source", "revision"})
+
+
+def _determining(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out versions and kernels, and, where a digest of the weights tells more, what the encoder is called."""
+    left_out = _CIRCUMSTANCES | (_ORIGIN if identity.get("weights_digest") else frozenset())
+    kept = {name: value for name, value in identity.items() if name not in left_out}
+    if "parts" in kept:
+        kept |= {"name": None, "parts": [_determining(part) for part in kept["parts"]]}
+    return kept

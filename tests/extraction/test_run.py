@@ -487,3 +487,37 @@ def test_progress_ends_at_the_total(tmp_path: Path, corpus: Corpus) -> None:
     assert seen[0][0] == pytest.approx(0)
     assert seen == sorted(seen)
     assert seen[-1][0] == pytest.approx(seen[-1][1])
+
+
+class MovedEncoder(FakeEncoder):
+    """The same weights under another name, from another place, with other libraries."""
+
+    name = "moved"
+
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "source": "elsewhere", "revision": "abc", "versions": {"fake": "2"}}
+
+
+class NamelessEncoder(FakeEncoder):
+    """No weights to tell it by: its name counts."""
+
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "weights_digest": None, "name": self.name}
+
+
+def test_the_same_weights_found_elsewhere_are_the_same_encoder(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    run_extraction(request_for(corpus, tmp_path / "store.h5"))
+    moved = MovedEncoder()
+    run_extraction(request_for(corpus, tmp_path / "store.h5", moved))
+    assert not moved.calls
+    with pytest.raises(StoreError, match="--overwrite"):
+        run_extraction(request_for(corpus, tmp_path / "store.h5", MovedEncoder(gain=2.0)))
+
+
+def test_without_weights_the_name_counts(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    first, second = NamelessEncoder(), NamelessEncoder()
+    second.name = "other"
+    requests = [request_for(corpus, tmp_path / "store.h5", encoder) for encoder in (first, second)]
+    assert requests[0].fingerprint != requests[1].fingerprint
