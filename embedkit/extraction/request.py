@@ -95,7 +95,7 @@ class Request:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of what determines the numbers: the encoder, wherever it was found, and the options."""
-        described = {"encoder": _determining(self.identity), "options": self.options}
+        described = {"encoder": determining(self.identity), "options": self.options}
         return hashlib.sha256(canonical_json(described).encode()).hexdigest()
 
 
@@ -103,10 +103,10 @@ _CIRCUMSTANCES = frozenset({"versions", "linear_kernel"})
 _ORIGIN = frozenset({"name", "source", "revision"})
 
 
-def _determining(identity: Mapping[str, Any]) -> dict[str, Any]:
+def determining(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out versions and kernels, and, where a digest of the weights tells more, what the encoder is called."""
     left_out = _CIRCUMSTANCES | (_ORIGIN if identity.get("weights_digest") else frozenset())
     kept = {name: value for name, value in identity.items() if name not in left_out}
     if "parts" in kept:
-        kept |= {"name": None, "parts": [_determining(part) for part in kept["parts"]]}
+        kept |= {"name": None, "parts": [determining(part) for part in kept["parts"]]}
     return kept

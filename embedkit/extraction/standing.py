@@ -8,7 +8,7 @@ from typing import Any
 from embedkit.errors import ExtractionError
 from embedkit.extraction.assembly import describe_corpus
 from embedkit.extraction.items import Failures, Stamp, stamp_files
-from embedkit.extraction.request import Request
+from embedkit.extraction.request import Request, determining
 from embedkit.extraction.reuse import Reuse, compare, corpus_columns, measured_columns, same_columns
 from embedkit.store.reader import Store, open_store
 
@@ -72,9 +72,9 @@ def _check_same(request: Request, store: Store) -> None:
 def _differences(request: Request, store: Store) -> list[str]:
     if store.corpus != request.corpus.name:
         return [f"the corpus: {store.corpus!r}, not {request.corpus.name!r}"]
-    old: dict[str, Any] = {**store.encoder, **store.extraction.get("options", {})}
-    new: dict[str, Any] = {**request.identity, **request.options}
-    names = [name for name in sorted({*old, *new} - {"versions"}) if old.get(name) != new.get(name)]
+    old: dict[str, Any] = {**determining(store.encoder), **store.extraction.get("options", {})}
+    new: dict[str, Any] = {**determining(request.identity), **request.options}
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     return [name.replace("_", " ") for name in names] or ["the fingerprint"]
 
 

@@ -511,7 +511,7 @@ def test_the_same_weights_found_elsewhere_are_the_same_encoder(tmp_path: Path) -
     moved = MovedEncoder()
     run_extraction(request_for(corpus, tmp_path / "store.h5", moved))
     assert not moved.calls
-    with pytest.raises(StoreError, match="--overwrite"):
+    with pytest.raises(ExtractionError, match="differing in weights digest"):
         run_extraction(request_for(corpus, tmp_path / "store.h5", MovedEncoder(gain=2.0)))
 
 
