@@ -6,14 +6,10 @@ output, everything it says meanwhile to standard error.
 
 from __future__ import annotations
 
-import csv
 import errno
-import io
-import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,10 +19,10 @@ from typer.core import TyperGroup
 
 from embedkit.config import SECTIONS, Config, read_config
 from embedkit.errors import ConfigError, EmbedkitError
+from embedkit.registry import split_specs
 
 if TYPE_CHECKING:
-    from embedkit.registry import Registry
-    from embedkit.workflows.predict import Prediction
+    pass
 
 Progress = Callable[[float, float], None]
 
@@ -258,17 +254,16 @@ def fit(
     from embedkit.losses import LOSSES
 
     keywords = {
-        "losses": _split_specs(options.pop("loss", ["ce"]), LOSSES),
-        "heads": _split_specs(options.pop("head", []), HEADS) or None,
+        "losses": split_specs(options.pop("loss", ["ce"]), LOSSES),
+        "heads": split_specs(options.pop("head", []), HEADS) or None,
         "learning_rates": [_read_number(text, "--lr") for text in _split(options.pop("lr", []))],
         "classes": _split(options.pop("classes", [])),
         "merge": _read_merge(options.pop("merge", [])),
     }
     options |= {name: value for name, value in keywords.items() if value}
-    stores = inputs or _find_stores(Path("embeddings"))
-    from embedkit.workflows.fit import fit_heads
+    from embedkit.workflows.fit import find_stores, fit_heads
 
-    for record in fit_heads(stores, overwrite=overwrite, progress=True, tell=tell, **options):
+    for record in fit_heads(inputs or find_stores(), overwrite=overwrite, progress=None, tell=tell, **options):
         typer.echo(record.folder)
 
 
@@ -324,10 +319,10 @@ def predict(
 
     The encoder is found again from the run.
     """
-    from embedkit.workflows.predict import predict_audio
+    from embedkit.workflows.predict import predict_audio, render_predictions
 
     predictions = predict_audio(run, audio, device=device or "auto", sources=read_config().encoders, tell=tell)
-    _show(_DRAW_PREDICTIONS[format](predictions))
+    _show(render_predictions(predictions, format))
 
 
 @app.command()
@@ -345,7 +340,7 @@ def demo(
     from embedkit.workflows.demo import run_demo
 
     console = Console()
-    result = run_demo(out, progress=True, tell=tell)
+    result = run_demo(out, progress=None, tell=tell)
     _show(result.table.render(bold=console.is_terminal and not console.no_color))
     tell(result.closing_words)
 
@@ -380,8 +375,7 @@ def verify(
     """
     from embedkit.workflows.verify import verify_store
 
-    with _progress_bar("verify") as progress:
-        found = verify_store(store, audio=audio, progress=progress)
+    found = verify_store(store, audio=audio, progress=None)
     _show(str(found))
     if not found.ok:
         raise typer.Exit(1)
@@ -427,66 +421,8 @@ def _show(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def _draw_text(predictions: Sequence[Prediction]) -> str:
-    lines = []
-    for found in predictions:
-        ranked = sorted(found.probabilities.items(), key=lambda item: -item[1])
-        others = ", ".join(f"{label} {share:.2f}" for label, share in ranked)
-        lines.append(f"{found.path}: {found.label} ({others})")
-    return "\n".join(lines)
-
-
-def _draw_csv(predictions: Sequence[Prediction]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", "label", *predictions[0].probabilities])
-    writer.writerows([found.path, found.label, *found.probabilities.values()] for found in predictions)
-    return buffer.getvalue().rstrip("\n")
-
-
-def _draw_json(predictions: Sequence[Prediction]) -> str:
-    records = [
-        {"path": str(found.path), "label": found.label, "probabilities": dict(found.probabilities)}
-        for found in predictions
-    ]
-    return json.dumps(records, indent=2, ensure_ascii=False)
-
-
-_DRAW_PREDICTIONS = {"text": _draw_text, "csv": _draw_csv, "json": _draw_json}
-
-
-@contextmanager
-def _progress_bar(label: str) -> Iterator[Progress]:
-    """Show a bar on standard error while work is done; nothing where that is no terminal."""
-    from rich import progress as rich_progress
-
-    console = _console()
-    columns = (
-        rich_progress.TextColumn("{task.description}", markup=False),
-        rich_progress.BarColumn(),
-        rich_progress.TimeElapsedColumn(),
-        rich_progress.TimeRemainingColumn(),
-    )
-    with rich_progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
 def _split(texts: Iterable[str | float]) -> list[str]:
     return [part.strip() for text in texts for part in str(text).split(",") if part.strip()]
-
-
-def _split_specs(texts: Iterable[str], known: Registry) -> list[str]:
-    """Split names at commas, but leave the commas between a part's settings: `ce,aam:scale=15,margin=0.2`."""
-    specs: list[str] = []
-    for text in texts:
-        for place, part in enumerate(_split([text])):
-            is_name = "=" not in part.partition(":")[0] and (":" in part or part in (*known, "all"))
-            if place == 0 or is_name or ":" not in specs[-1]:
-                specs.append(part)
-            else:
-                specs[-1] += f",{part}"
-    return [name for spec in specs for name in (list(known) if spec == "all" else [spec])]
 
 
 def _read_number(text: str, option: str) -> float:
@@ -504,12 +440,3 @@ def _read_merge(texts: Iterable[str]) -> dict[str, str]:
             raise ConfigError(f"--merge is {text!r}, expected LABEL=LABEL as in excitement=happiness.")
         merge[label.strip()] = other.strip()
     return merge
-
-
-def _find_stores(folder: Path) -> Sequence[Path]:
-    stores = sorted(path for path in folder.rglob("*.h5") if not any(part.startswith(".") for part in path.parts))
-    if not stores:
-        raise ConfigError(
-            f"There are no stores below {folder}/; run embedkit extract --encoder NAME first, or name one."
-        )
-    return stores

@@ -98,6 +98,22 @@ def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
     return name, settings
 
 
+def split_specs(texts: Iterable[str], known: Registry) -> list[str]:
+    """Split names at commas, but leave the commas between a part's settings; "all" stands for every known name.
+
+    `ce,aam:scale=15,margin=0.2` is `ce` and `aam:scale=15,margin=0.2`.
+    """
+    specs: list[str] = []
+    for text in texts:
+        for place, part in enumerate(filter(None, (item.strip() for item in text.split(",")))):
+            is_name = "=" not in part.partition(":")[0] and (":" in part or part in (*known, "all"))
+            if place == 0 or is_name or ":" not in specs[-1]:
+                specs.append(part)
+            else:
+                specs[-1] += f",{part}"
+    return [name for spec in specs for name in (list(known) if spec == "all" else [spec])]
+
+
 def build_options(cls: type[Any], settings: dict[str, Any], *, owner: str) -> Any:
     """Build an options dataclass from settings given as text or as values.
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from embedkit.cli import app
 from embedkit.config import SECTIONS
 from embedkit.errors import ExtractionError, StoreError
+from embedkit.workflows.predict import Prediction
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ["extract", "fit", "table", "predict", "demo", "inspect", "verify", "list"]
@@ -53,9 +54,7 @@ def replace_workflow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Calls]:
                 raise result
             return result
 
-        fake = types.ModuleType(f"embedkit.workflows.{module}")
-        setattr(fake, name, stand_in)
-        monkeypatch.setitem(sys.modules, fake.__name__, fake)
+        monkeypatch.setattr(f"embedkit.workflows.{module}.{name}", stand_in)
         return calls
 
     return replace
@@ -307,7 +306,7 @@ def test_verify_exits_with_one_where_something_is_damaged(run: Any, replace_work
 
 
 def test_predictions_are_printed_in_every_format(run: Any, replace_workflow: Any) -> None:
-    found = [types.SimpleNamespace(path=Path("a, b.wav"), label="anger", probabilities={"anger": 0.75, "fear": 0.25})]
+    found = [Prediction(path="a, b.wav", label="anger", probabilities={"anger": 0.75, "fear": 0.25})]
     calls = replace_workflow("predict", "predict_audio", found)
     assert run("predict", "runs/x", "a, b.wav").stdout == "a, b.wav: anger (anger 0.75, fear 0.25)\n"
     assert calls[0][0] == (Path("runs/x"), [Path("a, b.wav")])

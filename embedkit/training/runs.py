@@ -10,11 +10,12 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RUN_FORMAT_VERSION = 1
 _CONFIG, _METRICS, _PREDICTIONS, _HEADS = "config.json", "metrics.json", "predictions.csv", "heads.safetensors"

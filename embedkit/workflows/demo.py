@@ -10,6 +10,7 @@ from pathlib import Path
 
 from embedkit.errors import ConfigError
 from embedkit.reporting.table import Table
+from embedkit.workflows.progress import Progress
 
 ENCODERS = ("mfcc", "logmel")
 HEADS = ("linear", "mlp:hidden=64")
@@ -52,14 +53,14 @@ class DemoResult:
 def run_demo(
     out: str | Path = "embedkit-demo",
     *,
-    progress: bool = False,
+    progress: Progress | bool | None = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> DemoResult:
     """Run extract, fit and table on the demo corpus; what is already there is not done again.
 
     Args:
         out: Folder to work in; it may be missing, empty, or one that the demo made.
-        progress: Show bars on standard error where that is a terminal.
+        progress: Called with work done and in all; True shows bars, None ones on a terminal.
         tell: Called with what a user should know.
 
     Raises:
@@ -73,10 +74,9 @@ def run_demo(
 
     seconds: dict[str, float] = {}
     with _timed("extract", seconds):
-        shown = None if progress else False
         paths = {name: folder / "embeddings" / f"{name}.h5" for name in ENCODERS}
         stores = [
-            extract_embeddings("demo", encoder=name, out=path, progress=shown, tell=tell)
+            extract_embeddings("demo", encoder=name, out=path, progress=progress, tell=tell)
             for name, path in paths.items()
         ]
     with _timed("fit", seconds):

@@ -6,8 +6,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +15,12 @@ from embedkit.corpora import Corpus, open_corpus, select
 from embedkit.encoders import encoder_label, load_encoder
 from embedkit.encoders.base import Encoder
 from embedkit.errors import ConfigError
-from embedkit.extraction.request import Progress, Request, Tell
+from embedkit.extraction.request import Request, Tell
 from embedkit.extraction.run import run_extraction
 from embedkit.extraction.windows import Windows
 from embedkit.store import Store, open_store
 from embedkit.store.layout import FRAME_DTYPES
+from embedkit.workflows.progress import Progress, show_progress
 
 FOLDER = Path("embeddings")
 LEVELS: Mapping[str, tuple[str, ...]] = {
@@ -100,7 +100,7 @@ def extract_embeddings(
     path = Path(out) if out is not None else default_path(chosen.name, encoder)
     if path.is_dir():
         raise ConfigError(f"--out {str(path)!r} is a folder, expected the path of a file (.h5).")
-    with _shown(progress, f"extract {encoder}") as report:
+    with show_progress(progress, f"extract {encoder}") as report:
         run_extraction(
             Request(
                 corpus=chosen,
@@ -179,23 +179,3 @@ def _device_kind(encoder: Encoder, device: str) -> str:
     if placed is None:
         return "cpu" if device == "auto" else device.partition(":")[0]
     return str(placed).partition(":")[0]
-
-
-@contextmanager
-def _shown(progress: Progress | bool | None, title: str) -> Iterator[Progress | None]:
-    """Turn the `progress` argument into a callback: the user's own, or that of a bar on standard error."""
-    if callable(progress):
-        yield progress
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True, force_terminal=progress or None)
-    if progress is False or not console.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from embedkit.training.results import describe_choices, head_tensors, prediction
 from embedkit.training.runs import RUN_FORMAT_VERSION, RunRecord, digest_of, read_run, write_run
 from embedkit.training.stack import Recipe
 from embedkit.training.task import TaskData, define_task, fold_column, load_features, require_frames
+from embedkit.workflows.progress import Progress, show_progress
 
 ALGORITHM = 1
 """Raised when training changes in a way that changes results, so that old runs are not taken for new ones."""
@@ -56,7 +56,7 @@ def fit_heads(
     threads: int | None = None,
     runs: str | Path = "runs",
     overwrite: bool = False,
-    progress: bool = False,
+    progress: Progress | bool | None = False,
     tell: Tell = lambda _: None,
 ) -> list[RunRecord]:
     """Train every head under every loss on every store and keep one run folder each.
@@ -76,7 +76,7 @@ def fit_heads(
         threads: Stacks trained side by side on a CPU; the results do not depend on it.
         runs: Folder of the run folders.
         overwrite: Train again what is there.
-        progress: Show a progress bar on standard error where that is a terminal.
+        progress: Called with heads done and in all; True shows a bar, None one on a terminal.
         tell: Receives one line per cell.
 
     Returns:
@@ -108,8 +108,10 @@ def fit_heads(
     ]
     for cell in cells:
         cell.check()
-    with _bar(progress) as bar:
-        return [_fit_cell(cell, threads or default_threads(), bar, overwrite=overwrite, tell=tell) for cell in cells]
+    return [
+        _fit_cell(cell, threads or default_threads(), overwrite=overwrite, progress=progress, tell=tell)
+        for cell in cells
+    ]
 
 
 def expand_losses(losses: Sequence[str]) -> list[str]:
@@ -270,7 +272,24 @@ class _Cell:
         return f"{self.store.corpus} {self.store.path.stem}, {self.head}, {self.loss}"
 
 
-def _fit_cell(cell: _Cell, threads: int, bar: _Bar, *, overwrite: bool, tell: Tell) -> RunRecord:
+def find_stores(folder: str | Path = "embeddings") -> list[Path]:
+    """Return every store below a folder, in sorted order.
+
+    Raises:
+        FitError: there is none.
+    """
+    folder = Path(folder)
+    found = sorted(
+        path
+        for path in folder.rglob("*.h5")
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        raise FitError(f"There are no stores below {folder}/; run embedkit extract --encoder NAME first, or name one.")
+    return found
+
+
+def _fit_cell(cell: _Cell, threads: int, *, overwrite: bool, progress: Progress | bool | None, tell: Tell) -> RunRecord:
     known = None if overwrite else _known_run(cell)
     if known is not None:
         tell(f"{cell}: UA {100 * known.metrics['ua']:.1f} %, fitted before, nothing changed")
@@ -278,16 +297,17 @@ def _fit_cell(cell: _Cell, threads: int, bar: _Bar, *, overwrite: bool, tell: Te
     started = time.perf_counter()
     settings = cell.settings
     total = count_heads(cell.plan, len(settings.learning_rates), settings.seeds)
-    results = train_cell(
-        cell.features,
-        cell.data.targets,
-        cell.plan,
-        cell.recipe,
-        learning_rates=settings.learning_rates,
-        seeds=settings.seed_numbers,
-        threads=threads,
-        on_heads=bar.start(str(cell), total),
-    )
+    with show_progress(progress, str(cell)) as report:
+        results = train_cell(
+            cell.features,
+            cell.data.targets,
+            cell.plan,
+            cell.recipe,
+            learning_rates=settings.learning_rates,
+            seeds=settings.seed_numbers,
+            threads=threads,
+            on_heads=_counting(report, total),
+        )
     seconds = time.perf_counter() - started
     metrics = _metrics(cell, summarise(cell.data, results))
     config = {
@@ -307,6 +327,18 @@ def _fit_cell(cell: _Cell, threads: int, bar: _Bar, *, overwrite: bool, tell: Te
     )
     tell(f"{cell}: UA {100 * metrics['ua']:.1f} %, {total} heads in {seconds:.0f} s")
     return record
+
+
+def _counting(report: Progress | None, total: int) -> Callable[[int], None]:
+    """Turn numbers of heads just finished, told from any thread, into work done and in all."""
+    done: list[int] = []
+
+    def advance(heads: int) -> None:
+        done.append(heads)
+        if report is not None:
+            report(sum(done), total)
+
+    return advance
 
 
 def _known_run(cell: _Cell) -> RunRecord | None:
@@ -357,44 +389,3 @@ def _safe(name: str) -> str:
 
 def _as_list(value: Any) -> list[Any]:
     return [value] if isinstance(value, str | Path | Store) else list(value)
-
-
-class _Bar:
-    """Progress over the heads of all cells; silent without a display."""
-
-    def __init__(self, display: Any) -> None:
-        self.display = display
-
-    def __enter__(self) -> _Bar:
-        if self.display is not None:
-            self.display.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.display is not None:
-            self.display.stop()
-
-    def start(self, title: str, total: int) -> Callable[[int], None]:
-        """Begin a cell and return what advances it."""
-        if self.display is None:
-            return lambda _: None
-        for task in list(self.display.task_ids):
-            self.display.remove_task(task)
-        task = self.display.add_task(title, total=total)
-        return lambda heads: self.display.advance(task, heads)
-
-
-def _bar(wanted: bool) -> _Bar:
-    if not wanted or not sys.stderr.isatty():
-        return _Bar(None)
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("heads"),
-        TimeRemainingColumn(),
-    )
-    return _Bar(Progress(*columns, console=Console(stderr=True), transient=True))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,16 +107,17 @@ def _encode(
     known = record.config["store"]
     identity, options = known["encoder"], known["options"]
     windows = options.get("max_seconds")
-    window = identity.get("window")
+    network = next((part for part in _parts(identity) if part.get("weights_digest")), None)
+    window = network["window"] if network else None
     store = extract_embeddings(
         corpus,
         encoder=identity["name"],
-        layers=identity["layers"] if len(identity["layers"]) > 1 or identity.get("weights_digest") else "all",
+        layers=",".join(map(str, identity["layers"])) if network else "all",
         level="both" if level == "frame" else "utterance",
         frame_dtype=options.get("frame_dtype"),
         out=folder / "audio.h5",
         device=device,
-        precision="fp32" if identity.get("weights_digest") is None else identity["precision"],
+        precision=network["precision"] if network else "fp32",
         window=window if isinstance(window, str | int | float) else "clip",
         max_seconds=windows["seconds"] if windows else None,
         sources={**_sources(identity), **(sources or {})},
@@ -173,3 +177,21 @@ def _state(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _prediction(path: str, classes: Sequence[str], shares: NDArray[np.float64]) -> Prediction:
     probabilities = {label: float(share) for label, share in zip(classes, shares, strict=True)}
     return Prediction(path=path, label=classes[int(shares.argmax())], probabilities=probabilities)
+
+
+def render_predictions(predictions: Sequence[Prediction], format: Literal["text", "csv", "json"] = "text") -> str:
+    """Write predictions as text (one line each, classes by probability), CSV or JSON."""
+    if format == "json":
+        return json.dumps([asdict(found) for found in predictions], indent=2, ensure_ascii=False)
+    if format == "csv":
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["path", "label", *(predictions[0].probabilities if predictions else ())])
+        writer.writerows([found.path, found.label, *found.probabilities.values()] for found in predictions)
+        return buffer.getvalue().rstrip("\n")
+    return "\n".join(f"{found.path}: {found.label} ({_ranked(found)})" for found in predictions)
+
+
+def _ranked(found: Prediction) -> str:
+    ranked = sorted(found.probabilities.items(), key=lambda item: -item[1])
+    return ", ".join(f"{label} {share:.2f}" for label, share in ranked)

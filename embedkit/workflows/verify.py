@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.errors import AudioError
 from embedkit.extraction.items import file_stamp, segment_digest
 from embedkit.store import Store, find_damage, open_store
+from embedkit.workflows.progress import Progress, show_progress
 
 _SHOWN = 10
 
@@ -55,20 +55,20 @@ class Verification:
 
 
 def verify_store(
-    path: str | os.PathLike[str], *, audio: bool = False, progress: Callable[[float, float], None] | None = None
+    path: str | os.PathLike[str], *, audio: bool = False, progress: Progress | bool | None = False
 ) -> Verification:
     """Compare everything in a store with its digests.
 
     Args:
         path: The store.
         audio: Compare the corpus's audio files with their digests as well.
-        progress: Called with the number of utterances done and in all.
+        progress: Called with the number of utterances done and in all; True shows a bar, None one on a terminal.
 
     Raises:
         StoreError: the file is no whole store (missing, truncated, so damaged that it cannot be opened).
     """
-    with open_store(path) as store:
-        damage = find_damage(store, progress=progress)
+    with open_store(path) as store, show_progress(progress, "verify") as report:
+        damage = find_damage(store, progress=report)
         readable = not any(part.startswith("utterances/") for part in damage.parts)
         return Verification(
             path=store.path,
