@@ -13,15 +13,8 @@ import numpy as np
 from embedkit.errors import StoreError
 from embedkit.store import layout
 from embedkit.store.layout import Array
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an array lies in the file."""
-
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+from embedkit.store.places import Place, Stamp, file_stamp, place_of, read_attributes, reading
+from embedkit.store.shards import find_shards
 
 
 @dataclass(frozen=True)
@@ -29,33 +22,36 @@ class Header:
     """What a store says of itself.
 
     Attributes:
+        path: The file, absolute: the current folder may be another one when something is read later.
         attributes: Root attributes as stored.
         described: The JSON attributes, decoded.
         columns: Names of the columns.
-        places: Embedding arrays by name.
+        places: Embedding arrays by name: one place, or one in every shard.
         frame_offsets: int64 `[utterances + 1]`; None where frames are not kept.
-        stamp: Inode, size and modification time when the header was read.
+        stamp: The file as it was when the header was read.
     """
 
+    path: Path
     attributes: dict[str, Any]
     described: dict[str, dict[str, Any]]
     columns: tuple[str, ...]
-    places: dict[str, Place]
+    places: dict[str, tuple[Place, ...]]
     frame_offsets: Array | None
-    stamp: tuple[int, int, int]
+    stamp: Stamp
 
-
-def file_stamp(path: Path) -> tuple[int, int, int]:
-    """Return what changes when a file is replaced: inode, size, modification time."""
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    @property
+    def size(self) -> int:
+        """Bytes of the store's file and its shards."""
+        files = {place.path: place.stamp[1] for places in self.places.values() for place in places}
+        return sum({**files, self.path: self.stamp[1]}.values())
 
 
 def read_header(path: Path) -> Header:
-    """Read the header of a store and check that the file is a whole one.
+    """Read the header of a store and check that the file is a whole one, and that every shard is there.
 
     Raises:
-        StoreError: no such file, a foreign, incomplete, damaged or truncated one, or a newer format.
+        StoreError: no such file, a foreign, incomplete, damaged or truncated one, a newer format, or a shard that is
+            missing or another one.
     """
     if not path.is_file():
         raise StoreError(f"There is no store {str(path)!r}; `embedkit extract` writes one.")
@@ -63,35 +59,14 @@ def read_header(path: Path) -> Header:
         raise StoreError(
             f"{str(path)!r} is not an HDF5 file, or its beginning is damaged; expected a store of embedkit."
         )
-    try:
+    with reading(path):
         stamp = file_stamp(path)
         with h5py.File(path, "r", locking=False) as file:
             return _read(path, file, stamp)
-    except StoreError:
-        raise
-    except (
-        OSError,
-        RuntimeError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        MemoryError,
-    ) as error:
-        raise StoreError(damaged(path, error)) from error
-
-
-def damaged(path: Path, error: Exception) -> str:
-    """Write the sentence for a file that HDF5 cannot read."""
-    reason = " ".join(str(error).split()).rstrip(".")
-    if "truncated" in reason:
-        reason = "it is truncated"
-    return f"The store {str(path)!r} is damaged ({reason}); restore a copy, or extract again with --overwrite."
 
 
 def _read(path: Path, file: Any, stamp: tuple[int, int, int]) -> Header:
-    attributes = {name: _plain(value) for name, value in file.attrs.items()}
+    attributes = read_attributes(file)
     _check_kind(path, attributes)
     described = {name: json.loads(attributes[name]) for name in layout.JSON_ATTRIBUTES}
     names = [layout.column_name(link) for link in file[layout.UTTERANCES]]
@@ -99,11 +74,16 @@ def _read(path: Path, file: Any, stamp: tuple[int, int, int]) -> Header:
     columns = (*first, *sorted(set(names) - set(first)))
     framed = layout.FRAME_VALUES in file
     arrays = [layout.MEAN, layout.STD, *([layout.FRAME_VALUES] if framed else [])]
+    if layout.SHARDS in file:
+        places = find_shards(path, file, arrays)
+    else:
+        places = {name: (place_of(path, file[name], stamp),) for name in arrays}
     header = Header(
+        path=path.absolute(),
         attributes=attributes,
         described=described,
         columns=columns,
-        places={name: _place(path, file[name]) for name in arrays},
+        places=places,
         frame_offsets=file[layout.FRAME_OFFSETS][...] if framed else None,
         stamp=stamp,
     )
@@ -111,13 +91,9 @@ def _read(path: Path, file: Any, stamp: tuple[int, int, int]) -> Header:
     return header
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode()
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def _check_kind(path: Path, attributes: dict[str, Any]) -> None:
+    if attributes.get("format") == layout.SHARD_FORMAT:
+        raise StoreError(f"{str(path)!r} is a shard of a store; expected the store, which lies beside its folder.")
     if attributes.get("format") != layout.FORMAT:
         raise StoreError(f"{str(path)!r} is an HDF5 file, but not a store of embedkit.")
     version = attributes.get("format_version")
@@ -130,13 +106,6 @@ def _check_kind(path: Path, attributes: dict[str, Any]) -> None:
         raise StoreError(f"The store {str(path)!r} is not complete; run the extraction that writes it again.")
 
 
-def _place(path: Path, dataset: Any) -> Place:
-    offset = dataset.id.get_offset()
-    if offset is None or offset + dataset.nbytes > path.stat().st_size:
-        raise StoreError(f"{dataset.name} in the store {str(path)!r} is not one contiguous stretch of the file.")
-    return Place(offset, dataset.shape, dataset.dtype)
-
-
 def _check_shapes(path: Path, header: Header, count: int) -> None:
     encoder = header.described["encoder"]
     row = (len(encoder["layers"]), encoder["dimensions"])
@@ -147,6 +116,7 @@ def _check_shapes(path: Path, header: Header, count: int) -> None:
             raise StoreError(f"The frame offsets of the store {str(path)!r} do not ascend from 0; the file is damaged.")
         expected[layout.FRAME_VALUES] = (int(offsets[-1]), *row)
     for name, shape in expected.items():
-        if header.places[name].shape != shape:
-            found = header.places[name].shape
+        places = header.places[name]
+        found = (sum(place.shape[0] for place in places), *places[0].shape[1:])
+        if found != shape or any(place.shape[1:] != shape[1:] for place in places):
             raise StoreError(f"/{name} of the store {str(path)!r} has the shape {found}, expected {shape}.")

@@ -1,10 +1,10 @@
-"""Names, types and digests of store format version 1; see docs/store-format.md."""
+"""Names, types and digests of the store format; see docs/store-format.md."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,7 +15,13 @@ from embedkit.errors import StoreError
 Array: TypeAlias = NDArray[Any]
 
 FORMAT = "embedkit"
-FORMAT_VERSION = 1
+SHARD_FORMAT = "embedkit-shard"
+SINGLE_VERSION = 1
+"""Version of stores in one file."""
+SPLIT_VERSION = 2
+"""Version of stores in several files, and of their shards."""
+FORMAT_VERSION = SPLIT_VERSION
+"""The newest version that can be read."""
 
 UTTERANCES = "utterances"
 MEAN = "utterance/mean"
@@ -23,6 +29,13 @@ STD = "utterance/std"
 FRAME_VALUES = "frame/values"
 FRAME_OFFSETS = "frame/offsets"
 FAILURES = "failures"
+SHARDS = "shards"
+SHARD_FILES = "shards/file"
+SHARD_DIGESTS = "shards/digest"
+SHARD_UTTERANCES = "shards/utterances"
+SHARD_FRAMES = "shards/frames"
+SHARD_SIZES = "shards/size"
+SHARD_COLUMNS = (SHARD_FILES, SHARD_DIGESTS, SHARD_UTTERANCES, SHARD_FRAMES, SHARD_SIZES)
 UTTERANCE_CHECKSUMS = "checksums/utterances"
 PART_NAMES = "checksums/part_names"
 PART_CHECKSUMS = "checksums/parts"
@@ -100,7 +113,7 @@ def digest_column(values: Array) -> str:
     return digest_bytes(f"{name} {len(values)}\n".encode(), little.view(np.uint8).data)
 
 
-def digest_attributes(attributes: dict[str, Any]) -> str:
+def digest_attributes(attributes: Mapping[str, Any]) -> str:
     """Digest the root attributes (all but the seals): name, NUL, value, NUL, sorted by name."""
     names = sorted(name for name in attributes if name not in SEALS)
     return digest_bytes(*(f"{name}\0{attributes[name]}\0".encode() for name in names))

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from embedkit.errors import StoreError
 from embedkit.registry import unknown_name
 from embedkit.store import layout
-from embedkit.store.header import Header, damaged, file_stamp, read_header
+from embedkit.store.header import Header, read_header
 from embedkit.store.layout import Array
+from embedkit.store.pieces import Pieces
+from embedkit.store.places import damaged, file_stamp
 from embedkit.store.writer import Rows
 
 
@@ -38,14 +40,12 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        # The current folder may be another one when something is read later.
-        self._file = self.path.absolute()
         self._header: Header = read_header(self.path)
         self._columns: dict[str, Array] = {}
-        self._maps: dict[str, Array] = {}
+        self._pieces = {name: Pieces(places) for name, places in self._header.places.items()}
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:
-        return open_store, (self._file,)
+        return open_store, (self._header.path,)
 
     def __enter__(self) -> Store:
         return self
@@ -57,10 +57,11 @@ class Store:
 
     def close(self) -> None:
         """Release the memory maps; a store that is used again maps the file again."""
-        self._maps.clear()
+        for pieces in self._pieces.values():
+            pieces.close()
 
     def __len__(self) -> int:
-        return self._header.places[layout.MEAN].shape[0]
+        return len(self._pieces[layout.MEAN])
 
     def __repr__(self) -> str:
         name = self.encoder.get("name", "?")
@@ -132,6 +133,17 @@ class Store:
         return self._header.frame_offsets is not None
 
     @property
+    def size_bytes(self) -> int:
+        """Bytes of the store's file, and of its shards where it has some."""
+        return self._header.size
+
+    @property
+    def shards(self) -> tuple[Path, ...]:
+        """Files that hold the embeddings of a store kept in several files; empty where it is one file."""
+        paths = [place.path for place in self._header.places[layout.MEAN]]
+        return tuple(paths) if paths != [self._header.path] else ()
+
+    @property
     def levels(self) -> tuple[str, ...]:
         """What is kept: ("utterance",) or ("utterance", "frame")."""
         return ("utterance", "frame") if self.has_frames else ("utterance",)
@@ -139,7 +151,7 @@ class Store:
     @property
     def frame_dtype(self) -> str | None:
         """Type of the frames, "float16" or "float32"; None where they are not kept."""
-        return self._header.places[layout.FRAME_VALUES].dtype.name if self.has_frames else None
+        return self._pieces[layout.FRAME_VALUES].dtype.name if self.has_frames else None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -219,8 +231,7 @@ class Store:
         if not -len(self) <= index < len(self):
             raise IndexError(f"There is no utterance {index}, the store has {len(self)}.")
         index %= len(self)
-        values: Array = self.frame_values[offsets[index] : offsets[index + 1]]
-        return values
+        return np.asarray(self.frame_values[offsets[index] : offsets[index + 1]])
 
     @property
     def frame_offsets(self) -> NDArray[np.int64]:
@@ -232,18 +243,22 @@ class Store:
         return self._header.frame_offsets
 
     @property
-    def frame_values(self) -> Array:
-        """All frames, `[all frames, layers, dimensions]`, mapped into memory read-only."""
+    def frame_values(self) -> Array | Pieces:
+        """All frames, `[all frames, layers, dimensions]`, mapped into memory read-only.
+
+        Of a store in several files they are no single array, but are sliced, indexed and converted like one.
+        """
         _ = self.frame_offsets
-        return self._map(layout.FRAME_VALUES)
+        pieces = self._pieces[layout.FRAME_VALUES]
+        return pieces.map(0) if pieces.count == 1 else pieces
 
     def rows(self, index: int) -> Rows:
         """Return copies of everything kept of one utterance, by plain reads that leave no pages mapped."""
         frames = None
         if self._header.frame_offsets is not None:
             start, stop = (int(offset) for offset in self._header.frame_offsets[index : index + 2])
-            frames = self._read(layout.FRAME_VALUES, start, stop)
-        mean, std = (self._read(name, index, index + 1)[0] for name in (layout.MEAN, layout.STD))
+            frames = self._pieces[layout.FRAME_VALUES].read(start, stop)
+        mean, std = (self._pieces[name].read(index, index + 1)[0] for name in (layout.MEAN, layout.STD))
         return Rows(mean, std, frames)
 
     def has_part(self, name: str) -> bool:
@@ -268,10 +283,10 @@ class Store:
 
     def _opened(self) -> Any:
         self._check_unchanged()
-        return h5py.File(self._file, "r", locking=False)
+        return h5py.File(self._header.path, "r", locking=False)
 
     def _check_unchanged(self) -> None:
-        if not self._file.exists() or file_stamp(self._file) != self._header.stamp:
+        if not self._header.path.exists() or file_stamp(self._header.path) != self._header.stamp:
             raise StoreError(
                 f"The store {str(self.path)!r} was replaced or removed since it was opened; open it again."
             )
@@ -286,31 +301,16 @@ class Store:
                 f"Column {name!r} of the store {str(self.path)!r} is damaged; run `embedkit verify`."
             ) from error
 
-    def _map(self, name: str) -> Array:
-        if name not in self._maps:
-            self._check_unchanged()
-            place = self._header.places[name]
-            mapped = np.memmap(self._file, mode="r", dtype=place.dtype, offset=place.offset, shape=place.shape)
-            self._maps[name] = mapped.view(np.ndarray)
-        return self._maps[name]
-
-    def _read(self, name: str, start: int, stop: int) -> Array:
-        place = self._header.places[name]
-        row = place.dtype.itemsize * int(np.prod(place.shape[1:]))
-        with self._file.open("rb") as file:
-            file.seek(place.offset + start * row)
-            data = bytearray(file.read((stop - start) * row))
-        return np.frombuffer(data, dtype=place.dtype).reshape(stop - start, *place.shape[1:])
-
     def _statistics(self, name: str, layer: int | str) -> NDArray[np.float32]:
-        values = self._map(name)
+        pieces = self._pieces[name]
         if layer == "all":
-            return np.array(values, dtype=np.float32)
+            return np.concatenate([np.asarray(piece, np.float32) for piece in pieces.maps()])
         if layer == "average":
-            return np.asarray(values.mean(axis=1, dtype=np.float32))
+            return np.concatenate([piece.mean(axis=1, dtype=np.float32) for piece in pieces.maps()])
         if layer not in self.layers:
             kept = ", ".join(map(str, self.layers))
             raise StoreError(
                 f"The store {str(self.path)!r} has no layer {layer!r}; expected one of {kept}, average, all."
             )
-        return np.array(values[:, self.layers.index(int(layer))], dtype=np.float32)
+        place = self.layers.index(int(layer))
+        return np.concatenate([np.asarray(piece[:, place], np.float32) for piece in pieces.maps()])

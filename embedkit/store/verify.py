@@ -57,6 +57,7 @@ def _damaged_parts(store: Store, checksums: list[str]) -> list[str]:
     damaged = [name for name in names if _digest(store, name) != stored[name]]
     expected = {f"{layout.UTTERANCES}/{column}" for column in store.columns} | {"attributes"}
     expected |= {layout.FRAME_OFFSETS} if store.has_frames else set()
+    expected |= set(layout.SHARD_COLUMNS) if store.shards else set()
     return damaged + sorted(expected - set(names))
 
 

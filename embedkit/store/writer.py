@@ -1,28 +1,44 @@
-"""Write a store: a skeleton by HDF5, then the values by plain writes, under a temporary name until it is whole."""
+"""Write a store: a skeleton by HDF5, then the values by plain writes, under a temporary name until it is whole.
+
+A store larger than one file may be becomes a virtual file beside a folder of shards; see `embedkit.store.split`.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.errors import StoreError
 from embedkit.store import layout
 from embedkit.store.files import replace_durably, reserve_space, write_at, writing_to
+from embedkit.store.hdf5 import create_dataset, create_virtual, fill, opened
 from embedkit.store.layout import Array
+from embedkit.store.split import (
+    Shard,
+    cut_rows,
+    pieces_of,
+    remove_folder_if_empty,
+    remove_other_shards,
+    shard_columns,
+    shard_folder,
+    shard_name,
+)
 
 Texts: TypeAlias = Sequence[str]
+Chunks: TypeAlias = dict[str, NDArray[np.uint8]]
 
 _HEADERS = 1 << 16
 _PER_DATASET = 1 << 10
-_ALIGNMENT = 64
+_PER_SHARD = 1 << 11
 
 
 @dataclass(frozen=True)
@@ -73,64 +89,145 @@ class StoreContent:
         return len(self.columns["id"])
 
     @property
+    def kinds(self) -> dict[str, np.dtype[Any]]:
+        """Types of the embedding arrays, in the order in which an utterance's are digested."""
+        kinds: dict[str, np.dtype[Any]] = {layout.MEAN: np.dtype("<f4"), layout.STD: np.dtype("<f4")}
+        if self.frame_counts:
+            kinds[layout.FRAME_VALUES] = np.dtype(self.frame_dtype).newbyteorder("<")
+        return kinds
+
+    def shapes(self, first: int, last: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the embedding arrays of the utterances `first:last`."""
+        rows = {layout.MEAN: last - first, layout.STD: last - first}
+        if self.frame_counts:
+            rows[layout.FRAME_VALUES] = sum(self.frame_counts[first:last])
+        return {name: (count, *self.row_shape) for name, count in rows.items()}
+
+    def row_bytes(self, index: int) -> int:
+        """Return the bytes of one utterance's embeddings."""
+        shapes = self.shapes(index, index + 1)
+        return sum(math.prod(shapes[name]) * kind.itemsize for name, kind in self.kinds.items())
+
+    @property
     def row_shape(self) -> tuple[int, int]:
         """Layers and dimensions."""
         return len(self.encoder["layers"]), int(self.encoder["dimensions"])
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The root attributes, without the seals."""
+        """The root attributes, without the format's and the seals."""
         return {
-            "format": layout.FORMAT,
-            "format_version": layout.FORMAT_VERSION,
             "corpus": self.corpus,
             "fingerprint": self.fingerprint,
             **{name: layout.canonical_json(getattr(self, name)) for name in layout.JSON_ATTRIBUTES},
         }
 
 
-def write_store(path: Path, content: StoreContent, rows: Iterable[Rows]) -> None:
+def write_store(path: Path, content: StoreContent, rows: Iterable[Rows], *, most_bytes: float | None = None) -> None:
     """Write a store; equal content gives equal bytes.
 
     Args:
         path: Where it goes; replaced in one step when the new one is whole and synced.
         content: Everything but the embeddings.
         rows: The embeddings, in the order of the columns; taken one by one.
+        most_bytes: Embeddings that take more are kept in shards of at most this size, in a folder beside `path`.
 
     Raises:
         StoreError: content that does not fit together, or too little room (nothing half-written remains).
     """
     _check(content)
-    parts = _parts(content)
-    size = store_size(content, parts)
+    with writing_to(path.parent, store_size(content)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = _check_rows(content, rows)
+        shards: list[Shard] = []
+        if most_bytes is not None and values_size(content) > most_bytes:
+            shards = _write_shards(path, content, values, most_bytes)
+        try:
+            _write_file(path, content, values, shards)
+        except BaseException:
+            _remove_new(path, shards)
+            raise
+        remove_other_shards(path, shards)
+
+
+def _write_file(path: Path, content: StoreContent, values: Iterator[Chunks], shards: list[Shard]) -> None:
+    """Write the store's file; with shards, all but the embeddings."""
+    parts = _parts(content) | shard_columns(path, shards)
+    parts = dict(sorted(parts.items()))
+    attributes = _attributes(content, shards)
     part = path.with_name(path.name + ".part")
+    with _removed_on_error(part):
+        _reserve(part, _file_size(content, parts, shards))
+        offsets = _write_skeleton(part, content, attributes, parts, shards)
+        _reserve(part, part.stat().st_size)
+        checksums = [digest for shard in shards for digest in shard.checksums]
+        checksums += _write_values(part, offsets, values)
+        _check_number(checksums, len(content))
+        _seal(part, attributes, parts, checksums)
+        replace_durably(part, path)
+
+
+def _write_shards(path: Path, content: StoreContent, values: Iterator[Chunks], most_bytes: float) -> list[Shard]:
+    """Write the embeddings into shard files, each named after its content."""
+    shards: list[Shard] = []
+    folder = shard_folder(path)
+    folder.mkdir(exist_ok=True)
     try:
-        with writing_to(path.parent, size):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _reserve(part, size)
-            places = _write_skeleton(part, content, parts)
-            _reserve(part, part.stat().st_size)
-            checksums = _write_rows(part, places, content, rows)
-            _seal(part, content, parts, checksums)
-            replace_durably(part, path)
+        sizes = [content.row_bytes(index) for index in range(len(content))]
+        for first, last in cut_rows(sizes, most_bytes):
+            shards.append(_write_shard(folder, content, first, last, values))
     except BaseException:
-        part.unlink(missing_ok=True)
+        _remove_new(path, shards)
         raise
+    return shards
 
 
-def store_size(content: StoreContent, parts: Mapping[str, Array] | None = None) -> int:
-    """Return an upper bound of the file's size in bytes."""
-    parts = _parts(content) if parts is None else parts
-    small = sum(values.nbytes + _PER_DATASET for values in parts.values())
-    texts = sum(len(str(value).encode()) for value in content.attributes.values())
-    return _HEADERS + small + 2 * texts + layout.DIGEST_LENGTH * len(content) + values_size(content)
+def _write_shard(folder: Path, content: StoreContent, first: int, last: int, values: Iterator[Chunks]) -> Shard:
+    shapes = content.shapes(first, last)
+    attributes = {"format": layout.SHARD_FORMAT, "format_version": layout.SPLIT_VERSION}
+    part = folder / f"{first}.part"
+    with _removed_on_error(part):
+        with opened(part, "w") as file:
+            _set_attributes(file, attributes)
+            places = {name: create_dataset(file, name, shapes[name], kind) for name, kind in content.kinds.items()}
+            offsets = {name: dataset.id.get_offset() for name, dataset in places.items()}
+        _reserve(part, part.stat().st_size)
+        checksums = _write_values(part, offsets, islice(values, last - first))
+        _check_number(checksums, last - first)
+        digest = layout.digest_store(checksums, [])
+        with opened(part, "r+") as file:
+            _set_seals(file, digest)
+        path = folder / shard_name(digest)
+        is_new = not path.exists()
+        replace_durably(part, path)
+    frames = shapes.get(layout.FRAME_VALUES, (0,))[0]
+    return Shard(path, digest, last - first, frames, path.stat().st_size, tuple(checksums), is_new)
+
+
+def _remove_new(path: Path, shards: list[Shard]) -> None:
+    """Remove shards that no store refers to because its file could not be written."""
+    for shard in shards:
+        if shard.is_new:
+            shard.path.unlink(missing_ok=True)
+    remove_folder_if_empty(shard_folder(path))
+
+
+def store_size(content: StoreContent) -> int:
+    """Return an upper bound of a store's size in bytes."""
+    return _file_size(content, _parts(content), [])
 
 
 def values_size(content: StoreContent) -> int:
     """Return the bytes of the embeddings alone."""
-    row = content.row_shape[0] * content.row_shape[1]
-    frames = sum(content.frame_counts or ())
-    return 2 * 4 * row * len(content) + frames * row * np.dtype(content.frame_dtype or "float32").itemsize
+    shapes = content.shapes(0, len(content))
+    return sum(math.prod(shapes[name]) * kind.itemsize for name, kind in content.kinds.items())
+
+
+def _file_size(content: StoreContent, parts: Mapping[str, Array], shards: Sequence[Shard]) -> int:
+    small = sum(values.nbytes + _PER_DATASET for values in parts.values())
+    texts = sum(len(str(value).encode()) for value in content.attributes.values())
+    embeddings = _PER_SHARD * len(shards) if shards else values_size(content)
+    return _HEADERS + small + 2 * texts + layout.DIGEST_LENGTH * len(content) + embeddings
 
 
 def _check(content: StoreContent) -> None:
@@ -180,107 +277,109 @@ def _reserve(part: Path, size: int) -> None:
         os.close(descriptor)
 
 
-def _write_skeleton(part: Path, content: StoreContent, parts: Mapping[str, Array]) -> dict[str, int]:
-    """Write all but embeddings and checksums; return where the embeddings go in the file."""
-    count, row = len(content), content.row_shape
-    arrays = {layout.MEAN: ((count, *row), "<f4"), layout.STD: ((count, *row), "<f4")}
-    if content.frame_counts is not None:
-        arrays[layout.FRAME_VALUES] = ((sum(content.frame_counts), *row), np.dtype(content.frame_dtype).str)
-    with _hdf5(part, "w") as file:
-        for name, value in content.attributes.items():
-            file.attrs[name] = value
-        file.attrs["complete"] = np.bool_(False)
-        file.attrs["digest"] = np.bytes_(b"0" * layout.DIGEST_LENGTH)
-        for name, values in {**parts, layout.PART_NAMES: _names(parts)}.items():
-            _fill(_create(file, name, values.shape, values.dtype), values)
-        for name, length in ((layout.UTTERANCE_CHECKSUMS, count), (layout.PART_CHECKSUMS, len(parts) + 1)):
-            _create(file, name, (length,), np.dtype(f"S{layout.DIGEST_LENGTH}"))
-        places = {name: _create(file, name, shape, np.dtype(kind)) for name, (shape, kind) in arrays.items()}
-        return {name: dataset.id.get_offset() for name, dataset in places.items()}
-
-
 @contextmanager
-def _hdf5(part: Path, mode: str) -> Iterator[h5py.File]:
+def _removed_on_error(part: Path) -> Iterator[None]:
     try:
-        with h5py.File(
-            part, mode, libver="earliest", locking=False, alignment_threshold=1, alignment_interval=_ALIGNMENT
-        ) as file:
-            yield file
-    except RuntimeError as error:
-        # HDF5 reports some failed writes without the system's error number.
-        raise OSError(str(error)) from error
+        yield
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _attributes(content: StoreContent, shards: Sequence[Shard]) -> dict[str, Any]:
+    """Return the root attributes without the seals; a store in one file is readable by the oldest version."""
+    version = layout.SPLIT_VERSION if shards else layout.SINGLE_VERSION
+    return {"format": layout.FORMAT, "format_version": version, **content.attributes}
+
+
+def _write_skeleton(
+    part: Path,
+    content: StoreContent,
+    attributes: Mapping[str, Any],
+    parts: Mapping[str, Array],
+    shards: Sequence[Shard],
+) -> dict[str, int]:
+    """Write all but embeddings and checksums; return where the embeddings go in the file (nowhere with shards)."""
+    shapes = content.shapes(0, len(content))
+    with opened(part, "w") as file:
+        _set_attributes(file, attributes)
+        for name, values in {**parts, layout.PART_NAMES: _names(parts)}.items():
+            fill(create_dataset(file, name, values.shape, values.dtype), values)
+        for name, length in ((layout.UTTERANCE_CHECKSUMS, len(content)), (layout.PART_CHECKSUMS, len(parts) + 1)):
+            create_dataset(file, name, (length,), np.dtype(f"S{layout.DIGEST_LENGTH}"))
+        if shards:
+            for name, kind in content.kinds.items():
+                create_virtual(file, name, shapes[name], kind, pieces_of(part.parent, shards, name))
+            return {}
+        arrays = {name: create_dataset(file, name, shapes[name], kind) for name, kind in content.kinds.items()}
+        return {name: dataset.id.get_offset() for name, dataset in arrays.items()}
+
+
+def _set_attributes(file: Any, attributes: Mapping[str, Any]) -> None:
+    for name, value in attributes.items():
+        file.attrs[name] = value
+    file.attrs["complete"] = np.bool_(False)
+    file.attrs["digest"] = np.bytes_(b"0" * layout.DIGEST_LENGTH)
+
+
+def _set_seals(file: Any, digest: str) -> None:
+    file.attrs.modify("digest", np.bytes_(digest.encode()))
+    file.attrs.modify("complete", np.bool_(True))
 
 
 def _names(parts: Mapping[str, Array]) -> Array:
     return layout.encode_texts("part_names", [*parts, "attributes"])
 
 
-def _create(file: h5py.File, name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> Any:
-    """Create a contiguous dataset whose place in the file is fixed at once, without times."""
-    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_layout(h5py.h5d.CONTIGUOUS)
-    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    plan.set_obj_track_times(False)
-    folder, _, column = name.partition("/")
-    group = file.require_group(folder)
-    kind = h5py.string_dtype("utf-8", kind.itemsize) if kind.kind == "S" else kind
-    kind_id = h5py.h5t.py_create(kind, logical=True)
-    space = h5py.h5s.create_simple(shape)
-    return h5py.Dataset(h5py.h5d.create(group.id, layout.link_name(column).encode(), kind_id, space, plan))
-
-
-def _fill(dataset: Any, values: Array) -> None:
-    # The dataset's own type says that texts are UTF-8; HDF5 converts no other.
-    dataset[...] = values.astype(dataset.dtype)
-
-
-def _write_rows(part: Path, places: Mapping[str, int], content: StoreContent, rows: Iterable[Rows]) -> list[str]:
-    """Write the embeddings at their places; return the digest of every utterance."""
+def _write_values(part: Path, offsets: Mapping[str, int], values: Iterable[Chunks]) -> list[str]:
+    """Write embeddings at their places; return the digest of every utterance."""
     checksums: list[str] = []
-    following = dict(places)
+    following = dict(offsets)
     descriptor = os.open(part, os.O_WRONLY)
     try:
-        for index, row in enumerate(rows):
-            chunks = _chunks(content, index, row)
+        for chunks in values:
             for name, chunk in chunks.items():
                 write_at(descriptor, chunk, following[name])
                 following[name] += chunk.nbytes
             checksums.append(layout.digest_bytes(*(chunk.data for chunk in chunks.values())))
     finally:
         os.close(descriptor)
-    if len(checksums) != len(content):
-        raise StoreError(f"{len(checksums)} utterances have embeddings, expected {len(content)}.")
     return checksums
 
 
-def _chunks(content: StoreContent, index: int, row: Rows) -> dict[str, NDArray[np.uint8]]:
-    if index >= len(content):
-        raise StoreError(f"More than {len(content)} utterances have embeddings.")
-    values: dict[str, tuple[Array, str, tuple[int, ...]]] = {}
-    values |= {layout.MEAN: (row.mean, "<f4", content.row_shape), layout.STD: (row.std, "<f4", content.row_shape)}
-    if content.frame_counts is not None and row.frames is not None:
-        frames_shape = (content.frame_counts[index], *content.row_shape)
-        values[layout.FRAME_VALUES] = (row.frames, np.dtype(content.frame_dtype).str, frames_shape)
-    elif content.frame_counts is not None:
-        raise StoreError(f"Utterance {content.columns['id'][index]!r} has no frames.")
-    for name, (array, _, shape) in values.items():
-        if array.shape != shape:
-            raise StoreError(
-                f"{name} of utterance {content.columns['id'][index]!r} has the shape {array.shape}, expected {shape}."
-            )
-    return {
-        name: np.ascontiguousarray(array, dtype=kind).reshape(-1).view(np.uint8)
-        for name, (array, kind, _) in values.items()
-    }
+def _check_rows(content: StoreContent, rows: Iterable[Rows]) -> Iterator[Chunks]:
+    """Yield the bytes of each utterance's embeddings, by array."""
+    for index, row in enumerate(rows):
+        if index >= len(content):
+            raise StoreError(f"More than {len(content)} utterances have embeddings.")
+        yield _chunks(content, index, row)
 
 
-def _seal(part: Path, content: StoreContent, parts: Mapping[str, Array], checksums: list[str]) -> None:
+def _check_number(checksums: Sequence[str], expected: int) -> None:
+    if len(checksums) != expected:
+        raise StoreError(f"{len(checksums)} utterances have embeddings, expected {expected}.")
+
+
+def _chunks(content: StoreContent, index: int, row: Rows) -> Chunks:
+    name_of = content.columns["id"][index]
+    arrays = {layout.MEAN: row.mean, layout.STD: row.std, layout.FRAME_VALUES: row.frames}
+    chunks: Chunks = {}
+    for name, shape in content.shapes(index, index + 1).items():
+        array = arrays[name]
+        if array is None:
+            raise StoreError(f"Utterance {name_of!r} has no frames.")
+        expected = shape if name == layout.FRAME_VALUES else shape[1:]
+        if array.shape != expected:
+            raise StoreError(f"{name} of utterance {name_of!r} has the shape {array.shape}, expected {expected}.")
+        chunks[name] = np.ascontiguousarray(array, dtype=content.kinds[name]).reshape(-1).view(np.uint8)
+    return chunks
+
+
+def _seal(part: Path, attributes: Mapping[str, Any], parts: Mapping[str, Array], checksums: list[str]) -> None:
     """Write the checksums and mark the file as complete."""
     of_parts = [layout.digest_column(values) for values in parts.values()]
-    of_parts.append(layout.digest_attributes(content.attributes))
-    with _hdf5(part, "r+") as file:
-        _fill(file[layout.UTTERANCE_CHECKSUMS], np.array(checksums, dtype="S"))
-        _fill(file[layout.PART_CHECKSUMS], np.array(of_parts, dtype="S"))
-        file.attrs.modify("digest", np.bytes_(layout.digest_store(checksums, of_parts).encode()))
-        file.attrs.modify("complete", np.bool_(True))
+    of_parts.append(layout.digest_attributes(attributes))
+    with opened(part, "r+") as file:
+        fill(file[layout.UTTERANCE_CHECKSUMS], np.array(checksums, dtype="S"))
+        fill(file[layout.PART_CHECKSUMS], np.array(of_parts, dtype="S"))
+        _set_seals(file, layout.digest_store(checksums, of_parts))

@@ -5,17 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from embedkit.store import find_damage, open_store, write_store
 from tests.store.golden.write import golden_content, golden_rows
 
-GOLDEN = Path(__file__).parent / "golden" / "version-1.h5"
+GOLDEN = Path(__file__).parent / "golden"
+VERSIONS = [(1, GOLDEN / "version-1.h5", None), (2, GOLDEN / "version-2" / "split.h5", 60)]
 
 
-def test_version_1_is_read_back() -> None:
+@pytest.mark.parametrize(("version", "path", "most_bytes"), VERSIONS)
+def test_every_version_is_read_back(version: int, path: Path, most_bytes: float | None) -> None:
     content, rows = golden_content(), golden_rows()
-    with open_store(GOLDEN) as store:
-        assert store.attributes["format_version"] == 1
+    with open_store(path) as store:
+        assert store.attributes["format_version"] == version
+        assert len(store.shards) == (3 if most_bytes else 0)
         assert store.corpus == "golden"
         assert store.corpus_info == content.corpus_info
         assert store.task["merge"] == {"excitement": "happiness"}
@@ -35,8 +39,11 @@ def test_version_1_is_read_back() -> None:
         assert not find_damage(store)
 
 
-def test_the_format_has_not_changed_unnoticed(tmp_path: Path) -> None:
-    write_store(tmp_path / "now.h5", golden_content(), golden_rows())
-    with open_store(tmp_path / "now.h5") as now, open_store(GOLDEN) as golden:
+@pytest.mark.parametrize(("version", "path", "most_bytes"), VERSIONS)
+def test_the_format_has_not_changed_unnoticed(
+    tmp_path: Path, version: int, path: Path, most_bytes: float | None
+) -> None:
+    write_store(tmp_path / path.name, golden_content(), golden_rows(), most_bytes=most_bytes)
+    with open_store(tmp_path / path.name) as now, open_store(path) as golden:
         assert now.digest == golden.digest
         assert now.attributes == golden.attributes

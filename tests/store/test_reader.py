@@ -81,7 +81,7 @@ def spoil(path: Path, how: str) -> None:
             if how == "foreign":
                 del file.attrs["format"]
             elif how == "newer":
-                file.attrs["format_version"] = 2
+                file.attrs["format_version"] = 3
             elif how == "incomplete":
                 file.attrs["complete"] = False
             elif how == "offsets":
@@ -100,7 +100,7 @@ def spoil(path: Path, how: str) -> None:
         ("truncated", "truncated"),
         ("half", "truncated"),
         ("foreign", "not a store of embedkit"),
-        ("newer", "format version 2, .* up to version 1; update embedkit"),
+        ("newer", "format version 3, .* up to version 2; update embedkit"),
         ("incomplete", "not complete"),
         ("offsets", "do not ascend"),
         ("attribute", "damaged"),

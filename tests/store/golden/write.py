@@ -1,4 +1,4 @@
-"""Write the golden store of the present format version: python -m tests.store.golden.write PATH."""
+"""Write the golden store of the present format version: python -m tests.store.golden.write PATH [MOST_BYTES]."""
 
 from __future__ import annotations
 
@@ -75,4 +75,5 @@ def golden_content() -> StoreContent:
 
 
 if __name__ == "__main__":
-    write_store(Path(sys.argv[1]), golden_content(), golden_rows())
+    most_bytes = float(sys.argv[2]) if len(sys.argv) > 2 else None
+    write_store(Path(sys.argv[1]), golden_content(), golden_rows(), most_bytes=most_bytes)

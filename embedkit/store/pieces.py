@@ -1,0 +1,123 @@
+"""One array over one or several files, mapped into memory piece by piece."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from embedkit.errors import StoreError
+from embedkit.store.layout import Array
+from embedkit.store.places import Place, file_stamp
+
+
+class Pieces:
+    """An array `[rows, layers, dimensions]` whose rows lie in one or several files, one after the other.
+
+    Slices of rows within one file are views of the mapped file; others are copies. Files are mapped when first needed.
+    """
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self._places = tuple(places)
+        self._starts = [0, *accumulate(place.shape[0] for place in places)]
+        self._maps: dict[int, Array] = {}
+        self.dtype: np.dtype[Any] = places[0].dtype
+        self.shape = (self._starts[-1], *places[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def count(self) -> int:
+        """Number of files."""
+        return len(self._places)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all values."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def __getitem__(self, key: Any) -> Any:
+        rows, *rest = key if isinstance(key, tuple) else (key,)
+        if isinstance(rows, slice) and rows.step in (None, 1):
+            values = self._slice(*rows.indices(len(self))[:2])
+        elif isinstance(rows, int | np.integer):
+            index = range(len(self))[int(rows)]
+            values = self._slice(index, index + 1)[0]
+            return values[tuple(rest)] if rest else values
+        else:
+            indices = np.arange(len(self))[rows]
+            values = np.stack([self[int(index)] for index in indices.reshape(-1)]).reshape(
+                *indices.shape, *self.shape[1:]
+            )
+        return values[(slice(None), *rest)] if rest else values
+
+    def __iter__(self) -> Iterator[Array]:
+        return (row for piece in self.maps() for row in piece)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("The values lie in several files, an array of them is a copy.")
+        return np.concatenate(list(self.maps())).astype(dtype or self.dtype, copy=False)
+
+    def maps(self) -> Iterator[Array]:
+        """Yield every file's part."""
+        return (self.map(index) for index in range(self.count))
+
+    def map(self, index: int) -> Array:
+        """Return one file's part, read-only.
+
+        Raises:
+            StoreError: the file was replaced or removed since the store was opened.
+        """
+        if index not in self._maps:
+            place = self._places[index]
+            _check_unchanged(place)
+            mapped = np.memmap(place.path, mode="r", dtype=place.dtype, offset=place.offset, shape=place.shape)
+            self._maps[index] = mapped.view(np.ndarray)
+        return self._maps[index]
+
+    def read(self, start: int, stop: int) -> Array:
+        """Return a copy of the rows `start:stop`, which lie in one file, by plain reads that leave no pages mapped."""
+        index = self._piece_of(start)
+        place = self._places[index]
+        row = place.dtype.itemsize * int(np.prod(place.shape[1:]))
+        try:
+            with place.path.open("rb") as file:
+                file.seek(place.offset + (start - self._starts[index]) * row)
+                data = bytearray(file.read((stop - start) * row))
+        except FileNotFoundError:
+            _check_unchanged(place)
+            raise
+        return np.frombuffer(data, dtype=place.dtype).reshape(stop - start, *place.shape[1:])
+
+    def close(self) -> None:
+        """Release the memory maps."""
+        self._maps.clear()
+
+    def _piece_of(self, row: int) -> int:
+        return min(bisect_right(self._starts, row) - 1, self.count - 1)
+
+    def _slice(self, start: int, stop: int) -> Array:
+        first = self._piece_of(start)
+        if stop <= self._starts[first + 1]:
+            return self.map(first)[start - self._starts[first] : max(start, stop) - self._starts[first]]
+        touched = range(first, self._piece_of(stop - 1) + 1)
+        parts = [self.map(index)[max(0, start - self._starts[index]) : stop - self._starts[index]] for index in touched]
+        return np.concatenate(parts)
+
+
+def _check_unchanged(place: Place) -> None:
+    if not place.path.exists() or file_stamp(place.path) != place.stamp:
+        raise StoreError(
+            f"The store's file {str(place.path)!r} was replaced or removed since it was opened; open it again."
+        )

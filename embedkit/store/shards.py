@@ -1,0 +1,90 @@
+"""Find the shards of a store that is kept in several files, and check that each is the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import h5py
+
+from embedkit.errors import StoreError
+from embedkit.store import layout
+from embedkit.store.places import Place, file_stamp, place_of, read_attributes, reading
+
+
+class Expected(NamedTuple):
+    """What a store says of one of its shards."""
+
+    file: str
+    digest: str
+    utterances: int
+    frames: int
+    size: int
+
+
+def find_shards(path: Path, file: Any, arrays: Sequence[str]) -> dict[str, tuple[Place, ...]]:
+    """Return where the arrays of an opened store lie in its shards; no embeddings are read.
+
+    Raises:
+        StoreError: a shard is missing, has another size or digest than when the store was written, or lies elsewhere
+            than the store's virtual arrays say.
+    """
+    columns = [file[name][...].tolist() for name in layout.SHARD_COLUMNS]
+    expected = [
+        Expected(name.decode(), digest.decode(), *counts) for name, digest, *counts in zip(*columns, strict=True)
+    ]
+    found = [_open_shard(path, shard, arrays) for shard in expected]
+    for name in arrays:
+        _check_virtual(path, file[name], [shard.file for shard in expected], [places[name] for places in found])
+    return {name: tuple(places[name] for places in found) for name in arrays}
+
+
+def _open_shard(path: Path, expected: Expected, arrays: Sequence[str]) -> dict[str, Place]:
+    name = PurePosixPath(expected.file)
+    if name.is_absolute() or ".." in name.parts:
+        raise StoreError(f"The store {str(path)!r} refers to {expected.file!r}, expected a path below its own folder.")
+    shard = path.parent / name
+    whole = f"restore the folder {shard.parent.name!r} beside the store, or extract again with --overwrite"
+    if not shard.is_file():
+        raise StoreError(f"The store {str(path)!r} lacks its shard {expected.file!r}; {whole}.")
+    stamp = file_stamp(shard)
+    if stamp[1] != expected.size:
+        raise StoreError(
+            f"The shard {expected.file!r} of the store {str(path)!r} has {stamp[1]} bytes, expected {expected.size}; "
+            f"{whole}."
+        )
+    with reading(shard), h5py.File(shard, "r", locking=False) as file:
+        attributes = read_attributes(file)
+        digest = attributes.get("digest") if attributes.get("complete") is True else "not complete"
+        if attributes.get("format") != layout.SHARD_FORMAT or digest != expected.digest:
+            raise StoreError(
+                f"The shard {expected.file!r} of the store {str(path)!r} has the digest {digest!r}, expected "
+                f"{expected.digest!r}; {whole}."
+            )
+        places = {array: place_of(shard, file[array], stamp) for array in arrays}
+    for array, place in places.items():
+        rows = expected.frames if array == layout.FRAME_VALUES else expected.utterances
+        if place.shape[0] != rows:
+            raise StoreError(
+                f"/{array} of the shard {expected.file!r} has {place.shape[0]} rows, expected {rows}; {whole}."
+            )
+    return places
+
+
+def _check_virtual(path: Path, dataset: Any, files: list[str], places: list[Place]) -> None:
+    """Check that others, who read the virtual array, find what we find."""
+    start, expected = 0, []
+    for file, place in zip(files, places, strict=True):
+        expected.append((file, dataset.name, start, place.shape[0]))
+        start += place.shape[0]
+    sources = dataset.virtual_sources() if dataset.is_virtual else []
+    found = []
+    for source in sources:
+        first, last = source.vspace.get_select_bounds()
+        found.append((source.file_name, f"/{source.dset_name}".replace("//", "/"), first[0], last[0] - first[0] + 1))
+    if found != expected or dataset.shape[0] != start:
+        raise StoreError(
+            f"{dataset.name} of the store {str(path)!r} does not lead to its shards; restore a copy, or extract again "
+            "with --overwrite."
+        )
