@@ -273,8 +273,11 @@ def table(
         Path | None, typer.Argument(help="Folder that holds the runs. [default: embedkit.toml's, else runs]")
     ] = None,
     metric: Annotated[
-        Literal["ua", "wa", "f1", "all"] | None,
-        typer.Option(help="UA: mean recall; WA: accuracy; F1: macro-F1; all: a table each. [default: ua]"),
+        Literal["ua", "wa", "f1", "nll", "ece", "all"] | None,
+        typer.Option(
+            help="ua: mean recall; wa: accuracy; f1: macro-F1; nll: negative log-likelihood; ece: calibration error; "
+            "all: a table each. [default: ua]"
+        ),
     ] = None,
     format: Annotated[
         Literal["text", "markdown", "latex", "csv", "json"] | None,

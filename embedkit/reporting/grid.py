@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One number in percent, with its standard deviation where one is known."""
+    """One number in its metric's unit, with its standard deviation where one is known."""
 
     mean: float
     std: float | None = None
@@ -53,14 +53,14 @@ class Document:
     notes: tuple[str, ...] = ()
 
 
-def mark_best(lines: Sequence[Line]) -> tuple[Line, ...]:
-    """Mark the highest printed number of each line that has at least two."""
-    return tuple(replace(line, cells=_mark(line.cells)) for line in lines)
+def mark_best(lines: Sequence[Line], *, lowest: bool = False) -> tuple[Line, ...]:
+    """Mark the highest (or lowest) printed number of each line that has at least two."""
+    return tuple(replace(line, cells=_mark(line.cells, min if lowest else max)) for line in lines)
 
 
-def _mark(cells: tuple[Cell | None, ...]) -> tuple[Cell | None, ...]:
+def _mark(cells: tuple[Cell | None, ...], pick: Callable[[list[float]], float]) -> tuple[Cell | None, ...]:
     numbers = [float(cell.number) for cell in cells if cell is not None]
     if len(numbers) < 2:
         return cells
-    highest = max(numbers)
-    return tuple(cell and replace(cell, best=float(cell.number) == highest) for cell in cells)
+    best = pick(numbers)
+    return tuple(cell and replace(cell, best=float(cell.number) == best) for cell in cells)

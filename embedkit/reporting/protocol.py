@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from embedkit.reporting.labels import Row
+from embedkit.reporting.metrics import METRICS
 from embedkit.reporting.published import last_part
 
 FIELDS = (
@@ -23,13 +24,6 @@ FIELDS = (
     "budget",
 )
 """Runs that differ in any of these never share a table."""
-
-METRIC_NAMES: Mapping[str, str] = {"ua": "UA", "wa": "WA", "f1": "F1"}
-
-DEFINITIONS = (
-    "WA: accuracy over all utterances. UA: recall averaged over the classes (UAR). F1: averaged over the classes "
-    "(macro). Each is computed on the predictions of all test folds together, once per seed."
-)
 
 
 def split_by_protocol(rows: Sequence[Row]) -> list[list[Row]]:
@@ -60,9 +54,8 @@ def describe_title(row: Row, metric: str) -> str:
     """Write a table's title: corpus, metric, classes, folds, and what makes its numbers easy."""
     demo = " (synthetic demo corpus)" if row.get("demo") else ""
     dependent = ", SPEAKER-DEPENDENT" if row.get("speaker_dependent") else ""
-    return (
-        f"{row['corpus']}{demo}: {METRIC_NAMES[metric]} in %, {len(row['classes'])} classes, {_folds(row)}{dependent}"
-    )
+    shown = f"{METRICS[metric].label} {METRICS[metric].unit}"
+    return f"{row['corpus']}{demo}: {shown}, {len(row['classes'])} classes, {_folds(row)}{dependent}"
 
 
 def describe_protocol(rows: Sequence[Row]) -> list[str]:

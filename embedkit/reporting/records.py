@@ -37,6 +37,10 @@ KEYS = (
     "precision",
     "speaker_dependent",
     "demo",
+    "nll",
+    "nll_std",
+    "ece",
+    "ece_std",
 )
 """The keys that every record has, in this order; further ones of a run follow."""
 

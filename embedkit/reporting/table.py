@@ -15,9 +15,8 @@ from embedkit.registry import unknown_name
 from embedkit.reporting import published as study
 from embedkit.reporting.grid import Cell, Document, Grid, Line, mark_best
 from embedkit.reporting.labels import Row, place_rows
+from embedkit.reporting.metrics import CALIBRATION, DEFINITIONS, METRICS, SCORES
 from embedkit.reporting.protocol import (
-    DEFINITIONS,
-    METRIC_NAMES,
     describe_protocol,
     describe_title,
     differing_fields,
@@ -26,9 +25,8 @@ from embedkit.reporting.protocol import (
 from embedkit.reporting.records import render_csv, render_json
 from embedkit.reporting.render import render_latex, render_markdown, render_text
 
-METRICS = (*METRIC_NAMES, "all")
 FORMATS = ("text", "markdown", "latex", "csv", "json")
-REQUIRED = ("corpus", "encoder", "head", "loss", "folds", "classes", "seeds", "utterances", *METRIC_NAMES)
+REQUIRED = ("corpus", "encoder", "head", "loss", "folds", "classes", "seeds", "utterances", *SCORES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +35,7 @@ class Table:
 
     Attributes:
         rows: One mapping for each run, metrics as fractions, in the order of the table.
-        metric: "ua", "wa", "f1" or "all" (one table each).
+        metric: "ua", "wa", "f1", "nll", "ece" or "all" (one table each).
         format: What `str` draws: "text", "markdown", "latex", "csv" or "json".
         published: Whether the study's published numbers stand beside.
     """
@@ -75,7 +73,7 @@ def build_table(rows: Iterable[Row], *, metric: str = "ua", format: str = "text"
 
     Args:
         rows: One mapping for each run, as in a run's `metrics.json`.
-        metric: "ua", "wa", "f1", or "all" for one table each.
+        metric: "ua", "wa", "f1", "nll", "ece", or "all" for one table each.
         format: What `str(table)` draws: "text", "markdown", "latex", "csv" or "json".
         published: Set the study's published accuracies, with notes on what each was, beside.
 
@@ -94,10 +92,15 @@ def build_table(rows: Iterable[Row], *, metric: str = "ua", format: str = "text"
             )
     table = Table(
         rows=tuple(ordered),
-        metric=_require("metric", metric, METRICS),
+        metric=_require("metric", metric, (*METRICS, "all")),
         format=_require("format", format, FORMATS),
         published=published,
     )
+    if table.metric not in SCORES and not _is_known(ordered, table.metric) and table.metric != "all":
+        raise RunError(
+            f"No run has {table.metric!r} in its metrics: they were fitted by an older version; "
+            "fit them again with --overwrite."
+        )
     if published and table.format in ("csv", "json"):
         table.render()
     return table
@@ -130,12 +133,13 @@ def _order(row: Row) -> tuple[Any, ...]:
 
 def _draw(table: Table) -> Document:
     """Lay out every metric and protocol; the demo corpus never stands beside published numbers."""
-    metrics = list(METRIC_NAMES) if table.metric == "all" else [table.metric]
+    metrics = list(METRICS) if table.metric == "all" else [table.metric]
     real = [row for row in table.rows if not row.get("demo")]
     shown = real if table.published and real else list(table.rows)
     groups = split_by_protocol(shown)
-    grids = [_grid(group, metric) for group in groups for metric in metrics]
-    notes = [DEFINITIONS]
+    grids = [_grid(group, metric) for group in groups for metric in metrics if _is_known(group, metric)]
+    notes = [DEFINITIONS] if set(metrics) & set(SCORES) else []
+    notes += [CALIBRATION] if any(_is_known(shown, metric) for metric in set(metrics) - set(SCORES)) else []
     if len(groups) > 1:
         fields = ", ".join(differing_fields(groups))
         notes.append(f"Runs that differ in {fields} stand in tables of their own: do not compare across tables.")
@@ -144,6 +148,11 @@ def _draw(table: Table) -> Document:
         if len(real) < len(table.rows):
             notes.append("The demo corpus is synthetic, so it is not shown beside published numbers.")
     return Document(grids=tuple(grids), notes=tuple(notes))
+
+
+def _is_known(rows: Sequence[Row], metric: str) -> bool:
+    """Tell whether any of the runs holds a metric; runs fitted before it was introduced do not."""
+    return metric in SCORES or any(row.get(metric) is not None for row in rows)
 
 
 def _grid(rows: Sequence[Row], metric: str) -> Grid:
@@ -158,7 +167,7 @@ def _grid(rows: Sequence[Row], metric: str) -> Grid:
         title=describe_title(rows[0], metric),
         label_headers=("encoder", "head"),
         columns=tuple(columns),
-        lines=mark_best(lines),
+        lines=mark_best(lines, lowest=METRICS[metric].lowest_is_best),
         notes=tuple(describe_protocol(rows)),
     )
 
@@ -170,11 +179,12 @@ def _loss_order(label: str) -> tuple[int, str]:
 
 
 def _cell(row: Row, metric: str) -> Cell | None:
-    mean, std = row[metric], row.get(f"{metric}_std")
+    mean, std, how = row.get(metric), row.get(f"{metric}_std"), METRICS[metric]
     if mean is None or not math.isfinite(mean):
         return None
     known = std is not None and math.isfinite(std) and row["seeds"] > 1
-    return Cell(mean=100 * mean, std=100 * std if known and std is not None else None)
+    spread = how.factor * std if known and std is not None else None
+    return Cell(mean=how.factor * mean, std=spread, decimals=how.decimals)
 
 
 def _published_grid(rows: Sequence[Row], metrics: Sequence[str]) -> Grid:
@@ -202,4 +212,4 @@ def _published_grid(rows: Sequence[Row], metrics: Sequence[str]) -> Grid:
     )
 
 
-__all__ = ["FORMATS", "METRICS", "Table", "build_table"]
+__all__ = ["FORMATS", "Table", "build_table"]

@@ -10,27 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from embedkit.evaluation.calibration import expected_calibration_error, negative_log_likelihood
 from embedkit.evaluation.intervals import score_intervals
 from embedkit.evaluation.metrics import recall_scores, score_predictions
 from embedkit.training.cached import FoldResult
 from embedkit.training.task import TaskData
 
 
-def pool_predictions(data: TaskData, results: Sequence[FoldResult]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Join the test sides of all folds: utterance indices `[N]` in order, and predictions `[seeds, N]`."""
+def pool_probabilities(results: Sequence[FoldResult]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Join the test sides of all folds: utterance indices `[N]` in order, probabilities `[seeds, N, classes]`."""
     index = np.concatenate([result.fold.test for result in results])
-    predicted = np.concatenate([result.probabilities.argmax(-1) for result in results], axis=-1)
+    shares = np.concatenate([result.probabilities for result in results], axis=1)
     order = np.argsort(index, kind="stable")
-    return index[order], predicted[:, order]
+    return index[order], shares[:, order]
 
 
 def summarise(data: TaskData, results: Sequence[FoldResult]) -> dict[str, Any]:
-    """Compute WA, UA and F1 of the pooled test predictions: mean and standard deviation over seeds, and intervals.
+    """Compute WA, UA, F1, NLL and ECE of the pooled test predictions: mean and standard deviation over seeds.
 
-    Intervals are over speakers (jackknife); None where there are fewer than two or unknown ones. The mean UA over
-    folds is kept beside.
+    WA, UA and F1 have intervals over speakers (jackknife); None where there are fewer than two or unknown ones. The
+    mean UA over folds is kept beside.
     """
-    index, predicted = pool_predictions(data, results)
+    index, shares = pool_probabilities(results)
+    predicted = shares.argmax(-1)
     targets, speakers = data.targets[index], data.speakers[index]
     classes = len(data.classes)
     scores = [score_predictions(targets, row, classes) for row in predicted]
@@ -42,14 +44,18 @@ def summarise(data: TaskData, results: Sequence[FoldResult]) -> dict[str, Any]:
         "speakers": len(np.unique(speakers[speakers != ""])),
     }
     for name in ("wa", "ua", "f1"):
-        values = np.array([getattr(score, name) for score in scores])
-        row[name] = float(values.mean())
-        row[f"{name}_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        row |= _over_seeds(name, np.array([getattr(score, name) for score in scores]))
         low, high = getattr(intervals, name) if intervals else (math.nan, math.nan)
         row[f"{name}_ci"] = None if math.isnan(low) else [low, high]
+    row |= _over_seeds("nll", negative_log_likelihood(targets, shares))
+    row |= _over_seeds("ece", expected_calibration_error(targets, shares))
     row["ua_by_fold"] = float(np.mean([_fold_recall(data, result) for result in results]))
     row["ua_dev"] = float(np.mean([choice.recall for result in results for choice in result.choices]))
     return row
+
+
+def _over_seeds(name: str, values: NDArray[np.float64]) -> dict[str, float]:
+    return {name: float(values.mean()), f"{name}_std": float(values.std(ddof=1)) if len(values) > 1 else 0.0}
 
 
 def _fold_recall(data: TaskData, result: FoldResult) -> float:

@@ -23,7 +23,7 @@ def tabulate_runs(
 
     Args:
         runs: A folder that holds runs, what `embedkit.fit` returned, or rows as in `metrics.json`.
-        metric: "ua", "wa", "f1", or "all" for one table each.
+        metric: "ua", "wa", "f1", "nll", "ece", or "all" for one table each.
         format: What `print` shows: "text", "markdown", "latex", "csv" or "json".
         published: Set the study's published accuracies, with notes on what each was, beside.
 

@@ -129,6 +129,29 @@ def test_all_metrics_get_a_table_each_and_one_protocol(make_row: Any) -> None:
     assert [number in text for number in ("10.0 ±0.4", "20.0 ±0.6", "30.0 ±0.5")] == [True] * 3
 
 
+def test_calibration_stands_beside_where_runs_have_it(make_row: Any) -> None:
+    rows = [
+        make_row(loss="ce", nll=0.5126, nll_std=0.01, ece=0.081, ece_std=0.002),
+        make_row(loss="focal", nll=0.4021, nll_std=0.02, ece=0.123, ece_std=0.004),
+    ]
+    likelihood = str(build_table(rows, metric="nll"))
+    assert "NLL in nats" in likelihood
+    assert cells_of(likelihood, "whisper")[2:] == ["0.513±0.010", "0.402±0.020*"]
+    assert cells_of(str(build_table(rows, metric="ece")), "whisper")[2:] == ["8.1±0.2*", "12.3±0.4"]
+    everything = str(build_table(rows, metric="all"))
+    assert [everything.count(f"{name} in") for name in ("UA", "WA", "F1", "NLL", "ECE")] == [1] * 5
+    assert "15 bins" in everything
+    assert "15 bins" not in str(build_table(rows))
+    older = str(build_table([*rows, make_row(loss="aam")], metric="nll"))
+    assert cells_of(older, "whisper")[2:] == ["0.513±0.010", "0.402±0.020*", "-"]
+
+
+def test_runs_without_calibration_are_told(make_row: Any) -> None:
+    assert "NLL" not in str(build_table([make_row()], metric="all"))
+    with pytest.raises(RunError, match="--overwrite"):
+        build_table([make_row()], metric="nll")
+
+
 @pytest.mark.parametrize("count", [5, 6, 9])
 @pytest.mark.parametrize("encoder", ["mfcc", "some-organisation/an-encoder-with-a-very-long-name-indeed-large-960h"])
 def test_everything_fits_in_eighty_columns(make_row: Any, count: int, encoder: str) -> None:

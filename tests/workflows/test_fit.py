@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score, recall_score
+from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
 
 import embedkit
 from embedkit.errors import ConfigError, EmbedkitError, FitError, UnknownNameError
@@ -33,7 +33,8 @@ def test_metrics_are_those_of_the_predictions_kept(tmp_path: Path) -> None:
     (record,) = fit(tmp_path, store)
     rows = read_predictions(record)
     assert len(rows) == 60 * 2
-    found: dict[str, list[float]] = {"wa": [], "ua": [], "f1": []}
+    found: dict[str, list[float]] = {"wa": [], "ua": [], "f1": [], "nll": []}
+    names = ("anger", "happiness", "sadness")
     for seed in ("0", "1"):
         own = [row for row in rows if row["seed"] == seed]
         assert sorted(row["id"] for row in own) == sorted(store.ids.tolist())
@@ -41,15 +42,20 @@ def test_metrics_are_those_of_the_predictions_kept(tmp_path: Path) -> None:
         found["wa"].append(accuracy_score(labels, predicted))
         found["ua"].append(recall_score(labels, predicted, average="macro"))
         found["f1"].append(f1_score(labels, predicted, average="macro"))
+        shares = np.array([[float(row[f"p_{name}"]) for name in names] for row in own])
+        found["nll"].append(log_loss(labels, shares / shares.sum(1, keepdims=True), labels=names))
     for name, values in found.items():
-        assert record.metrics[name] == pytest.approx(np.mean(values))
-        assert record.metrics[f"{name}_std"] == pytest.approx(np.std(values, ddof=1))
+        assert record.metrics[name] == pytest.approx(np.mean(values), rel=1e-4)
+        assert record.metrics[f"{name}_std"] == pytest.approx(np.std(values, ddof=1), rel=1e-3)
+        if name == "nll":
+            continue
         low, high = record.metrics[f"{name}_ci"]
         assert low <= record.metrics[name] <= high
     for row in rows:
-        shares = {label: float(row[f"p_{label}"]) for label in ("anger", "happiness", "sadness")}
-        assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
-        assert max(shares, key=shares.__getitem__) == row["predicted"]
+        own_shares = {label: float(row[f"p_{label}"]) for label in names}
+        assert sum(own_shares.values()) == pytest.approx(1, abs=1e-4)
+        assert max(own_shares, key=own_shares.__getitem__) == row["predicted"]
+    assert 0 < record.metrics["ece"] < 1
 
 
 def test_every_loss_learns_what_is_there(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""Negative log-likelihood and calibration error against scikit-learn and a loop over bins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss
+
+from embedkit.errors import FitError
+from embedkit.evaluation.calibration import expected_calibration_error, negative_log_likelihood
+
+
+def draw(seed: int, utterances: int, classes: int, *leading: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    shares = generator.dirichlet(np.full(classes, 0.4), (*leading, utterances))
+    return generator.integers(0, classes, utterances), shares
+
+
+def naive_error(targets: np.ndarray, shares: np.ndarray, bins: int) -> float:
+    total = 0.0
+    for number in range(bins):
+        low, high = number / bins, (number + 1) / bins
+        inside = [row for row in range(len(targets)) if low < shares[row].max() <= high]
+        if inside:
+            accuracy = np.mean([shares[row].argmax() == targets[row] for row in inside])
+            confidence = np.mean([shares[row].max() for row in inside])
+            total += len(inside) / len(targets) * abs(accuracy - confidence)
+    return total
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), utterances=st.integers(1, 60), classes=st.integers(2, 6))
+def test_likelihood_is_scikit_learns(seed: int, utterances: int, classes: int) -> None:
+    targets, shares = draw(seed, utterances, classes)
+    expected = log_loss(targets, shares, labels=np.arange(classes))
+    assert float(negative_log_likelihood(targets, shares)) == pytest.approx(expected, rel=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), utterances=st.integers(1, 60), bins=st.integers(1, 20))
+def test_calibration_error_is_that_of_a_loop_over_bins(seed: int, utterances: int, bins: int) -> None:
+    targets, shares = draw(seed, utterances, 4)
+    found = float(expected_calibration_error(targets, shares, bins))
+    assert found == pytest.approx(naive_error(targets, shares, bins), abs=1e-12)
+
+
+def test_every_row_of_many_heads_is_scored_alone() -> None:
+    targets, shares = draw(3, 40, 3, 2, 5)
+    for score in (negative_log_likelihood, expected_calibration_error):
+        together = score(targets, shares)
+        assert together.shape == (2, 5)
+        assert together[1, 3] == pytest.approx(float(score(targets, shares[1, 3])))
+
+
+def test_by_hand() -> None:
+    shares = np.array([[0.8, 0.2], [0.8, 0.2], [0.4, 0.6], [1.0, 0.0]])
+    assert float(expected_calibration_error([0, 1, 1, 0], shares)) == pytest.approx((0.6 + 0.4) / 4)
+    assert float(negative_log_likelihood([0, 1, 1, 0], shares)) == pytest.approx(-np.log([0.8, 0.2, 0.6, 1]).mean())
+    certain = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert float(expected_calibration_error([0, 1], certain)) == 0
+    assert float(expected_calibration_error([1, 0], certain)) == 1
+    assert np.isfinite(negative_log_likelihood([1, 0], certain))
+
+
+@pytest.mark.parametrize(
+    ("targets", "shares"),
+    [([], np.zeros((0, 2))), ([0], np.ones((2, 2))), ([2], np.ones((1, 2))), ([0.5], np.ones((1, 2))), ([0], [0.5])],
+)
+def test_what_cannot_be_scored_is_told(targets: list[float], shares: np.ndarray) -> None:
+    for score in (negative_log_likelihood, expected_calibration_error):
+        with pytest.raises(FitError):
+            score(targets, shares)
