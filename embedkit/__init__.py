@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from embedkit.corpora import open_corpus
     from embedkit.errors import EmbedkitError
     from embedkit.store.reader import open_store
+    from embedkit.training.classifier import HeadClassifier
+    from embedkit.training.dataset import EmbeddingDataset
     from embedkit.workflows.extract import extract_embeddings as extract
     from embedkit.workflows.fit import fit_heads as fit
     from embedkit.workflows.predict import predict_audio as predict
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "EmbeddingDataset",
     "EmbedkitError",
+    "HeadClassifier",
     "__version__",
     "extract",
     "fit",
@@ -35,7 +39,9 @@ __all__ = [
 ]
 
 _PLACES = {
+    "EmbeddingDataset": "embedkit.training.dataset:EmbeddingDataset",
     "EmbedkitError": "embedkit.errors:EmbedkitError",
+    "HeadClassifier": "embedkit.training.classifier:HeadClassifier",
     "extract": "embedkit.workflows.extract:extract_embeddings",
     "fit": "embedkit.workflows.fit:fit_heads",
     "open_corpus": "embedkit.corpora:open_corpus",
