@@ -14,6 +14,7 @@ from embedkit.encoders.exact import ConvStack, PositionalConv, attention_bias, p
 from embedkit.encoders.kernels import pack_linears
 from embedkit.encoders.pretrained import PretrainedEncoder, Request
 from embedkit.encoders.selection import select_layers
+from embedkit.encoders.transfer import to_device
 from embedkit.encoders.wavlm import position_bias, run_layer
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
@@ -68,7 +69,7 @@ class ConvTransformerEncoder(PretrainedEncoder):
     def _run(self, clips: list[Tensor], sink: LayerSink) -> None:
         if self.normalised:
             clips = [normalise(clip) for clip in clips]
-        batch = self._to_device(pad_sequence(clips, batch_first=True))
+        batch = to_device(pad_sequence(clips, batch_first=True), self.device)
         features, lengths = self._convolutions(batch, [len(clip) for clip in clips])
         padding = padding_mask(lengths, features.shape[1], self.device)
         own = torch.tensor(lengths)

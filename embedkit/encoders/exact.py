@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, layer_norm
 
+from embedkit.encoders.transfer import lengths_on
+
 
 def padding_mask(lengths: Sequence[int], frames: int, device: torch.device) -> Tensor | None:
     """Return `[batch, frames]`, True beyond each clip's end; None where no clip is padded."""
     if min(lengths) == frames:
         return None
-    return torch.arange(frames, device=device) >= torch.tensor(lengths, device=device)[:, None]
+    return torch.arange(frames, device=device) >= lengths_on(lengths, device)[:, None]
 
 
 def attention_bias(padding: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -15,6 +15,7 @@ from embedkit.encoders.checkpoint import load_model
 from embedkit.encoders.precision import true_fp32
 from embedkit.encoders.pretrained import PretrainedEncoder, Request
 from embedkit.encoders.selection import select_layers
+from embedkit.encoders.transfer import to_device
 from embedkit.errors import EncoderError
 
 FrameCounter: TypeAlias = Callable[[int], int]
@@ -75,7 +76,7 @@ class GenericEncoder(PretrainedEncoder):
     def _forward(self, clips: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], int]:
         """Return the hidden states and every clip's own frames: those that the extractor does not mark as padding."""
         alone = [self._extractor(clip.numpy(), sampling_rate=self.sampling_rate, return_tensors="pt") for clip in clips]
-        batch = {key: self._to_device(torch.cat([inputs[key] for inputs in alone])) for key in alone[0]}
+        batch = {key: to_device(torch.cat([inputs[key] for inputs in alone]), self.device) for key in alone[0]}
         cast = {key: value.to(self.dtype) if value.is_floating_point() else value for key, value in batch.items()}
         states: tuple[Tensor, ...] = self._model(**cast, output_hidden_states=True).hidden_states or ()
         mask = batch.get("attention_mask")

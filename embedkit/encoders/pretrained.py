@@ -158,8 +158,3 @@ class PretrainedEncoder(Encoder):
             )
         missing = self.smallest_input - len(waveform)
         return pad(waveform, (0, missing)) if missing > 0 else waveform
-
-    def _to_device(self, batch: Tensor) -> Tensor:
-        if self.device.type == "cuda":
-            return batch.pin_memory().to(self.device, non_blocking=True)
-        return batch.to(self.device)

@@ -17,6 +17,7 @@ from embedkit.encoders.exact import attention_bias, padding_mask
 from embedkit.encoders.kernels import pack_linears
 from embedkit.encoders.pretrained import PretrainedEncoder, Request
 from embedkit.encoders.selection import select_layers
+from embedkit.encoders.transfer import to_device
 from embedkit.errors import EncoderError
 
 ENCODER_KEYS = {r"^(model\.)?encoder\.": ""}
@@ -145,7 +146,7 @@ class LogMel:
         for row, (clip, window) in enumerate(zip(clips, windows, strict=True)):
             silent = pad(clip, (0, window - len(clip)))
             padded[row, : window + 2 * margin] = pad(silent[None], (margin, margin), mode="reflect")[0]
-        frames = padded.to(self._hann.device).unfold(-1, self.fft_samples, self.hop)[:, : longest // self.hop]
+        frames = to_device(padded, self._hann.device).unfold(-1, self.fft_samples, self.hop)[:, : longest // self.hop]
         spectrum = torch.fft.rfft(frames * self._hann)
         power = spectrum.real.square() + spectrum.imag.square()
         values: Tensor = (power @ self._filters).clamp_(min=LOG_FLOOR).log10_()

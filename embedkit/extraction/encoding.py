@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from embedkit.audio import read_audio
 from embedkit.encoders.base import Encoder
 from embedkit.errors import AudioError, ExtractionError
 from embedkit.extraction.items import Failures, Item, Stamp, file_stamp, segment_digest
+from embedkit.extraction.passes import Launched, Passes, in_order
 from embedkit.extraction.plan import Batch, Shard
 from embedkit.extraction.pooling import Pool, fits, is_finite
 from embedkit.extraction.shards import Measured, ShardWriter, new_shard
@@ -60,6 +63,11 @@ class Recipe:
         """Layers and dimensions."""
         return len(self.encoder.layers), self.encoder.dimensions
 
+    @property
+    def started_ahead(self) -> int:
+        """Batches to start before the one before them is written: a GPU computes meanwhile, a CPU would not."""
+        return 1 if str(getattr(self.encoder, "device", "cpu")).startswith("cuda") else 0
+
 
 def run_shards(
     recipe: Recipe,
@@ -69,6 +77,7 @@ def run_shards(
     failures: Failures,
     batch_done: Callable[[Batch], None],
     shard_done: Callable[[Path], None],
+    tell: Callable[[str], None] = lambda sentence: None,
 ) -> None:
     """Encode shards one after the other; files are read ahead across their borders.
 
@@ -78,23 +87,36 @@ def run_shards(
         workers: Threads that read audio.
         failures: Receives utterances that cannot be used.
         batch_done, shard_done: Called after every batch, and with every finished shard.
+        tell: Hears that batches had to be made smaller.
 
     Raises:
         ExtractionError: an utterance cannot be used and is not to be skipped, or does not fit into memory.
     """
     batches = (batch for _, shard in shards for batch in shard)
+    passes = Passes(recipe.encoder, tell)
     with ThreadPoolExecutor(workers) as pool, torch.inference_mode():
         try:
             clips = read_batches(recipe, batches, pool)
             for path, shard in shards:
                 with new_shard(path, recipe.row_shape, recipe.frame_dtype) as writer:
-                    for batch in shard:
-                        encode_batch(recipe, next(clips), writer, failures)
+                    started = (start_batch(recipe, passes, next(clips)) for _ in shard)
+                    for batch, one in zip(shard, ahead_by(recipe.started_ahead, started), strict=True):
+                        finish_batch(recipe, passes, one, writer, failures)
                         batch_done(batch)
                 shard_done(path)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def ahead_by(count: int, started: Iterable[StartedBatch]) -> Iterator[StartedBatch]:
+    """Hand batches on once so many later ones are started, too."""
+    waiting: deque[StartedBatch] = deque()
+    for one in started:
+        waiting.append(one)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
 
 
 @contextmanager
@@ -138,60 +160,34 @@ def read_clip(recipe: Recipe, item: Item) -> Clip:
     return Clip(item, samples, digest)
 
 
-def encode_batch(recipe: Recipe, clips: list[Clip], writer: ShardWriter, failures: Failures) -> None:
-    """Encode one batch and write its rows; clips that cannot be used are noted."""
-    short = [clip for clip in clips if clip.samples is not None]
-    rows = dict(zip((clip.item for clip in short), encode_clips(recipe, short), strict=True))
-    for clip in clips:
+class StartedBatch(NamedTuple):
+    """A batch whose passes are started: its clips, and the passes of those short enough for one."""
+
+    clips: list[Clip]
+    launched: list[Launched]
+
+
+def start_batch(recipe: Recipe, passes: Passes, clips: list[Clip]) -> StartedBatch:
+    """Start the passes of a batch; clips to be read in windows wait for `finish_batch`."""
+    waves = [_padded(clip.samples, recipe.encoder.smallest_input) for clip in clips if clip.samples is not None]
+    launched = passes.start(waves, lambda: Pool(frame_dtype=recipe.frame_dtype))
+    return StartedBatch(clips, launched)
+
+
+def finish_batch(
+    recipe: Recipe, passes: Passes, started: StartedBatch, writer: ShardWriter, failures: Failures
+) -> None:
+    """Wait for a batch and write its rows; clips that cannot be used are noted."""
+    rows = iter(in_order(started.launched, Pool.rows))
+    for clip in started.clips:
         reason = clip.reason
-        if clip.samples is None and not reason:
-            reason = _encode_long(recipe, clip, writer)
+        if clip.samples is not None:
+            reason = _write_short(recipe, clip, next(rows), writer)
         elif not reason:
-            reason = _write_short(recipe, clip, rows[clip.item], writer)
+            reason = _encode_long(recipe, passes, clip, writer)
         if reason:
             failures.add(clip.item.id, reason)
             writer.fail(clip.item, reason)
-
-
-def encode_clips(recipe: Recipe, clips: Sequence[Clip]) -> list[Rows]:
-    """Encode clips in as few passes as the encoder's exactness allows."""
-    encoder = recipe.encoder
-    waves = [_padded(clip.samples, encoder.smallest_input) for clip in clips if clip.samples is not None]
-    rows: dict[int, Rows] = {}
-    for indices in _passes(waves, encoder.equal_lengths):
-        pool = Pool(frame_dtype=recipe.frame_dtype)
-        _encode(encoder, [waves[index] for index in indices], pool)
-        rows |= zip(indices, pool.rows(), strict=True)
-    return [rows[index] for index in range(len(waves))]
-
-
-def _encode_frames(recipe: Recipe, waves: list[torch.Tensor]) -> list[Array]:
-    frames: dict[int, Array] = {}
-    for indices in _passes(waves, recipe.encoder.equal_lengths):
-        pool = Pool(statistics=False, frame_dtype="float32")
-        _encode(recipe.encoder, [waves[index] for index in indices], pool)
-        frames |= zip(indices, pool.frames(), strict=True)
-    return [frames[index] for index in range(len(waves))]
-
-
-def _passes(waves: Sequence[torch.Tensor], equal_lengths: bool) -> list[list[int]]:
-    if not equal_lengths:
-        return [list(range(len(waves)))] if waves else []
-    by_length: dict[int, list[int]] = {}
-    for index, wave in enumerate(waves):
-        by_length.setdefault(len(wave), []).append(index)
-    return list(by_length.values())
-
-
-def _encode(encoder: Encoder, waves: list[torch.Tensor], pool: Pool) -> None:
-    try:
-        encoder.encode(waves, pool)
-    except torch.OutOfMemoryError as error:
-        seconds = sum(map(len, waves)) / encoder.sampling_rate
-        raise ExtractionError(
-            f"A batch of {len(waves)} clips ({seconds:.0f} s) does not fit into the device's memory; start again with "
-            "a smaller --batch-seconds, or cut long clips with --max-seconds."
-        ) from error
 
 
 def _padded(samples: NDArray[np.float32], smallest: int) -> torch.Tensor:
@@ -210,7 +206,7 @@ def _write_short(recipe: Recipe, clip: Clip, rows: Rows, writer: ShardWriter) ->
     return ""
 
 
-def _encode_long(recipe: Recipe, clip: Clip, writer: ShardWriter) -> str:
+def _encode_long(recipe: Recipe, passes: Passes, clip: Clip, writer: ShardWriter) -> str:
     """Encode a clip window by window; return why it failed, or nothing."""
     assert recipe.windows is not None
     merge = Merge()
@@ -219,8 +215,9 @@ def _encode_long(recipe: Recipe, clip: Clip, writer: ShardWriter) -> str:
             waves = [_read_window(recipe, clip.item, window.start, window.end) for window in group]
         except AudioError as error:
             return str(error)
-        for window, wave in zip(group, _encode_frames(recipe, waves), strict=True):
-            own = wave[window.first : window.last]
+        launched = passes.start(waves, lambda: Pool(statistics=False, frame_dtype="float32"))
+        for window, frames in zip(group, in_order(launched, Pool.frames), strict=True):
+            own = frames[window.first : window.last]
             merge.add(own)
             if not np.isfinite(own).all():
                 return _not_finite(recipe, merge.rows())

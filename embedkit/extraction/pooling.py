@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from embedkit.encoders.transfer import ToHost, lengths_on
 from embedkit.errors import ExtractionError
 from embedkit.store.layout import Array
 from embedkit.store.writer import Rows
@@ -23,7 +24,9 @@ class Pool:
         self.frame_dtype = getattr(torch, frame_dtype) if frame_dtype else None
         self._means: list[Tensor] = []
         self._stds: list[Tensor] = []
-        self._frames: list[list[Array]] = []
+        self._frames: list[list[Tensor]] = []
+        self._to_host = ToHost()
+        self._statistics: list[Tensor] = []
 
     def __call__(self, position: int, values: Tensor, lengths: Tensor) -> None:
         """Take one layer `[batch, frames, dimensions]` with the clips' own frames `[batch]`."""
@@ -37,19 +40,30 @@ class Pool:
             self._stds.append(std)
         self._frames.append([] if self.frame_dtype is None else self._keep(values, own))
 
+    def close(self) -> None:
+        """Say that the last layer has come: statistics on a GPU start to travel."""
+        if self.statistics:
+            self._statistics = [self._to_host(torch.stack(layers, dim=1)) for layers in (self._means, self._stds)]
+
     def rows(self) -> list[Rows]:
         """Return what is kept of every clip: `[layers, dimensions]` twice and `[frames, layers, dimensions]`."""
-        mean, std = (torch.stack(layers, dim=1).cpu().numpy() for layers in (self._means, self._stds))
+        if not self._statistics:
+            self.close()
+        self._to_host.wait()
+        mean, std = (values.numpy() for values in self._statistics)
         frames = self.frames() if self.frame_dtype is not None else [None] * len(mean)
         return [Rows(*row) for row in zip(mean, std, frames, strict=True)]
 
     def frames(self) -> list[Array]:
         """Return the frames of every clip, `[frames, layers, dimensions]`."""
-        return [np.stack(layers, axis=1) for layers in zip(*self._frames, strict=True)]
+        self._to_host.wait()
+        return [np.stack([layer.numpy() for layer in layers], axis=1) for layers in zip(*self._frames, strict=True)]
 
-    def _keep(self, values: Tensor, own: list[int]) -> list[Array]:
-        kept = values.to(self.frame_dtype).cpu()
-        return [clip[:length].numpy().copy() for clip, length in zip(kept, own, strict=True)]
+    def _keep(self, values: Tensor, own: list[int]) -> list[Tensor]:
+        kept = self._to_host(values.to(self.frame_dtype))
+        clips = [clip[:length] for clip, length in zip(kept, own, strict=True)]
+        # The encoder may use its own memory again; what was cast or has travelled is nobody else's.
+        return [clip.clone() for clip in clips] if kept is values else clips
 
 
 def _pool_each(values: Tensor, own: list[int]) -> tuple[Tensor, Tensor]:
@@ -64,7 +78,7 @@ def _pool_each(values: Tensor, own: list[int]) -> tuple[Tensor, Tensor]:
 
 def pool_masked(values: Tensor, own: list[int]) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation `[batch, dimensions]` of each clip's own frames, all clips at once."""
-    counts = torch.tensor(own, device=values.device)
+    counts = lengths_on(own, values.device)
     padding = (torch.arange(values.shape[1], device=values.device) >= counts[:, None])[..., None]
     frames = values.float().masked_fill(padding, 0.0)
     mean = frames.sum(dim=1) / counts[:, None]

@@ -1,0 +1,59 @@
+"""Copies between the host and a GPU that wait for nothing and run beside its computing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device; to a GPU from pinned memory, on a stream of its own."""
+    if device.type != "cuda":
+        return values.to(device)
+    current, side = torch.cuda.current_stream(device), _side_stream(device)
+    with torch.cuda.stream(side):
+        moved = values.pin_memory().to(device, non_blocking=True)
+    current.wait_stream(side)
+    # Its memory belongs to the side stream, which must not hand it out again while the current one reads it.
+    moved.record_stream(current)
+    return moved
+
+
+def lengths_on(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """Return lengths as an int64 tensor on a device."""
+    return to_device(torch.tensor(lengths), device)
+
+
+class ToHost:
+    """Copies to pinned host memory beside whatever the device computes next; whole after `wait`."""
+
+    def __init__(self) -> None:
+        self._done: Any = None
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Start a copy; a tensor on the CPU is returned as it is."""
+        if values.device.type != "cuda":
+            return values
+        side = _side_stream(values.device)
+        side.wait_stream(torch.cuda.current_stream(values.device))
+        with torch.cuda.stream(side):
+            host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            host.copy_(values, non_blocking=True)
+            self._done = side.record_event()
+        values.record_stream(side)
+        return host
+
+    def wait(self) -> None:
+        """Wait for every copy that was started."""
+        if self._done is not None:
+            self._done.synchronize()
+
+
+@cache
+def _side_stream(device: torch.device) -> Any:
+    stream: Any = torch.cuda.Stream
+    return stream(device)

@@ -1,0 +1,97 @@
+"""Run clips through the encoder in as few passes as its exactness and the device's memory allow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+
+from embedkit.encoders.base import Encoder
+from embedkit.errors import ExtractionError
+from embedkit.extraction.pooling import Pool
+
+T = TypeVar("T")
+
+
+class Launched(NamedTuple):
+    """A pass under way: which clips it holds, and the pool that receives them."""
+
+    indices: list[int]
+    pool: Pool
+
+
+NewPool: TypeAlias = Callable[[], Pool]
+
+
+class Passes:
+    """Start passes; where one does not fit into the device's memory, go on with halves, once.
+
+    Args:
+        encoder: The encoder.
+        tell: Hears that passes are halved.
+    """
+
+    def __init__(self, encoder: Encoder, tell: Callable[[str], None]) -> None:
+        self._encoder = encoder
+        self._tell = tell
+        self._halved = False
+
+    def start(self, waves: Sequence[Tensor], new_pool: NewPool) -> list[Launched]:
+        """Start the passes of one batch; on a GPU they may still run when this returns.
+
+        Raises:
+            ExtractionError: not even half of the batch fits into the device's memory.
+        """
+        try:
+            return self._launch(waves, new_pool)
+        except torch.OutOfMemoryError as error:
+            if self._halved or len(waves) < 2:
+                raise ExtractionError(self._no_room(waves)) from error
+        # Out of the except clause, whose traceback holds on to the tensors of the pass that failed.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._halved = True
+        self._tell(
+            f"{self._size(waves)} does not fit into the device's memory; going on with batches of half the size."
+        )
+        try:
+            return self._launch(waves, new_pool)
+        except torch.OutOfMemoryError as error:
+            raise ExtractionError(self._no_room(waves)) from error
+
+    def _launch(self, waves: Sequence[Tensor], new_pool: NewPool) -> list[Launched]:
+        launched = []
+        for indices in self._divide(waves):
+            pool = new_pool()
+            self._encoder.encode([waves[index] for index in indices], pool)
+            pool.close()
+            launched.append(Launched(indices, pool))
+        return launched
+
+    def _divide(self, waves: Sequence[Tensor]) -> list[list[int]]:
+        by_length: dict[int, list[int]] = {}
+        for index, wave in enumerate(waves):
+            by_length.setdefault(len(wave) if self._encoder.equal_lengths else 0, []).append(index)
+        if not self._halved:
+            return list(by_length.values())
+        middles = [(group, (len(group) + 1) // 2) for group in by_length.values()]
+        return [half for group, middle in middles for half in (group[:middle], group[middle:]) if half]
+
+    def _size(self, waves: Sequence[Tensor]) -> str:
+        seconds = sum(map(len, waves)) / self._encoder.sampling_rate
+        return f"A batch of {len(waves)} clips ({seconds:.0f} s)"
+
+    def _no_room(self, waves: Sequence[Tensor]) -> str:
+        half = ", nor does half of it" if self._halved and len(waves) > 1 else ""
+        return (
+            f"{self._size(waves)} does not fit into the device's memory{half}; start again with a smaller "
+            "--batch-seconds, or cut long clips with --max-seconds."
+        )
+
+
+def in_order(launched: Sequence[Launched], read: Callable[[Pool], list[T]]) -> list[T]:
+    """Wait for passes and return what is read from their pools, in the order of the clips."""
+    found = {index: value for indices, pool in launched for index, value in zip(indices, read(pool), strict=True)}
+    return [found[index] for index in range(len(found))]
