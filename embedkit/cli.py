@@ -210,7 +210,11 @@ def fit(
         ),
     ] = None,
     head: Annotated[
-        list[str] | None, typer.Option(help="A name of `embedkit list heads`. [default: the encoder's usual head]")
+        list[str] | None,
+        typer.Option(
+            help="A name of `embedkit list heads`; values between slashes are searched: mlp:hidden=64/256. "
+            "[default: the encoder's usual head]"
+        ),
     ] = None,
     folds: Annotated[
         str | None,
@@ -230,6 +234,9 @@ def fit(
         list[str] | None,
         typer.Option(metavar="RATE", help="Learning rates to choose from. [default: 3e-4,1e-3,3e-3]"),
     ] = None,
+    weight_decay: Annotated[
+        list[str] | None, typer.Option(metavar="DECAY", help="Weight decays to choose from. [default: 0]")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs of a training. [default: 30]")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Utterances in a mini-batch. [default: 32]")] = None,
     device: Device = None,
@@ -245,8 +252,8 @@ def fit(
         embedkit fit --loss ce,focal:gamma=1.5 --loss aam:scale=15,margin=0.2 --head linear,mlp
         embedkit fit embeddings/iemocap/hubert.h5 --loss ccc --folds speaker --seeds 5
 
-    Learning rate and epoch are chosen on the training side of each fold; a cell that is already there is not trained
-    again. Options with several values take them repeated or separated by commas.
+    Learning rate, epoch and all else that is searched are chosen on the training side of each fold; a cell that is
+    already there is not trained again. Options with several values take them repeated or separated by commas.
     """
     given = locals().copy()
     options = _choose("fit", read_config(), given)
@@ -257,6 +264,7 @@ def fit(
         "losses": split_specs(options.pop("loss", ["ce"]), LOSSES),
         "heads": split_specs(options.pop("head", []), HEADS) or None,
         "learning_rates": [_read_number(text, "--lr") for text in _split(options.pop("lr", []))],
+        "weight_decays": [_read_number(text, "--weight-decay") for text in _split(options.pop("weight_decay", []))],
         "classes": _split(options.pop("classes", [])),
         "merge": _read_merge(options.pop("merge", [])),
     }

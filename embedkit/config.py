@@ -42,6 +42,7 @@ SECTIONS: Mapping[str, Mapping[str, Kind]] = {
         "merge": "texts",
         "where": "texts",
         "lr": "numbers",
+        "weight-decay": "numbers",
         "epochs": "integer",
         "batch-size": "integer",
         "device": "text",

@@ -116,7 +116,7 @@ def test_documented_defaults_are_the_librarys(command: str, target: str) -> None
     module = __import__(f"embedkit.workflows.{command}", fromlist=[target])
     parameters = inspect.signature(getattr(module, target)).parameters
     commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
-    names = {"loss": "losses", "head": "heads", "lr": "learning_rates"}
+    names = {"loss": "losses", "head": "heads", "lr": "learning_rates", "weight_decay": "weight_decays"}
     seen = 0
     for option in commands[command].params:
         text = getattr(option, "help", "") or ""
@@ -220,9 +220,9 @@ def test_losses_are_split_but_their_settings_are_not(run: Any, fits: Calls, argu
 
 
 def test_fit_passes_everything_on(run: Any, fits: Calls) -> None:
-    command = """fit x.h5 y.h5 --head linear,mlp:width=64,dropout=0.1 --folds speaker --seeds 5
+    command = """fit x.h5 y.h5 --head linear,mlp:width=64/8,dropout=0.1 --folds speaker --seeds 5
         --classes a,b --classes c --merge excitement=happiness --where type=improvised --where gender=female
-        --lr 1e-3,1 --lr 2 --epochs 4 --batch-size 8 --device cpu --threads 1 --runs there --overwrite"""
+        --lr 1e-3,1 --lr 2 --weight-decay 0,0.1 --epochs 4 --batch-size 8 --device cpu --threads 1 --runs there --overwrite"""
     result = run(*command.split())
     assert result.exit_code == 0, result.output
     arguments, keywords = fits[0]
@@ -230,13 +230,14 @@ def test_fit_passes_everything_on(run: Any, fits: Calls) -> None:
     keywords = {name: value for name, value in keywords.items() if name not in ("progress", "tell")}
     assert keywords == {
         "losses": ["ce"],
-        "heads": ["linear", "mlp:width=64,dropout=0.1"],
+        "heads": ["linear", "mlp:width=64/8,dropout=0.1"],
         "folds": "speaker",
         "seeds": 5,
         "classes": ["a", "b", "c"],
         "merge": {"excitement": "happiness"},
         "where": ["type=improvised", "gender=female"],
         "learning_rates": [1e-3, 1.0, 2.0],
+        "weight_decays": [0.0, 0.1],
         "epochs": 4,
         "batch_size": 8,
         "device": "cpu",
@@ -258,7 +259,9 @@ def test_the_configuration_of_fit_is_read_alike(run: Any, fits: Calls, tmp_path:
     assert Path(keywords["runs"]) == tmp_path / "there"
 
 
-@pytest.mark.parametrize("arguments", [["--lr", "fast"], ["--merge", "excitement"], ["--merge", "=b"]])
+@pytest.mark.parametrize(
+    "arguments", [["--lr", "fast"], ["--weight-decay", "x"], ["--merge", "excitement"], ["--merge", "=b"]]
+)
 def test_values_that_cannot_be_read_get_one_sentence(run: Any, fits: Calls, arguments: list[str]) -> None:
     result = run("fit", "x.h5", *arguments)
     assert (result.exit_code, fits) == (1, [])

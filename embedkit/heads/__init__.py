@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from embedkit.errors import ConfigError
 from embedkit.registry import Part, Registry, build_options, load_object, parse_spec
@@ -31,12 +32,52 @@ def resolve_head(spec: str) -> tuple[str, type[Head], Any]:
 
     Raises:
         UnknownNameError: no such head, or the user's module or class does not exist.
-        ConfigError: a setting the head does not have or cannot use, or a class that is no `Head`.
+        ConfigError: a setting the head does not have or cannot use, or a class that is neither a `Head` nor a
+            torch module.
     """
-    from embedkit.heads.base import Head
-
     name, settings = parse_spec(spec)
-    cls = load_object(name) if ":" in name else HEADS.load(name)
-    if not (isinstance(cls, type) and issubclass(cls, Head)):
-        raise ConfigError(f"The head {name!r} is {cls!r}, expected a subclass of embedkit.heads.base.Head.")
+    cls = _load_class(name)
     return name, cls, build_options(cls.Options, settings, owner=f"the head {name!r}")
+
+
+def expand_head(spec: str) -> list[str]:
+    """Write out what a head's settings leave open: `mlp:hidden=64/256` is `mlp:hidden=64` and `mlp:hidden=256`.
+
+    Values that are texts keep their slashes.
+
+    Raises:
+        UnknownNameError: no such head.
+        ConfigError: a value that is missing or named twice.
+    """
+    name, settings = parse_spec(spec)
+    hints = get_type_hints(_load_class(name).Options)
+    choices = {
+        key: [value] if hints.get(key.replace("-", "_")) is str else value.split("/") for key, value in settings.items()
+    }
+    for key, values in choices.items():
+        if not all(values) or len(set(values)) < len(values):
+            raise ConfigError(
+                f"The head {name!r}: {key} is {settings[key]!r}, expected different values between the slashes."
+            )
+    if all(len(values) == 1 for values in choices.values()):
+        return [spec]
+    return [
+        f"{name}:{','.join(f'{key}={value}' for key, value in zip(choices, values, strict=True))}"
+        for values in product(*choices.values())
+    ]
+
+
+def _load_class(name: str) -> type[Head]:
+    from torch.nn import Module
+
+    from embedkit.heads.base import Head
+    from embedkit.heads.plain import plain_head
+
+    cls = load_object(name) if ":" in name else HEADS.load(name)
+    if isinstance(cls, type) and issubclass(cls, Head):
+        return cls
+    if isinstance(cls, type) and issubclass(cls, Module):
+        return plain_head(cls)
+    raise ConfigError(
+        f"The head {name!r} is {cls!r}, expected a subclass of embedkit.heads.base.Head or of torch.nn.Module."
+    )

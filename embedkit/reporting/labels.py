@@ -57,11 +57,15 @@ def _options(row: Row, kind: str) -> Mapping[str, Any]:
 
 
 def _label(name: str, settings: Mapping[str, Any]) -> str:
-    texts = [
-        key if value is True else f"{key}={str(value).lower() if isinstance(value, bool) else value}"
-        for key, value in sorted(settings.items())
-    ]
+    texts = [key if value is True else f"{key}={_write(value)}" for key, value in sorted(settings.items())]
     return f"{name}:{','.join(texts)}" if texts else name
+
+
+def _write(value: Any) -> str:
+    """Write a setting as on the command line; values that were searched stand between slashes."""
+    if isinstance(value, list | tuple):
+        return "/".join(map(_write, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _tell_apart(

@@ -71,6 +71,8 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
     ]
     how = [_tell(name.capitalize(), rows, name) for name in ("selection", "standardised", "mode", "precision")]
     notes.append(" ".join(filter(None, how)))
+    searched = [{**row, "searched": _searched_settings(row)} for row in rows]
+    notes.append(_tell("Settings of the head searched as well", searched, "searched"))
     if row.get("speaker_dependent"):
         notes.append(
             "SPEAKER-DEPENDENT: the same speakers are in training and test, so these numbers are higher than for "
@@ -96,11 +98,18 @@ def _budget(row: Row) -> str:
     parts = []
     if budget.get("learning_rates"):
         parts.append(f"learning rates {', '.join(f'{rate:g}' for rate in budget['learning_rates'])}")
+    if budget.get("weight_decays") not in (None, [0.0]):
+        parts.append(f"weight decays {', '.join(f'{decay:g}' for decay in budget['weight_decays'])}")
     if budget.get("epochs"):
         parts.append(f"up to {budget['epochs']} epochs")
     if budget.get("batch_size"):
         parts.append(f"batches of {budget['batch_size']}")
     return f"; every cell searched {', '.join(parts)}" if parts else ""
+
+
+def _searched_settings(row: Row) -> str:
+    grid = {key: values for key, values in (row.get("head_options") or {}).items() if isinstance(values, list)}
+    return ", ".join(f"{key} {' or '.join(map(str, values))}" for key, values in grid.items())
 
 
 def _tell(what: str, rows: Sequence[Row], key: str) -> str:

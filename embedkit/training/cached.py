@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from threading import Event
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from embedkit.training.features import Features, Standardiser
 from embedkit.training.folds import Fold, FoldPlan
+from embedkit.training.search import Candidate
 from embedkit.training.selection import Choice, choose, pooled_recalls
 from embedkit.training.stack import (
     Group,
@@ -51,9 +54,9 @@ class FoldResult:
     probabilities: NDArray[np.float64]
 
 
-def count_heads(plan: FoldPlan, rates: int, seeds: int) -> int:
+def count_heads(plan: FoldPlan, candidates: int, seeds: int) -> int:
     """Return how many heads a cell trains."""
-    return sum((len(fold.validations) * rates + fold.refit) * seeds for fold in plan.folds)
+    return sum((len(fold.validations) * candidates + fold.refit) * seeds for fold in plan.folds)
 
 
 def train_cell(
@@ -62,51 +65,34 @@ def train_cell(
     plan: FoldPlan,
     recipe: Recipe,
     *,
-    learning_rates: Sequence[float],
+    grid: Sequence[Candidate],
     seeds: Sequence[int],
     threads: int,
     on_heads: Progress = lambda _: None,
 ) -> list[FoldResult]:
-    """Train one cell: every fold, inner fold, seed and learning rate of one head under one loss.
+    """Train one cell: every fold, inner fold, seed and candidate of one head under one loss.
 
-    Learning rate and number of epochs are chosen per fold and seed on validation predictions pooled over the inner
+    A candidate and the number of epochs are chosen per fold and seed on validation predictions pooled over the inner
     folds; then the head is trained again on the fold's whole training side. Folds without refit keep the head as
     it was after its best validation epoch.
 
     Args:
+        grid: What is searched; heads of different shapes train in different stacks.
         on_heads: Called with the number of heads just finished, from any thread.
     """
-    searches = [
-        (fold, seed, _group(pair[0], pair[1], seed, [(rate, recipe.epochs) for rate in learning_rates]))
-        for fold in plan.folds
-        for seed in seeds
-        for pair in fold.validations
-    ]
     keep_best = not all(fold.refit for fold in plan.folds)
-    results = run_groups(
-        features,
-        targets,
-        [group for *_, group in searches],
-        recipe,
-        keep_best=keep_best,
-        threads=threads,
-        on_heads=on_heads,
-    )
-    found: dict[tuple[str, int], list[GroupResult]] = {}
-    for (fold, seed, _), result in zip(searches, results, strict=True):
-        found.setdefault((fold.name, seed), []).append(result)
+    run = partial(run_groups, features, targets, keep_best=keep_best, threads=threads, on_heads=on_heads)
+    found = _search(plan, recipe, grid, seeds, run)
     choices = {
         (fold.name, seed): _choose(fold, targets, found[fold.name, seed], recipe, keep_best=keep_best)
         for fold in plan.folds
         for seed in seeds
     }
     if keep_best:
-        finals = {
-            key: (found[key][0].states[choice.candidate], found[key][0].standardiser) for key, choice in choices.items()
-        }
+        finals = {key: found[key][0][choice.candidate] for key, choice in choices.items()}
     else:
-        finals = _refit(features, targets, plan, recipe, choices, learning_rates, seeds, threads, on_heads)
-    return [_score_fold(features, fold, seeds, choices, finals, recipe) for fold in plan.folds]
+        finals = _refit(plan, recipe, grid, choices, seeds, run)
+    return [_score_fold(features, fold, grid, seeds, choices, finals, recipe) for fold in plan.folds]
 
 
 def run_groups(
@@ -180,6 +166,22 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_Key: TypeAlias = tuple[str, int]
+_Run: TypeAlias = Callable[[Sequence[Group], Recipe], list[GroupResult]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """One head: its weights, its statistics, and what it predicted after every epoch."""
+
+    state: State
+    standardiser: Standardiser
+    predictions: NDArray[np.int16]
+
+
+_Candidates: TypeAlias = dict[int, _Trained]
+
+
 class _StoppedError(Exception):
     """Another stack failed or the user interrupted the run."""
 
@@ -196,57 +198,110 @@ def _raise_first(futures: Sequence[Future[None]]) -> None:
             raise error
 
 
+def _search(
+    plan: FoldPlan, recipe: Recipe, grid: Sequence[Candidate], seeds: Sequence[int], run: _Run
+) -> dict[_Key, list[_Candidates]]:
+    """Train every candidate on every inner fold: for each fold and seed, the candidates by inner fold."""
+    found: dict[_Key, list[_Candidates]] = {
+        (fold.name, seed): [{} for _ in fold.validations] for fold in plan.folds for seed in seeds
+    }
+    for head in dict.fromkeys(candidate.head for candidate in grid):
+        numbers = [number for number, candidate in enumerate(grid) if candidate.head == head]
+        settings = [(grid[number], recipe.epochs) for number in numbers]
+        places, groups = [], []
+        for fold in plan.folds:
+            for seed in seeds:
+                for inner, (train, validate) in enumerate(fold.validations):
+                    places.append(found[fold.name, seed][inner])
+                    groups.append(_group(train, validate, seed, settings))
+        for place, result in zip(places, run(groups, replace(recipe, head=head)), strict=True):
+            place.update(zip(numbers, _members(result), strict=True))
+    return found
+
+
+def _members(result: GroupResult) -> list[_Trained]:
+    return [
+        _Trained(state=state, standardiser=result.standardiser, predictions=predictions)
+        for state, predictions in zip(result.states, result.predictions, strict=True)
+    ]
+
+
 def _group(
-    train: NDArray[np.int64], validate: NDArray[np.int64], seed: int, settings: Sequence[tuple[float, int]]
+    train: NDArray[np.int64], validate: NDArray[np.int64], seed: int, settings: Sequence[tuple[Candidate, int]]
 ) -> Group:
-    members = tuple(Member(seed=seed, learning_rate=rate, epochs=epochs) for rate, epochs in settings)
+    members = tuple(
+        Member(seed=seed, learning_rate=candidate.learning_rate, epochs=epochs, weight_decay=candidate.weight_decay)
+        for candidate, epochs in settings
+    )
     return Group(train=train, validate=validate, seed=seed, members=members)
 
 
 def _choose(
-    fold: Fold, targets: NDArray[np.int64], results: Sequence[GroupResult], recipe: Recipe, *, keep_best: bool
+    fold: Fold, targets: NDArray[np.int64], trained: Sequence[_Candidates], recipe: Recipe, *, keep_best: bool
 ) -> Choice:
     validations = [pair[1] for pair in fold.validations]
-    recalls = pooled_recalls(targets, validations, [result.predictions for result in results], recipe.classes)
+    predictions = [np.stack([inner[number].predictions for number in range(len(inner))]) for inner in trained]
+    recalls = pooled_recalls(targets, validations, predictions, recipe.classes)
     return choose(recalls, smoothing=1) if keep_best else choose(recalls)
 
 
 def _refit(
-    features: Features,
-    targets: NDArray[np.int64],
     plan: FoldPlan,
     recipe: Recipe,
-    choices: dict[tuple[str, int], Choice],
-    learning_rates: Sequence[float],
+    grid: Sequence[Candidate],
+    choices: Mapping[_Key, Choice],
     seeds: Sequence[int],
-    threads: int,
-    on_heads: Progress,
-) -> dict[tuple[str, int], tuple[State, Standardiser]]:
+    run: _Run,
+) -> dict[_Key, _Trained]:
     nothing = np.zeros(0, dtype=np.int64)
-    keys, groups = [], []
-    for fold in plan.folds:
-        for seed in seeds:
-            choice = choices[fold.name, seed]
-            keys.append((fold.name, seed))
-            groups.append(_group(fold.train, nothing, seed, [(learning_rates[choice.candidate], choice.epochs)]))
-    results = run_groups(features, targets, groups, recipe, keep_best=False, threads=threads, on_heads=on_heads)
-    return {key: (result.states[0], result.standardiser) for key, result in zip(keys, results, strict=True)}
+    finals: dict[_Key, _Trained] = {}
+    for head in dict.fromkeys(grid[choice.candidate].head for choice in choices.values()):
+        keys, groups = [], []
+        for fold in plan.folds:
+            for seed in seeds:
+                choice = choices[fold.name, seed]
+                if grid[choice.candidate].head == head:
+                    keys.append((fold.name, seed))
+                    groups.append(_group(fold.train, nothing, seed, [(grid[choice.candidate], choice.epochs)]))
+        for key, result in zip(keys, run(groups, replace(recipe, head=head)), strict=True):
+            finals[key] = _members(result)[0]
+    return finals
 
 
 def _score_fold(
     features: Features,
     fold: Fold,
+    grid: Sequence[Candidate],
     seeds: Sequence[int],
-    choices: dict[tuple[str, int], Choice],
-    finals: dict[tuple[str, int], tuple[State, Standardiser]],
+    choices: Mapping[_Key, Choice],
+    finals: Mapping[_Key, _Trained],
     recipe: Recipe,
 ) -> FoldResult:
-    states = tuple(finals[fold.name, seed][0] for seed in seeds)
-    standardiser = finals[fold.name, seeds[0]][1]
+    states = tuple(finals[fold.name, seed].state for seed in seeds)
+    standardiser = finals[fold.name, seeds[0]].standardiser
+    own = tuple(choices[fold.name, seed] for seed in seeds)
+    heads = [grid[choice.candidate].head for choice in own]
     return FoldResult(
         fold=fold,
-        choices=tuple(choices[fold.name, seed] for seed in seeds),
+        choices=own,
         states=states,
         standardiser=standardiser,
-        probabilities=score_states(features, states, standardiser, fold.test, recipe),
+        probabilities=score_heads(features, heads, states, standardiser, fold.test, recipe),
     )
+
+
+def score_heads(
+    features: Features,
+    heads: Sequence[str],
+    states: Sequence[State],
+    standardiser: Standardiser,
+    index: NDArray[np.int64],
+    recipe: Recipe,
+) -> NDArray[np.float64]:
+    """Return class probabilities `[heads, n, classes]` of finished heads that may differ in their settings."""
+    probabilities = np.empty((len(states), len(index), recipe.classes))
+    for head in dict.fromkeys(heads):
+        places = [place for place, name in enumerate(heads) if name == head]
+        own = [states[place] for place in places]
+        probabilities[places] = score_states(features, own, standardiser, index, replace(recipe, head=head))
+    return probabilities

@@ -17,7 +17,7 @@ class StackedAdam:
     Args:
         parameters: The stack's parameters.
         learning_rates: `[groups, members]`.
-        weight_decay: Decoupled, the same for every head; biases and layer weights decay as well.
+        weight_decay: Decoupled, `[groups, members]` or one for all heads; biases and layer weights decay as well.
         factors: What each parameter's learning rates are multiplied by; 1 by default.
     """
 
@@ -26,7 +26,7 @@ class StackedAdam:
         parameters: Iterable[Tensor],
         learning_rates: Tensor,
         *,
-        weight_decay: float = 0.0,
+        weight_decay: Tensor | float = 0.0,
         factors: Sequence[float] | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
@@ -36,7 +36,9 @@ class StackedAdam:
             (factor * learning_rates).to(p.dtype).view(*learning_rates.shape, *[1] * (p.dim() - 2))
             for p, factor in zip(self.parameters, factors or [1.0] * len(self.parameters), strict=True)
         ]
-        self.weight_decay, self.betas, self.epsilon = weight_decay, betas, epsilon
+        decays = torch.as_tensor(weight_decay, dtype=learning_rates.dtype, device=learning_rates.device)
+        self.decays = [rate * _broadcast(decays, rate) for rate in self.rates] if bool(decays.any()) else []
+        self.betas, self.epsilon = betas, epsilon
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
         self.steps = 0
@@ -52,14 +54,19 @@ class StackedAdam:
         beta1, beta2 = self.betas
         correction = (1 - beta2**self.steps) ** 0.5
         scale = factor / (1 - beta1**self.steps)
-        for parameter, rate, first, second in zip(self.parameters, self.rates, self.first, self.second, strict=True):
-            gradient = parameter.grad
+        for place, (parameter, rate) in enumerate(zip(self.parameters, self.rates, strict=True)):
+            gradient, first, second = parameter.grad, self.first[place], self.second[place]
             if gradient is None:
                 continue
-            if self.weight_decay:
-                parameter.mul_(1 - factor * self.weight_decay * rate)
+            if self.decays:
+                parameter.mul_(1 - factor * self.decays[place])
             first.lerp_(gradient, 1 - beta1)
             second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
             denominator = second.sqrt().div_(correction).add_(self.epsilon)
             parameter.sub_(first.div(denominator).mul_(rate * scale))
             parameter.grad = None
+
+
+def _broadcast(values: Tensor, rate: Tensor) -> Tensor:
+    """Give `[groups, members]`, or one number, as many dimensions as a parameter's rates have."""
+    return values.to(rate.dtype).view(*values.shape, *[1] * (rate.dim() - values.dim())) if values.dim() else values

@@ -14,6 +14,7 @@ from embedkit.evaluation.calibration import expected_calibration_error, negative
 from embedkit.evaluation.intervals import score_intervals
 from embedkit.evaluation.metrics import recall_scores, score_predictions
 from embedkit.training.cached import FoldResult
+from embedkit.training.search import Candidate
 from embedkit.training.task import TaskData
 
 
@@ -100,14 +101,16 @@ def head_tensors(results: Sequence[FoldResult], seeds: Sequence[int]) -> dict[st
 
 
 def describe_choices(
-    results: Sequence[FoldResult], learning_rates: Sequence[float], seeds: Sequence[int]
+    results: Sequence[FoldResult], grid: Sequence[Candidate], seeds: Sequence[int]
 ) -> list[Mapping[str, Any]]:
-    """List what was chosen for every fold and seed."""
+    """List what was chosen for every fold and seed; the head as it was, with nothing left open."""
     return [
         {
             "fold": result.fold.name,
             "seed": seed,
-            "learning_rate": learning_rates[choice.candidate],
+            "head": grid[choice.candidate].head,
+            "learning_rate": grid[choice.candidate].learning_rate,
+            "weight_decay": grid[choice.candidate].weight_decay,
             "epochs": choice.epochs,
             "ua_dev": round(choice.recall, 6),
         }

@@ -29,7 +29,7 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How heads are trained; the same for all heads of a stack."""
+    """How heads are trained; the same for all heads of a stack, but for members with a weight decay of their own."""
 
     head: str
     loss: str
@@ -41,11 +41,12 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One head: its seed, its learning rate, and after how many epochs of the budget it stops."""
+    """One head: its seed, its learning rate, after how many epochs of the budget it stops, its own weight decay."""
 
     seed: int
     learning_rate: float
     epochs: int
+    weight_decay: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +117,15 @@ def train_stack(
     head, loss = build_stack(recipe, groups, features)
     members = [group.members for group in groups]
     rates = torch.tensor([[m.learning_rate for m in row] for row in members], dtype=torch.float64, device=device)
+    decays = torch.tensor(
+        [[recipe.weight_decay if m.weight_decay is None else m.weight_decay for m in row] for row in members],
+        dtype=torch.float64,
+        device=device,
+    )
     stops = np.array([[m.epochs for m in row] for row in members])
     names, parameters = zip(*head.named_parameters(), strict=True)
     factors = [head.rate_factor(name) for name in names]
-    optimiser = StackedAdam(parameters, rates, weight_decay=recipe.weight_decay, factors=factors)
+    optimiser = StackedAdam(parameters, rates, weight_decay=decays, factors=factors)
     weights = _class_weights(loss, targets, groups, recipe.classes, device)
     orders = [np.random.default_rng([group.seed, len(group.train)]) for group in groups]
     results = [_empty_result(group, recipe, part) for group, part in zip(groups, parts, strict=True)]

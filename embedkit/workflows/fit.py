@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +12,14 @@ import numpy as np
 import torch
 
 from embedkit.errors import FitError, RunError
-from embedkit.heads import resolve_head
-from embedkit.losses import LOSSES, build_loss
-from embedkit.registry import parse_spec
+from embedkit.losses import LOSSES
 from embedkit.store.reader import Store, open_store
 from embedkit.training.cached import count_heads, default_threads, train_cell
-from embedkit.training.features import Features
-from embedkit.training.folds import FoldPlan, default_folds, describe_folds, plan_folds
 from embedkit.training.results import describe_choices, head_tensors, prediction_rows, summarise
-from embedkit.training.runs import RUN_FORMAT_VERSION, RunRecord, digest_of, read_run, write_run
-from embedkit.training.stack import Recipe
-from embedkit.training.task import TaskData, define_task, fold_column, load_features, require_frames
+from embedkit.training.runs import RunRecord, read_run, write_run
+from embedkit.training.search import describe_search
+from embedkit.workflows.cell import Cell, Settings
 from embedkit.workflows.progress import Progress, show_progress
-
-ALGORITHM = 1
-"""Raised when training changes in a way that changes results, so that old runs are not taken for new ones."""
 
 DEFAULT_LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 
@@ -49,9 +39,9 @@ def fit_heads(
     merge: Mapping[str, str] | None = None,
     where: Sequence[str] = (),
     learning_rates: Sequence[float] = DEFAULT_LEARNING_RATES,
+    weight_decays: Sequence[float] = (0.0,),
     epochs: int = 30,
     batch_size: int = 32,
-    weight_decay: float = 0.0,
     device: str = "auto",
     threads: int | None = None,
     runs: str | Path = "runs",
@@ -67,11 +57,12 @@ def fit_heads(
         stores: Stores, or their paths.
         losses: Names with settings ("ce", "focal:gamma=1.5"); "all" stands for every loss.
         heads: Names with settings; None for the encoder's own (mfcc lstm, logmel cnn, vggish mlp, others linear).
+            Values between slashes are searched ("mlp:hidden=64/256").
         folds: "session", "speaker", "split", "random" or a column; None for sessions where there are some.
         seeds: How many; they are 0, 1, 2, ...
         classes, merge, where: The task; None for the corpus's standard one (see `define_task`).
-        learning_rates: Searched for every head, loss and fold alike.
-        epochs, batch_size, weight_decay: The budget of every head.
+        learning_rates, weight_decays: Searched for every head, loss and fold alike.
+        epochs, batch_size: The budget of every head.
         device: "auto", "cpu", "cuda".
         threads: Stacks trained side by side on a CPU; the results do not depend on it.
         runs: Folder of the run folders.
@@ -89,19 +80,19 @@ def fit_heads(
     opened = [store if isinstance(store, Store) else open_store(store) for store in _as_list(stores)]
     if not opened:
         raise FitError("There is no store to fit; run embedkit extract first or name a store.")
-    settings = _Settings(
+    settings = Settings(
         seeds=seeds,
         folds=folds,
         classes=None if classes is None else tuple(classes),
         merge=merge,
         where=tuple(where),
         learning_rates=tuple(float(rate) for rate in learning_rates),
+        weight_decays=tuple(float(decay) for decay in weight_decays),
         epochs=epochs,
         batch_size=batch_size,
-        weight_decay=weight_decay,
     )
     cells = [
-        _Cell(store, head, loss, settings, Path(runs), choose_device(device))
+        Cell(store, head, loss, settings, Path(runs), choose_device(device))
         for store in opened
         for head in (_as_list(heads) if heads is not None else [default_head(store)])
         for loss in expand_losses(_as_list(losses))
@@ -139,139 +130,6 @@ def choose_device(device: str) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Settings:
-    """What is the same for every cell."""
-
-    seeds: int
-    folds: str | None
-    classes: tuple[str, ...] | None
-    merge: Mapping[str, str] | None
-    where: tuple[str, ...]
-    learning_rates: tuple[float, ...]
-    epochs: int
-    batch_size: int
-    weight_decay: float
-
-    def __post_init__(self) -> None:
-        for name, value in {"seeds": self.seeds, "epochs": self.epochs, "batch size": self.batch_size}.items():
-            if value < 1:
-                raise FitError(f"The number of {name} is {value}, expected at least 1.")
-        if not self.learning_rates or not all(rate > 0 and np.isfinite(rate) for rate in self.learning_rates):
-            raise FitError(f"The learning rates are {list(self.learning_rates)}, expected numbers above zero.")
-        if len(set(self.learning_rates)) < len(self.learning_rates):
-            raise FitError(f"The learning rates {list(self.learning_rates)} hold one twice; name each once.")
-
-    @property
-    def seed_numbers(self) -> tuple[int, ...]:
-        return tuple(range(self.seeds))
-
-    @property
-    def budget(self) -> dict[str, Any]:
-        return {
-            "learning_rates": list(self.learning_rates),
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "weight_decay": self.weight_decay,
-        }
-
-
-class _Cell:
-    """One store, one head, one loss."""
-
-    def __init__(
-        self, store: Store, head: str, loss: str, settings: _Settings, runs: Path, device: torch.device
-    ) -> None:
-        self.store, self.head, self.loss, self.settings, self.device = store, head, loss, settings, device
-        self.head_name, self.head_class, self.head_options = resolve_head(head)
-        self.loss_options = build_loss(loss).options
-        self.loss_name = parse_spec(loss)[0]
-        self.data: TaskData = define_task(store, classes=settings.classes, merge=settings.merge, where=settings.where)
-        self.runs = runs
-
-    @property
-    def level(self) -> str:
-        return self.head_class.level
-
-    @cached_property
-    def plan(self) -> FoldPlan:
-        kind = self.settings.folds or default_folds(self.data.sessions, self.data.speakers)
-        return plan_folds(
-            kind,
-            labels=self.data.labels,
-            speakers=self.data.speakers,
-            groups=fold_column(self.store, self.data, kind),
-            splits=self.data.splits,
-            hold_out=self.level == "frame",
-        )
-
-    @cached_property
-    def features(self) -> Features:
-        return load_features(self.store, self.data, self.level, self.device)
-
-    @property
-    def recipe(self) -> Recipe:
-        budget = self.settings
-        return Recipe(
-            head=self.head,
-            loss=self.loss,
-            classes=len(self.data.classes),
-            epochs=budget.epochs,
-            batch_size=budget.batch_size,
-            weight_decay=budget.weight_decay,
-        )
-
-    def check(self) -> None:
-        """Find out before anything is trained what cannot be."""
-        if self.level == "frame":
-            require_frames(self.store, f"the head {self.head_name!r}")
-        _ = self.plan
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Everything that determines the run."""
-        store = self.store
-        return {
-            "format": "embedkit-run",
-            "format_version": RUN_FORMAT_VERSION,
-            "algorithm": ALGORITHM,
-            "corpus": store.corpus,
-            "encoder": store.path.stem,
-            "head": self.head_name,
-            "head_options": dataclasses.asdict(self.head_options),
-            "loss": self.loss_name,
-            "loss_options": dataclasses.asdict(self.loss_options),
-            "mode": "cached",
-            "folds": describe_folds(self.plan),
-            "classes": list(self.data.classes),
-            "merge": dict(self.data.merge),
-            "where": list(self.data.where),
-            "seeds": list(self.settings.seed_numbers),
-            "budget": self.settings.budget,
-        }
-
-    @property
-    def data_config(self) -> dict[str, Any]:
-        """Which data the run was trained on."""
-        store = self.store
-        return {
-            "path": os.path.abspath(store.path),
-            "fingerprint": store.fingerprint,
-            "digest": store.digest,
-            "encoder": store.encoder,
-            "options": store.extraction["options"],
-        }
-
-    @property
-    def folder(self) -> Path:
-        config = self.config
-        name = f"{_safe(self.loss_name)}-{digest_of(config)}"
-        return self.runs / _safe(config["corpus"]) / _safe(config["encoder"]) / _safe(self.head_name) / name
-
-    def __str__(self) -> str:
-        return f"{self.store.corpus} {self.store.path.stem}, {self.head}, {self.loss}"
-
-
 def find_stores(folder: str | Path = "embeddings") -> list[Path]:
     """Return every store below a folder, in sorted order.
 
@@ -289,31 +147,34 @@ def find_stores(folder: str | Path = "embeddings") -> list[Path]:
     return found
 
 
-def _fit_cell(cell: _Cell, threads: int, *, overwrite: bool, progress: Progress | bool | None, tell: Tell) -> RunRecord:
+def _fit_cell(cell: Cell, threads: int, *, overwrite: bool, progress: Progress | bool | None, tell: Tell) -> RunRecord:
     known = None if overwrite else _known_run(cell)
     if known is not None:
         tell(f"{cell}: UA {100 * known.metrics['ua']:.1f} %, fitted before, nothing changed")
         return known
     started = time.perf_counter()
     settings = cell.settings
-    total = count_heads(cell.plan, len(settings.learning_rates), settings.seeds)
+    total = count_heads(cell.plan, len(cell.grid), settings.seeds)
     with show_progress(progress, str(cell)) as report:
         results = train_cell(
             cell.features,
             cell.data.targets,
             cell.plan,
             cell.recipe,
-            learning_rates=settings.learning_rates,
+            grid=cell.grid,
             seeds=settings.seed_numbers,
             threads=threads,
             on_heads=_counting(report, total),
         )
     seconds = time.perf_counter() - started
-    metrics = _metrics(cell, summarise(cell.data, results))
+    chosen = [choice.candidate for result in results for choice in result.choices]
+    search = describe_search(cell.grid, chosen, chosen_on=cell.plan.selection)
+    metrics = {**_metrics(cell, summarise(cell.data, results)), "search": search}
     config = {
         **cell.config,
         "store": cell.data_config,
-        "choices": describe_choices(results, settings.learning_rates, settings.seed_numbers),
+        "search": search,
+        "choices": describe_choices(results, cell.grid, settings.seed_numbers),
         "loss_spec": cell.loss,
         "head_spec": cell.head,
         "versions": _versions(),
@@ -341,7 +202,7 @@ def _counting(report: Progress | None, total: int) -> Callable[[int], None]:
     return advance
 
 
-def _known_run(cell: _Cell) -> RunRecord | None:
+def _known_run(cell: Cell) -> RunRecord | None:
     """Return the run that is there if it was trained on exactly this data."""
     try:
         record = read_run(cell.folder)
@@ -350,7 +211,7 @@ def _known_run(cell: _Cell) -> RunRecord | None:
     return record if record.config.get("store", {}).get("digest") == cell.store.digest else None
 
 
-def _metrics(cell: _Cell, scores: Mapping[str, Any]) -> dict[str, Any]:
+def _metrics(cell: Cell, scores: Mapping[str, Any]) -> dict[str, Any]:
     task = [*(f"{old} counted as {new}" for old, new in cell.data.merge.items()), *cell.data.where]
     return {
         "corpus": cell.store.corpus,
@@ -360,7 +221,7 @@ def _metrics(cell: _Cell, scores: Mapping[str, Any]) -> dict[str, Any]:
         "mode": "cached",
         "folds": cell.plan.kind,
         **scores,
-        "head_options": dataclasses.asdict(cell.head_options),
+        "head_options": cell.head_options,
         "loss_options": dataclasses.asdict(cell.loss_options),
         "selection": cell.plan.selection,
         "precision": cell.store.encoder.get("precision", "fp32"),
@@ -379,12 +240,6 @@ def _versions() -> dict[str, str]:
     import embedkit
 
     return {"embedkit": embedkit.__version__, "torch": torch.__version__, "numpy": np.__version__}
-
-
-def _safe(name: str) -> str:
-    """Make one harmless path component of a name."""
-    kept = "".join(letter if letter.isalnum() or letter in "-_+.@" else "-" for letter in name)
-    return kept.strip(".") or "unnamed"
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from embedkit.corpora.base import Corpus, Utterance
 from embedkit.errors import AudioError, RunError
-from embedkit.heads import resolve_head
+from embedkit.heads import expand_head, resolve_head
 from embedkit.store.reader import Store
+from embedkit.training.cached import score_heads
 from embedkit.training.features import Standardiser
 from embedkit.training.runs import RunRecord, read_run
-from embedkit.training.stack import Recipe, score_states
+from embedkit.training.stack import Recipe
 from embedkit.training.task import load_features, take_all
 from embedkit.workflows.extract import extract_embeddings
 from embedkit.workflows.fit import choose_device
@@ -71,7 +72,7 @@ def predict_audio(
         raise AudioError(f"There is no audio file {missing[0]!r}; give the paths of audio files.")
     if not audio:
         return []
-    _, head_class, _ = resolve_head(record.config["head_spec"])
+    _, head_class, _ = resolve_head(expand_head(record.config["head_spec"])[0])
     with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
         corpus = _corpus_of([Path(path) for path in audio])
         store = _encode(record, corpus, head_class.level, Path(folder), device=device, sources=sources, tell=tell)
@@ -153,11 +154,12 @@ def _sources(identity: Mapping[str, Any]) -> dict[str, str]:
 def _score(record: RunRecord, features: Any, count: int) -> NDArray[np.float64]:
     """Average the probabilities of the heads of all folds and seeds: `[utterances, classes]`."""
     config = record.config
+    heads = {(choice["fold"], choice["seed"]): choice.get("head", config["head_spec"]) for choice in config["choices"]}
     recipe = Recipe(head=config["head_spec"], loss=config["loss_spec"], classes=len(config["classes"]))
     tensors = record.load_heads()
     everything = np.arange(count)
     totals = []
-    for fold in range(len(config["folds"]["names"])):
+    for fold, name in enumerate(config["folds"]["names"]):
         try:
             standardiser = Standardiser(mean=tensors[f"{fold}/mean"], scale=tensors[f"{fold}/scale"])
             states = [_state(tensors, f"{fold}/{seed}/") for seed in config["seeds"]]
@@ -165,7 +167,8 @@ def _score(record: RunRecord, features: Any, count: int) -> NDArray[np.float64]:
             raise RunError(
                 f"The heads of {record.folder} lack {error}; run embedkit fit again with --overwrite."
             ) from None
-        totals.append(score_states(features, states, standardiser, everything, recipe).mean(0))
+        own = [heads[name, seed] for seed in config["seeds"]]
+        totals.append(score_heads(features, own, states, standardiser, everything, recipe).mean(0))
     mean: NDArray[np.float64] = np.mean(totals, axis=0)
     return mean
 

@@ -8,15 +8,16 @@ import torch
 from embedkit.training.optimiser import StackedAdam
 
 
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_each_head_is_updated_as_by_adamw_alone(weight_decay: float) -> None:
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1, torch.tensor([[0.0, 0.1], [0.3, 0.02]], dtype=torch.float64)])
+def test_each_head_is_updated_as_by_adamw_alone(weight_decay: float | torch.Tensor) -> None:
     generator = torch.Generator().manual_seed(3)
     rates = torch.tensor([[1e-3, 3e-2], [1e-2, 1e-1]], dtype=torch.float64)
     stack = torch.randn(2, 2, 5, 3, generator=generator, dtype=torch.float64).requires_grad_()
     alone = {(g, m): stack[g, m].detach().clone().requires_grad_() for g in range(2) for m in range(2)}
     ours = StackedAdam([stack], rates, weight_decay=weight_decay)
+    decays = torch.as_tensor(weight_decay, dtype=torch.float64).expand(2, 2)
     theirs = {
-        key: torch.optim.AdamW([value], lr=float(rates[key]), weight_decay=weight_decay, foreach=False)
+        key: torch.optim.AdamW([value], lr=float(rates[key]), weight_decay=float(decays[key]), foreach=False)
         for key, value in alone.items()
     }
     for step in range(20):

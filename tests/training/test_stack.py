@@ -50,7 +50,7 @@ def test_a_head_does_not_depend_on_its_stack(store: Store, head: str, loss: str)
     slow, fast, short = (
         Member(seed=1, learning_rate=1e-3, epochs=4),
         Member(seed=1, learning_rate=1e-2, epochs=4),
-        Member(seed=5, learning_rate=3e-3, epochs=2),
+        Member(seed=5, learning_rate=3e-3, epochs=2, weight_decay=0.3),
     )
     one = group(range(40), range(40, 60), 1, slow, fast, short)
     other = group(range(20, 58), range(20), 2, fast, slow, fast)
@@ -72,6 +72,15 @@ def test_a_head_on_frames_does_not_depend_on_its_stack(store: Store, head: str) 
     for place, member in enumerate(members):
         (alone,) = train_stack(features, targets, [replace(whole, members=(member,))], recipe, keep_best=True)
         assert_same(alone, together, places=[place])
+
+
+def test_a_member_may_decay_its_own_way(store: Store) -> None:
+    features, targets = features_of(store, "utterance")
+    recipe = Recipe(head="linear", loss="ce", classes=3, epochs=4, batch_size=8, weight_decay=0.5)
+    members = [Member(seed=1, learning_rate=1e-2, epochs=4, weight_decay=decay) for decay in (0.0, 0.5, None)]
+    (found,) = train_stack(features, targets, [group(range(40), range(40, 60), 1, *members)], recipe)
+    norms = [float(state["classifier.weight"].norm()) for state in found.states]
+    assert norms[1] == norms[2] < norms[0]
 
 
 def test_every_head_is_tested_for_independence() -> None:

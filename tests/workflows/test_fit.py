@@ -149,6 +149,28 @@ def test_the_task_can_be_chosen(tmp_path: Path) -> None:
     assert "excitement counted as happiness" in record.metrics["task"]
 
 
+def test_search_is_recorded_and_predicted_with(tmp_path: Path) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", noise=4.0)
+    (record,) = fit(tmp_path, store, heads=["mlp:hidden=2/16,dropout=0.1"], weight_decays=(0.0, 0.1))
+    search = record.metrics["search"]
+    assert search["grid"] == {"learning_rate": [1e-2, 3e-2], "weight_decay": [0.0, 0.1], "hidden": [2, 16]}
+    for counts in search["chosen"].values():
+        assert sum(counts.values()) == len(record.config["choices"]) == 2 * 2
+    assert search["chosen_on"] == record.metrics["selection"] == record.config["folds"]["selection"]
+    assert record.config["search"] == search
+    assert record.metrics["head_options"]["hidden"] == [2, 16]
+    heads = record.load_heads()
+    for choice in record.config["choices"]:
+        fold = record.config["folds"]["names"].index(choice["fold"])
+        hidden = int(choice["head"].split("hidden=")[1].split(",")[0])
+        assert heads[f"{fold}/{choice['seed']}/classifier.weight"].shape == (3, hidden)
+    found = [choice["head"].split("hidden=")[1].split(",")[0] for choice in record.config["choices"]]
+    assert {size: found.count(size) for size in ("2", "16")} == search["chosen"]["hidden"]
+    text = str(embedkit.table([record]))
+    assert "Settings of the head searched as well: hidden 2 or 16." in " ".join(text.split())
+    assert "weight decays 0, 0.1" in " ".join(text.split())
+
+
 @pytest.mark.parametrize(
     ("options", "error", "sentence"),
     [
@@ -163,6 +185,10 @@ def test_the_task_can_be_chosen(tmp_path: Path) -> None:
         ({"where": ["colour=red"]}, EmbedkitError, "colour"),
         ({"learning_rates": ()}, FitError, "expected numbers above zero"),
         ({"learning_rates": (1e-3, 1e-3)}, FitError, "twice"),
+        ({"weight_decays": (-0.1,)}, FitError, "of at least zero"),
+        ({"weight_decays": (0.1, 0.1)}, FitError, "twice"),
+        ({"heads": ["mlp:hidden=64/64"]}, ConfigError, "between the slashes"),
+        ({"heads": ["mlp:hidden=64/0"]}, ConfigError, "at least 1"),
         ({"seeds": 0}, FitError, "expected at least 1"),
         ({"device": "gpu"}, FitError, "expected auto, cpu or cuda"),
     ],

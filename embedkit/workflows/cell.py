@@ -1,0 +1,174 @@
+"""One cell of a study: a store, a head and a loss under the settings that all cells share."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from embedkit.errors import FitError
+from embedkit.heads import expand_head, resolve_head
+from embedkit.losses import build_loss
+from embedkit.registry import parse_spec
+from embedkit.store.reader import Store
+from embedkit.training.features import Features
+from embedkit.training.folds import FoldPlan, default_folds, describe_folds, plan_folds
+from embedkit.training.runs import RUN_FORMAT_VERSION, digest_of
+from embedkit.training.search import Candidate, build_grid, head_settings
+from embedkit.training.stack import Recipe
+from embedkit.training.task import TaskData, define_task, fold_column, load_features, require_frames
+
+ALGORITHM = 1
+"""Raised when training changes in a way that changes results, so that old runs are not taken for new ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is the same for every cell."""
+
+    seeds: int
+    folds: str | None
+    classes: tuple[str, ...] | None
+    merge: Mapping[str, str] | None
+    where: tuple[str, ...]
+    learning_rates: tuple[float, ...]
+    weight_decays: tuple[float, ...]
+    epochs: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        for name, value in {"seeds": self.seeds, "epochs": self.epochs, "batch size": self.batch_size}.items():
+            if value < 1:
+                raise FitError(f"The number of {name} is {value}, expected at least 1.")
+        if not self.learning_rates or not all(rate > 0 and np.isfinite(rate) for rate in self.learning_rates):
+            raise FitError(f"The learning rates are {list(self.learning_rates)}, expected numbers above zero.")
+        if len(set(self.learning_rates)) < len(self.learning_rates):
+            raise FitError(f"The learning rates {list(self.learning_rates)} hold one twice; name each once.")
+        if not self.weight_decays or not all(0 <= decay < np.inf for decay in self.weight_decays):
+            raise FitError(f"The weight decays are {list(self.weight_decays)}, expected numbers of at least zero.")
+        if len(set(self.weight_decays)) < len(self.weight_decays):
+            raise FitError(f"The weight decays {list(self.weight_decays)} hold one twice; name each once.")
+
+    @property
+    def seed_numbers(self) -> tuple[int, ...]:
+        return tuple(range(self.seeds))
+
+    @property
+    def budget(self) -> dict[str, Any]:
+        return {
+            "learning_rates": list(self.learning_rates),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "weight_decays": list(self.weight_decays),
+        }
+
+
+class Cell:
+    """One store, one head, one loss."""
+
+    def __init__(
+        self, store: Store, head: str, loss: str, settings: Settings, runs: Path, device: torch.device
+    ) -> None:
+        self.store, self.head, self.loss, self.settings, self.device = store, head, loss, settings, device
+        variants = [resolve_head(variant) for variant in expand_head(head)]
+        self.head_name, self.head_class, _ = variants[0]
+        self.head_options = head_settings(head)
+        self.grid: tuple[Candidate, ...] = build_grid(head, settings.learning_rates, settings.weight_decays)
+        self.loss_options = build_loss(loss).options
+        self.loss_name = parse_spec(loss)[0]
+        self.data: TaskData = define_task(store, classes=settings.classes, merge=settings.merge, where=settings.where)
+        self.runs = runs
+
+    @property
+    def level(self) -> str:
+        return self.head_class.level
+
+    @cached_property
+    def plan(self) -> FoldPlan:
+        kind = self.settings.folds or default_folds(self.data.sessions, self.data.speakers)
+        return plan_folds(
+            kind,
+            labels=self.data.labels,
+            speakers=self.data.speakers,
+            groups=fold_column(self.store, self.data, kind),
+            splits=self.data.splits,
+            hold_out=self.level == "frame",
+        )
+
+    @cached_property
+    def features(self) -> Features:
+        return load_features(self.store, self.data, self.level, self.device)
+
+    @property
+    def recipe(self) -> Recipe:
+        budget = self.settings
+        return Recipe(
+            head=self.head,
+            loss=self.loss,
+            classes=len(self.data.classes),
+            epochs=budget.epochs,
+            batch_size=budget.batch_size,
+        )
+
+    def check(self) -> None:
+        """Find out before anything is trained what cannot be."""
+        if self.level == "frame":
+            require_frames(self.store, f"the head {self.head_name!r}")
+        _ = self.plan
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Everything that determines the run."""
+        store = self.store
+        return {
+            "format": "embedkit-run",
+            "format_version": RUN_FORMAT_VERSION,
+            "algorithm": ALGORITHM,
+            "corpus": store.corpus,
+            "encoder": store.path.stem,
+            "head": self.head_name,
+            "head_options": self.head_options,
+            "loss": self.loss_name,
+            "loss_options": dataclasses.asdict(self.loss_options),
+            "mode": "cached",
+            "folds": describe_folds(self.plan),
+            "classes": list(self.data.classes),
+            "merge": dict(self.data.merge),
+            "where": list(self.data.where),
+            "seeds": list(self.settings.seed_numbers),
+            "budget": self.settings.budget,
+        }
+
+    @property
+    def data_config(self) -> dict[str, Any]:
+        """Which data the run was trained on."""
+        store = self.store
+        return {
+            "path": os.path.abspath(store.path),
+            "fingerprint": store.fingerprint,
+            "digest": store.digest,
+            "encoder": store.encoder,
+            "options": store.extraction["options"],
+        }
+
+    @property
+    def folder(self) -> Path:
+        config = self.config
+        name = f"{_safe(self.loss_name)}-{digest_of(config)}"
+        return self.runs / _safe(config["corpus"]) / _safe(config["encoder"]) / _safe(self.head_name) / name
+
+    def __str__(self) -> str:
+        return f"{self.store.corpus} {self.store.path.stem}, {self.head}, {self.loss}"
+
+
+def _safe(name: str) -> str:
+    """Make one harmless path component of a name."""
+    kept = "".join(letter if letter.isalnum() or letter in "-_+.@" else "-" for letter in name)
+    return kept.strip(".") or "unnamed"

@@ -1,0 +1,120 @@
+"""The grid: how it is written, that it is searched where it says, and that heads alone come out the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embedkit.errors import ConfigError, UnknownNameError
+from embedkit.evaluation.metrics import recall_scores
+from embedkit.heads import expand_head
+from embedkit.training.cached import FoldResult, count_heads, train_cell
+from embedkit.training.folds import FoldPlan, plan_folds
+from embedkit.training.search import Candidate, build_grid, describe_search, head_settings
+from embedkit.training.selection import choose
+from embedkit.training.stack import Group, Member, Recipe, train_stack
+from embedkit.training.task import TaskData, define_task, load_features
+from tests.training.stores import write_synthetic_store
+
+
+@pytest.mark.parametrize(
+    ("spec", "heads"),
+    [
+        ("linear", ["linear"]),
+        ("mlp:hidden=64", ["mlp:hidden=64"]),
+        ("mlp:hidden=64/256", ["mlp:hidden=64", "mlp:hidden=256"]),
+        (
+            "mlp:hidden=8/16,dropout=0.1/0.3",
+            [f"mlp:hidden={hidden},dropout={dropout}" for hidden in (8, 16) for dropout in (0.1, 0.3)],
+        ),
+        ("mlp:activation=relu/gelu,depth=2", ["mlp:activation=relu,depth=2", "mlp:activation=gelu,depth=2"]),
+        ("embedkit.heads.mlp:MlpHead:hidden=4/5", [f"embedkit.heads.mlp:MlpHead:hidden={n}" for n in (4, 5)]),
+    ],
+)
+def test_alternatives_are_written_out(spec: str, heads: list[str]) -> None:
+    assert expand_head(spec) == heads
+
+
+@pytest.mark.parametrize("spec", ["mlp:hidden=64/", "mlp:hidden=64/64", "mlp:hidden=/"])
+def test_alternatives_that_say_nothing_are_told(spec: str) -> None:
+    with pytest.raises(ConfigError, match="different values between the slashes"):
+        expand_head(spec)
+
+
+def test_unknown_settings_are_still_told() -> None:
+    with pytest.raises(UnknownNameError, match="mlp"):
+        expand_head("mpl:hidden=1/2")
+    with pytest.raises(ConfigError, match="Did you mean 'hidden'"):
+        head_settings("mlp:hiden=1/2")
+
+
+def test_the_grid_holds_every_combination_once() -> None:
+    grid = build_grid("mlp:hidden=4/8", [1e-3, 1e-2], [0.0, 0.1])
+    assert len(set(grid)) == len(grid) == 8
+    assert build_grid("linear", [1e-3, 1e-2]) == (
+        Candidate(head="linear", learning_rate=1e-3),
+        Candidate(head="linear", learning_rate=1e-2),
+    )
+    assert head_settings("mlp:hidden=4/8")["hidden"] == [4, 8]
+    assert head_settings("mlp:hidden=4/8")["depth"] == 1
+
+
+def test_the_search_is_described_with_what_was_chosen() -> None:
+    grid = build_grid("mlp:hidden=4/8", [1e-3, 1e-2])
+    found = describe_search(grid, [0, 3, 3], chosen_on="inner folds")
+    assert found == {
+        "grid": {"learning_rate": [1e-3, 1e-2], "hidden": [4, 8]},
+        "chosen": {"learning_rate": {"0.001": 1, "0.01": 2}, "hidden": {"4": 1, "8": 2}},
+        "chosen_on": "inner folds",
+    }
+
+
+def make(tmp_path: Path, *, hold_out: bool) -> tuple[TaskData, FoldPlan, list[FoldResult], tuple[Candidate, ...]]:
+    store = write_synthetic_store(tmp_path / "tiny.h5", speakers=4, each=12, noise=4.0)
+    data = define_task(store)
+    plan = plan_folds("speaker", labels=data.labels, speakers=data.speakers, hold_out=hold_out)
+    recipe = Recipe(head="mlp", loss="ce", classes=3, epochs=4, batch_size=8)
+    grid = build_grid("mlp:hidden=2/16", [1e-3, 3e-2], [0.0, 0.3])
+    features = load_features(store, data, "utterance")
+    done: list[int] = []
+    results = train_cell(features, data.targets, plan, recipe, grid=grid, seeds=(0, 1), threads=1, on_heads=done.append)
+    assert sum(done) == count_heads(plan, len(grid), 2)
+    return data, plan, results, grid
+
+
+@pytest.mark.parametrize("hold_out", [False, True])
+def test_what_is_chosen_is_the_best_of_candidates_trained_alone(tmp_path: Path, hold_out: bool) -> None:
+    data, _, results, grid = make(tmp_path, hold_out=hold_out)
+    store = write_synthetic_store(tmp_path / "again.h5", speakers=4, each=12, noise=4.0)
+    features = load_features(store, data, "utterance")
+    result, seed = results[1], 1
+    recalls = []
+    for candidate in grid:
+        member = Member(seed=seed, learning_rate=candidate.learning_rate, epochs=4, weight_decay=candidate.weight_decay)
+        predictions = []
+        for train, validate in result.fold.validations:
+            group = Group(train=train, validate=validate, seed=seed, members=(member,))
+            own = Recipe(head=candidate.head, loss="ce", classes=3, epochs=4, batch_size=8)
+            (alone,) = train_stack(features, data.targets, [group], own)
+            predictions.append(alone.predictions[0])
+        targets = data.targets[np.concatenate([pair[1] for pair in result.fold.validations])]
+        recalls.append(recall_scores(targets, np.concatenate(predictions, axis=-1), 3))
+    expected = choose(np.stack(recalls), smoothing=1) if hold_out else choose(np.stack(recalls))
+    assert result.choices[seed] == expected
+
+
+@pytest.mark.parametrize("hold_out", [False, True])
+def test_the_final_head_has_the_shape_that_was_chosen(tmp_path: Path, hold_out: bool) -> None:
+    _, _, results, grid = make(tmp_path, hold_out=hold_out)
+    shapes = set()
+    for result in results:
+        assert result.probabilities.shape == (2, len(result.fold.test), 3)
+        np.testing.assert_allclose(result.probabilities.sum(-1), 1)
+        for choice, state in zip(result.choices, result.states, strict=True):
+            hidden = int(grid[choice.candidate].head.partition("hidden=")[2])
+            assert state["classifier.weight"].shape == torch.Size((3, hidden))
+            shapes.add(hidden)
+    assert shapes
