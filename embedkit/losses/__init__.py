@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedkit.errors import ConfigError
 from embedkit.registry import Part, Registry, build_options, load_object, parse_spec
 
 if TYPE_CHECKING:
@@ -27,12 +26,14 @@ def build_loss(spec: str) -> Loss:
 
     Raises:
         UnknownNameError: no such loss, or the user's module or class does not exist.
-        ConfigError: a setting the loss does not have or cannot use, or a class that is no `Loss`.
+        ConfigError: a setting the loss does not have or cannot use, or what is neither a `Loss` nor callable as one.
     """
     from embedkit.losses.base import Loss
+    from embedkit.losses.plain import plain_loss
 
     name, settings = parse_spec(spec)
     cls = load_object(name) if ":" in name else LOSSES.load(name)
     if not (isinstance(cls, type) and issubclass(cls, Loss)):
-        raise ConfigError(f"The loss {name!r} is {cls!r}, expected a subclass of embedkit.losses.base.Loss.")
-    return cls(build_options(cls.Options, settings, owner=f"the loss {name!r}"))
+        cls = plain_loss(cls, name)
+    loss: Loss = cls(build_options(cls.Options, settings, owner=f"the loss {name!r}"))
+    return loss

@@ -111,7 +111,7 @@ class EmbeddingDataset(Dataset[tuple[Tensor, int]]):
     def _read_mean(self, place: int) -> NDArray[np.float32]:
         if self._means is None:
             self._means = self.store.mean(layer=self.layer)[self.task.rows]
-        return self._means[place].copy()
+        return np.array(self._means[place])
 
     def _read_frames(self, place: int) -> NDArray[np.float32]:
         frames = np.array(self.store.frames(int(self.task.rows[place])), dtype=np.float32)

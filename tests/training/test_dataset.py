@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_a_store_that_was_replaced_is_noticed(tmp_path: Path) -> None:
     dataset = EmbeddingDataset(write_synthetic_store(tmp_path / "tiny.h5"))
     write_synthetic_store(tmp_path / "tiny.h5", seed=1)
     with pytest.raises(StoreError, match="replaced"):
-        dataset.__setstate__(EmbeddingDataset(tmp_path / "tiny.h5").__getstate__() | {"_digest": dataset._digest})
+        copy.deepcopy(dataset)
 
 
 @pytest.mark.parametrize(
