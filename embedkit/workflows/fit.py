@@ -15,6 +15,7 @@ from embedkit.errors import FitError, RunError
 from embedkit.losses import LOSSES
 from embedkit.store.reader import Store, open_store
 from embedkit.training.cached import count_heads, default_threads, train_cell
+from embedkit.training.plain import describe_plain_parts
 from embedkit.training.results import describe_choices, head_tensors, prediction_rows, summarise
 from embedkit.training.runs import RunRecord, read_run, write_run
 from embedkit.training.search import describe_search
@@ -99,6 +100,9 @@ def fit_heads(
     ]
     for cell in cells:
         cell.check()
+    said = (describe_plain_parts(cell.head_name, cell.head_class, cell.loss) for cell in cells)
+    for sentence in dict.fromkeys(line for lines in said for line in lines):
+        tell(sentence)
     return [
         _fit_cell(cell, threads or default_threads(), overwrite=overwrite, progress=progress, tell=tell)
         for cell in cells
