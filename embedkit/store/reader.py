@@ -264,8 +264,11 @@ class Store:
     def has_part(self, name: str) -> bool:
         """Tell whether a dataset exists ("utterances/label")."""
         folder, _, column = name.partition("/")
-        with self._opened() as file:
-            return folder in file and layout.link_name(column) in file[folder]
+        try:
+            with self._opened() as file:
+                return folder in file and layout.link_name(column) in file[folder]
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            raise StoreError(damaged(self.path, error)) from error
 
     def raw_part(self, name: str) -> Array:
         """Return a small dataset as stored: texts as UTF-8 bytes.

@@ -126,10 +126,10 @@ def _random_units(labels: Names) -> Names:
 def _deal(values: Names, count: int) -> Names:
     """Merge sorted values into `count` consecutive groups of nearly equal number of values."""
     names = np.unique(values)
-    dealt = np.empty(len(values), dtype="<U64")
-    for part in np.array_split(names, min(count, len(names))):
-        dealt[np.isin(values, part)] = str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}"
-    return dealt
+    groups = np.array_split(names, min(count, len(names)))
+    titles = [str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in groups]
+    owner = {str(name): title for part, title in zip(groups, titles, strict=True) for name in part}
+    return np.array([owner[value] for value in values.tolist()], dtype=np.str_)
 
 
 def _rotate(names: Sequence[str], units: Names, speakers: Names) -> tuple[list[Fold], str]:
@@ -202,10 +202,13 @@ def _require_classes(folds: Sequence[Fold], labels: Names) -> None:
 
 
 def _share_speakers(folds: Sequence[Fold], speakers: Names) -> bool:
-    known = speakers != ""
-    return any(
-        not known[fold.test].all() or bool(np.isin(speakers[fold.test], speakers[fold.train]).any()) for fold in folds
-    )
+    """Tell whether a test speaker was trained or chosen on somewhere, or is unknown."""
+    for fold in folds:
+        own = speakers[fold.test]
+        seen = np.concatenate([fold.train, *(validate for _, validate in fold.validations)])
+        if np.any(own == "") or np.isin(own, speakers[seen]).any():
+            return True
+    return False
 
 
 def default_folds(sessions: Names, speakers: Names) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +80,8 @@ def write_run(
 
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
+        partial.mkdir(parents=True)
         _write_json(partial / _CONFIG, config)
         _write_json(partial / _METRICS, metrics)
         with open(partial / _PREDICTIONS, "w", newline="", encoding="utf-8") as file:
@@ -110,13 +111,48 @@ def read_run(folder: str | Path) -> RunRecord:
         config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         metrics = json.loads((folder / _METRICS).read_text(encoding="utf-8"))
         version = config["format_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _require_row(config, metrics)
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunError(f"The run {folder} is damaged ({error}); run embedkit fit again with --overwrite.") from error
     if version != RUN_FORMAT_VERSION:
         raise RunError(
             f"The run {folder} has format version {version}, this embedkit reads {RUN_FORMAT_VERSION}; update it."
         )
     return RunRecord(folder=folder, config=config, metrics=metrics)
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder for runs, so that it is known before anything is trained that they can be kept.
+
+    Raises:
+        RunError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RunError(
+            f"Runs cannot be kept in {folder} ({error.strerror}); give a folder that can be written to with --runs."
+        ) from error
+
+
+_TEXTS = ("corpus", "encoder", "head", "loss", "mode", "folds", "selection", "precision", "loss_spec", "head_spec")
+_NUMBERS = ("seeds", "utterances", "speakers", "wa", "wa_std", "ua", "ua_std", "f1", "f1_std")
+_CONFIGURED = ("head_spec", "loss_spec", "classes", "seeds", "folds", "store")
+
+
+def _require_row(config: Any, metrics: Any) -> None:
+    """Check that a table and a prediction find what they need, of the types they need."""
+    for name in _TEXTS:
+        if not isinstance(metrics[name], str):
+            raise TypeError(f"{_METRICS}: {name} is {metrics[name]!r}, expected a text")
+    for name in _NUMBERS:
+        if isinstance(metrics[name], bool) or not isinstance(metrics[name], int | float):
+            raise TypeError(f"{_METRICS}: {name} is {metrics[name]!r}, expected a number")
+    missing = [name for name in _CONFIGURED if name not in config]
+    if missing:
+        raise LookupError(f"{_CONFIG} lacks {missing[0]}")
 
 
 def find_runs(folder: str | Path) -> list[RunRecord]:

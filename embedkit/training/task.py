@@ -73,6 +73,8 @@ def define_task(
     _require_labels([*merge], store.labels, store)
     labels = np.array([merge.get(label, label) for label in original.tolist()], dtype=np.str_)
     wanted = list(classes if classes is not None else store.task["classes"]) or sorted({*labels.tolist()})
+    if len(set(wanted)) < len(wanted):
+        raise FitError(f"The classes {', '.join(wanted)} hold one twice; name each once.")
     if classes is not None:
         _require_labels(wanted, np.array([*store.labels.tolist(), *merge.values()]), store)
     taking_part = np.isin(labels, wanted)

@@ -116,6 +116,23 @@ def test_a_given_split_without_development_part_uses_inner_folds() -> None:
     assert len(fold.validations) == 3
 
 
+def test_a_test_speaker_in_the_given_development_part_is_marked() -> None:
+    splits = np.repeat(["train", "train", "dev", "test"], 5)
+    labels, owners = columns(4, 5)
+    owners = owners.copy()
+    owners[15:] = "s02"
+    made = plan_folds("split", labels=labels, speakers=owners, splits=splits, hold_out=False)
+    assert made.speaker_dependent
+
+
+def test_long_names_of_speakers_stay_apart() -> None:
+    labels, _ = columns(6, 4)
+    owners = np.repeat([f"{'S' * 70}{number}" for number in range(6)], 4)
+    made = plan_folds("speaker", labels=labels, speakers=owners, hold_out=False)
+    assert len(made.folds) == 6
+    assert all(len(fold.validations) == 4 for fold in made.folds)
+
+
 def test_sessions_are_the_default_where_there_are_some() -> None:
     speakers = np.array(["a", "b", "c"])
     assert default_folds(np.array(["1", "1", "2"]), speakers) == "session"
