@@ -206,7 +206,8 @@ def fit(
     loss: Annotated[
         list[str] | None,
         typer.Option(
-            help="ce, label-smoothing, focal, aam, ccc, or all; with settings: focal:gamma=1.5. [default: ce]"
+            help="ce, label-smoothing, focal, aam, ccc, or all for these; others of `embedkit list losses` by name; "
+            "with settings: focal:gamma=1.5. [default: ce]"
         ),
     ] = None,
     head: Annotated[

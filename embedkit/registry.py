@@ -13,10 +13,17 @@ from embedkit.errors import ConfigError, UnknownNameError
 
 @dataclass(frozen=True)
 class Part:
-    """One row of a table: where the part is defined (`module:attribute`) and what it is, in one line."""
+    """One row of a table.
+
+    Attributes:
+        target: Where the part is defined (`module:attribute`).
+        summary: What it is, in one line.
+        in_all: Whether "all" stands for it, too; others must be named.
+    """
 
     target: str
     summary: str
+    in_all: bool = True
 
 
 class Registry:
@@ -47,6 +54,11 @@ class Registry:
         """Return the one-line description of a part."""
         self._require(name)
         return self._parts[name].summary
+
+    @property
+    def names_in_all(self) -> list[str]:
+        """The names that "all" stands for."""
+        return [name for name, part in self._parts.items() if part.in_all]
 
     def load(self, name: str) -> Any:
         """Import and return the object behind a name."""
@@ -99,7 +111,7 @@ def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
 
 
 def split_specs(texts: Iterable[str], known: Registry) -> list[str]:
-    """Split names at commas, but leave the commas between a part's settings; "all" stands for every known name.
+    """Split names at commas, but leave the commas between a part's settings; "all" stands for what is in it.
 
     `ce,aam:scale=15,margin=0.2` is `ce` and `aam:scale=15,margin=0.2`.
     """
@@ -111,7 +123,7 @@ def split_specs(texts: Iterable[str], known: Registry) -> list[str]:
                 specs.append(part)
             else:
                 specs[-1] += f",{part}"
-    return [name for spec in specs for name in (list(known) if spec == "all" else [spec])]
+    return [name for spec in specs for name in (known.names_in_all if spec == "all" else [spec])]
 
 
 def build_options(cls: type[Any], settings: dict[str, Any], *, owner: str) -> Any:

@@ -17,6 +17,14 @@ LOSSES = Registry(
         ("focal", Part("embedkit.losses.focal:Focal", "cross-entropy that looks away from easy utterances")),
         ("aam", Part("embedkit.losses.aam:AdditiveAngularMargin", "additive angular margin on cosines (ArcFace)")),
         ("ccc", Part("embedkit.losses.ccc:ConcordanceCorrelation", "1 - concordance correlation with the labels")),
+        (
+            "class-balanced",
+            Part(
+                "embedkit.losses.class_balanced:ClassBalanced",
+                "cross-entropy weighted by effective numbers (not in all)",
+                in_all=False,
+            ),
+        ),
     ],
 )
 

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from embedkit.losses.rows import balance
+
 
 class Loss(ABC):
     """A loss over the last two dimensions of the scores; all leading dimensions are heads.
@@ -44,6 +46,17 @@ class Loss(ABC):
         Returns:
             `[...]`: finite for every legal batch (absent classes, one class, one row; zero where no row counts).
         """
+
+    def weigh_classes(self, counts: Tensor) -> Tensor | None:
+        """Return `class_weights` for a training side, None for none; here for losses whose `weights` are "balanced".
+
+        Args:
+            counts: How many utterances of each class are on the training side, `[..., classes]`.
+
+        Returns:
+            Float64 `[..., classes]`.
+        """
+        return balance(counts) if getattr(self.options, "weights", "none") == "balanced" else None
 
     @abstractmethod
     def probabilities(self, scores: Tensor) -> Tensor:

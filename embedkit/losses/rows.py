@@ -69,6 +69,12 @@ def safe_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     return numerator.masked_fill(empty, 0.0) / denominator.masked_fill(empty, 1.0)
 
 
+def balance(counts: Tensor) -> Tensor:
+    """Return weights `[..., classes]` inversely proportional to the counts, with mean 1 over the utterances."""
+    counts = counts.double()
+    return counts.sum(-1, keepdim=True) / (counts.clamp_min(1) * (counts > 0).sum(-1, keepdim=True))
+
+
 def target_log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
     """Return `[..., batch]`: the log of the softmax probability of each row's true class."""
     return logits.log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)

@@ -29,24 +29,23 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How heads are trained; the same for all heads of a stack, but for members with a weight decay of their own."""
+    """How heads are trained; the same for all heads of a stack."""
 
     head: str
     loss: str
     classes: int
     epochs: int = 30
     batch_size: int = 32
-    weight_decay: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One head: its seed, its learning rate, after how many epochs of the budget it stops, its own weight decay."""
+    """One head: its seed, learning rate and weight decay, and after how many epochs of the budget it stops."""
 
     seed: int
     learning_rate: float
     epochs: int
-    weight_decay: float | None = None
+    weight_decay: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +116,7 @@ def train_stack(
     head, loss = build_stack(recipe, groups, features)
     members = [group.members for group in groups]
     rates = torch.tensor([[m.learning_rate for m in row] for row in members], dtype=torch.float64, device=device)
-    decays = torch.tensor(
-        [[recipe.weight_decay if m.weight_decay is None else m.weight_decay for m in row] for row in members],
-        dtype=torch.float64,
-        device=device,
-    )
+    decays = torch.tensor([[m.weight_decay for m in row] for row in members], dtype=torch.float64, device=device)
     stops = np.array([[m.epochs for m in row] for row in members])
     names, parameters = zip(*head.named_parameters(), strict=True)
     factors = [head.rate_factor(name) for name in names]
@@ -221,11 +216,9 @@ def _standardise(features: Features, groups: Sequence[Group]) -> tuple[Standardi
 def _class_weights(
     loss: Loss, targets: NDArray[np.int64], groups: Sequence[Group], classes: int, device: torch.device
 ) -> Tensor | None:
-    if getattr(loss.options, "weights", "none") != "balanced":
-        return None
     counts = np.stack([np.bincount(targets[group.train], minlength=classes) for group in groups])
-    weights = counts.sum(1, keepdims=True) / (np.maximum(counts, 1) * (counts > 0).sum(1, keepdims=True))
-    return torch.from_numpy(weights.astype(np.float32)).to(device)[:, None]
+    weights = loss.weigh_classes(torch.from_numpy(counts))
+    return None if weights is None else weights.float().to(device)[:, None]
 
 
 def _epoch_batches(

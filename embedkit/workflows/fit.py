@@ -56,7 +56,7 @@ def fit_heads(
 
     Args:
         stores: Stores, or their paths.
-        losses: Names with settings ("ce", "focal:gamma=1.5"); "all" stands for every loss.
+        losses: Names with settings ("ce", "focal:gamma=1.5"); "all" stands for the study's five.
         heads: Names with settings; None for the encoder's own (mfcc lstm, logmel cnn, vggish mlp, others linear).
             Values between slashes are searched ("mlp:hidden=64/256").
         folds: "session", "speaker", "split", "random" or a column; None for sessions where there are some.
@@ -110,8 +110,8 @@ def fit_heads(
 
 
 def expand_losses(losses: Sequence[str]) -> list[str]:
-    """Replace "all" by every loss, keep settings, drop repetitions."""
-    expanded = [name for loss in losses for name in (list(LOSSES) if loss == "all" else [loss])]
+    """Replace "all" by the study's five losses, keep settings, drop repetitions."""
+    expanded = [name for loss in losses for name in (LOSSES.names_in_all if loss == "all" else [loss])]
     return list(dict.fromkeys(expanded))
 
 

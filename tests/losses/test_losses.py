@@ -91,6 +91,7 @@ NAIVE: dict[str, Naive] = {
     "aam:scale=15,margin=0.4": lambda z, y, w: naive_aam(z, y, w, 15, 0.4),
     "ccc": naive_ccc,
     "ccc:flat": naive_ccc_flat,
+    "class-balanced": naive_ce,
 }
 SPECS = list(NAIVE)
 
@@ -273,8 +274,53 @@ def test_perfect_predictions_concord() -> None:
     assert build_loss("ccc")(-scores, targets).item() > 1
 
 
-@pytest.mark.parametrize("name", list(LOSSES))
-def test_every_registered_loss_can_ask_for_balanced_class_weights(name: str) -> None:
+def naive_effective_weights(counts: list[int], beta: float) -> list[float]:
+    numbers = [sum(beta**k for k in range(count)) for count in counts]
+    mean = sum(1 / number for number in numbers) / len(numbers)
+    return [1 / number / mean for number in numbers]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.999, 0.9999])
+def test_class_balanced_weighs_by_effective_numbers(beta: float) -> None:
+    counts = [[5, 40, 300], [7, 7, 7]]
+    found = build_loss(f"class-balanced:beta={beta}").weigh_classes(torch.tensor(counts))
+    assert found is not None
+    for row, weights in zip(counts, found.tolist(), strict=True):
+        assert weights == pytest.approx(naive_effective_weights(row, beta), rel=1e-9)
+
+
+def test_class_balanced_lies_between_equal_and_balanced_weights() -> None:
+    counts = torch.tensor([5, 40, 300])
+    equal = build_loss("class-balanced:beta=0").weigh_classes(counts)
+    torch.testing.assert_close(equal, torch.ones(3, dtype=torch.float64))
+    nearly = build_loss("class-balanced:beta=0.9999999").weigh_classes(counts)
+    balanced = build_loss("ce:weights=balanced").weigh_classes(counts)
+    assert nearly is not None
+    assert balanced is not None
+    torch.testing.assert_close(nearly / nearly[0], balanced / balanced[0], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("spec", ["class-balanced", "class-balanced:beta=0", "ce:weights=balanced"])
+def test_class_weights_are_finite_where_a_class_is_absent(spec: str) -> None:
+    found = build_loss(spec).weigh_classes(torch.tensor([[0, 3, 1], [0, 0, 2]]))
+    assert found is not None
+    assert torch.isfinite(found).all()
+
+
+def test_balanced_weights_have_mean_one_over_the_utterances() -> None:
+    counts = torch.tensor([5, 40, 300])
+    weights = build_loss("focal:weights=balanced").weigh_classes(counts)
+    assert weights is not None
+    torch.testing.assert_close(weights * counts, torch.full((3,), 115.0, dtype=torch.float64))
+    assert build_loss("focal").weigh_classes(counts) is None
+
+
+def test_all_stands_for_the_studys_five() -> None:
+    assert LOSSES.names_in_all == ["ce", "label-smoothing", "focal", "aam", "ccc"]
+
+
+@pytest.mark.parametrize("name", LOSSES.names_in_all)
+def test_every_loss_of_the_study_can_ask_for_balanced_class_weights(name: str) -> None:
     assert build_loss(f"{name}:weights=balanced").options.weights == "balanced"
     assert build_loss(name).options.weights == "none"
 
@@ -290,6 +336,7 @@ def test_every_registered_loss_can_ask_for_balanced_class_weights(name: str) -> 
         ("aam:scale=0", "scale is 0.0, expected"),
         ("aam:margin=2", "margin is 2.0, expected"),
         ("aam:warmup=inf", "warmup is inf, expected"),
+        ("class-balanced:beta=1", "beta is 1.0, expected"),
         ("ccc:flat=maybe", "flat is 'maybe', expected"),
         ("ce:weights=heavy", "weights is 'heavy', expected one of"),
         ("no.such_module:Loss", "Cannot import 'no.such_module:Loss'"),

@@ -76,11 +76,11 @@ def test_a_head_on_frames_does_not_depend_on_its_stack(store: Store, head: str) 
 
 def test_a_member_may_decay_its_own_way(store: Store) -> None:
     features, targets = features_of(store, "utterance")
-    recipe = Recipe(head="linear", loss="ce", classes=3, epochs=4, batch_size=8, weight_decay=0.5)
-    members = [Member(seed=1, learning_rate=1e-2, epochs=4, weight_decay=decay) for decay in (0.0, 0.5, None)]
+    recipe = Recipe(head="linear", loss="ce", classes=3, epochs=4, batch_size=8)
+    members = [Member(seed=1, learning_rate=1e-2, epochs=4, weight_decay=decay) for decay in (0.0, 0.5, 2.0)]
     (found,) = train_stack(features, targets, [group(range(40), range(40, 60), 1, *members)], recipe)
     norms = [float(state["classifier.weight"].norm()) for state in found.states]
-    assert norms[1] == norms[2] < norms[0]
+    assert norms[2] < norms[1] < norms[0]
 
 
 def test_every_head_is_tested_for_independence() -> None:

@@ -66,6 +66,13 @@ def test_every_loss_learns_what_is_there(tmp_path: Path) -> None:
         assert record.metrics["ua"] > 0.9, record.metrics["loss"]
 
 
+def test_further_losses_are_named(tmp_path: Path) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", speakers=6, noise=0.5)
+    (record,) = fit(tmp_path, store, ["class-balanced:beta=0.99"], epochs=15)
+    assert record.metrics["loss_options"] == {"beta": 0.99}
+    assert record.metrics["ua"] > 0.9
+
+
 def test_labels_that_say_nothing_give_chance(tmp_path: Path) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", shuffled=True, speakers=8, each=30)
     (record,) = fit(tmp_path, store)
@@ -181,6 +188,7 @@ def test_search_is_recorded_and_predicted_with(tmp_path: Path) -> None:
         ({"folds": "sesion"}, FitError, "Did you mean 'session'"),
         ({"classes": ["angr"]}, FitError, "Did you mean 'anger'"),
         ({"classes": ["anger"]}, FitError, "hold 1 class"),
+        ({"classes": ["anger", "anger", "sadness"]}, FitError, "twice"),
         ({"where": ["speaker=s00"]}, FitError, "at least two groups"),
         ({"where": ["colour=red"]}, EmbedkitError, "colour"),
         ({"learning_rates": ()}, FitError, "expected numbers above zero"),
