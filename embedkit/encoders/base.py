@@ -28,6 +28,8 @@ class Encoder(ABC):
         default_levels: What `extract` keeps by default: ("utterance",) or ("utterance", "frame").
         default_frame_dtype: "float16" or "float32".
         default_head: The head that `fit` takes by default.
+        default_max_seconds: Longer clips are encoded in overlapping windows of this length, unless asked otherwise;
+            None: only those longer than the encoder takes.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Encoder(ABC):
     default_levels: tuple[str, ...] = ("utterance",)
     default_frame_dtype: str = "float16"
     default_head: str = "linear"
+    default_max_seconds: float | None = None
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch.nn.functional import pad
 
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.errors import EncoderError
+
+T = TypeVar("T", int, float)
 
 
 class ConcatenatedEncoder(Encoder):
@@ -36,6 +38,8 @@ class ConcatenatedEncoder(Encoder):
         self.layers = deepest.layers
         self.dimensions = sum(part.dimensions for part in self.parts)
         self.smallest_input = max(part.smallest_input for part in self.parts)
+        self.largest_input: int | None = _least(getattr(part, "largest_input", None) for part in self.parts)
+        self.default_max_seconds = _least(part.default_max_seconds for part in self.parts)
         self.equal_lengths = any(part.equal_lengths for part in self.parts)
         self.default_levels = tuple(
             level for level in self.parts[0].default_levels if all(level in part.default_levels for part in self.parts)
@@ -117,6 +121,10 @@ class ConcatenatedEncoder(Encoder):
             take(position, values[clip, frames])
 
         part.encode(clips, align)
+
+
+def _least(limits: Iterable[T | None]) -> T | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def nearest_frames(lengths: Tensor, frame_rate: float, other_lengths: Tensor, other_rate: float) -> Tensor:

@@ -33,6 +33,9 @@ class ConvTransformerEncoder(PretrainedEncoder):
     JSTSP 2022.
     """
 
+    # Longer than utterances are; an hour at once would take some 50 GB.
+    default_max_seconds = 60.0
+
     def __init__(self, request: Request) -> None:
         from transformers import AutoModel
 

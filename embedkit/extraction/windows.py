@@ -49,17 +49,19 @@ class Windows:
 
     @classmethod
     def for_encoder(cls, encoder: Encoder, max_seconds: float | None) -> Windows | None:
-        """Plan windows of at most so many seconds; by default the longest input that the encoder takes, if limited.
+        """Plan windows of at most so many seconds; by default the encoder's own limit, if it has one.
 
         Raises:
             ExtractionError: the window is shorter than ten frames, longer than the encoder takes, or the encoder's
                 frames do not lie a whole number of samples apart.
         """
         largest: int | None = getattr(encoder, "largest_input", None)
-        if max_seconds is None and largest is None:
+        asked = encoder.default_max_seconds if max_seconds is None else max_seconds
+        wanted = largest if asked is None else int(asked * encoder.sampling_rate)
+        if wanted is None:
             return None
-        wanted = largest if max_seconds is None else int(max_seconds * encoder.sampling_rate)
-        assert wanted is not None
+        if max_seconds is None and largest is not None:
+            wanted = min(wanted, largest)
         hop = round(encoder.sampling_rate / encoder.frame_rate)
         if abs(hop * encoder.frame_rate / encoder.sampling_rate - 1) > 1e-6:
             raise ExtractionError(f"{encoder.name} cannot be cut into windows: its frames fall between samples.")

@@ -95,3 +95,19 @@ def test_windows_are_part_of_the_fingerprint(tmp_path: Path) -> None:
         for seconds in (None, 1.0, 2.0)
     }
     assert len(found) == 3
+
+
+def test_by_default_the_encoder_says_how_long_a_window_is() -> None:
+    encoder = FakeEncoder()
+    assert Windows.for_encoder(encoder, None) is None
+    encoder.default_max_seconds = 2.0
+    windows = Windows.for_encoder(encoder, None)
+    assert windows is not None
+    assert windows.describe()["seconds"] == 2.0
+    encoder.largest_input = 1500
+    limited = Windows.for_encoder(encoder, None)
+    assert limited is not None
+    assert limited.describe()["seconds"] == 1.5
+    asked = Windows.for_encoder(encoder, 1.0)
+    assert asked is not None
+    assert asked.describe()["seconds"] == 1.0
