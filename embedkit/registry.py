@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -89,6 +90,11 @@ def load_object(target: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UnknownNameError(f"Cannot import {target!r} ({error}); expected 'package.module:Name'.") from error
+
+
+def looks_like_target(name: str) -> bool:
+    """Tell whether a name has the form `package.module:Name`."""
+    return re.fullmatch(r"[^\W\d]\w*(\.\w+)+:[^\W\d]\w*", name) is not None
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, str]]:

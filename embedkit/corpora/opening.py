@@ -13,7 +13,7 @@ from embedkit.corpora.demo import open_demo_corpus
 from embedkit.corpora.manifest import SUFFIXES, find_manifests, read_manifest
 from embedkit.corpora.reader import Reader, list_names, walk_files
 from embedkit.errors import CorpusError
-from embedkit.registry import Part, Registry
+from embedkit.registry import Part, Registry, load_object, looks_like_target
 
 CORPORA = Registry(
     "corpus",
@@ -37,14 +37,19 @@ _SUBFOLDERS = 200
 def open_corpus(source: str | PathLike[str]) -> Corpus:
     """Open the demo corpus ("demo"), a CSV manifest, or a corpus folder in its official layout.
 
-    A folder of one's own that is called "demo" is given as "./demo".
+    A folder of one's own that is called "demo" is given as "./demo". `package.module:read_mine:FOLDER` calls a function
+    of one's own, or the `read` of a `Reader`, with the folder.
 
     Raises:
         CorpusError: nothing there, no audio, or no known layout.
+        UnknownNameError: a function of one's own that cannot be imported.
     """
     if source == DEMO:
         return open_demo_corpus()
     path = Path(os.path.abspath(os.path.expanduser(source)))
+    target, folder = _split_target(os.fspath(source))
+    if target and not path.exists():
+        return _read_own(target, folder)
     if path.is_dir():
         for _, reader in _readers():
             if reader.recognise(path):
@@ -60,6 +65,29 @@ def open_corpus(source: str | PathLike[str]) -> Corpus:
             "path and label."
         )
     raise CorpusError(f"{str(path)!r} is no corpus; expected a corpus folder, a CSV manifest (.csv or .tsv) or 'demo'.")
+
+
+def _split_target(source: str) -> tuple[str, str]:
+    """Split `package.module:read_mine:FOLDER`; the target is empty where the source has another form."""
+    module, _, rest = source.partition(":")
+    name, _, folder = rest.partition(":")
+    target = f"{module}:{name}"
+    return (target, folder) if looks_like_target(target) else ("", "")
+
+
+def _read_own(target: str, folder: str) -> Corpus:
+    found = load_object(target)
+    read = found.read if isinstance(found, Reader) else found
+    if not callable(read):
+        raise CorpusError(f"{target!r} is {found!r}, expected a function from a folder to a Corpus, or a Reader.")
+    path = Path(os.path.abspath(os.path.expanduser(folder)))
+    if not folder or not path.is_dir():
+        told = f"there is no folder {str(path)!r}" if folder else "no folder is given"
+        raise CorpusError(f"{target!r} reads a folder, but {told}; give it as {target}:FOLDER.")
+    corpus = read(path)
+    if not isinstance(corpus, Corpus):
+        raise CorpusError(f"{target!r} returned a {type(corpus).__name__}, expected an embedkit.corpora.Corpus.")
+    return corpus
 
 
 def _readers() -> Iterator[tuple[str, Reader]]:

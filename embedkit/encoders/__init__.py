@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from embedkit.encoders.sources import PUBLISHED, is_repository
 from embedkit.errors import EncoderError, UnknownNameError
-from embedkit.registry import Part, Registry, load_object, unknown_name
+from embedkit.registry import Part, Registry, load_object, looks_like_target, unknown_name
 
 if TYPE_CHECKING:
     from embedkit.encoders.base import Encoder
 
 PRETRAINED = "embedkit.encoders.pretrained:load_pretrained"
+OWN = "embedkit.encoders.own:load_own"
 CONCATENATED = "embedkit.encoders.concatenation:ConcatenatedEncoder"
 
 ENCODERS = Registry(
@@ -55,9 +56,10 @@ def load_encoder(
     """Load an encoder.
 
     Args:
-        name: A registered name, a Hugging Face id (`org/name`, optionally `@revision`), a local folder, or several
-            of these joined by `+` (their vectors are concatenated; `layers` and `window` concern the transformers).
-        layers: `all`, `last`, a number, a list, or a range such as `4-9`; 0 is the input of the first layer.
+        name: A registered name, a Hugging Face id (`org/name`, optionally `@revision`), a local folder, a class of
+            one's own (`package.module:MyEncoder`), or several of these joined by `+` (their vectors are concatenated;
+            `layers` and `window` concern the transformers).
+        layers: `all`, `last`, a number, a range such as `4-9`, or several of these with commas; 0 is the input of the first layer.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         precision: `fp32`, `bf16`, `fp16` or `auto`; acoustic features and VGGish are always fp32.
         window: Whisper only: `clip`, or seconds that every clip is padded to.
@@ -104,7 +106,7 @@ def encoder_label(name: str) -> str:
 def _concatenate(name: str, parts: list[str], options: dict[str, Any], sources: Mapping[str, str]) -> Encoder:
     encoders = []
     for part in parts:
-        single = part in ACOUSTIC or part == "vggish"
+        single = part in ACOUSTIC or part == "vggish" or looks_like_target(part)
         chosen = options | {"layers": "all", "window": "clip"} if single else options
         encoders.append(_load_one(part, chosen, sources))
     combined: Encoder = load_object(CONCATENATED)(encoders, name=name)
@@ -112,6 +114,9 @@ def _concatenate(name: str, parts: list[str], options: dict[str, Any], sources: 
 
 
 def _load_one(name: str, options: dict[str, Any], sources: Mapping[str, str]) -> Encoder:
+    if looks_like_target(name):
+        own: Encoder = load_object(OWN)(name, options)
+        return own
     if name in ACOUSTIC or name == "vggish":
         return _load_single_layer(name, options, sources)
     source = sources.get(name) or PUBLISHED.get(name) or name
