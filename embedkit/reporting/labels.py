@@ -27,7 +27,7 @@ def place_rows(rows: Sequence[Row]) -> list[Place]:
     """
     heads = label_parts(rows, "head")
     losses = label_parts(rows, "loss")
-    encoders = [str(row["encoder"]) for row in rows]
+    encoders = [_name_encoder(row) for row in rows]
     for key in ("mode", "precision", "store_fingerprint"):
         encoders = _tell_apart(encoders, heads, losses, [_short(key, row.get(key)) for row in rows])
     counts: Counter[tuple[str, str, str]] = Counter()
@@ -38,6 +38,11 @@ def place_rows(rows: Sequence[Row]) -> list[Place]:
         name = encoder if number == 1 else f"{encoder} #{number}"
         places.append(Place(encoder=name, head=head, loss=loss))
     return places
+
+
+def _name_encoder(row: Row) -> str:
+    layer = row.get("layer")
+    return str(row["encoder"]) if layer is None else f"{row['encoder']} layer {layer}"
 
 
 def label_parts(rows: Sequence[Row], kind: str) -> list[str]:

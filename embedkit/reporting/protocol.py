@@ -20,6 +20,7 @@ FIELDS = (
     "speakers",
     "folds",
     "speaker_dependent",
+    "normalise",
     "seeds",
     "budget",
 )
@@ -54,6 +55,7 @@ def describe_title(row: Row, metric: str) -> str:
     """Write a table's title: corpus, metric, classes, folds, and what makes its numbers easy."""
     demo = " (synthetic demo corpus)" if row.get("demo") else ""
     dependent = ", SPEAKER-DEPENDENT" if row.get("speaker_dependent") else ""
+    dependent += ", TRANSDUCTIVE" if row.get("transductive") else ""
     shown = f"{METRICS[metric].label} {METRICS[metric].unit}"
     return f"{row['corpus']}{demo}: {shown}, {len(row['classes'])} classes, {_folds(row)}{dependent}"
 
@@ -77,6 +79,17 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
         notes.append(
             "SPEAKER-DEPENDENT: the same speakers are in training and test, so these numbers are higher than for "
             "unknown speakers; never compare them with speaker-independent ones."
+        )
+    if row.get("transductive"):
+        notes.append(
+            "TRANSDUCTIVE: every speaker's embeddings were normalised by statistics of all of that speaker's "
+            "utterances, those of the test side included (without their labels); never compare with numbers that were "
+            "not."
+        )
+    if any(row.get("layer") is not None for row in rows):
+        notes.append(
+            "Single layers: the best of them in this table is chosen on test data; it describes the encoder and is no "
+            "result of a system."
         )
     if row.get("demo"):
         notes.append("The demo corpus is synthetic: for trying out only, its numbers say nothing about real speech.")

@@ -41,6 +41,8 @@ KEYS = (
     "nll_std",
     "ece",
     "ece_std",
+    "layer",
+    "transductive",
 )
 """The keys that every record has, in this order; further ones of a run follow."""
 

@@ -195,6 +195,8 @@ _MARKDOWN = {letter: f"\\{letter}" for letter in "\\|*_<[]`"} | {"\n": " "}
 _LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "\\": "\\textbackslash{}",
     "~": "\\textasciitilde{}",
+    "[": "{[}",
+    "]": "{]}",
     "^": "\\textasciicircum{}",
     "<": "$<$",
     ">": "$>$",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ def build_table(rows: Iterable[Row], *, metric: str = "ua", format: str = "text"
         ConfigError: an unknown metric or format.
         RunError: no rows, or a row that lacks what a table needs.
     """
-    ordered = sorted(rows, key=_order)
+    ordered = sorted(map(_printable, rows), key=_order)
     if not ordered:
         raise RunError("There are no runs to show; train some first: embedkit fit.")
     for row in ordered:
@@ -106,6 +106,17 @@ def build_table(rows: Iterable[Row], *, metric: str = "ua", format: str = "text"
     return table
 
 
+def _printable(value: Any) -> Any:
+    """Take control characters out of every text: a name may not steer the terminal that shows it."""
+    if isinstance(value, str):
+        return "".join(
+            letter if letter.isprintable() or letter.isspace() else "\N{REPLACEMENT CHARACTER}" for letter in value
+        )
+    if isinstance(value, Mapping):
+        return {key: _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _require(kind: str, name: str, known: Sequence[str]) -> str:
     if name not in known:
         raise ConfigError(unknown_name(kind, name, known))
@@ -126,6 +137,7 @@ def _order(row: Row) -> tuple[Any, ...]:
         str(row["corpus"]),
         position(ENCODERS, str(row["encoder"])),
         position(HEADS, str(row["head"])),
+        -1 if row.get("layer") is None else row["layer"],
         position(LOSSES, str(row["loss"])),
         sorted((key, str(value)) for key, value in (row.get("loss_options") or {}).items()),
     )

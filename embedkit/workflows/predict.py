@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from embedkit.audio import read_audio
 from embedkit.corpora.base import Corpus, Utterance
-from embedkit.errors import AudioError, RunError
+from embedkit.errors import RunError
 from embedkit.heads import expand_head, resolve_head
 from embedkit.store.reader import Store
 from embedkit.training.cached import score_heads
@@ -62,22 +63,33 @@ def predict_audio(
         tell: Receives what is worth saying.
 
     Raises:
-        RunError: no run, a damaged one, or an encoder that is not the run's.
+        RunError: no run, a damaged one, one normalised by speaker, or an encoder that is not the run's.
         AudioError: a file that is missing or cannot be used.
         EncoderError: the encoder cannot be had any more.
     """
     record = run if isinstance(run, RunRecord) else read_run(Path(run))
-    missing = [str(path) for path in audio if not Path(path).is_file()]
-    if missing:
-        raise AudioError(f"There is no audio file {missing[0]!r}; give the paths of audio files.")
     if not audio:
         return []
+    for path in audio:
+        # What cannot be decoded is told by the file's name, before the encoder is loaded.
+        read_audio(path, sampling_rate=int(record.config["store"]["encoder"]["sampling_rate"]))
+    if record.config.get("normalise"):
+        raise RunError(
+            f"The run {record.folder} normalises each speaker by all of their utterances, which single files cannot "
+            "give; fit one without --normalise to predict with."
+        )
     _, head_class, _ = resolve_head(expand_head(record.config["head_spec"])[0])
     with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
         corpus = _corpus_of([Path(path) for path in audio])
         store = _encode(record, corpus, head_class.level, Path(folder), device=device, sources=sources, tell=tell)
         with store:
-            features = load_features(store, take_all(store), head_class.level, choose_device(device))
+            features = load_features(
+                store,
+                take_all(store),
+                head_class.level,
+                choose_device(device),
+                layer=record.config.get("layer"),
+            )
             probabilities = _score(record, features, len(audio))
             order = {name: place for place, name in enumerate(store.ids.tolist())}
     classes = record.config["classes"]

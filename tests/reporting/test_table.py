@@ -267,3 +267,12 @@ def test_nothing_to_show_says_what_to_do(make_row: Any) -> None:
         build_table([])
     with pytest.raises(RunError, match="lacks 'ua'"):
         build_table([{key: value for key, value in make_row().items() if key != "ua"}])
+
+
+def test_names_do_not_steer_the_terminal_or_latex(make_row: Any) -> None:
+    table = build_table([make_row(encoder="[e]\x1b[31m")])
+    for format in ("text", "markdown", "latex", "csv", "json"):
+        drawn = table.render(format)
+        assert "\x1b" not in drawn
+        assert "\\u001b" not in drawn
+    assert "\n{[}e{]}" in table.render("latex")
