@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,12 +104,12 @@ def _equal(stored: Array, values: Any) -> bool:
 @dataclass(frozen=True)
 class _Known:
     row: int
-    where: tuple[str, float | None, float | None]
+    where: tuple[Path, float | None, float | None]
     stamp: Stamp
     measured: Measured
 
     def same(self, corpus: Corpus, utterance: Utterance, stamp: Stamp) -> bool:
-        if self.where == (utterance.path, utterance.start, utterance.end) and self.stamp == stamp:
+        if self.where == (corpus.audio_path(utterance).absolute(), utterance.start, utterance.end) and self.stamp == stamp:
             return True
         try:
             digest = segment_digest(corpus.audio_path(utterance), stamp, utterance.start, utterance.end)
@@ -120,9 +121,10 @@ class _Known:
 def _known(store: Store) -> dict[str, _Known]:
     names = ("id", "path", "start", "end", "audio_size", "audio_mtime", "duration", "padded", "digest")
     columns = [store.column(name).tolist() for name in names]
+    root = Path(store.corpus_info["root"])
     return {
         name: _Known(
-            row, (path, _seconds(start), _seconds(end)), Stamp(size, mtime), Measured(duration, padded, digest)
+            row, (root / path, _seconds(start), _seconds(end)), Stamp(size, mtime), Measured(duration, padded, digest)
         )
         for row, (name, path, start, end, size, mtime, duration, padded, digest) in enumerate(
             zip(*columns, strict=True)

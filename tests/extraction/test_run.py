@@ -521,3 +521,21 @@ def test_without_weights_the_name_counts(tmp_path: Path) -> None:
     second.name = "other"
     requests = [request_for(corpus, tmp_path / "store.h5", encoder) for encoder in (first, second)]
     assert requests[0].fingerprint != requests[1].fingerprint
+
+
+def test_a_corpus_elsewhere_is_not_taken_for_the_same_by_sizes_and_times(tmp_path: Path) -> None:
+    first = write_corpus(tmp_path / "first", 3)
+    out = tmp_path / "store.h5"
+    run_extraction(request_for(first, out))
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    changed = tmp_path / "second" / "u001.wav"
+    stamp = changed.stat()
+    samples, rate = soundfile.read(changed, dtype="float32")
+    soundfile.write(changed, -samples, rate, subtype="FLOAT")
+    os.utime(changed, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert changed.stat().st_size == stamp.st_size
+    before = open_store(out).mean(layer="all")
+    encoder = FakeEncoder()
+    run_extraction(request_for(replace(first, root=tmp_path / "second"), out, encoder))
+    assert [len(call) for call in encoder.calls] == [1]
+    np.testing.assert_allclose(open_store(out).mean(layer="all")[1], -before[1], rtol=1e-5, atol=1e-6)
