@@ -217,6 +217,17 @@ def fit(
             "[default: the encoder's usual head]"
         ),
     ] = None,
+    layers: Annotated[
+        Literal["all", "each"] | None,
+        typer.Option(help="Train on a learned mean of all layers, or on each layer alone. [default: all]"),
+    ] = None,
+    normalise: Annotated[
+        Literal["none", "speaker"] | None,
+        typer.Option(
+            help="speaker: centre and scale every speaker by all of their utterances, test ones too; such numbers are "
+            "marked as transductive. [default: none]"
+        ),
+    ] = None,
     folds: Annotated[
         str | None,
         typer.Option(
@@ -252,6 +263,7 @@ def fit(
         embedkit fit --loss all
         embedkit fit --loss ce,focal:gamma=1.5 --loss aam:scale=15,margin=0.2 --head linear,mlp
         embedkit fit embeddings/iemocap/hubert.h5 --loss ccc --folds speaker --seeds 5
+        embedkit fit embeddings/emodb/hubert.h5 --layers each --loss all
 
     Learning rate, epoch and all else that is searched are chosen on the training side of each fold; a cell that is
     already there is not trained again. Options with several values take them repeated or separated by commas.

@@ -36,6 +36,8 @@ SECTIONS: Mapping[str, Mapping[str, Kind]] = {
     "fit": {
         "loss": "texts",
         "head": "texts",
+        "layers": "text",
+        "normalise": "text",
         "folds": "text",
         "seeds": "integer",
         "classes": "texts",

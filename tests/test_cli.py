@@ -222,7 +222,7 @@ def test_losses_are_split_but_their_settings_are_not(run: Any, fits: Calls, argu
 def test_fit_passes_everything_on(run: Any, fits: Calls) -> None:
     command = """fit x.h5 y.h5 --head linear,mlp:width=64/8,dropout=0.1 --folds speaker --seeds 5
         --classes a,b --classes c --merge excitement=happiness --where type=improvised --where gender=female
-        --lr 1e-3,1 --lr 2 --weight-decay 0,0.1 --epochs 4 --batch-size 8 --device cpu --threads 1 --runs there --overwrite"""
+        --layers each --normalise speaker --lr 1e-3,1 --lr 2 --weight-decay 0,0.1 --epochs 4 --batch-size 8 --device cpu --threads 1 --runs there --overwrite"""
     result = run(*command.split())
     assert result.exit_code == 0, result.output
     arguments, keywords = fits[0]
@@ -231,6 +231,8 @@ def test_fit_passes_everything_on(run: Any, fits: Calls) -> None:
     assert keywords == {
         "losses": ["ce"],
         "heads": ["linear", "mlp:width=64/8,dropout=0.1"],
+        "layers": "each",
+        "normalise": "speaker",
         "folds": "speaker",
         "seeds": 5,
         "classes": ["a", "b", "c"],

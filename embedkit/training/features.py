@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedkit.heads.base import HeadInputs
-from embedkit.training.folds import Indices
+from embedkit.training.folds import Indices, Names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,14 @@ class Features(ABC):
         """Compute the standardiser of a training side from exactly these utterances."""
 
     @abstractmethod
+    def normalise_by(self, owners: Names) -> None:
+        """Centre and scale the utterances of each owner (speaker) by the statistics of all of them.
+
+        What belongs to an owner with a single vector becomes zero. Utterances of test sides take part in these
+        statistics, though never their labels.
+        """
+
+    @abstractmethod
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
         """Collect utterances `[groups, batch]` and standardise each group by its own statistics."""
 
@@ -94,6 +102,12 @@ class UtteranceFeatures(Features):
         mean, variance = chosen.mean(0), chosen.var(0, unbiased=False)
         return Standardiser.from_moments(mean.cpu().numpy(), variance.cpu().numpy())
 
+    def normalise_by(self, owners: Names) -> None:
+        for index in _members(owners):
+            rows = torch.from_numpy(index).to(self.device)
+            own = Standardiser.stack([self.moments(index)], self.device)
+            self.values[rows] = own.apply(self.values[rows][None])[0]
+
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
         flat = torch.from_numpy(index.reshape(-1)).to(self.device)
         values = self.values.index_select(0, flat).view(*index.shape, self.layers, self.dimensions)
@@ -108,6 +122,7 @@ class FrameFeatures(Features):
         starts, lengths: First row and number of rows of each utterance.
         means, deviations: Utterance statistics `[utterances, layers, dimensions]`; with the lengths they give the
             moments over frames without a pass over the frames.
+        layers: Which layers of `values` are read, as many as the statistics have.
     """
 
     level = "frame"
@@ -120,9 +135,12 @@ class FrameFeatures(Features):
         means: NDArray[np.float32],
         deviations: NDArray[np.float32],
         device: torch.device | str = "cpu",
+        layers: slice = slice(None),
     ) -> None:
-        self.values, self.starts, self.lengths = values, starts, lengths
+        self.values, self.starts, self.lengths, self.kept = values, starts, lengths, layers
         self.means, self.deviations = means, deviations
+        self.shifts: NDArray[np.float32] | None = None
+        self.factors: NDArray[np.float32] | None = None
         self.device = torch.device(device)
         self.layers, self.dimensions = means.shape[1:]
 
@@ -140,13 +158,28 @@ class FrameFeatures(Features):
         mean = (weights * means).sum(0)
         return Standardiser.from_moments(mean, (weights * squares).sum(0) - mean**2)
 
+    def normalise_by(self, owners: Names) -> None:
+        shifts, factors = np.empty_like(self.means), np.empty_like(self.means)
+        for index in _members(owners):
+            own = self.moments(index)
+            shifts[index], factors[index] = own.mean.numpy(), own.scale.numpy()
+        self.means, self.deviations = (self.means - shifts) * factors, self.deviations * factors
+        self.shifts, self.factors = shifts, factors
+
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
         lengths = self.lengths[index]
         padded = np.zeros((*index.shape, int(lengths.max()), self.layers, self.dimensions), dtype=np.float32)
         for place in np.ndindex(*index.shape):
             start, length = self.starts[index[place]], lengths[place]
-            padded[place][:length] = self.values[start : start + length]
+            padded[place][:length] = self.values[start : start + length][:, self.kept]
+            if self.shifts is not None and self.factors is not None:
+                padded[place][:length] -= self.shifts[index[place]]
+                padded[place][:length] *= self.factors[index[place]]
         values = standardiser.apply(torch.from_numpy(padded).to(self.device))
         own = torch.from_numpy(lengths).to(self.device)
         padding = torch.arange(values.shape[2], device=self.device) >= own[..., None]
         return HeadInputs(values=values.masked_fill_(padding[..., None, None], 0.0), lengths=own)
+
+
+def _members(owners: Names) -> list[Indices]:
+    return [np.flatnonzero(owners == owner) for owner in np.unique(owners)]

@@ -129,14 +129,36 @@ def fold_column(store: Store, data: TaskData, kind: str) -> Names | None:
     return np.array([str(value) for value in store.column(kind)[data.rows].tolist()], dtype=np.str_)
 
 
-def load_features(store: Store, data: TaskData, level: str, device: torch.device | str = "cpu") -> Features:
+def load_features(
+    store: Store,
+    data: TaskData,
+    level: str,
+    device: torch.device | str = "cpu",
+    *,
+    layer: int | None = None,
+    by_speaker: bool = False,
+) -> Features:
     """Load the embeddings a head reads: utterance means into memory, frames from memory or from disk.
+
+    Args:
+        layer: The number of the only layer to read; None for all.
+        by_speaker: Normalise every speaker by statistics of all their utterances in `data`.
 
     Raises:
         FitError: the head needs frames and the store keeps none.
     """
+    place = slice(None) if layer is None else slice(store.layers.index(layer), store.layers.index(layer) + 1)
+    features: Features
     if level == "utterance":
-        return UtteranceFeatures(_means(store)[data.rows], device)
+        features = UtteranceFeatures(_means(store)[data.rows][:, place], device)
+    else:
+        features = _load_frames(store, data, place, device)
+    if by_speaker:
+        features.normalise_by(data.speakers)
+    return features
+
+
+def _load_frames(store: Store, data: TaskData, place: slice, device: torch.device | str) -> FrameFeatures:
     require_frames(store, "this head")
     offsets = store.frame_offsets
     values = store.frame_values
@@ -146,9 +168,10 @@ def load_features(store: Store, data: TaskData, level: str, device: torch.device
         values,
         starts=offsets[data.rows],
         lengths=np.diff(offsets)[data.rows],
-        means=_means(store)[data.rows],
-        deviations=np.asarray(store.std(layer="all"))[data.rows],
+        means=_means(store)[data.rows][:, place],
+        deviations=np.asarray(store.std(layer="all"))[data.rows][:, place],
         device=device,
+        layers=place,
     )
 
 

@@ -42,11 +42,14 @@ class Settings:
     weight_decays: tuple[float, ...]
     epochs: int
     batch_size: int
+    normalise: str = "none"
 
     def __post_init__(self) -> None:
         for name, value in {"seeds": self.seeds, "epochs": self.epochs, "batch size": self.batch_size}.items():
             if value < 1:
                 raise FitError(f"The number of {name} is {value}, expected at least 1.")
+        if self.normalise not in ("none", "speaker"):
+            raise FitError(f"The normalisation is {self.normalise!r}, expected none or speaker.")
         if not self.learning_rates or not all(rate > 0 and np.isfinite(rate) for rate in self.learning_rates):
             raise FitError(f"The learning rates are {list(self.learning_rates)}, expected numbers above zero.")
         if len(set(self.learning_rates)) < len(self.learning_rates):
@@ -71,10 +74,17 @@ class Settings:
 
 
 class Cell:
-    """One store, one head, one loss."""
+    """One store (or one of its layers), one head, one loss."""
 
     def __init__(
-        self, store: Store, head: str, loss: str, settings: Settings, runs: Path, device: torch.device
+        self,
+        store: Store,
+        head: str,
+        loss: str,
+        settings: Settings,
+        runs: Path,
+        device: torch.device,
+        layer: int | None = None,
     ) -> None:
         self.store, self.head, self.loss, self.settings, self.device = store, head, loss, settings, device
         variants = [resolve_head(variant) for variant in expand_head(head)]
@@ -84,7 +94,7 @@ class Cell:
         self.loss_options = build_loss(loss).options
         self.loss_name = parse_spec(loss)[0]
         self.data: TaskData = define_task(store, classes=settings.classes, merge=settings.merge, where=settings.where)
-        self.runs = runs
+        self.runs, self.layer = runs, layer
 
     @property
     def level(self) -> str:
@@ -104,7 +114,8 @@ class Cell:
 
     @cached_property
     def features(self) -> Features:
-        return load_features(self.store, self.data, self.level, self.device)
+        by_speaker = self.settings.normalise == "speaker"
+        return load_features(self.store, self.data, self.level, self.device, layer=self.layer, by_speaker=by_speaker)
 
     @property
     def recipe(self) -> Recipe:
@@ -121,7 +132,20 @@ class Cell:
         """Find out before anything is trained what cannot be."""
         if self.level == "frame":
             require_frames(self.store, f"the head {self.head_name!r}")
+        unknown = int(np.sum(self.data.speakers == ""))
+        if self.settings.normalise == "speaker" and unknown:
+            raise FitError(
+                f"Normalising by speaker needs the speaker of every utterance, found {unknown} of {len(self.data)} "
+                "without; add the column to the corpus, leave them out with --where, or leave out --normalise."
+            )
         _ = self.plan
+
+    @property
+    def variant(self) -> dict[str, Any]:
+        """What sets the run apart from the usual: a single layer, a normalisation that sees test data."""
+        layer = {} if self.layer is None else {"layer": self.layer}
+        normalise = self.settings.normalise
+        return layer if normalise == "none" else {**layer, "normalise": normalise, "transductive": True}
 
     @property
     def config(self) -> dict[str, Any]:
@@ -144,6 +168,7 @@ class Cell:
             "where": list(self.data.where),
             "seeds": list(self.settings.seed_numbers),
             "budget": self.settings.budget,
+            **self.variant,
         }
 
     @property
@@ -165,7 +190,9 @@ class Cell:
         return self.runs / _safe(config["corpus"]) / _safe(config["encoder"]) / _safe(self.head_name) / name
 
     def __str__(self) -> str:
-        return f"{self.store.corpus} {self.store.path.stem}, {self.head}, {self.loss}"
+        layer = "" if self.layer is None else f" layer {self.layer}"
+        told = "" if self.settings.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
+        return f"{self.store.corpus} {self.store.path.stem}{layer}, {self.head}, {self.loss}{told}"
 
 
 def _safe(name: str) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ def fit_heads(
     losses: Sequence[str] | str = ("ce",),
     *,
     heads: Sequence[str] | str | None = None,
+    layers: Literal["all", "each"] = "all",
+    normalise: Literal["none", "speaker"] = "none",
     folds: str | None = None,
     seeds: int = 3,
     classes: Sequence[str] | None = None,
@@ -59,6 +61,9 @@ def fit_heads(
         losses: Names with settings ("ce", "focal:gamma=1.5"); "all" stands for the study's five.
         heads: Names with settings; None for the encoder's own (mfcc lstm, logmel cnn, vggish mlp, others linear).
             Values between slashes are searched ("mlp:hidden=64/256").
+        layers: "all" for a learned mean over the layers, "each" for a study of every layer alone.
+        normalise: "speaker" centres and scales every speaker by all of their utterances, test ones included: such runs
+            are marked as transductive.
         folds: "session", "speaker", "split", "random" or a column; None for sessions where there are some.
         seeds: How many; they are 0, 1, 2, ...
         classes, merge, where: The task; None for the corpus's standard one (see `define_task`).
@@ -91,10 +96,14 @@ def fit_heads(
         weight_decays=tuple(float(decay) for decay in weight_decays),
         epochs=epochs,
         batch_size=batch_size,
+        normalise=normalise,
     )
+    if layers not in ("all", "each"):
+        raise FitError(f"The layers are {layers!r}, expected all or each.")
     cells = [
-        Cell(store, head, loss, settings, Path(runs), choose_device(device))
+        Cell(store, head, loss, settings, Path(runs), choose_device(device), layer)
         for store in opened
+        for layer in (store.layers if layers == "each" else (None,))
         for head in (_as_list(heads) if heads is not None else [default_head(store)])
         for loss in expand_losses(_as_list(losses))
     ]
@@ -237,6 +246,7 @@ def _metrics(cell: Cell, scores: Mapping[str, Any]) -> dict[str, Any]:
         "demo": cell.store.corpus == "demo",
         "task": ", ".join(task),
         "store_fingerprint": cell.store.fingerprint,
+        **cell.variant,
     }
 
 

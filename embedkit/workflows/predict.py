@@ -70,14 +70,14 @@ def predict_audio(
     record = run if isinstance(run, RunRecord) else read_run(Path(run))
     if not audio:
         return []
-    for path in audio:
-        # What cannot be decoded is told by the file's name, before the encoder is loaded.
-        read_audio(path, sampling_rate=int(record.config["store"]["encoder"]["sampling_rate"]))
     if record.config.get("normalise"):
         raise RunError(
             f"The run {record.folder} normalises each speaker by all of their utterances, which single files cannot "
             "give; fit one without --normalise to predict with."
         )
+    for path in audio:
+        # What cannot be decoded is told by the file's name, before the encoder is loaded.
+        read_audio(path, sampling_rate=int(record.config["store"]["encoder"]["sampling_rate"]))
     _, head_class, _ = resolve_head(expand_head(record.config["head_spec"])[0])
     with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
         corpus = _corpus_of([Path(path) for path in audio])

@@ -149,3 +149,44 @@ def test_gathered_frames_are_padded_with_zeros(store: Store) -> None:
         expected = (torch.tensor(store.frames(int(row))) - standardiser.mean) * standardiser.scale
         torch.testing.assert_close(gathered.values[0, place, :length], expected, rtol=1e-5, atol=1e-5)
         assert not gathered.values[0, place, length:].any()
+
+
+@pytest.mark.parametrize("level", ["utterance", "frame"])
+@pytest.mark.parametrize("layer", [None, 0, 1])
+def test_every_speaker_is_normalised_by_all_their_own_vectors(store: Store, level: str, layer: int | None) -> None:
+    data = define_task(store)
+    features = load_features(store, data, level, layer=layer, by_speaker=True)
+    kept = slice(None) if layer is None else slice(layer, layer + 1)
+    vectors = [
+        (store.frames(row) if level == "frame" else store.mean(layer="all")[row][None])[:, kept].astype(np.float64)
+        for row in range(len(store))
+    ]
+    expected = []
+    for row, speaker in enumerate(store.speakers):
+        own = np.concatenate([vectors[other] for other in np.flatnonzero(store.speakers == speaker)])
+        expected.append((vectors[row] - own.mean(0)) / own.std(0))
+    index = np.array([3, 30, 41])
+    standardiser = features.moments(index)
+    chosen = np.concatenate([expected[row] for row in index])
+    np.testing.assert_allclose(standardiser.mean, chosen.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(standardiser.scale, 1 / chosen.std(0), rtol=1e-4)
+    gathered = features.gather(index[None], Standardiser.stack([standardiser], features.device)).values[0]
+    for place, row in enumerate(index):
+        wanted = (expected[row] - chosen.mean(0)) / chosen.std(0)
+        found = gathered[place] if level == "frame" else gathered[place][None]
+        np.testing.assert_allclose(found[: len(wanted)], wanted, rtol=1e-3, atol=1e-4)
+        assert not found[len(wanted) :].any()
+
+
+def test_a_single_layer_is_read_as_it_is(store: Store) -> None:
+    data = define_task(store)
+    features = load_features(store, data, "utterance", layer=1)
+    assert isinstance(features, UtteranceFeatures)
+    assert np.array_equal(features.values[:, 0], store.mean(layer=1)[data.rows])
+
+
+def test_a_speaker_with_one_utterance_becomes_zero() -> None:
+    features = UtteranceFeatures(np.random.default_rng(0).normal(size=(5, 1, 3)).astype(np.float32))
+    features.normalise_by(np.array(["a", "a", "b", "a", "a"]))
+    assert not features.values[2].any()
+    assert features.values[0].any()

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
 
 import embedkit
-from embedkit.errors import ConfigError, EmbedkitError, FitError, UnknownNameError
+from embedkit.errors import ConfigError, EmbedkitError, FitError, RunError, UnknownNameError
 from embedkit.training.runs import RunRecord, find_runs
 from tests.training.stores import write_synthetic_store
 
@@ -178,6 +178,50 @@ def test_search_is_recorded_and_predicted_with(tmp_path: Path) -> None:
     assert "weight decays 0, 0.1" in " ".join(text.split())
 
 
+@pytest.mark.parametrize("head", ["linear", "attentive"])
+def test_each_layer_is_a_study_of_its_own(tmp_path: Path, head: str) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", speakers=6, framed=True, noise=0.5)
+    records = fit(tmp_path, store, ["ce", "focal"], heads=[head], layers="each", epochs=15, seeds=1)
+    assert [(record.metrics["layer"], record.metrics["loss"]) for record in records] == [
+        (layer, loss) for layer in (0, 1) for loss in ("ce", "focal")
+    ]
+    assert len({record.folder for record in records}) == 4
+    for record in records:
+        informative = record.metrics["layer"] == 1
+        assert (record.metrics["ua"] > 0.9) == informative
+        assert "mix.layer_weights" not in str(sorted(record.load_heads()))
+    text = str(embedkit.table([*records, *fit(tmp_path, store, heads=[head], epochs=2, seeds=1)]))
+    lines = [line.split()[:3] for line in text.splitlines() if line.startswith("tiny")]
+    assert lines == [["tiny", head, lines[0][2]], ["tiny", "layer", "0"], ["tiny", "layer", "1"]]
+    assert "chosen on test data" in " ".join(text.split())
+
+
+def test_normalising_by_speaker_is_marked_wherever_it_is_shown(tmp_path: Path) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", speakers=6, noise=0.5)
+    told: list[str] = []
+    (record,) = fit(tmp_path, store, normalise="speaker", epochs=15, tell=told.append)
+    (usual,) = fit(tmp_path, store, epochs=15)
+    assert record.folder != usual.folder
+    assert record.metrics["ua"] > 0.9
+    assert record.metrics["transductive"] is record.config["transductive"] is True
+    assert "transductive" not in usual.metrics
+    assert "TRANSDUCTIVE" in told[0]
+    for format in ("text", "markdown", "latex"):
+        assert "TRANSDUCTIVE" in embedkit.table([record], format=format).render()
+        assert "TRANSDUCTIVE" not in embedkit.table([usual], format=format).render()
+    assert json.loads(embedkit.table([record]).render("json"))[0]["transductive"] is True
+    both = str(embedkit.table([record, usual]))
+    assert both.count("Protocol:") == 2
+    with pytest.raises(RunError, match="without --normalise"):
+        embedkit.predict(record, [tmp_path / "tiny.h5"])
+
+
+def test_normalising_needs_every_speaker(tmp_path: Path) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", speaker=["", *(f"s{n % 4}" for n in range(59))])
+    with pytest.raises(FitError, match="found 1 of 60 without"):
+        fit(tmp_path, store, normalise="speaker", folds="random")
+
+
 @pytest.mark.parametrize(
     ("options", "error", "sentence"),
     [
@@ -197,6 +241,8 @@ def test_search_is_recorded_and_predicted_with(tmp_path: Path) -> None:
         ({"weight_decays": (0.1, 0.1)}, FitError, "twice"),
         ({"heads": ["mlp:hidden=64/64"]}, ConfigError, "between the slashes"),
         ({"heads": ["mlp:hidden=64/0"]}, ConfigError, "at least 1"),
+        ({"layers": "both"}, FitError, "expected all or each"),
+        ({"normalise": "session"}, FitError, "expected none or speaker"),
         ({"seeds": 0}, FitError, "expected at least 1"),
         ({"device": "gpu"}, FitError, "expected auto, cpu or cuda"),
     ],
