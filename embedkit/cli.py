@@ -159,6 +159,14 @@ def extract(
     ] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Threads that read audio. [default: up to 4]")] = None,
     threads: Threads = None,
+    engine: Annotated[
+        Literal["local", "ray"] | None,
+        typer.Option(help="Encode in this process, or on the Ray cluster of RAY_ADDRESS. [default: local]"),
+    ] = None,
+    max_file_gb: Annotated[
+        float | None,
+        typer.Option(help="Keep a larger store in files of at most this many gigabytes. [default: one file]"),
+    ] = None,
     on_error: Annotated[
         Literal["fail", "skip"] | None,
         typer.Option(help="Stop at audio that cannot be used, or list it and go on. [default: fail]"),

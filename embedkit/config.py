@@ -30,6 +30,8 @@ SECTIONS: Mapping[str, Mapping[str, Kind]] = {
         "max-seconds": "number",
         "workers": "integer",
         "threads": "integer",
+        "engine": "text",
+        "max-file-gb": "number",
         "on-error": "text",
         "limit": "integer",
     },

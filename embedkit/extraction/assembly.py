@@ -83,10 +83,10 @@ def describe_content(
     )
 
 
-def assemble(out: Path, content: StoreContent, sources: dict[str, Source]) -> None:
-    """Write the store, reading one utterance's rows at a time."""
+def assemble(out: Path, content: StoreContent, sources: dict[str, Source], *, most_bytes: float | None = None) -> None:
+    """Write the store, reading one utterance's rows at a time; one larger than `most_bytes` into several files."""
     rows: Iterator[Rows] = (sources[name].read() for name in content.columns["id"])
-    write_store(out, content, rows)
+    write_store(out, content, rows, most_bytes=most_bytes)
 
 
 def describe_corpus(corpus: Corpus) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -117,17 +116,6 @@ def ahead_by(count: int, started: Iterable[StartedBatch]) -> Iterator[StartedBat
         if len(waiting) > count:
             yield waiting.popleft()
     yield from waiting
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Compute with so many threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def read_batches(recipe: Recipe, batches: Iterable[Batch], pool: ThreadPoolExecutor) -> Iterator[list[Clip]]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from embedkit.errors import ExtractionError
 from embedkit.extraction.items import Item
 from embedkit.extraction.plan import MOST_SHARDS, SHARD_SECONDS, Plan, PlanSettings, Shard, plan_shards
-from embedkit.extraction.request import BATCH_SECONDS, Request
+from embedkit.extraction.request import BATCH_SECONDS, PLAN_NAME, Request
 from embedkit.extraction.shards import ShardReader, open_finished
 from embedkit.extraction.standing import Standing
 
@@ -58,7 +56,7 @@ def prepare_job(request: Request, standing: Standing, items: list[Item]) -> Job:
     if set(plan.items) != set(items):
         plan = plan.revise(items, set(finished))
     kept = {key: finished[key] for key in plan.keys if key in finished}
-    known = {"lock", "plan.json", *(_shard_path(request, key).name for key in kept)}
+    known = {"lock", PLAN_NAME, *(_shard_path(request, key).name for key in kept)}
     for path in request.work.iterdir():
         if path.name not in known:
             path.unlink()
@@ -71,7 +69,7 @@ def _unfinished(request: Request) -> Plan | None:
     Raises:
         ExtractionError: the unfinished extraction has other options.
     """
-    path = request.work / "plan.json"
+    path = request.work / PLAN_NAME
     if not path.exists():
         return None
     plan = Plan.load(path)
@@ -98,7 +96,7 @@ def _settings(request: Request, standing: Standing, items: list[Item]) -> PlanSe
     return PlanSettings(
         batch_seconds=request.batch_seconds or batch_seconds,
         shard_seconds=request.shard_seconds or shard_seconds,
-        threads=request.threads or before.get("threads", torch.get_num_threads()),
+        threads=request.threads or before.get("threads", request.usual_threads),
         device=request.device,
         sampling_rate=rate,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from embedkit.errors import ExtractionError
 from embedkit.extraction.job import Job
-from embedkit.extraction.plan import Batch
+from embedkit.extraction.plan import Batch, Shard
 from embedkit.extraction.request import Request
 from embedkit.store.files import format_bytes, free_bytes, no_room
 
@@ -80,6 +80,32 @@ def watch_batches(job: Job) -> Callable[[Batch], None]:
         started = now
         if request.progress is not None:
             request.progress(done, total)
+
+    return watch
+
+
+def watch_shards(job: Job) -> Callable[[Shard, int], None]:
+    """Report progress in seconds of audio where batches are out of sight; say how long the rest will take.
+
+    The estimate waits until every worker may have finished a shard: the first ones also load the encoder.
+    """
+    request, rate = job.request, job.plan.settings.sampling_rate
+    total = sum(item.samples for item in job.plan.items) / rate
+    pending = sum(_seconds(batch, rate) for _, shard in job.pending for batch in shard)
+    left, shards = pending, 0
+    timed_from = time.perf_counter(), pending
+
+    def watch(shard: Shard, workers: int) -> None:
+        nonlocal left, shards, timed_from
+        shards, left = shards + 1, left - sum(_seconds(batch, rate) for batch in shard)
+        now = time.perf_counter()
+        if shards == workers:
+            timed_from = now, left
+        elif shards == 2 * workers:
+            speed = (timed_from[1] - left) / (now - timed_from[0])
+            request.tell(f"About {_duration(left / speed)} to go with {workers} workers ({speed:.3g} times real time).")
+        if request.progress is not None:
+            request.progress(total - left, total)
 
     return watch
 

@@ -7,13 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
 
 from embedkit.corpora.base import Corpus
 from embedkit.encoders.base import Encoder
 from embedkit.extraction.items import OnError
 from embedkit.extraction.windows import Windows
 from embedkit.store.layout import canonical_json
+
+if TYPE_CHECKING:
+    from embedkit.extraction.engines.base import Engine
 
 Progress: TypeAlias = Callable[[float, float], None]
 """Called with the seconds of audio done and in all."""
@@ -22,6 +27,9 @@ Tell: TypeAlias = Callable[[str], None]
 
 BATCH_SECONDS = {"cpu": 16.0, "cuda": 320.0}
 """Audio in a batch, by kind of device."""
+
+PLAN_NAME = "plan.json"
+"""The plan in the folder of an unfinished extraction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +49,8 @@ class Request:
         batch_seconds, shard_seconds: See `PlanSettings`; None: a default.
         workers: Threads that read audio.
         on_error: Whether an utterance that cannot be used ends the extraction.
+        max_file_gb: A larger store is kept in shards of this size, in gigabytes; None: as the store is, else one file.
+        engine: Encodes the shards; None: this process.
         overwrite: Whether a store, or an unfinished extraction, of other options is replaced.
         tell, progress: How the user hears of it.
     """
@@ -58,6 +68,8 @@ class Request:
     shard_seconds: float | None = None
     workers: int = 2
     on_error: OnError = "fail"
+    max_file_gb: float | None = None
+    engine: Engine | None = None
     overwrite: bool = False
     tell: Tell = lambda sentence: None
     progress: Progress | None = None
@@ -66,6 +78,11 @@ class Request:
     def work(self) -> Path:
         """Folder of the unfinished extraction."""
         return self.out.with_name(self.out.name + ".work")
+
+    @property
+    def usual_threads(self) -> int:
+        """Threads of the encoder where neither the user nor the store names a number."""
+        return torch.get_num_threads() if self.engine is None else self.engine.threads
 
     @property
     def kept_frames(self) -> str | None:

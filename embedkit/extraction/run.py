@@ -8,13 +8,14 @@ from pathlib import Path
 
 from embedkit.errors import ExtractionError
 from embedkit.extraction.assembly import Described, assemble, collect_sources, describe_content
-from embedkit.extraction.encoding import Recipe, run_shards, torch_threads
+from embedkit.extraction.encoding import Recipe
+from embedkit.extraction.engines import LocalEngine, Work
 from embedkit.extraction.items import survey
 from embedkit.extraction.job import Job, prepare_job
 from embedkit.extraction.lock import locked
-from embedkit.extraction.outlook import check_room, watch_batches
+from embedkit.extraction.outlook import check_room, watch_batches, watch_shards
 from embedkit.extraction.plan import Plan
-from embedkit.extraction.request import Request
+from embedkit.extraction.request import PLAN_NAME, Request
 from embedkit.extraction.shards import ShardReader
 from embedkit.extraction.standing import Standing, examine, is_finished
 from embedkit.store.files import sync_folder, writing_to
@@ -53,7 +54,7 @@ def _run_locked(request: Request, standing: Standing) -> None:
         raise ExtractionError(f"None of the {len(request.corpus.utterances)} utterances can be used.")
     job = prepare_job(request, standing, items)
     needed = check_room(job)
-    job.plan.save(request.work / "plan.json")
+    job.plan.save(request.work / PLAN_NAME)
     with writing_to(request.work.parent, needed):
         try:
             _encode(job)
@@ -72,7 +73,7 @@ def _encode(job: Job) -> None:
             job.standing.failures.add(item.id, reason)
     recipe = Recipe(
         encoder=request.encoder,
-        root=request.corpus.root,
+        root=request.corpus.root.absolute(),
         frame_dtype=request.kept_frames,
         windows=request.windows,
         batch_seconds=job.plan.settings.batch_seconds,
@@ -81,15 +82,20 @@ def _encode(job: Job) -> None:
     def finish(path: Path) -> None:
         job.finished[path.stem] = ShardReader(path)
 
-    with torch_threads(job.plan.settings.threads):
-        run_shards(
-            recipe,
-            job.pending,
+    engine = request.engine or LocalEngine()
+    engine.run(
+        Work(
+            recipe=recipe,
+            pending=job.pending,
+            settings=job.plan.settings,
             workers=request.workers,
             failures=job.standing.failures,
             batch_done=watch_batches(job),
+            watch_shard=watch_shards(job),
             shard_done=finish,
+            tell=request.tell,
         )
+    )
 
 
 def _assemble(job: Job) -> None:
@@ -97,8 +103,9 @@ def _assemble(job: Job) -> None:
     sources = collect_sources(standing.reuse, standing.store, list(job.finished.values()), set(job.items))
     if not sources:
         raise ExtractionError(f"None of the {len(request.corpus.utterances)} utterances can be used.")
-    content = describe_content(request.corpus, _describe(job), sources, standing.stamps, standing.failures)
-    assemble(request.out, content, sources)
+    described = _describe(job)
+    content = describe_content(request.corpus, described, sources, standing.stamps, standing.failures)
+    assemble(request.out, content, sources, most_bytes=_most_bytes(described))
     failed = f", {len(standing.failures)} could not be used (see `embedkit inspect`)" if standing.failures else ""
     short = sum(source.measured.padded for source in sources.values())
     padded = f", {short} were padded to the encoder's smallest input" if short else ""
@@ -117,14 +124,26 @@ def _describe(job: Job) -> Described:
         encoder=encoder,
         fingerprint=request.fingerprint,
         frame_dtype=request.kept_frames,
-        extraction={**computed, "options": request.options, "selection": request.selection},
+        extraction={**computed, "options": request.options, "selection": request.selection, **_files(job)},
         trained_on=request.trained_on,
     )
 
 
+def _files(job: Job) -> dict[str, float]:
+    """Say how large a file may be: as asked, else as the store says."""
+    before = job.standing.store.extraction if job.standing.store is not None else {}
+    most = job.request.max_file_gb or before.get("max_file_gb")
+    return {} if most is None else {"max_file_gb": most}
+
+
+def _most_bytes(described: Described) -> float | None:
+    most = described.extraction.get("max_file_gb")
+    return None if most is None else most * 1e9
+
+
 def _clean_up(request: Request) -> None:
     """Remove what an extraction left that was killed after its store was finished."""
-    path = request.work / "plan.json"
+    path = request.work / PLAN_NAME
     if not path.exists() or Plan.load(path).fingerprint != request.fingerprint:
         return
     with locked(request.work):

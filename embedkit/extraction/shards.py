@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
+from uuid import uuid4
 
 import numpy as np
 
@@ -98,7 +99,8 @@ class ShardWriter:
 @contextmanager
 def new_shard(path: Path, row_shape: tuple[int, int], frame_dtype: str | None) -> Iterator[ShardWriter]:
     """Write a shard under a temporary name; it gets its own when the block ends without an error."""
-    part = path.with_name(path.name + ".part")
+    # A process that is believed dead may still be writing the same shard.
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     try:
         with part.open("wb") as stream:
             writer = ShardWriter(stream, row_shape, frame_dtype)

@@ -53,6 +53,8 @@ def is_finished(request: Request, standing: Standing) -> bool:
     store, reuse = standing.store, standing.reuse
     if store is None or reuse.missing or len(reuse.kept) != len(store) or dict(store.failures) != standing.failures:
         return False
+    if request.max_file_gb not in (None, store.extraction.get("max_file_gb")):
+        return False
     if store.corpus_info != describe_corpus(request.corpus) or store.corpus != request.corpus.name:
         return False
     ids = sorted(reuse.kept)

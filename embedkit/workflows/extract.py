@@ -8,13 +8,15 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from embedkit.corpora import Corpus, open_corpus, select
-from embedkit.encoders import encoder_label, load_encoder
+from embedkit.encoders import ENCODERS, encoder_label, load_encoder, split_name
 from embedkit.encoders.base import Encoder
 from embedkit.errors import ConfigError
+from embedkit.extraction.engines import ENGINES, LoadEncoder, open_engine
 from embedkit.extraction.request import Request, Tell
 from embedkit.extraction.run import run_extraction
 from embedkit.extraction.windows import Windows
@@ -50,6 +52,8 @@ def extract_embeddings(
     max_seconds: float | None = None,
     workers: int | None = None,
     threads: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+    max_file_gb: float | None = None,
     on_error: Literal["fail", "skip"] = "fail",
     limit: int | None = None,
     overwrite: bool = False,
@@ -79,6 +83,8 @@ def extract_embeddings(
         max_seconds: Longer clips are encoded in overlapping windows of this length; by default what the encoder takes.
         workers: Threads that read audio.
         threads: Threads of the encoder on a CPU.
+        engine: "local": this process; "ray": the workers of the Ray cluster at `RAY_ADDRESS`, or of one started here.
+        max_file_gb: Keep a store with more gigabytes of embeddings in files of at most this size, beside `out`.
         on_error: "fail": stop at the first utterance that cannot be used; "skip": list it in the store and go on.
         limit: Take only so many utterances, evenly spread over the ids.
         overwrite: Replace a store, or an unfinished extraction, made with other options.
@@ -92,15 +98,25 @@ def extract_embeddings(
         ExtractionError: it cannot start or go on; what is finished is kept.
         StoreError: the store that is there is damaged, or there is too little room.
     """
-    _check_options(level, frame_dtype, on_error, batch_seconds, shard_seconds, max_seconds, limit, threads)
+    _check_words(level=(level, (None, *LEVELS)), frame_dtype=(frame_dtype, (None, *FRAME_DTYPES)))
+    _check_words(on_error=(on_error, ("fail", "skip")), engine=(engine, tuple(ENGINES)))
+    _check_numbers(
+        batch_seconds=batch_seconds,
+        shard_seconds=shard_seconds,
+        max_seconds=max_seconds,
+        limit=limit,
+        threads=threads,
+        max_file_gb=max_file_gb,
+    )
     chosen, selection = _choose(corpus, where, limit)
     for note in chosen.notes:
         tell(note)
-    loaded = load_encoder(encoder, layers=layers, device=device, precision=precision, window=window, sources=sources)
     path = Path(out) if out is not None else default_path(chosen.name, encoder)
     if path.is_dir():
         raise ConfigError(f"--out {str(path)!r} is a folder, expected the path of a file (.h5).")
-    with show_progress(progress, f"extract {encoder}") as report:
+    with open_engine(engine, tell) as runner, show_progress(progress, f"extract {encoder}") as report:
+        load = _prepare_loading(encoder, layers=layers, window=window, sources=sources or {}, far=engine != "local")
+        loaded = runner.load_encoder(load, device=device, precision=precision, threads=threads)
         run_extraction(
             Request(
                 corpus=chosen,
@@ -116,6 +132,8 @@ def extract_embeddings(
                 shard_seconds=shard_seconds,
                 workers=max(1, min(4, os.cpu_count() or 1) if workers is None else workers),
                 on_error=on_error,
+                engine=runner,
+                max_file_gb=max_file_gb,
                 overwrite=overwrite,
                 tell=tell,
                 progress=report,
@@ -142,35 +160,32 @@ def _choose(
     return chosen, {"where": sorted(where), "limit": limit}
 
 
-def _check_options(
-    level: str | None,
-    frame_dtype: str | None,
-    on_error: str,
-    batch_seconds: float | None,
-    shard_seconds: float | None,
-    max_seconds: float | None,
-    limit: int | None,
-    threads: int | None,
-) -> None:
-    words = {
-        "level": (level, (None, *LEVELS)),
-        "frame-dtype": (frame_dtype, (None, *FRAME_DTYPES)),
-        "on-error": (on_error, ("fail", "skip")),
-    }
-    for name, (value, known) in words.items():
+def _prepare_loading(
+    name: str, *, layers: str, window: str | float, sources: Mapping[str, str], far: bool
+) -> LoadEncoder:
+    """Bind what the encoder is loaded from; processes elsewhere have another current folder."""
+    if far:
+        name = "+".join(_absolute(part) for part in split_name(name, sources))
+        sources = {key: _absolute(source) for key, source in sources.items()}
+    return partial(load_encoder, name, layers=layers, window=window, sources=sources)
+
+
+def _absolute(source: str) -> str:
+    path = Path(source).expanduser()
+    return str(path.absolute()) if path.exists() and source not in ENCODERS else source
+
+
+def _check_words(**options: tuple[str | None, tuple[str | None, ...]]) -> None:
+    for name, (value, known) in options.items():
         if value not in known:
             expected = ", ".join(one for one in known if one)
-            raise ConfigError(f"--{name} is {value!r}, expected one of {expected}.")
-    numbers = {
-        "batch-seconds": batch_seconds,
-        "shard-seconds": shard_seconds,
-        "max-seconds": max_seconds,
-        "limit": limit,
-        "threads": threads,
-    }
-    for name, number in numbers.items():
+            raise ConfigError(f"--{name.replace('_', '-')} is {value!r}, expected one of {expected}.")
+
+
+def _check_numbers(**options: float | None) -> None:
+    for name, number in options.items():
         if number is not None and not (math.isfinite(number) and number > 0):
-            raise ConfigError(f"--{name} is {number}, expected a number above 0.")
+            raise ConfigError(f"--{name.replace('_', '-')} is {number}, expected a number above 0.")
 
 
 def _device_kind(encoder: Encoder, device: str) -> str:

@@ -111,7 +111,7 @@ def describe_store(path: str | os.PathLike[str]) -> StoreDescription:
         info = store.corpus_info
         return StoreDescription(
             path=store.path,
-            size=store.path.stat().st_size,
+            size=store.size_bytes,
             corpus=store.corpus,
             corpus_kind=info.get("kind", "?"),
             corpus_root=info.get("root", "?"),

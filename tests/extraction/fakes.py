@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +123,33 @@ def request_for(corpus: Corpus, out: Path, encoder: FakeEncoder | None = None, *
         "workers": 2,
     }
     return Request(**{**values, **changes})
+
+
+def load_fake(*, device: str, precision: str, gain: float = 1.0) -> FakeEncoder:
+    """Load the tiny encoder as engines load one."""
+    return FakeEncoder(gain=gain)
+
+
+class DyingEncoder(FakeEncoder):
+    """Kills its process in a later batch, as often as there are markers to remove."""
+
+    def __init__(self, markers: Path, after: int) -> None:
+        super().__init__()
+        self.markers, self.after = markers, after
+
+    def encode(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
+        if len(self.calls) >= self.after and self._take_marker():
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().encode(waveforms, sink)
+
+    def _take_marker(self) -> bool:
+        for marker in self.markers.iterdir():
+            with suppress(FileNotFoundError):
+                marker.unlink()
+                return True
+        return False
+
+
+def load_dying(*, device: str, precision: str, markers: Path, after: int) -> DyingEncoder:
+    """Load an encoder that kills its process."""
+    return DyingEncoder(markers, after)

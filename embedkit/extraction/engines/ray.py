@@ -1,0 +1,171 @@
+"""The workers of a Ray cluster encode, each one shard at a time; files in a shared folder are all that comes back."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from embedkit.encoders.base import Encoder
+from embedkit.errors import ExtractionError
+from embedkit.extraction.engines.base import Engine, LoadEncoder, Work
+from embedkit.extraction.engines.cluster import RayCluster, WorkerDiedError
+from embedkit.extraction.engines.described import DescribedEncoder
+from embedkit.extraction.engines.worker import Orders, Worker, wait_for
+from embedkit.extraction.plan import Shard
+from embedkit.extraction.request import Tell
+from embedkit.extraction.shards import ShardReader
+
+MOST_DEATHS = 3
+"""Workers that may die over one shard, or before any shard is finished."""
+
+
+class RayEngine(Engine):
+    """Hands shards to workers; one that dies is replaced, and only its shard is done again."""
+
+    def __init__(self, tell: Tell = lambda sentence: None) -> None:
+        self._tell = tell
+        self._cluster = RayCluster(tell)
+        self._first: Any = None
+        self._load: LoadEncoder | None = None
+        self._device, self._precision, self._threads = "cpu", "fp32", 1
+
+    @property
+    def threads(self) -> int:
+        """As many as torch takes here, but not more than every machine has."""
+        cores = [int(machine.get("CPU", 0)) for machine in self._cluster.machines()]
+        return max(1, min([torch.get_num_threads(), *filter(None, cores)]))
+
+    def load_encoder(self, load: LoadEncoder, *, device: str, precision: str, threads: int | None) -> Encoder:
+        """Load the encoder in a first worker and return its description."""
+        has_gpu = self._cluster.room(1, 1) > 0
+        self._load = load
+        self._device = ("cuda" if has_gpu else "cpu") if device == "auto" else device.partition(":")[0]
+        self._precision = precision
+        self._threads = threads or self.threads
+        self._room()
+        encoder = self._describe()
+        # All workers take what the first one chose; one that needs no GPU must not keep others from it.
+        self._precision = encoder.identity().get("precision", precision)
+        if device == "auto" and encoder.device in (None, "cpu") and self._device == "cuda":
+            self._device = "cpu"
+            self._end_workers()
+        return encoder
+
+    def run(self, work: Work) -> None:
+        """Encode all shards, as many at a time as the cluster has room for."""
+        if not work.pending:
+            return
+        if self._threads != work.settings.threads:
+            self._threads = work.settings.threads
+            self._end_workers()
+        count = min(self._room(), len(work.pending))
+        self._tell(f"Ray: {count} workers on {self._device}, {self._threads} threads each.")
+        try:
+            self._run(work, count)
+        finally:
+            self._end_workers()
+
+    def close(self) -> None:
+        """End the workers, and the cluster if it was started here."""
+        self._cluster.close()
+
+    def _run(self, work: Work, count: int) -> None:
+        queue, deaths = deque(work.pending), Counter[Path]()
+        orders = self._cluster.share(Orders.of(work))
+        running: dict[Any, tuple[Any, Path, Shard]] = {}
+
+        def give(worker: Any) -> None:
+            if queue:
+                path, shard = queue.popleft()
+                running[worker.run.remote(orders, str(path), shard)] = (worker, path, shard)
+
+        for _ in range(count):
+            give(self._take_worker())
+        finished = 0
+        while running:
+            call = self._cluster.first_answered(list(running))
+            worker, path, shard = running.pop(call)
+            try:
+                told = self._cluster.answer(call).unwrap()
+            except WorkerDiedError as error:
+                deaths[path] += 1
+                if deaths[path] == MOST_DEATHS or (not finished and deaths.total() >= MOST_DEATHS):
+                    raise _given_up(f"over the utterances {shard[0][0].id!r} to {shard[-1][-1].id!r}", error) from error
+                self._tell(f"A worker died ({error}); another one does its shard again.")
+                queue.appendleft((path, shard))
+                self._cluster.end(worker)
+                worker = self._take_worker()
+            else:
+                finished += 1
+                for sentence in told:
+                    self._tell(sentence)
+                _accept(work, path, shard, count)
+            give(worker)
+
+    def _describe(self) -> DescribedEncoder:
+        for _ in range(MOST_DEATHS):
+            worker = self._start_worker()
+            call = worker.describe.remote()
+            self._cluster.first_answered([call])
+            try:
+                encoder = DescribedEncoder(self._cluster.answer(call).unwrap())
+            except WorkerDiedError as error:
+                self._cluster.end(worker)
+                reason = error
+            else:
+                self._first = worker
+                return encoder
+        raise _given_up("while they loaded the encoder", reason) from reason
+
+    def _needs(self) -> dict[str, int]:
+        return {"cpus": 1, "gpus": 1} if self._device == "cuda" else {"cpus": self._threads, "gpus": 0}
+
+    def _room(self) -> int:
+        """Return how many workers the cluster has room for.
+
+        Raises:
+            ExtractionError: for none.
+        """
+        needs = self._needs()
+        room = self._cluster.room(**needs)
+        if not room:
+            listed = f"{needs['cpus']} CPUs" + (f" and {needs['gpus']} GPU" if needs["gpus"] else "")
+            raise ExtractionError(
+                f"No machine of the Ray cluster has {listed} for a worker; give fewer --threads, or another --device."
+            )
+        return room
+
+    def _start_worker(self) -> Any:
+        arguments = (self._load, self._device, self._precision, self._threads)
+        return self._cluster.start(Worker, *arguments, **self._needs())
+
+    def _take_worker(self) -> Any:
+        """Return the worker that has loaded the encoder already, or else a new one."""
+        worker, self._first = self._first, None
+        return worker or self._start_worker()
+
+    def _end_workers(self) -> None:
+        self._first = None
+        self._cluster.end_all()
+
+
+def _accept(work: Work, path: Path, shard: Shard, workers: int) -> None:
+    if not wait_for(path):
+        raise ExtractionError(
+            f"A worker finished the shard {path.name!r}, but it is not in {str(path.parent)!r}; choose an --out that "
+            "all machines of the cluster share under the same path."
+        )
+    for item, reason in ShardReader(path).failures:
+        work.failures.add(item.id, reason)
+    work.shard_done(path)
+    work.watch_shard(shard, workers)
+
+
+def _given_up(when: str, error: Exception) -> ExtractionError:
+    return ExtractionError(
+        f"{MOST_DEATHS} workers of the Ray cluster died {when} ({error}); check that embedkit is installed on all "
+        "machines and that their memory suffices, then run the same command again to continue."
+    )

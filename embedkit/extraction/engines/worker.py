@@ -1,0 +1,173 @@
+"""What a worker of a cluster does: load the encoder once, then encode the shards it is given."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from embedkit import errors
+from embedkit.encoders.base import Encoder
+from embedkit.errors import EmbedkitError, ExtractionError
+from embedkit.extraction.encoding import Recipe, run_shards
+from embedkit.extraction.engines.base import LoadEncoder, Work
+from embedkit.extraction.engines.described import describe_encoder
+from embedkit.extraction.items import Failures, OnError
+from embedkit.extraction.plan import Shard
+from embedkit.extraction.request import PLAN_NAME, determining
+from embedkit.extraction.threads import computing_with
+
+PATIENCE_SECONDS = 60.0
+"""How long a file may take to be seen by another machine that shares its folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """What all workers of one extraction have in common.
+
+    Attributes:
+        recipe: The recipe's values beside the encoder.
+        threads: Threads of the encoder.
+        workers: Threads that read audio.
+        on_error: Whether an utterance that cannot be used ends the extraction.
+        identity: What the encoder must say of itself.
+    """
+
+    recipe: dict[str, Any]
+    threads: int
+    workers: int
+    on_error: OnError
+    identity: dict[str, Any]
+
+    @classmethod
+    def of(cls, work: Work) -> Orders:
+        """Take what workers need from the work at hand."""
+        recipe = work.recipe
+        return cls(
+            recipe={item.name: getattr(recipe, item.name) for item in fields(recipe) if item.name != "encoder"},
+            threads=work.settings.threads,
+            workers=work.workers,
+            on_error=work.failures.on_error,
+            identity=recipe.encoder.identity(),
+        )
+
+
+class Reply(NamedTuple):
+    """What a worker answers: a value, or a problem in words (its class, its arguments), never an embedding."""
+
+    value: Any = None
+    problem: tuple[str, tuple[Any, ...]] | None = None
+
+    def unwrap(self) -> Any:
+        """Return the value.
+
+        Raises:
+            EmbedkitError, OSError: the problem, as it was raised in the worker.
+        """
+        if self.problem is None:
+            return self.value
+        name, arguments = self.problem
+        raise OSError(*arguments) if name == "OSError" else getattr(errors, name)(*arguments)
+
+
+class Worker:
+    """One process of a cluster; it holds the encoder and encodes one shard at a time."""
+
+    def __init__(self, load: LoadEncoder, device: str, precision: str, threads: int) -> None:
+        self._load, self._device, self._precision, self._threads = load, device, precision, threads
+        self._encoder: Encoder | None = None
+        self._checked = False
+
+    def describe(self) -> Reply:
+        """Load the encoder and describe it."""
+        return _reply(lambda: describe_encoder(self._loaded()))
+
+    def run(self, orders: Orders, path: str, shard: Shard) -> Reply:
+        """Encode one shard into its file; the value is what there is to tell."""
+        return _reply(lambda: self._run(orders, Path(path), shard))
+
+    def _loaded(self) -> Encoder:
+        if self._encoder is None:
+            with computing_with(self._threads):
+                self._encoder = self._load(device=self._device, precision=self._precision)
+        return self._encoder
+
+    def _run(self, orders: Orders, path: Path, shard: Shard) -> list[str]:
+        told: list[str] = []
+        encoder = self._loaded()
+        if not self._checked:
+            _check_place(path.parent, orders.recipe["root"])
+            _check_encoder(encoder.identity(), orders.identity)
+            self._checked = True
+        with computing_with(orders.threads):
+            run_shards(
+                Recipe(encoder=encoder, **orders.recipe),
+                [(path, shard)],
+                workers=orders.workers,
+                failures=Failures(orders.on_error),
+                batch_done=lambda batch: None,
+                shard_done=lambda done: None,
+                tell=told.append,
+            )
+        return told
+
+
+def wait_for(path: Path) -> bool:
+    """Wait for a file that another machine has written into a shared folder."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not path.exists():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _reply(do: Callable[[], Any]) -> Reply:
+    try:
+        return Reply(do())
+    except EmbedkitError as error:
+        return Reply(problem=(_public_class(error), (str(error),)))
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        name = None if error.filename is None else str(error.filename)
+        return Reply(problem=("OSError", (error.errno or errno.EIO, reason, name)))
+
+
+def _public_class(error: EmbedkitError) -> str:
+    names = [kind.__name__ for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind]
+    return str(names[0])
+
+
+def _check_place(work: Path, root: Path) -> None:
+    if not wait_for(work / PLAN_NAME):
+        raise ExtractionError(
+            f"The worker on {socket.gethostname()!r} does not see the folder {str(work)!r}; choose an --out that all "
+            "machines of the cluster share under the same path."
+        )
+    if not root.is_dir():
+        raise ExtractionError(
+            f"The worker on {socket.gethostname()!r} does not see the corpus in {str(root)!r}; put it where all "
+            "machines of the cluster see it under the same path."
+        )
+
+
+def _check_encoder(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    for name, ours, theirs in (
+        ("weights or options", determining(found), determining(expected)),
+        ("versions of libraries", found.get("versions"), expected.get("versions")),
+    ):
+        if ours != theirs:
+            raise ExtractionError(
+                f"The worker on {socket.gethostname()!r} has other {name} ({_first_difference(ours, theirs)}); install "
+                "the same encoder and libraries on all machines of the cluster."
+            )
+
+
+def _first_difference(ours: Any, theirs: Any) -> str:
+    ours, theirs = ours or {}, theirs or {}
+    name = next(key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key))
+    return f"{name}: {ours.get(name)}, expected {theirs.get(name)}"
