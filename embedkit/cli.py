@@ -239,7 +239,8 @@ def fit(
     folds: Annotated[
         str | None,
         typer.Option(
-            help="session, speaker, split, random, or a column. [default: session where there are, or speaker]"
+            help="session, speaker, split, random, a column, or speaker+COLUMN to keep both apart at once. "
+            "[default: session where there are, or speaker]"
         ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How often everything is repeated. [default: 3]")] = None,

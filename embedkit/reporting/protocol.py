@@ -98,6 +98,8 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
 
 def _folds(row: Row) -> str:
     folds = row["folds"]
+    if folds.startswith("speaker+"):
+        return f"folds by speaker and {folds.removeprefix('speaker+')} at once"
     return {"random": "random folds", "split": "the given split"}.get(folds, f"folds by {folds}")
 
 

@@ -16,7 +16,7 @@ from embedkit.errors import FitError, StoreError
 from embedkit.registry import unknown_name
 from embedkit.store.reader import Store
 from embedkit.training.features import Features, FrameFeatures, UtteranceFeatures
-from embedkit.training.folds import Indices, Names
+from embedkit.training.folds import CROSSED, Indices, Names
 
 _FIELDS = ("id", "path", "label", "speaker", "session", "split")
 
@@ -124,9 +124,11 @@ def fold_column(store: Store, data: TaskData, kind: str) -> Names | None:
     """
     if kind in ("speaker", "split", "random"):
         return None
-    if kind not in store.columns:
-        raise FitError(unknown_name("fold column", kind, ["speaker", "session", "split", "random", *store.columns]))
-    return np.array([str(value) for value in store.column(kind)[data.rows].tolist()], dtype=np.str_)
+    column = kind.removeprefix(CROSSED)
+    if column not in store.columns:
+        known = ["speaker", "session", "split", "random", *store.columns]
+        raise FitError(unknown_name("fold column", column, [*known, *(f"{CROSSED}{name}" for name in store.columns)]))
+    return np.array([str(value) for value in store.column(column)[data.rows].tolist()], dtype=np.str_)
 
 
 def load_features(

@@ -64,7 +64,8 @@ def fit_heads(
         layers: "all" for a learned mean over the layers, "each" for a study of every layer alone.
         normalise: "speaker" centres and scales every speaker by all of their utterances, test ones included: such runs
             are marked as transductive.
-        folds: "session", "speaker", "split", "random" or a column; None for sessions where there are some.
+        folds: "session", "speaker", "split", "random", a column, or "speaker+COLUMN" for both at once; None for
+            sessions where there are some.
         seeds: How many; they are 0, 1, 2, ...
         classes, merge, where: The task; None for the corpus's standard one (see `define_task`).
         learning_rates, weight_decays: Searched for every head, loss and fold alike.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from embedkit.errors import FitError
@@ -168,3 +168,58 @@ def test_a_training_side_of_one_class_is_told() -> None:
     labels = np.array(["x"] * 4 + ["y"] * 8)
     with pytest.raises(FitError, match="single class y"):
         plan_folds("speaker", labels=labels, speakers=owners, hold_out=False)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    speakers=st.integers(5, 20),
+    each=st.integers(6, 14),
+    texts=st.integers(2, 9),
+    hold_out=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_crossed_folds_keep_speakers_and_texts_apart_and_test_everything_once(
+    speakers: int, each: int, texts: int, hold_out: bool, seed: int
+) -> None:
+    labels, owners = columns(speakers, each)
+    said = np.array([f"t{number}" for number in np.random.default_rng(seed).integers(0, texts, len(owners))])
+    try:
+        made = plan_folds("speaker+text", labels=labels, speakers=owners, groups=said, hold_out=hold_out)
+    except FitError:
+        reject()
+    assert sorted(np.concatenate([fold.test for fold in made.folds])) == list(range(len(owners)))
+    assert not made.speaker_dependent
+    assert len(made.folds) <= 20
+    for fold in made.folds:
+        seen = np.concatenate([fold.train, *(part for pair in fold.validations for part in pair)])
+        assert not set(owners[fold.test]) & set(owners[seen])
+        assert not set(said[fold.test]) & set(said[seen])
+        for train, validate in fold.validations:
+            assert not set(owners[train]) & set(owners[validate])
+    assert len({fold.name for fold in made.folds}) == len(made.folds)
+
+
+def test_crossed_folds_leave_out_only_what_shares_something_with_the_test_side() -> None:
+    labels, owners = columns(10, 16)
+    said = np.array([f"t{number % 8}" for number in range(len(owners))])
+    made = plan_folds("speaker+text", labels=labels, speakers=owners, groups=said, hold_out=False)
+    assert len(made.folds) == 20
+    for fold in made.folds:
+        apart = ~np.isin(owners, owners[fold.test]) & ~np.isin(said, said[fold.test])
+        assert list(fold.train) == list(np.flatnonzero(apart))
+        assert len(fold.train) == 160 * 4 // 5 * 3 // 4
+
+
+@pytest.mark.parametrize(
+    ("owners", "said", "words"),
+    [
+        (["a", "b", "c", "d"], ["t", "t", "t", "t"], "two values in the column text, found 't' alone"),
+        (["a", "a", "a", "a"], ["t", "u", "t", "u"], "two values in the column speaker"),
+        (["a", "", "c", "d"], ["t", "u", "t", "u"], "need the speaker of every utterance"),
+        (["a", "b", "c", "d"], ["t", "u", "", "u"], "need the text of every utterance"),
+    ],
+)
+def test_crossed_folds_need_both(owners: list[str], said: list[str], words: str) -> None:
+    labels = np.array(["x", "y", "x", "y"])
+    with pytest.raises(FitError, match=words):
+        plan_folds("speaker+text", labels=labels, speakers=np.array(owners), groups=np.array(said), hold_out=False)

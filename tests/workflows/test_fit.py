@@ -135,7 +135,9 @@ def test_random_folds_are_marked(tmp_path: Path) -> None:
     assert not record.metrics["speaker_dependent"]
 
 
-@pytest.mark.parametrize(("folds", "count"), [("session", 3), ("speaker", 6), ("split", 1), ("text", 5)])
+@pytest.mark.parametrize(
+    ("folds", "count"), [("session", 3), ("speaker", 6), ("split", 1), ("text", 5), ("speaker+text", 20)]
+)
 def test_folds(tmp_path: Path, folds: str, count: int) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", speakers=6)
     (record,) = fit(tmp_path, store, folds=folds, seeds=1, epochs=2)
@@ -241,6 +243,7 @@ def test_normalising_needs_every_speaker(tmp_path: Path) -> None:
         ({"weight_decays": (0.1, 0.1)}, FitError, "twice"),
         ({"heads": ["mlp:hidden=64/64"]}, ConfigError, "between the slashes"),
         ({"heads": ["mlp:hidden=64/0"]}, ConfigError, "at least 1"),
+        ({"folds": "speaker+txt"}, FitError, "Did you mean 'text'"),
         ({"layers": "both"}, FitError, "expected all or each"),
         ({"normalise": "session"}, FitError, "expected none or speaker"),
         ({"seeds": 0}, FitError, "expected at least 1"),
