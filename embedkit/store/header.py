@@ -68,6 +68,10 @@ def read_header(path: Path) -> Header:
 def _read(path: Path, file: Any, stamp: tuple[int, int, int]) -> Header:
     attributes = read_attributes(file)
     _check_kind(path, attributes)
+    for value in attributes.values():
+        # HDF5 hands damaged text over with surrogates in it; that must not wait until somebody encodes it.
+        if isinstance(value, str):
+            value.encode()
     described = {name: json.loads(attributes[name]) for name in layout.JSON_ATTRIBUTES}
     names = [layout.column_name(link) for link in file[layout.UTTERANCES]]
     first = [name for name in (*layout.STANDARD_COLUMNS, *layout.MEASURED_COLUMNS) if name in names]

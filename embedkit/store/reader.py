@@ -18,7 +18,7 @@ from embedkit.store import layout
 from embedkit.store.header import Header, read_header
 from embedkit.store.layout import Array
 from embedkit.store.pieces import Pieces
-from embedkit.store.places import damaged, file_stamp
+from embedkit.store.places import file_stamp, reading
 from embedkit.store.writer import Rows
 
 
@@ -264,11 +264,8 @@ class Store:
     def has_part(self, name: str) -> bool:
         """Tell whether a dataset exists ("utterances/label")."""
         folder, _, column = name.partition("/")
-        try:
-            with self._opened() as file:
-                return folder in file and layout.link_name(column) in file[folder]
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise StoreError(damaged(self.path, error)) from error
+        with reading(self.path), self._opened() as file:
+            return folder in file and layout.link_name(column) in file[folder]
 
     def raw_part(self, name: str) -> Array:
         """Return a small dataset as stored: texts as UTF-8 bytes.
@@ -277,11 +274,8 @@ class Store:
             StoreError: it is missing or cannot be read.
         """
         folder, _, column = name.partition("/")
-        try:
-            with self._opened() as file:
-                values: Array = file[folder][layout.link_name(column)][...]
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise StoreError(damaged(self.path, error)) from error
+        with reading(self.path), self._opened() as file:
+            values: Array = file[folder][layout.link_name(column)][...]
         return values
 
     def _opened(self) -> Any:
