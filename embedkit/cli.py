@@ -243,6 +243,13 @@ def fit(
             "[default: session where there are, or speaker]"
         ),
     ] = None,
+    test_on: Annotated[
+        Path | None, typer.Option(help="A store of another corpus, same encoder, to test on instead of folds.")
+    ] = None,
+    test_merge: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=LABEL", help="Count a label of the --test-on corpus as another; repeatable."),
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How often everything is repeated. [default: 3]")] = None,
     classes: Annotated[
         list[str] | None, typer.Option(metavar="A,B,C", help="The labels that take part. [default: the corpus's task]")
@@ -288,7 +295,8 @@ def fit(
         "learning_rates": [_read_number(text, "--lr") for text in _split(options.pop("lr", []))],
         "weight_decays": [_read_number(text, "--weight-decay") for text in _split(options.pop("weight_decay", []))],
         "classes": _split(options.pop("classes", [])),
-        "merge": _read_merge(options.pop("merge", [])),
+        "merge": _read_merge(options.pop("merge", []), "--merge"),
+        "test_merge": _read_merge(options.pop("test_merge", []), "--test-merge"),
     }
     options |= {name: value for name, value in keywords.items() if value}
     from embedkit.workflows.fit import find_stores, fit_heads
@@ -465,11 +473,11 @@ def _read_number(text: str, option: str) -> float:
         raise ConfigError(f"{option} is {text!r}, expected numbers such as 3e-4,1e-3.") from None
 
 
-def _read_merge(texts: Iterable[str]) -> dict[str, str]:
+def _read_merge(texts: Iterable[str], option: str) -> dict[str, str]:
     merge: dict[str, str] = {}
     for text in _split(texts):
         label, equals, other = text.partition("=")
         if not (label and equals and other):
-            raise ConfigError(f"--merge is {text!r}, expected LABEL=LABEL as in excitement=happiness.")
+            raise ConfigError(f"{option} is {text!r}, expected LABEL=LABEL as in excitement=happiness.")
         merge[label.strip()] = other.strip()
     return merge

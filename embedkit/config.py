@@ -41,6 +41,8 @@ SECTIONS: Mapping[str, Mapping[str, Kind]] = {
         "layers": "text",
         "normalise": "text",
         "folds": "text",
+        "test-on": "path",
+        "test-merge": "texts",
         "seeds": "integer",
         "classes": "texts",
         "merge": "texts",

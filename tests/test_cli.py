@@ -222,7 +222,8 @@ def test_losses_are_split_but_their_settings_are_not(run: Any, fits: Calls, argu
 def test_fit_passes_everything_on(run: Any, fits: Calls) -> None:
     command = """fit x.h5 y.h5 --head linear,mlp:width=64/8,dropout=0.1 --folds speaker --seeds 5
         --classes a,b --classes c --merge excitement=happiness --where type=improvised --where gender=female
-        --layers each --normalise speaker --lr 1e-3,1 --lr 2 --weight-decay 0,0.1 --epochs 4 --batch-size 8 --device cpu --threads 1 --runs there --overwrite"""
+        --layers each --normalise speaker --test-on z.h5 --test-merge x=a
+        --lr 1e-3,1 --lr 2 --weight-decay 0,0.1 --epochs 4 --batch-size 8 --device cpu --threads 1 --runs there --overwrite"""
     result = run(*command.split())
     assert result.exit_code == 0, result.output
     arguments, keywords = fits[0]
@@ -233,6 +234,8 @@ def test_fit_passes_everything_on(run: Any, fits: Calls) -> None:
         "heads": ["linear", "mlp:width=64/8,dropout=0.1"],
         "layers": "each",
         "normalise": "speaker",
+        "test_on": Path("z.h5"),
+        "test_merge": {"x": "a"},
         "folds": "speaker",
         "seeds": 5,
         "classes": ["a", "b", "c"],
@@ -262,7 +265,8 @@ def test_the_configuration_of_fit_is_read_alike(run: Any, fits: Calls, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--lr", "fast"], ["--weight-decay", "x"], ["--merge", "excitement"], ["--merge", "=b"]]
+    "arguments",
+    [["--lr", "fast"], ["--weight-decay", "x"], ["--merge", "excitement"], ["--merge", "=b"], ["--test-merge", "b="]],
 )
 def test_values_that_cannot_be_read_get_one_sentence(run: Any, fits: Calls, arguments: list[str]) -> None:
     result = run("fit", "x.h5", *arguments)
@@ -355,11 +359,16 @@ def write_run(folder: Path, **changes: Any) -> None:
         "seeds": 3,
         "utterances": 20,
         "speakers": 4,
+        "selection": "inner folds",
+        "precision": "fp32",
+        "head_spec": "lstm",
+        "loss_spec": "ce",
         **{f"{name}{end}": 0.5 for name in ("wa", "ua", "f1") for end in ("", "_std")},
         **changes,
     }
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"format_version": 1}))
+    config = dict.fromkeys(("head_spec", "loss_spec", "classes", "seeds", "folds", "store"))
+    (folder / "config.json").write_text(json.dumps({**config, "format_version": 1}))
     (folder / "metrics.json").write_text(json.dumps(metrics))
 
 

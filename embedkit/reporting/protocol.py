@@ -13,6 +13,7 @@ from embedkit.reporting.published import last_part
 
 FIELDS = (
     "corpus",
+    "test_corpus",
     "demo",
     "task",
     "classes",
@@ -98,6 +99,8 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
 
 def _folds(row: Row) -> str:
     folds = row["folds"]
+    if row.get("test_corpus"):
+        return f"trained on all of {row['corpus']}, tested on {row['test_corpus']}"
     if folds.startswith("speaker+"):
         return f"folds by speaker and {folds.removeprefix('speaker+')} at once"
     return {"random": "random folds", "split": "the given split"}.get(folds, f"folds by {folds}")

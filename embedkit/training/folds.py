@@ -146,7 +146,7 @@ def _rotate(names: Sequence[str], units: Names, speakers: Names) -> tuple[list[F
     counts = set()
     for name in names:
         train, test = np.flatnonzero(units != name), np.flatnonzero(units == name)
-        validations = _inner(name, train, speakers if np.all(speakers[train] != "") else units)
+        validations = choose_validations(name, train, speakers if np.all(speakers[train] != "") else units)
         counts.add(len(validations))
         folds.append(Fold(name=name, train=train, test=test, validations=validations, refit=True))
     number = "-".join(str(count) for count in sorted(counts))
@@ -170,7 +170,7 @@ def _cross(column: str, speakers: Names, values: Names, *, hold_out: bool) -> tu
             if not len(test):
                 continue
             name, train = f"{owner} x {part}", np.flatnonzero((owners != owner) & (parts != part))
-            validations = _inner(name, train, speakers)
+            validations = choose_validations(name, train, speakers)
             if hold_out:
                 train, validations = validations[0][0], validations[:1]
             folds.append(Fold(name=name, train=train, test=test, validations=validations, refit=not hold_out))
@@ -179,7 +179,12 @@ def _cross(column: str, speakers: Names, values: Names, *, hold_out: bool) -> tu
     return folds, f"up to {INNER_FOLDS} inner folds by speaker, pooled, then refit"
 
 
-def _inner(name: str, train: Indices, speakers: Names) -> tuple[tuple[Indices, Indices], ...]:
+def choose_validations(name: str, train: Indices, speakers: Names) -> tuple[tuple[Indices, Indices], ...]:
+    """Divide a training side by speaker into up to four pairs (train, validate).
+
+    Raises:
+        FitError: fewer than two speakers.
+    """
     own = speakers[train]
     if len(np.unique(own)) < 2:
         raise FitError(
@@ -197,7 +202,7 @@ def _hold_out(names: Sequence[str], units: Names, speakers: Names) -> tuple[list
         if len(names) > 2:
             validate = np.flatnonzero(units == names[(position + 1) % len(names)])
         else:
-            validate = _inner(name, training_side, speakers)[0][1]
+            validate = choose_validations(name, training_side, speakers)[0][1]
         train = np.setdiff1d(training_side, validate)
         test = np.flatnonzero(units == name)
         folds.append(Fold(name=name, train=train, test=test, validations=((train, validate),), refit=False))
@@ -217,7 +222,7 @@ def _given_split(splits: Names | None, labels: Names, speakers: Names) -> tuple[
         validations: tuple[tuple[Indices, Indices], ...] = ((parts["train"], parts["dev"]),)
         selection = "the given development part"
     else:
-        validations = _inner("test", parts["train"], speakers)
+        validations = choose_validations("test", parts["train"], speakers)
         selection = f"{len(validations)} inner folds by speaker, pooled, then refit"
     refit = not len(parts["dev"])
     return [

@@ -24,6 +24,7 @@ from embedkit.training.runs import RUN_FORMAT_VERSION, digest_of
 from embedkit.training.search import Candidate, build_grid, head_settings
 from embedkit.training.stack import Recipe
 from embedkit.training.task import TaskData, define_task, fold_column, load_features, require_frames
+from embedkit.training.transfer import JoinedFeatures, define_transfer, join_tasks, plan_transfer
 
 ALGORITHM = 1
 """Raised when training changes in a way that changes results, so that old runs are not taken for new ones."""
@@ -43,6 +44,7 @@ class Settings:
     epochs: int
     batch_size: int
     normalise: str = "none"
+    test_merge: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in {"seeds": self.seeds, "epochs": self.epochs, "batch size": self.batch_size}.items():
@@ -85,6 +87,7 @@ class Cell:
         runs: Path,
         device: torch.device,
         layer: int | None = None,
+        other: Store | None = None,
     ) -> None:
         self.store, self.head, self.loss, self.settings, self.device = store, head, loss, settings, device
         variants = [resolve_head(variant) for variant in expand_head(head)]
@@ -94,7 +97,11 @@ class Cell:
         self.loss_options = build_loss(loss).options
         self.loss_name = parse_spec(loss)[0]
         self.data: TaskData = define_task(store, classes=settings.classes, merge=settings.merge, where=settings.where)
-        self.runs, self.layer = runs, layer
+        self.runs, self.layer, self.other = runs, layer, other
+        self.parts: tuple[TaskData, ...] = (self.data,)
+        if other is not None:
+            self.parts = (self.data, define_transfer(store, self.data, other, settings.test_merge))
+            self.data = join_tasks(*self.parts, names=(store.corpus, other.corpus))
 
     @property
     def level(self) -> str:
@@ -102,6 +109,9 @@ class Cell:
 
     @cached_property
     def plan(self) -> FoldPlan:
+        if self.other is not None:
+            speakers, hold_out = self.data.speakers, self.level == "frame"
+            return plan_transfer(len(self.parts[0]), speakers, self.other.corpus, hold_out=hold_out)
         kind = self.settings.folds or default_folds(self.data.sessions, self.data.speakers)
         return plan_folds(
             kind,
@@ -115,7 +125,12 @@ class Cell:
     @cached_property
     def features(self) -> Features:
         by_speaker = self.settings.normalise == "speaker"
-        return load_features(self.store, self.data, self.level, self.device, layer=self.layer, by_speaker=by_speaker)
+        stores = [self.store] if self.other is None else [self.store, self.other]
+        parts = [
+            load_features(store, data, self.level, self.device, layer=self.layer, by_speaker=by_speaker)
+            for store, data in zip(stores, self.parts, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else JoinedFeatures(*parts)
 
     @property
     def recipe(self) -> Recipe:
@@ -131,7 +146,8 @@ class Cell:
     def check(self) -> None:
         """Find out before anything is trained what cannot be."""
         if self.level == "frame":
-            require_frames(self.store, f"the head {self.head_name!r}")
+            for store in filter(None, (self.store, self.other)):
+                require_frames(store, f"the head {self.head_name!r}")
         unknown = int(np.sum(self.data.speakers == ""))
         if self.settings.normalise == "speaker" and unknown:
             raise FitError(
@@ -142,10 +158,19 @@ class Cell:
 
     @property
     def variant(self) -> dict[str, Any]:
-        """What sets the run apart from the usual: a single layer, a normalisation that sees test data."""
-        layer = {} if self.layer is None else {"layer": self.layer}
-        normalise = self.settings.normalise
-        return layer if normalise == "none" else {**layer, "normalise": normalise, "transductive": True}
+        """What sets the run apart from the usual: a single layer, a normalisation that sees test data, a corpus."""
+        found: dict[str, Any] = {} if self.layer is None else {"layer": self.layer}
+        if self.settings.normalise != "none":
+            found |= {"normalise": self.settings.normalise, "transductive": True}
+        if self.other is not None:
+            found |= {"test_corpus": self.other.corpus, "test_merge": dict(self.parts[1].merge)}
+        return found
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digests of the stores, as runs keep them."""
+        own = {"store": self.store.digest}
+        return own if self.other is None else {**own, "test_store": self.other.digest}
 
     @property
     def config(self) -> dict[str, Any]:
@@ -173,15 +198,9 @@ class Cell:
 
     @property
     def data_config(self) -> dict[str, Any]:
-        """Which data the run was trained on."""
-        store = self.store
-        return {
-            "path": os.path.abspath(store.path),
-            "fingerprint": store.fingerprint,
-            "digest": store.digest,
-            "encoder": store.encoder,
-            "options": store.extraction["options"],
-        }
+        """Which data the run was trained on, and tested on where that is another store."""
+        own = {"store": _describe_store(self.store)}
+        return own if self.other is None else {**own, "test_store": _describe_store(self.other)}
 
     @property
     def folder(self) -> Path:
@@ -191,8 +210,19 @@ class Cell:
 
     def __str__(self) -> str:
         layer = "" if self.layer is None else f" layer {self.layer}"
+        corpus = self.store.corpus if self.other is None else f"{self.store.corpus} tested on {self.other.corpus}"
         told = "" if self.settings.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
-        return f"{self.store.corpus} {self.store.path.stem}{layer}, {self.head}, {self.loss}{told}"
+        return f"{corpus} {self.store.path.stem}{layer}, {self.head}, {self.loss}{told}"
+
+
+def _describe_store(store: Store) -> dict[str, Any]:
+    return {
+        "path": os.path.abspath(store.path),
+        "fingerprint": store.fingerprint,
+        "digest": store.digest,
+        "encoder": store.encoder,
+        "options": store.extraction["options"],
+    }
 
 
 def _safe(name: str) -> str:

@@ -37,6 +37,8 @@ def fit_heads(
     layers: Literal["all", "each"] = "all",
     normalise: Literal["none", "speaker"] = "none",
     folds: str | None = None,
+    test_on: Store | str | Path | None = None,
+    test_merge: Mapping[str, str] | None = None,
     seeds: int = 3,
     classes: Sequence[str] | None = None,
     merge: Mapping[str, str] | None = None,
@@ -66,6 +68,8 @@ def fit_heads(
             are marked as transductive.
         folds: "session", "speaker", "split", "random", a column, or "speaker+COLUMN" for both at once; None for
             sessions where there are some.
+        test_on: A store of another corpus to test on instead of folds, made with the same encoder.
+        test_merge: Labels of that corpus that count as another, beside its usual ones.
         seeds: How many; they are 0, 1, 2, ...
         classes, merge, where: The task; None for the corpus's standard one (see `define_task`).
         learning_rates, weight_decays: Searched for every head, loss and fold alike.
@@ -87,6 +91,11 @@ def fit_heads(
     opened = [store if isinstance(store, Store) else open_store(store) for store in _as_list(stores)]
     if not opened:
         raise FitError("There is no store to fit; run embedkit extract first or name a store.")
+    if test_on is not None and folds is not None:
+        raise FitError(f"Found both folds by {folds} and another corpus to test on; leave out --folds or --test-on.")
+    if test_merge and test_on is None:
+        raise FitError("A label map for another corpus was given, but no store to test on; name it with --test-on.")
+    other = None if test_on is None else test_on if isinstance(test_on, Store) else open_store(test_on)
     settings = Settings(
         seeds=seeds,
         folds=folds,
@@ -98,11 +107,12 @@ def fit_heads(
         epochs=epochs,
         batch_size=batch_size,
         normalise=normalise,
+        test_merge=test_merge or {},
     )
     if layers not in ("all", "each"):
         raise FitError(f"The layers are {layers!r}, expected all or each.")
     cells = [
-        Cell(store, head, loss, settings, Path(runs), choose_device(device), layer)
+        Cell(store, head, loss, settings, Path(runs), choose_device(device), layer, other)
         for store in opened
         for layer in (store.layers if layers == "each" else (None,))
         for head in (_as_list(heads) if heads is not None else [default_head(store)])
@@ -186,7 +196,7 @@ def _fit_cell(cell: Cell, threads: int, *, overwrite: bool, progress: Progress |
     metrics = {**_metrics(cell, summarise(cell.data, results)), "search": search}
     config = {
         **cell.config,
-        "store": cell.data_config,
+        **cell.data_config,
         "search": search,
         "choices": describe_choices(results, cell.grid, settings.seed_numbers),
         "loss_spec": cell.loss,
@@ -222,11 +232,14 @@ def _known_run(cell: Cell) -> RunRecord | None:
         record = read_run(cell.folder)
     except RunError:
         return None
-    return record if record.config.get("store", {}).get("digest") == cell.store.digest else None
+    known = {name: record.config.get(name, {}).get("digest") for name in cell.digests}
+    return record if known == cell.digests else None
 
 
 def _metrics(cell: Cell, scores: Mapping[str, Any]) -> dict[str, Any]:
     task = [*(f"{old} counted as {new}" for old, new in cell.data.merge.items()), *cell.data.where]
+    if cell.other is not None:
+        task += [f"{old} counted as {new} in {cell.other.corpus}" for old, new in cell.parts[1].merge.items()]
     return {
         "corpus": cell.store.corpus,
         "encoder": cell.store.path.stem,

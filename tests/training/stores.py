@@ -23,6 +23,7 @@ def write_synthetic_store(
     shuffled: bool = False,
     labels: tuple[str, ...] = LABELS,
     encoder: str = "tiny",
+    corpus: str = "synthetic",
     **changes: Any,
 ) -> Store:
     """Write `speakers` x `each` utterances; every class has a direction of its own in layer 1."""
@@ -40,7 +41,7 @@ def write_synthetic_store(
         frames = frames.astype("float32")
         rows.append(Rows(frames.mean(0), frames.std(0), frames if framed else None))
     values: dict[str, Any] = {
-        "corpus": "synthetic",
+        "corpus": corpus,
         "corpus_info": {"kind": "manifest", "root": "/corpus", "task": {"classes": [], "merge": {}}, "notes": []},
         "encoder": {"name": encoder, "layers": [0, 1], "dimensions": 6, "frame_rate": 50.0, "precision": "fp32"},
         "fingerprint": "f" * 64,

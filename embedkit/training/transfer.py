@@ -1,0 +1,116 @@
+"""Train on one corpus, test on another: one fold over two stores laid end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedkit.errors import FitError
+from embedkit.heads.base import HeadInputs
+from embedkit.store.reader import Store
+from embedkit.training.features import Features, Standardiser
+from embedkit.training.folds import Fold, FoldPlan, Indices, Names, choose_validations
+from embedkit.training.task import TaskData, define_task
+
+KIND = "other corpus"
+
+
+def define_transfer(store: Store, data: TaskData, other: Store, merge: Mapping[str, str]) -> TaskData:
+    """Choose the utterances of another corpus that belong to the classes of a task, under a label map.
+
+    Args:
+        store, data: The store trained on and its task.
+        other: The store tested on.
+        merge: Labels of the other corpus that count as another, beside the corpus's usual ones.
+
+    Raises:
+        FitError: another encoder, the same corpus, or a class that the other corpus lacks.
+    """
+    if other.fingerprint != store.fingerprint:
+        raise FitError(
+            f"The stores {store.path} and {other.path} were made with different encoders or options; "
+            "extract both alike to train on one and test on the other."
+        )
+    if other.corpus == store.corpus:
+        raise FitError(f"Both stores hold {store.corpus}; leave out --test-on, or test on another corpus.")
+    usual = {**other.task["merge"], **merge}
+    labels = {usual.get(label, label) for label in other.labels.tolist()}
+    missing = [label for label in data.classes if label not in labels]
+    if missing:
+        raise FitError(
+            f"{other.corpus} has no utterances of the class {missing[0]!r} (it has {', '.join(sorted(labels))}); "
+            "map a label with --test-merge, or name the classes that both share with --classes."
+        )
+    return define_task(other, classes=data.classes, merge=usual)
+
+
+def join_tasks(first: TaskData, second: TaskData, names: tuple[str, str]) -> TaskData:
+    """Lay two tasks of the same classes end to end; speakers of different corpora are different speakers."""
+    speakers = [_qualify(part.speakers, name) for part, name in zip((first, second), names, strict=True)]
+    columns = ("rows", "ids", "labels", "sessions", "splits", "targets")
+    joined: dict[str, Any] = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in columns}
+    return replace(first, speakers=np.concatenate(speakers), **joined)
+
+
+def _qualify(speakers: Names, corpus: str) -> Names:
+    return np.array([f"{corpus}/{speaker}" if speaker else "" for speaker in speakers.tolist()], dtype=np.str_)
+
+
+def plan_transfer(train: int, speakers: Names, other: str, *, hold_out: bool) -> FoldPlan:
+    """Plan the one fold: the first `train` utterances are trained and chosen on, all others tested.
+
+    Raises:
+        FitError: fewer than two speakers, or unknown ones, on the training side.
+    """
+    side = np.arange(train)
+    if np.any(speakers[:train] == ""):
+        raise FitError(
+            "Choosing by speaker needs the speaker of every utterance trained on, found some without; "
+            "add the column to the corpus or leave them out with --where."
+        )
+    validations = choose_validations(other, side, speakers)
+    selection = f"{len(validations)} inner folds by speaker, pooled, then refit"
+    if hold_out:
+        side, validations, selection = validations[0][0], validations[:1], "one group of speakers held out"
+    fold = Fold(
+        name=other, train=side, test=np.arange(train, len(speakers)), validations=validations, refit=not hold_out
+    )
+    return FoldPlan(kind=KIND, folds=(fold,), selection=selection, speaker_dependent=False)
+
+
+class JoinedFeatures(Features):
+    """The embeddings of two stores, indexed as one; every mini-batch lies in one of them."""
+
+    def __init__(self, first: Features, second: Features) -> None:
+        self.first, self.second = first, second
+        self.level, self.layers, self.dimensions = first.level, first.layers, first.dimensions
+        self.device = first.device
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    @property
+    def durations(self) -> NDArray[np.int64] | None:
+        first, second = self.first.durations, self.second.durations
+        return None if first is None or second is None else np.concatenate([first, second])
+
+    def moments(self, index: Indices) -> Standardiser:
+        part, own = self._locate(index)
+        return part.moments(own)
+
+    def normalise_by(self, owners: Names) -> None:
+        self.first.normalise_by(owners[: len(self.first)])
+        self.second.normalise_by(owners[len(self.first) :])
+
+    def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
+        part, own = self._locate(index)
+        return part.gather(own, standardiser)
+
+    def _locate(self, index: Indices) -> tuple[Features, Indices]:
+        beyond = index >= len(self.first)
+        assert bool(beyond.all()) or not bool(beyond.any()), "a mini-batch lies in one corpus"
+        return (self.second, index - len(self.first)) if bool(beyond.all()) else (self.first, index)

@@ -1,0 +1,133 @@
+"""Train on one corpus, test on another: nothing of the other is trained or chosen on."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import embedkit
+from embedkit.errors import FitError
+from embedkit.store import Store
+from embedkit.training.runs import RunRecord
+from tests.training.stores import write_synthetic_store
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Store:
+    return write_synthetic_store(tmp_path / "train.h5", speakers=6, noise=0.5, framed=True)
+
+
+def write_other(path: Path, **changes: Any) -> Store:
+    settings: dict[str, Any] = {"corpus": "other", "speakers": 5, "noise": 0.5, "framed": True, "seed": 1, **changes}
+    return write_synthetic_store(path, **settings)
+
+
+def fit(tmp_path: Path, store: Store, other: Any, **options: Any) -> RunRecord:
+    settings: dict[str, Any] = {"seeds": 2, "epochs": 12, "batch_size": 8, "learning_rates": (1e-2, 3e-2), **options}
+    (record,) = embedkit.fit(store, runs=tmp_path / "runs", test_on=other, **settings)
+    return record
+
+
+@pytest.mark.parametrize("head", ["linear", "attentive"])
+def test_every_utterance_of_the_other_corpus_is_tested_and_no_other(tmp_path: Path, train: Store, head: str) -> None:
+    other = write_other(tmp_path / "other.h5")
+    record = fit(tmp_path, train, tmp_path / "other.h5", heads=[head])
+    with open(record.predictions_path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for seed in ("0", "1"):
+        assert [row["id"] for row in rows if row["seed"] == seed] == other.ids.tolist()
+    assert {row["speaker"] for row in rows} == {f"other/{name}" for name in other.speakers}
+    metrics = record.metrics
+    assert (metrics["corpus"], metrics["test_corpus"]) == ("synthetic", "other")
+    assert (metrics["utterances"], metrics["speakers"]) == (75, 5)
+    assert metrics["ua"] > 0.9
+    assert not metrics["speaker_dependent"]
+    assert ("held out" in metrics["selection"]) == (head == "attentive")
+    hits = [row["label"] == row["predicted"] for row in rows]
+    assert metrics["wa"] == pytest.approx(np.mean(hits))
+
+
+def test_nothing_of_the_other_corpus_reaches_the_heads(tmp_path: Path, train: Store) -> None:
+    records = []
+    for number, noise in enumerate((0.5, 50.0)):
+        other = write_other(tmp_path / f"other{number}.h5", noise=noise, seed=number)
+        records.append(fit(tmp_path / str(number), train, other))
+    first, second = records
+    assert (first.folder / "heads.safetensors").read_bytes() == (second.folder / "heads.safetensors").read_bytes()
+    assert first.config["choices"] == second.config["choices"]
+    assert first.metrics["ua"] > second.metrics["ua"]
+
+
+def test_labels_are_mapped_to_those_trained_on(tmp_path: Path, train: Store) -> None:
+    other = write_other(tmp_path / "other.h5", labels=("anger", "joy", "sadness"))
+    with pytest.raises(FitError, match=r"no utterances of the class 'happiness' \(it has anger, joy, sadness\)"):
+        fit(tmp_path, train, other)
+    record = fit(tmp_path, train, other, test_merge={"joy": "happiness"})
+    assert record.metrics["classes"] == ["anger", "happiness", "sadness"]
+    assert record.metrics["ua"] > 0.9
+    assert record.config["test_merge"] == {"joy": "happiness"}
+    text = " ".join(str(embedkit.table([record])).split())
+    assert "trained on all of synthetic, tested on other" in text
+    assert "joy counted as happiness in other" in text
+    shared = fit(tmp_path, train, other, classes=["anger", "sadness"])
+    assert (shared.metrics["classes"], shared.metrics["utterances"]) == (["anger", "sadness"], 50)
+
+
+def test_a_run_is_told_apart_from_folds_and_trained_again_for_other_data(tmp_path: Path, train: Store) -> None:
+    record = fit(tmp_path, train, write_other(tmp_path / "other.h5"))
+    (usual,) = embedkit.fit(train, runs=tmp_path / "runs", folds="speaker", seeds=2, epochs=2, batch_size=8)
+    assert str(embedkit.table([record, usual])).count("Protocol:") == 2
+    told: list[str] = []
+    fit(tmp_path, train, tmp_path / "other.h5", tell=told.append)
+    assert "nothing changed" in told[-1]
+    fit(tmp_path, train, write_other(tmp_path / "other.h5", seed=7), tell=told.append)
+    assert "nothing changed" not in told[-1]
+
+
+def test_a_layer_alone_and_speakers_alone_work_across_corpora(tmp_path: Path, train: Store) -> None:
+    other = write_other(tmp_path / "other.h5")
+    records = embedkit.fit(
+        train,
+        runs=tmp_path / "runs",
+        test_on=other,
+        layers="each",
+        normalise="speaker",
+        seeds=1,
+        epochs=12,
+        batch_size=8,
+    )
+    assert [record.metrics["ua"] > 0.8 for record in records] == [False, True]
+    assert all(record.metrics["transductive"] for record in records)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "words"),
+    [
+        ({"corpus": "synthetic"}, {}, "Both stores hold synthetic"),
+        ({"speakers": 5}, {"folds": "speaker"}, "leave out --folds or --test-on"),
+        ({"framed": False}, {"heads": ["attentive"]}, "--level both"),
+    ],
+)
+def test_what_cannot_be_done_is_told(
+    tmp_path: Path, train: Store, changes: dict[str, Any], options: dict[str, Any], words: str
+) -> None:
+    other = write_other(tmp_path / "other.h5", **changes)
+    with pytest.raises(FitError, match=words):
+        fit(tmp_path, train, other, **options)
+    with pytest.raises(FitError, match="no store to test on"):
+        embedkit.fit(train, runs=tmp_path / "runs", test_merge={"a": "b"})
+
+
+def test_stores_of_different_encoders_are_refused(
+    tmp_path: Path, train: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_other(tmp_path / "other.h5")
+    monkeypatch.setattr(
+        Store, "fingerprint", property(lambda self: "a" * 64 if self.path.stem == "other" else "f" * 64)
+    )
+    with pytest.raises(FitError, match="different encoders or options"):
+        fit(tmp_path, train, tmp_path / "other.h5")
