@@ -223,7 +223,8 @@ def test_fit_passes_everything_on(run: Any, fits: Calls) -> None:
     command = """fit x.h5 y.h5 --head linear,mlp:width=64/8,dropout=0.1 --folds speaker --seeds 5
         --classes a,b --classes c --merge excitement=happiness --where type=improvised --where gender=female
         --layers each --normalise speaker --test-on z.h5 --test-merge x=a
-        --lr 1e-3,1 --lr 2 --weight-decay 0,0.1 --epochs 4 --batch-size 8 --device cpu --threads 1 --runs there --overwrite"""
+        --lr 1e-3,1 --lr 2 --weight-decay 0,0.1 --epochs 4 --batch-size 8
+        --device cpu --threads 1 --runs there --overwrite"""
     result = run(*command.split())
     assert result.exit_code == 0, result.output
     arguments, keywords = fits[0]

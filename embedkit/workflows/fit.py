@@ -257,7 +257,7 @@ def _metrics(cell: Cell, scores: Mapping[str, Any]) -> dict[str, Any]:
         "standardised": "over frames" if cell.level == "frame" else "over utterance means",
         "loss_spec": cell.loss,
         "head_spec": cell.head,
-        "demo": cell.store.corpus == "demo",
+        "demo": "demo" in (cell.store.corpus, cell.other and cell.other.corpus),
         "task": ", ".join(task),
         "store_fingerprint": cell.store.fingerprint,
         **cell.variant,

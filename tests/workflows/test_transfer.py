@@ -104,6 +104,11 @@ def test_a_layer_alone_and_speakers_alone_work_across_corpora(tmp_path: Path, tr
     assert all(record.metrics["transductive"] for record in records)
 
 
+def test_a_synthetic_corpus_on_either_side_is_told(tmp_path: Path, train: Store) -> None:
+    assert not fit(tmp_path, train, write_other(tmp_path / "other.h5"), epochs=1).metrics["demo"]
+    assert fit(tmp_path, train, write_other(tmp_path / "demo.h5", corpus="demo"), epochs=1).metrics["demo"]
+
+
 @pytest.mark.parametrize(
     ("changes", "options", "words"),
     [
