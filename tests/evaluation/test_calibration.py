@@ -72,3 +72,8 @@ def test_what_cannot_be_scored_is_told(targets: list[float], shares: np.ndarray)
     for score in (negative_log_likelihood, expected_calibration_error):
         with pytest.raises(FitError):
             score(targets, shares)
+
+
+def test_a_bin_holds_its_upper_edge() -> None:
+    shares = np.array([[0.75, 0.25], [0.625, 0.375]])
+    assert float(expected_calibration_error([1, 0], shares, bins=4)) == pytest.approx(abs(0.75 + 0.625 - 1) / 2)
