@@ -6,12 +6,14 @@ output, everything it says meanwhile to standard error.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,11 +22,6 @@ from typer.core import TyperGroup
 from embedkit.config import SECTIONS, Config, read_config
 from embedkit.errors import ConfigError, EmbedkitError
 from embedkit.registry import split_specs
-
-if TYPE_CHECKING:
-    pass
-
-Progress = Callable[[float, float], None]
 
 
 class Commands(TyperGroup):
@@ -68,7 +65,20 @@ def main() -> None:
     """Run the command line."""
     # Users' own heads and losses lie in the folder they work in; last, so that nothing installed is shadowed.
     sys.path.append(os.getcwd())
-    app(prog_name="embedkit")
+    try:
+        app(prog_name="embedkit")
+    except SystemExit as left:
+        _leave(left.code if isinstance(left.code, int) else 0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without taking the interpreter apart: native threads of libraries have been seen to abort it."""
+    atexit._run_exitfuncs()
+    with suppress(OSError):
+        sys.stdout.flush()
+    with suppress(OSError):
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def tell(message: str) -> None:

@@ -23,6 +23,8 @@ CROSSED_SPEAKERS, CROSSED_VALUES = 5, 4
 CROSSED = "speaker+"
 
 INNER_FOLDS = 4
+ONE_GROUP = "one development group (the next in sorted order), then refit"
+ONE_SPEAKER_GROUP = "one group of speakers held out for development, then refit"
 RANDOM_FOLDS = 5
 
 
@@ -171,11 +173,10 @@ def _cross(column: str, speakers: Names, values: Names, *, hold_out: bool) -> tu
                 continue
             name, train = f"{owner} x {part}", np.flatnonzero((owners != owner) & (parts != part))
             validations = choose_validations(name, train, speakers)
-            if hold_out:
-                train, validations = validations[0][0], validations[:1]
-            folds.append(Fold(name=name, train=train, test=test, validations=validations, refit=not hold_out))
+            validations = validations[:1] if hold_out else validations
+            folds.append(Fold(name=name, train=train, test=test, validations=validations, refit=True))
     if hold_out:
-        return folds, "one group of speakers held out"
+        return folds, ONE_SPEAKER_GROUP
     return folds, f"up to {INNER_FOLDS} inner folds by speaker, pooled, then refit"
 
 
@@ -198,16 +199,14 @@ def choose_validations(name: str, train: Indices, speakers: Names) -> tuple[tupl
 def _hold_out(names: Sequence[str], units: Names, speakers: Names) -> tuple[list[Fold], str]:
     folds = []
     for position, name in enumerate(names):
-        training_side = np.flatnonzero(units != name)
+        train, test = np.flatnonzero(units != name), np.flatnonzero(units == name)
         if len(names) > 2:
             validate = np.flatnonzero(units == names[(position + 1) % len(names)])
+            pair = (np.setdiff1d(train, validate), validate)
         else:
-            validate = choose_validations(name, training_side, speakers)[0][1]
-        train = np.setdiff1d(training_side, validate)
-        test = np.flatnonzero(units == name)
-        folds.append(Fold(name=name, train=train, test=test, validations=((train, validate),), refit=False))
-    what = "development group held out (the next in sorted order)" if len(names) > 2 else "group of speakers held out"
-    return folds, f"one {what}"
+            pair = choose_validations(name, train, speakers)[0]
+        folds.append(Fold(name=name, train=train, test=test, validations=(pair,), refit=True))
+    return folds, ONE_GROUP if len(names) > 2 else ONE_SPEAKER_GROUP
 
 
 def _given_split(splits: Names | None, labels: Names, speakers: Names) -> tuple[list[Fold], str]:

@@ -13,7 +13,7 @@ from embedkit.errors import FitError
 from embedkit.heads.base import HeadInputs
 from embedkit.store.reader import Store
 from embedkit.training.features import Features, Standardiser
-from embedkit.training.folds import Fold, FoldPlan, Indices, Names, choose_validations
+from embedkit.training.folds import ONE_SPEAKER_GROUP, Fold, FoldPlan, Indices, Names, choose_validations
 from embedkit.training.task import TaskData, define_task
 
 KIND = "other corpus"
@@ -75,10 +75,8 @@ def plan_transfer(train: int, speakers: Names, other: str, *, hold_out: bool) ->
     validations = choose_validations(other, side, speakers)
     selection = f"{len(validations)} inner folds by speaker, pooled, then refit"
     if hold_out:
-        side, validations, selection = validations[0][0], validations[:1], "one group of speakers held out"
-    fold = Fold(
-        name=other, train=side, test=np.arange(train, len(speakers)), validations=validations, refit=not hold_out
-    )
+        validations, selection = validations[:1], ONE_SPEAKER_GROUP
+    fold = Fold(name=other, train=side, test=np.arange(train, len(speakers)), validations=validations, refit=True)
     return FoldPlan(kind=KIND, folds=(fold,), selection=selection, speaker_dependent=False)
 
 
