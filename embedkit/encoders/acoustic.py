@@ -85,7 +85,9 @@ class AcousticEncoder(Encoder):
 
     def _encode_clip(self, waveform: Tensor) -> Tensor:
         missing = max(0, self.smallest_input - len(waveform))
-        values = self.features(pad(waveform, (0, missing)).numpy())
+        # Absurdly loud samples overflow; whoever stores the values looks whether they are finite.
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = self.features(pad(waveform, (0, missing)).numpy())
         return torch.from_numpy(np.ascontiguousarray(values.T, dtype=np.float32))
 
 
@@ -126,6 +128,8 @@ class MfccEncoder(AcousticEncoder):
         import librosa
 
         mfcc: FloatArray = librosa.feature.mfcc(S=log_mel_bands(waveform, self.bands), n_mfcc=self.coefficients)
+        if not np.isfinite(mfcc).all():
+            return np.full((self.dimensions, mfcc.shape[1]), np.nan, np.float32)
         ends = "interp" if mfcc.shape[1] >= DELTA_FRAMES else "nearest"
         deltas = [librosa.feature.delta(mfcc, width=DELTA_FRAMES, order=order, mode=ends) for order in (1, 2)]
         return np.concatenate([mfcc, *deltas])

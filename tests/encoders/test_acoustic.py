@@ -102,3 +102,15 @@ def test_identity_is_json_and_complete(encoder: AcousticEncoder) -> None:
     for key in ("name", "family", "layers", "sampling_rate", "frame_rate", "dimensions", "window", "versions"):
         assert identity[key], key
     assert {"source", "revision", "weights_digest", "normalisation", "precision"} <= identity.keys()
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: encoder.name)
+@pytest.mark.parametrize("level", [1e19, 3e38])
+def test_absurdly_loud_samples_give_values_that_are_not_finite_and_no_error(
+    encoder: AcousticEncoder, level: float
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        quiet, loud = encode(encoder, [speechlike(4000), torch.full((8000,), level)])
+    assert np.isfinite(quiet).all()
+    assert not np.isfinite(loud).all()
