@@ -91,7 +91,8 @@ def _settings(request: Request, standing: Standing, items: list[Item]) -> PlanSe
     before = standing.store.extraction if standing.store is not None else {}
     before = before if before.get("device") == request.device else {}
     rate = request.encoder.sampling_rate
-    shard_seconds = max(SHARD_SECONDS, sum(item.samples for item in items) / rate / MOST_SHARDS)
+    usual = SHARD_SECONDS.get(request.device, SHARD_SECONDS["cpu"])
+    shard_seconds = max(usual, sum(item.samples for item in items) / rate / MOST_SHARDS)
     batch_seconds = before.get("batch_seconds", BATCH_SECONDS.get(request.device, BATCH_SECONDS["cpu"]))
     return PlanSettings(
         batch_seconds=request.batch_seconds or batch_seconds,

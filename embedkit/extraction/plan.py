@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from embedkit.errors import ExtractionError
 from embedkit.extraction.items import Item
@@ -20,7 +20,8 @@ Shard: TypeAlias = tuple[Batch, ...]
 MOST_CLIPS = 256
 SHORTEST_SHARE = 0.5
 """A clip shorter than this share of the longest in its batch starts a new batch."""
-SHARD_SECONDS = 300.0
+SHARD_SECONDS = {"cpu": 300.0, "cuda": 3000.0}
+"""Audio in a shard, by kind of device: what a kill may cost, and enough to keep the device busy."""
 MOST_SHARDS = 4096
 
 _VERSION = 1
@@ -54,6 +55,7 @@ class Plan:
         settings: See `PlanSettings`.
         versions: Versions of the libraries that the numbers depend on.
         shards: In the order in which they run.
+        precision: What was asked for, what is used, and its error; see `embedkit.extraction.precision`.
         fresh: Whether a store that is there already is to be replaced, not reused.
     """
 
@@ -61,6 +63,7 @@ class Plan:
     settings: PlanSettings
     versions: dict[str, str] = field(default_factory=dict)
     shards: tuple[Shard, ...] = ()
+    precision: dict[str, Any] = field(default_factory=dict)
     fresh: bool = False
 
     @cached_property

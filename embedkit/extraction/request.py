@@ -25,7 +25,7 @@ Progress: TypeAlias = Callable[[float, float], None]
 Tell: TypeAlias = Callable[[str], None]
 """Called with one sentence for the user."""
 
-BATCH_SECONDS = {"cpu": 16.0, "cuda": 320.0}
+BATCH_SECONDS = {"cpu": 8.0, "cuda": 320.0}
 """Audio in a batch, by kind of device."""
 
 PLAN_NAME = "plan.json"
@@ -45,6 +45,7 @@ class Request:
         windows: How long clips are cut; None: never.
         selection: How the corpus was selected (`where`, `limit`), as the store keeps it.
         device: "cpu" or "cuda".
+        precision: As asked for; what it came to is the encoder's.
         threads: Threads of the encoder; None: as many as torch takes.
         batch_seconds, shard_seconds: See `PlanSettings`; None: a default.
         workers: Threads that read audio.
@@ -63,6 +64,7 @@ class Request:
     windows: Windows | None = None
     selection: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    precision: str = "fp32"
     threads: int | None = None
     batch_seconds: float | None = None
     shard_seconds: float | None = None

@@ -15,6 +15,7 @@ from embedkit.extraction.job import Job, prepare_job
 from embedkit.extraction.lock import locked
 from embedkit.extraction.outlook import check_room, watch_batches, watch_shards
 from embedkit.extraction.plan import Plan
+from embedkit.extraction.precision import settle_precision
 from embedkit.extraction.request import PLAN_NAME, Request
 from embedkit.extraction.shards import ShardReader
 from embedkit.extraction.standing import Standing, examine, is_finished
@@ -54,7 +55,6 @@ def _run_locked(request: Request, standing: Standing) -> None:
         raise ExtractionError(f"None of the {len(request.corpus.utterances)} utterances can be used.")
     job = prepare_job(request, standing, items)
     needed = check_room(job)
-    job.plan.save(request.work / PLAN_NAME)
     with writing_to(request.work.parent, needed):
         try:
             _encode(job)
@@ -83,19 +83,20 @@ def _encode(job: Job) -> None:
         job.finished[path.stem] = ShardReader(path)
 
     engine = request.engine or LocalEngine()
-    engine.run(
-        Work(
-            recipe=recipe,
-            pending=job.pending,
-            settings=job.plan.settings,
-            workers=request.workers,
-            failures=job.standing.failures,
-            batch_done=watch_batches(job),
-            watch_shard=watch_shards(job),
-            shard_done=finish,
-            tell=request.tell,
-        )
+    work = Work(
+        recipe=recipe,
+        pending=job.pending,
+        settings=job.plan.settings,
+        workers=request.workers,
+        failures=job.standing.failures,
+        batch_done=watch_batches(job),
+        watch_shard=watch_shards(job),
+        shard_done=finish,
+        tell=request.tell,
     )
+    settle_precision(job, lambda: engine.measure_error(work))
+    job.plan.save(request.work / PLAN_NAME)
+    engine.run(work)
 
 
 def _assemble(job: Job) -> None:
@@ -115,7 +116,7 @@ def _assemble(job: Job) -> None:
 def _describe(job: Job) -> Described:
     """Describe what made the numbers; where no number is new, what the store says already."""
     request, store = job.request, job.standing.store
-    computed = asdict(job.plan.settings)
+    computed = {**asdict(job.plan.settings), "precision": job.plan.precision}
     encoder = {**request.identity, "versions": job.plan.versions}
     if store is not None and not job.items:
         computed = {name: store.extraction.get(name, value) for name, value in computed.items()}

@@ -76,11 +76,13 @@ def extract_embeddings(
         out: The store; by default `embeddings/<corpus>/<encoder>.h5`.
         where: Filters `COLUMN=VALUE`; all must hold.
         device: "auto", "cpu" or "cuda".
-        precision: "fp32", "bf16", "fp16" or "auto".
+        precision: "fp32", the reference, "bf16", "fp16" or "auto": what the device does fast and safely. What it
+            changes against fp32 is measured on the first batch and kept in the store's `extraction`.
         window: Whisper only: "clip", or seconds that every clip is padded to.
-        batch_seconds: Seconds of audio in a batch.
+        batch_seconds: Seconds of audio in a batch; by default what the device does fast.
         shard_seconds: Seconds of audio in a shard, which is what a kill may cost.
-        max_seconds: Longer clips are encoded in overlapping windows of this length; by default what the encoder takes.
+        max_seconds: Longer clips are encoded in overlapping windows of this length; by default 60 for wav2vec 2.0 and
+            its relatives, for others what the encoder takes.
         workers: Threads that read audio.
         threads: Threads of the encoder on a CPU.
         engine: "local": this process; "ray": the workers of the Ray cluster at `RAY_ADDRESS`, or of one started here.
@@ -127,6 +129,7 @@ def extract_embeddings(
                 windows=Windows.for_encoder(loaded, max_seconds),
                 selection=selection,
                 device=_device_kind(loaded, device),
+                precision=precision,
                 threads=threads,
                 batch_seconds=batch_seconds,
                 shard_seconds=shard_seconds,

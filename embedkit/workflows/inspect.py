@@ -85,7 +85,7 @@ class StoreDescription:
             ("source", f"{encoder.get('source') or '-'}, revision {encoder.get('revision') or '-'}"),
             ("layers", f"{_numbers(self.layers)} of {self.dimensions} dimensions, {self.frame_rate:g} frames a second"),
             ("levels", f"{', '.join(self.levels)} ({frames})"),
-            ("precision", f"{encoder.get('precision', '?')} on {self.extraction.get('device', '?')}"),
+            ("precision", f"{encoder.get('precision', '?')} on {self.extraction.get('device', '?')}{self._error()}"),
             ("utterances", f"{counts}, {self.sessions} sessions" if self.sessions else counts),
             ("audio", f"{self.hours:.2f} hours"),
             ("labels", labels),
@@ -99,6 +99,11 @@ class StoreDescription:
         if len(self.failures) > len(shown):
             rows.append(("", f"and {len(self.failures) - len(shown)} more, in /failures"))
         return rows
+
+    def _error(self) -> str:
+        """Say what the precision changes, where that was measured."""
+        error = self.extraction.get("precision", {}).get("relative_error")
+        return f" ({error:.1e} from fp32 on the first batch)" if error else ""
 
 
 def describe_store(path: str | os.PathLike[str]) -> StoreDescription:

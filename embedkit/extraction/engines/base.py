@@ -69,6 +69,13 @@ class Engine(ABC):
         """Threads of the encoder where the user names none."""
 
     @abstractmethod
+    def measure_error(self, work: Work) -> float | None:
+        """Return the error of the encoder's precision against fp32 on the first batch that can be read.
+
+        None where no clip of the first shard can be read, or the encoder cannot be had in fp32.
+        """
+
+    @abstractmethod
     def run(self, work: Work) -> None:
         """Encode all shards.
 

@@ -22,6 +22,7 @@ _ATTRIBUTES = (
     "default_levels",
     "default_frame_dtype",
     "default_head",
+    "default_max_seconds",
 )
 
 

@@ -54,6 +54,20 @@ class RayEngine(Engine):
             self._end_workers()
         return encoder
 
+    def measure_error(self, work: Work) -> float | None:
+        """Let the first worker load the encoder once more, in fp32, and compare."""
+        if not work.pending:
+            return None
+        self._first = self._take_worker()
+        call = self._first.measure.remote(self._cluster.share(Orders.of(work)), work.pending[0][1])
+        self._cluster.first_answered([call])
+        try:
+            error: float | None = self._cluster.answer(call).unwrap()
+        except WorkerDiedError:
+            self._cluster.end(self._first)
+            self._first, error = None, None
+        return error
+
     def run(self, work: Work) -> None:
         """Encode all shards, as many at a time as the cluster has room for."""
         if not work.pending:

@@ -18,6 +18,7 @@ from embedkit.extraction.engines.base import LoadEncoder, Work
 from embedkit.extraction.engines.described import describe_encoder
 from embedkit.extraction.items import Failures, OnError
 from embedkit.extraction.plan import Shard
+from embedkit.extraction.precision import relative_error
 from embedkit.extraction.request import PLAN_NAME, determining
 from embedkit.extraction.threads import computing_with
 
@@ -89,6 +90,15 @@ class Worker:
     def run(self, orders: Orders, path: str, shard: Shard) -> Reply:
         """Encode one shard into its file; the value is what there is to tell."""
         return _reply(lambda: self._run(orders, Path(path), shard))
+
+    def measure(self, orders: Orders, shard: Shard) -> Reply:
+        """Load the encoder once more, in fp32, and measure its precision's error on the first batch."""
+        return _reply(lambda: self._measure(orders, shard))
+
+    def _measure(self, orders: Orders, shard: Shard) -> float | None:
+        with computing_with(orders.threads):
+            recipe = Recipe(encoder=self._loaded(), **orders.recipe)
+            return relative_error(recipe, self._load(device=self._device, precision="fp32"), shard)
 
     def _loaded(self) -> Encoder:
         if self._encoder is None:

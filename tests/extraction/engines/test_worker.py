@@ -148,3 +148,13 @@ def module_engine() -> Any:
     from embedkit.extraction.engines.local import LocalEngine
 
     return LocalEngine
+
+
+def test_the_error_of_a_precision_is_measured_where_the_encoder_is(tmp_path: Path, shard: Shard) -> None:
+    def load(*, device: str, precision: str) -> FakeEncoder:
+        return FakeEncoder(gain=1.0 if precision == "fp32" else 1.01)
+
+    worker = Worker(load, "cpu", "bf16", 1)
+    assert worker.measure(orders_for(tmp_path), shard).unwrap() == pytest.approx(0.01, rel=1e-4)
+    silent = tuple(tuple(item._replace(path="missing.wav") for item in batch) for batch in shard)
+    assert worker.measure(orders_for(tmp_path), silent).unwrap() is None
