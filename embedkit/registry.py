@@ -73,7 +73,7 @@ class Registry:
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Write the sentence for an unknown name: the nearest known one, then all of them."""
-    names = sorted(known)
+    names = sorted(set(known))
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}."

@@ -59,7 +59,8 @@ def load_encoder(
         name: A registered name, a Hugging Face id (`org/name`, optionally `@revision`), a local folder, a class of
             one's own (`package.module:MyEncoder`), or several of these joined by `+` (their vectors are concatenated;
             `layers` and `window` concern the transformers).
-        layers: `all`, `last`, a number, a range such as `4-9`, or several of these with commas; 0 is the input of the first layer.
+        layers: `all`, `last`, a number, a range such as `4-9`, or several of these with commas; 0 is the input of
+            the first layer.
         device: `auto`, `cpu`, `cuda` or `cuda:1`.
         precision: `fp32`, `bf16`, `fp16` or `auto`; acoustic features and VGGish are always fp32.
         window: Whisper only: `clip`, or seconds that every clip is padded to.
@@ -73,6 +74,8 @@ def load_encoder(
     sources = sources or {}
     options = {"layers": layers, "device": device, "precision": precision, "window": window}
     parts = split_name(name, sources)
+    if not all(parts):
+        raise UnknownNameError(unknown_name("encoder", name, ENCODERS))
     if len(parts) > 1:
         return _concatenate(name, parts, options, sources)
     return _load_one(name, options, sources)

@@ -15,6 +15,7 @@ from embedkit.corpora.selection import select
 from embedkit.errors import FitError, StoreError
 from embedkit.registry import unknown_name
 from embedkit.store.reader import Store
+from embedkit.store.verify import find_damage
 from embedkit.training.features import Features, FrameFeatures, UtteranceFeatures
 from embedkit.training.folds import CROSSED, Indices, Names
 
@@ -175,6 +176,27 @@ def _load_frames(store: Store, data: TaskData, place: slice, device: torch.devic
         device=device,
         layers=place,
     )
+
+
+CHECKED_BYTES = 2 * 1024**3
+"""Stores up to this size are compared with their digests before they are trained on, which takes seconds."""
+
+
+def require_undamaged(store: Store) -> None:
+    """Refuse a store whose embeddings are not what was written.
+
+    Raises:
+        StoreError: something in it does not match its digest; larger stores are left to `embedkit verify`.
+    """
+    if store.size_bytes > CHECKED_BYTES:
+        return
+    damage = find_damage(store)
+    if damage:
+        what = [*damage.utterances, *damage.parts]
+        more = f" and {len(what) - 3} more" if len(what) > 3 else ""
+        raise StoreError(
+            f"The store {str(store.path)!r} is damaged ({', '.join(what[:3])}{more}); extract again with --overwrite."
+        )
 
 
 def require_frames(store: Store, reader: str) -> None:

@@ -193,8 +193,13 @@ class Cell:
             "where": list(self.data.where),
             "seeds": list(self.settings.seed_numbers),
             "budget": self.settings.budget,
+            "store_fingerprint": self.store.fingerprint,
             **self.variant,
         }
+
+    def release(self) -> None:
+        """Give back the memory of the embeddings."""
+        self.__dict__.pop("features", None)
 
     @property
     def data_config(self) -> dict[str, Any]:

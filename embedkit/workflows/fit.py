@@ -17,8 +17,9 @@ from embedkit.store.reader import Store, open_store
 from embedkit.training.cached import count_heads, default_threads, train_cell
 from embedkit.training.plain import describe_plain_parts
 from embedkit.training.results import describe_choices, head_tensors, prediction_rows, summarise
-from embedkit.training.runs import RunRecord, read_run, write_run
+from embedkit.training.runs import RunRecord, read_run, require_writable, write_run
 from embedkit.training.search import describe_search
+from embedkit.training.task import require_undamaged
 from embedkit.workflows.cell import Cell, Settings
 from embedkit.workflows.progress import Progress, show_progress
 
@@ -109,6 +110,8 @@ def fit_heads(
         normalise=normalise,
         test_merge=test_merge or {},
     )
+    if threads is not None and threads < 1:
+        raise FitError(f"The number of threads is {threads}, expected at least 1.")
     if layers not in ("all", "each"):
         raise FitError(f"The layers are {layers!r}, expected all or each.")
     cells = [
@@ -118,8 +121,13 @@ def fit_heads(
         for head in (_as_list(heads) if heads is not None else [default_head(store)])
         for loss in expand_losses(_as_list(losses))
     ]
+    if not cells:
+        raise FitError(f"There is no loss to train under; name some of {', '.join(LOSSES)}.")
     for cell in cells:
         cell.check()
+    for store in opened if other is None else [*opened, other]:
+        require_undamaged(store)
+    require_writable(Path(runs))
     said = (describe_plain_parts(cell.head_name, cell.head_class, cell.loss) for cell in cells)
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)
@@ -190,6 +198,7 @@ def _fit_cell(cell: Cell, threads: int, *, overwrite: bool, progress: Progress |
             threads=threads,
             on_heads=_counting(report, total),
         )
+    cell.release()
     seconds = time.perf_counter() - started
     chosen = [choice.candidate for result in results for choice in result.choices]
     search = describe_search(cell.grid, chosen, chosen_on=cell.plan.selection)

@@ -24,6 +24,7 @@ def write_synthetic_store(
     labels: tuple[str, ...] = LABELS,
     encoder: str = "tiny",
     corpus: str = "synthetic",
+    fingerprint: str = "f" * 64,
     **changes: Any,
 ) -> Store:
     """Write `speakers` x `each` utterances; every class has a direction of its own in layer 1."""
@@ -44,7 +45,7 @@ def write_synthetic_store(
         "corpus": corpus,
         "corpus_info": {"kind": "manifest", "root": "/corpus", "task": {"classes": [], "merge": {}}, "notes": []},
         "encoder": {"name": encoder, "layers": [0, 1], "dimensions": 6, "frame_rate": 50.0, "precision": "fp32"},
-        "fingerprint": "f" * 64,
+        "fingerprint": fingerprint,
         "columns": {
             "id": [f"u{number:04d}" for number in range(count)],
             "path": [f"u{number:04d}.wav" for number in range(count)],

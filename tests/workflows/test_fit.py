@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
 
 import embedkit
-from embedkit.errors import ConfigError, EmbedkitError, FitError, RunError, UnknownNameError
+from embedkit.errors import ConfigError, EmbedkitError, FitError, RunError, StoreError, UnknownNameError
 from embedkit.training.runs import RunRecord, find_runs
 from tests.training.stores import write_synthetic_store
 
@@ -247,6 +247,8 @@ def test_normalising_needs_every_speaker(tmp_path: Path) -> None:
         ({"layers": "both"}, FitError, "expected all or each"),
         ({"normalise": "session"}, FitError, "expected none or speaker"),
         ({"seeds": 0}, FitError, "expected at least 1"),
+        ({"threads": -1}, FitError, "expected at least 1"),
+        ({"losses": []}, FitError, "no loss"),
         ({"device": "gpu"}, FitError, "expected auto, cpu or cuda"),
     ],
 )
@@ -257,6 +259,34 @@ def test_what_cannot_be_done_is_told_before_anything_is_trained(
     with pytest.raises(error, match=sentence):
         fit(tmp_path, store, **{"losses": ["ce"], **options})
     assert not (tmp_path / "runs").exists()
+
+
+def test_stores_of_one_name_and_other_content_keep_runs_of_their_own(tmp_path: Path) -> None:
+    stores = []
+    for number, folder in enumerate(("one", "two")):
+        (tmp_path / folder).mkdir()
+        stores.append(write_synthetic_store(tmp_path / folder / "tiny.h5", seed=number, fingerprint=f"{number}" * 64))
+    first, second = fit(tmp_path, stores, epochs=1)
+    assert first.folder != second.folder
+
+
+def test_a_damaged_store_is_not_trained_on(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.h5"
+    store = write_synthetic_store(path)
+    value = store.mean(layer="all")[7, 1, 3].tobytes()
+    content = path.read_bytes()
+    assert content.count(value) == 1
+    path.write_bytes(content.replace(value, bytes([value[0] ^ 1, *value[1:]])))
+    with pytest.raises(StoreError, match="u0007"):
+        fit(tmp_path, path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_runs_that_cannot_be_kept_are_told_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedkit.workflows.fit.train_cell", None)
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(RunError, match="--runs"):
+        fit(tmp_path, write_synthetic_store(tmp_path / "tiny.h5"))
 
 
 def test_no_store_is_told(tmp_path: Path) -> None:
