@@ -153,10 +153,18 @@ def _convert(value: Any, wanted: Any, *, key: str, owner: str) -> Any:
     if get_origin(wanted) is Literal:
         if value in get_args(wanted):
             return value
-        raise ConfigError(f"{owner}: {key} is {value!r}, expected one of {', '.join(map(str, get_args(wanted)))}.")
+        raise ConfigError(
+            f"{_capital(owner)}: {key} is {value!r}, expected one of {', '.join(map(str, get_args(wanted)))}."
+        )
     try:
         if wanted is bool and isinstance(value, str):
             return {"true": True, "false": False}[value.lower()]
         return wanted(value)
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{owner}: {key} is {value!r}, expected a value of type {wanted.__name__}.") from error
+        raise ConfigError(
+            f"{_capital(owner)}: {key} is {value!r}, expected a value of type {wanted.__name__}."
+        ) from error
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -115,6 +115,8 @@ def _seconds(batch: Batch, rate: int) -> float:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{max(1, round(seconds))} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+    if seconds >= 5400:
+        return f"{seconds / 3600:.1f} hours"
+    unit, number = ("minute", seconds / 60) if seconds >= 60 else ("second", seconds)
+    count = max(1, round(number))
+    return f"{count} {unit}" + ("s" if count > 1 else "")

@@ -119,7 +119,7 @@ def _budget(row: Row) -> str:
     if budget.get("weight_decays") not in (None, [0.0]):
         parts.append(f"weight decays {', '.join(f'{decay:g}' for decay in budget['weight_decays'])}")
     if budget.get("epochs"):
-        parts.append(f"up to {budget['epochs']} epochs")
+        parts.append(f"up to {budget['epochs']} epoch{'s' if budget['epochs'] != 1 else ''}")
     if budget.get("batch_size"):
         parts.append(f"batches of {budget['batch_size']}")
     return f"; every cell searched {', '.join(parts)}" if parts else ""
