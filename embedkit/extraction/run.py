@@ -20,6 +20,8 @@ from embedkit.extraction.request import PLAN_NAME, Request
 from embedkit.extraction.shards import ShardReader
 from embedkit.extraction.standing import Standing, examine, is_finished
 from embedkit.store.files import sync_folder, writing_to
+from embedkit.store.reader import open_store
+from embedkit.store.split import remove_other_shards
 
 
 def run_extraction(request: Request) -> None:
@@ -152,5 +154,6 @@ def _clean_up(request: Request) -> None:
 
 
 def _discard_work(request: Request) -> None:
+    remove_other_shards(request.out, open_store(request.out).shards)
     shutil.rmtree(request.work)
     sync_folder(request.work.parent)

@@ -7,7 +7,7 @@ touches the shards of the one that is there before the new one has its name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,10 +88,10 @@ def relative_name(folder: Path, path: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def remove_other_shards(path: Path, shards: Sequence[Shard]) -> None:
-    """Remove the shards that a store no longer refers to."""
+def remove_other_shards(path: Path, shards: Iterable[Path]) -> None:
+    """Remove all shards of a store but these, which it refers to."""
     folder = shard_folder(path)
-    kept = {shard.path.name for shard in shards}
+    kept = {shard.name for shard in shards}
     if folder.is_dir():
         for file in folder.iterdir():
             if file.name not in kept and _OURS.fullmatch(file.name):

@@ -147,7 +147,7 @@ def write_store(path: Path, content: StoreContent, rows: Iterable[Rows], *, most
         except BaseException:
             _remove_new(path, shards)
             raise
-        remove_other_shards(path, shards)
+        remove_other_shards(path, [shard.path for shard in shards])
 
 
 def _write_file(path: Path, content: StoreContent, values: Iterator[Chunks], shards: list[Shard]) -> None:

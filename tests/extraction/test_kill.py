@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 
 from embedkit.extraction.run import run_extraction
+from embedkit.store import find_damage, open_store
 from tests.extraction.fakes import corpus_at, request_for, write_corpus
 
 ROOT = Path(__file__).parents[2]
 COUNT = 40
 
 
-def run_killed(folder: Path, out: Path, where: str, number: int) -> subprocess.CompletedProcess[str]:
+def run_killed(folder: Path, out: Path, where: str, number: int, *most: str) -> subprocess.CompletedProcess[str]:
     """Run the extraction in a process of its own."""
     command = [sys.executable, "-m", "tests.extraction.killed", str(folder), str(COUNT), str(out), where, str(number)]
+    command += most
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
@@ -78,6 +80,48 @@ def test_a_killed_extraction_continues(uninterrupted: Path, tmp_path: Path, wher
 @pytest.mark.parametrize(("where", "number"), MORE_POINTS)
 def test_it_continues_from_anywhere(uninterrupted: Path, tmp_path: Path, where: str, number: int) -> None:
     check_kill(uninterrupted, tmp_path, where, number)
+
+
+MAX_FILE_GB = 2e-5
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Return the bytes of a store's files."""
+    files = [path, *(path.parent / f"{path.name}.shards").iterdir()]
+    return {str(file.relative_to(path.parent)): file.read_bytes() for file in files}
+
+
+@pytest.fixture(scope="module")
+def in_several_files(uninterrupted: Path) -> Path:
+    path = uninterrupted.parent / "several" / "s.h5"
+    request = request_for(corpus_at(uninterrupted.parent / "audio", COUNT), path, max_file_gb=MAX_FILE_GB)
+    run_extraction(request)
+    assert len(contents(path)) > 5
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("where", "number"), [("file", 1), ("file", 4), ("rename", 0), ("rename", 1)])
+def test_a_killed_assembly_of_several_files_continues(
+    in_several_files: Path, tmp_path: Path, where: str, number: int
+) -> None:
+    audio, out = in_several_files.parents[1] / "audio", tmp_path / "s.h5"
+    # What was there before is whole until the new store has its name, and is gone afterwards.
+    run_extraction(request_for(corpus_at(audio, COUNT // 2 + 1), out, max_file_gb=MAX_FILE_GB))
+    before = contents(out)
+    assert len(before.keys() - contents(in_several_files)) == 1
+    killed = run_killed(audio, out, where, number, str(MAX_FILE_GB))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    if (where, number) != ("rename", 1):
+        assert before.items() <= contents(out).items()
+        assert not find_damage(open_store(out))
+    run_extraction(request_for(corpus_at(audio, COUNT), out, max_file_gb=MAX_FILE_GB))
+    with open_store(out) as store, open_store(in_several_files) as whole:
+        np.testing.assert_array_equal(store.mean("all"), whole.mean("all"))
+        np.testing.assert_array_equal(np.asarray(store.frame_values), np.asarray(whole.frame_values))
+        assert set(contents(out)) == {"s.h5", *(f"s.h5.shards/{path.name}" for path in store.shards)}
+        assert not find_damage(store)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.h5", "s.h5.shards"]
 
 
 @pytest.mark.slow

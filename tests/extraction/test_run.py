@@ -539,3 +539,48 @@ def test_a_corpus_elsewhere_is_not_taken_for_the_same_by_sizes_and_times(tmp_pat
     run_extraction(request_for(replace(first, root=tmp_path / "second"), out, encoder))
     assert [len(call) for call in encoder.calls] == [1]
     np.testing.assert_allclose(open_store(out).mean(layer="all")[1], -before[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_store_takes_the_form_that_is_asked_for_and_keeps_it_without_encoding_again(
+    tmp_path: Path, corpus: Corpus
+) -> None:
+    out = tmp_path / "s.h5"
+    run_extraction(request_for(corpus, out))
+    whole = out.read_bytes()
+    encoder = FakeEncoder()
+    run_extraction(request_for(corpus, out, encoder, max_file_gb=1e-5))
+    split = open_store(out)
+    assert len(split.shards) > 1
+    assert max(path.stat().st_size for path in split.shards) < 1e4 + 16_000
+    assert not find_damage(split)
+    told: list[str] = []
+    run_extraction(request_for(corpus, out, encoder, tell=told.append))
+    run_extraction(request_for(corpus, out, encoder, max_file_gb=1e-5, tell=told.append))
+    assert ["is up to date" in sentence for sentence in told] == [True, True]
+    fewer_labels = replace(corpus, utterances=tuple(replace(one, label="calm") for one in corpus.utterances))
+    run_extraction(request_for(fewer_labels, out, encoder))
+    assert open_store(out).shards == split.shards
+    assert set(open_store(out).labels) == {"calm"}
+    run_extraction(request_for(corpus, out, encoder, max_file_gb=1.0))
+    assert no_call(encoder)
+    with open_store(out) as single:
+        assert single.extraction["max_file_gb"] == 1.0
+        np.testing.assert_array_equal(single.mean("all"), split_means(whole, tmp_path))
+    assert leftovers(tmp_path) == ["before.h5", "s.h5"]
+
+
+def split_means(data: bytes, folder: Path) -> Any:
+    (folder / "before.h5").write_bytes(data)
+    return open_store(folder / "before.h5").mean("all")
+
+
+def test_a_split_store_that_gains_files_encodes_only_those(tmp_path: Path, corpus: Corpus) -> None:
+    few = replace(corpus, utterances=corpus.utterances[:7])
+    run_extraction(request_for(few, tmp_path / "s.h5", max_file_gb=1e-5))
+    encoder = FakeEncoder()
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder))
+    assert sum(map(len, encoder.calls)) == 5
+    run_extraction(request_for(corpus, tmp_path / "fresh" / "s.h5", max_file_gb=1e-5))
+    ours, fresh = open_store(tmp_path / "s.h5"), open_store(tmp_path / "fresh" / "s.h5")
+    assert [path.name for path in ours.shards] == [path.name for path in fresh.shards]
+    assert ours.digest == fresh.digest
