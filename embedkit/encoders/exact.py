@@ -18,6 +18,10 @@ from torch.nn.functional import conv2d, layer_norm
 from embedkit.encoders.transfer import lengths_on
 
 
+BLOCK_FRAMES = 512
+"""Frames of the first convolution that are computed at a time on a CPU."""
+
+
 def padding_mask(lengths: Sequence[int], frames: int, device: torch.device) -> Tensor | None:
     """Return `[batch, frames]`, True beyond each clip's end; None where no clip is padded."""
     if min(lengths) == frames:
@@ -52,7 +56,7 @@ class ConvStack:
         first, *rest = layers
         over_time = isinstance(getattr(first, "layer_norm", None), nn.GroupNorm)
         self.layers = [
-            (_TimeNormedConvLayer if over_time else _ConvLayer)(first, torch.float32),
+            _TimeNormedConvLayer(first, dtype) if over_time else _ConvLayer(first, torch.float32),
             *(_ConvLayer(layer, dtype) for layer in rest),
         ]
 
@@ -114,21 +118,43 @@ class _ConvLayer:
 
 
 class _TimeNormedConvLayer(_ConvLayer):
-    """A convolution of the waveform, each channel then normalised over the clip's own frames.
+    """A convolution of the waveform in fp32, each channel then normalised over the clip's own frames.
 
     Every output is a product of a window of samples with the kernel, so that its mean and variance over time follow
     from those of the windows. They are taken in float64 and folded into kernel and bias, one of each per clip:
     more exact than the norm itself, and no pass over the outputs.
+
+    Args:
+        layer: A layer of a transformers feature encoder.
+        dtype: Number format of what it gives.
     """
 
     norm: nn.GroupNorm
+
+    def __init__(self, layer: Any, dtype: torch.dtype) -> None:
+        super().__init__(layer, torch.float32)
+        self.result_dtype = dtype
 
     def __call__(self, values: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
         own = [self.length(length) for length in lengths]
         windows = values[..., 0].unfold(-1, self.kernel, self.stride)
         folded = [self._fold(windows[row, :length]) for row, length in enumerate(own)]
+        if values.device.type == "cpu":
+            return self._convolve_in_blocks(windows, own, folded), own
         kernels, biases = (torch.stack(parts) for parts in zip(*folded, strict=True))
-        return self.activation(torch.baddbmm(biases[:, None], windows, kernels)), own
+        return self.activation(torch.baddbmm(biases[:, None], windows, kernels)).to(self.result_dtype), own
+
+    def _convolve_in_blocks(
+        self, windows: Tensor, own: Sequence[int], folded: Sequence[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """Convolve block by block: the largest tensor of the whole model never leaves the cache in fp32."""
+        values = windows.new_empty(*windows.shape[:2], len(folded[0][1]), dtype=self.result_dtype)
+        for clip, clip_windows, length, (kernel, bias) in zip(values, windows, own, folded, strict=True):
+            for start in range(0, length, BLOCK_FRAMES):
+                block = clip_windows[start : min(start + BLOCK_FRAMES, length)]
+                clip[start : start + len(block)] = self.activation(torch.addmm(bias, block, kernel))
+            clip[length:] = 0.0
+        return values
 
     def _fold(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         """Return kernel `[samples, channels]` and bias `[channels]` for a clip's windows `[frames, samples]`."""

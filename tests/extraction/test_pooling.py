@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -66,3 +68,14 @@ def test_merging_pieces_equals_one_pass(sizes: list[int], seed: int) -> None:
         merge.add(piece)
     np.testing.assert_allclose(merge.rows().mean, frames.astype("float64").mean(0), rtol=1e-6)
     np.testing.assert_allclose(merge.rows().std, frames.astype("float64").std(0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("frame_dtype", [None, "float16", "float32"])
+def test_layers_are_let_go_before_the_next_one(frame_dtype: str | None) -> None:
+    pool = Pool(frame_dtype=frame_dtype)
+    for position in range(3):
+        array = np.ones((2, 50, 4), np.float32)
+        before = sys.getrefcount(array)
+        pool(position, torch.from_numpy(array), torch.tensor([50, 20]))
+        assert sys.getrefcount(array) == before
+    pool.rows()
