@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -86,8 +87,7 @@ class RayCluster:
         except exceptions.RayTaskError:
             raise
         except exceptions.RayError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise WorkerDiedError((lines[0] if lines else type(error).__name__).rstrip(".:")) from error
+            raise WorkerDiedError(_reason(error)) from error
 
     def end(self, worker: Any) -> None:
         """End a worker."""
@@ -154,6 +154,13 @@ def _check_reachable(address: str) -> None:
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+
+
+def _reason(error: Exception) -> str:
+    """Return the line of Ray's report that says why: the exception's, where there was one, else the first."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[\d*m", "", str(error)).splitlines() if line.strip()]
+    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    return [type(error).__name__, *lines[:1], *raised][-1].rstrip(".:")
 
 
 def _short_folder() -> str:

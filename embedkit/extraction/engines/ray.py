@@ -76,7 +76,7 @@ class RayEngine(Engine):
             self._threads = work.settings.threads
             self._end_workers()
         count = min(self._room(), len(work.pending))
-        self._tell(f"Ray: {count} workers on {self._device}, {self._threads} threads each.")
+        self._tell(f"Ray: workers on {self._device}: {count}, threads of each: {self._threads}.")
         try:
             self._run(work, count)
         finally:
@@ -94,7 +94,7 @@ class RayEngine(Engine):
         def give(worker: Any) -> None:
             if queue:
                 path, shard = queue.popleft()
-                running[worker.run.remote(orders, str(path), shard)] = (worker, path, shard)
+                running[worker.run.remote(orders, str(path.absolute()), shard)] = (worker, path, shard)
 
         for _ in range(count):
             give(self._take_worker())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,12 +20,15 @@ import pytest
 
 from embedkit.errors import ExtractionError
 from embedkit.extraction.engines import open_engine
+from embedkit.extraction.engines.cluster import _reason, _short_folder
 from embedkit.extraction.run import run_extraction
 from embedkit.store import find_damage, open_store
 from tests.extraction.fakes import corpus_at, load_dying, load_fake, request_for, write_corpus
 
 ROOT = Path(__file__).parents[3]
 COUNT = 40
+RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+"""A token of our own: Ray would keep one in the home folder."""
 
 
 def test_a_missing_ray_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,25 +40,27 @@ def test_a_missing_ray_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A cluster of two processors on this machine, connected to as a user's own program would be."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'embedkit[ray]')")
     patch = pytest.MonkeyPatch()
-    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray reads them when it is imported.
+    for name, value in RAY_SETTINGS.items():
+        patch.setenv(name, value)
     patch.delenv("RAY_ADDRESS", raising=False)
-    from embedkit.extraction.engines.cluster import _short_folder
-
-    folder = Path(_short_folder())
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=80 << 20,
-        log_to_driver=False,
-        _temp_dir=str(folder),
-    )
-    yield ray
-    ray.shutdown()
-    patch.undo()
-    subprocess.run(["rm", "-rf", str(folder)], check=True)
+    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'embedkit[ray]')")
+    folder = _short_folder()
+    try:
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=80 << 20,
+            log_to_driver=False,
+            _temp_dir=folder,
+        )
+        yield ray
+    finally:
+        ray.shutdown()
+        patch.undo()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +84,7 @@ def run_on_ray(whole: Path, out: Path, load: Any = load_fake, **changes: Any) ->
 @pytest.mark.slow
 def test_the_store_equals_the_local_engines_to_the_byte(cluster: Any, whole: Path, tmp_path: Path) -> None:
     told = run_on_ray(whole, tmp_path / "s.h5")
-    assert "Ray: 2 workers on cpu, 1 threads each." in told
+    assert "Ray: workers on cpu: 2, threads of each: 1." in told
     assert (tmp_path / "s.h5").read_bytes() == whole.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["s.h5"]
     assert cluster.is_initialized(), "a cluster that was there before is left running"
@@ -151,6 +159,63 @@ def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+@pytest.fixture
+def head(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A cluster that somebody else has started: its address and its first process."""
+    pytest.importorskip("ray", reason="Ray is not installed (pip install 'embedkit[ray]')")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = _short_folder()
+    options = ["--head", "--block", "--port", str(port), "--num-cpus", "2", "--temp-dir", folder]
+    options += ["--include-dashboard", "false", "--object-store-memory", str(80 << 20)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", "start", *options],
+        env={**os.environ, **RAY_SETTINGS, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_until_listening(port)
+    yield f"127.0.0.1:{port}", process
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_until_listening(port: int) -> None:
+    until = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        else:
+            return
+
+
+@pytest.mark.slow
+def test_an_existing_cluster_is_used_and_left_running(
+    head: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    address, first = head
+    with run_command(tmp_path, {"RAY_ADDRESS": address}) as process:
+        found, said = process.communicate(timeout=120)
+    assert found.strip() == "s.h5", said
+    assert "Ray: workers on cpu: " in said
+    assert len(open_store(tmp_path / "s.h5")) == COUNT
+    assert first.poll() is None
+
+
+def test_the_reason_of_a_death_is_one_line() -> None:
+    died = "The actor died unexpectedly before finishing this task.\n\tclass_name: Worker\n\tpid: 1"
+    assert _reason(RuntimeError(died)) == "The actor died unexpectedly before finishing this task"
+    failed = "The actor died because of an error.\n\x1b[36mray::x\x1b[39m (pid=1)\nModuleNotFoundError: No module 'e'"
+    assert _reason(RuntimeError(failed)) == "ModuleNotFoundError: No module 'e'"
+    assert _reason(RuntimeError("")) == "RuntimeError"
+
+
 def run_command(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     """Start `embedkit extract` on the corpus in a folder, in a process group of its own."""
     command = [sys.executable, "-m", "embedkit", "extract", "noise.csv", "--encoder", "mfcc", "--engine", "ray"]
@@ -162,7 +227,7 @@ def run_command(folder: Path, environment: dict[str, str]) -> subprocess.Popen[s
     return subprocess.Popen(
         command,
         cwd=folder,
-        env={**kept, "PYTHONPATH": str(ROOT), **environment},
+        env={**kept, **RAY_SETTINGS, "PYTHONPATH": str(ROOT), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
