@@ -109,7 +109,10 @@ class _Known:
     measured: Measured
 
     def same(self, corpus: Corpus, utterance: Utterance, stamp: Stamp) -> bool:
-        if self.where == (corpus.audio_path(utterance).absolute(), utterance.start, utterance.end) and self.stamp == stamp:
+        if (
+            self.where == (corpus.audio_path(utterance).absolute(), utterance.start, utterance.end)
+            and self.stamp == stamp
+        ):
             return True
         try:
             digest = segment_digest(corpus.audio_path(utterance), stamp, utterance.start, utterance.end)
