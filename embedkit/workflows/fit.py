@@ -127,10 +127,10 @@ def fit_heads(
         cell.check()
     for store in opened if other is None else [*opened, other]:
         require_undamaged(store)
-    require_writable(Path(runs))
     said = (describe_plain_parts(cell.head_name, cell.head_class, cell.loss) for cell in cells)
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)
+    require_writable(Path(runs))
     return [
         _fit_cell(cell, threads or default_threads(), overwrite=overwrite, progress=progress, tell=tell)
         for cell in cells

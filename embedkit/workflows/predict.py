@@ -45,6 +45,9 @@ class Prediction:
     probabilities: Mapping[str, float]
 
 
+_NEEDED = ("head_spec", "loss_spec", "classes", "seeds", "folds", "store")
+
+
 def predict_audio(
     run: str | os.PathLike[str] | RunRecord,
     audio: Sequence[str | os.PathLike[str]],

@@ -58,7 +58,6 @@ def test_a_half_written_run_is_not_found(tmp_path: Path, monkeypatch: pytest.Mon
         lambda folder: (folder / "metrics.json").write_text(json.dumps({**METRICS, "ua": "x"})),
         lambda folder: (folder / "metrics.json").unlink(),
         lambda folder: (folder / "config.json").write_text("[]"),
-        lambda folder: (folder / "config.json").write_text('{"format_version": 1}'),
         lambda folder: (folder / "config.json").write_bytes(b"\xff"),
     ],
 )
