@@ -1,0 +1,28 @@
+"""The command `embedkit demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedkit.cli.output import show, tell, writes_bold
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to work in.")] = Path("embedkit-demo"),
+) -> None:
+    """Run extract, fit and table on the built-in synthetic corpus.
+
+    Takes under three minutes and needs no network:
+
+        embedkit demo
+
+    Its numbers say nothing about real speech.
+    """
+    from embedkit.workflows.demo import run_demo
+
+    result = run_demo(out, progress=None, tell=tell)
+    show(result.table.render(bold=writes_bold()))
+    tell(result.closing_words)

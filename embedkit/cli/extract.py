@@ -1,0 +1,98 @@
+"""The command `embedkit extract`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from embedkit.cli.options import Device, Threads, Where, choose_options
+from embedkit.cli.output import tell
+from embedkit.config import read_config
+
+
+def extract(
+    corpus: Annotated[
+        str | None,
+        typer.Argument(help="A corpus folder, a CSV manifest, or demo. [default: embedkit.toml's, else demo]"),
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="A name of `embedkit list encoders`, a Hugging Face id, or a local folder; repeatable."),
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="all, last, 6, or 4-9. [default: all]")] = None,
+    level: Annotated[
+        Literal["utterance", "frame", "both"] | None,
+        typer.Option(help="Keep utterance statistics, or frames as well. [default: what its usual head needs]"),
+    ] = None,
+    frame_dtype: Annotated[
+        Literal["float16", "float32"] | None, typer.Option(help="Type of the frames. [default: the encoder's]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The store to write. [default: embeddings/CORPUS/ENCODER.h5]")
+    ] = None,
+    where: Where = None,
+    device: Device = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 (the reference), bf16, fp16 or auto. [default: fp32]")
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(help="Whisper's window: clip (the clip itself) or seconds. [default: clip]")
+    ] = None,
+    batch_seconds: Annotated[
+        float | None, typer.Option(help="Seconds of audio in a batch. [default: what the device does fast]")
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Encode longer clips in overlapping windows of this length. [default: what the encoder takes]"
+        ),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Threads that read audio. [default: up to 4]")] = None,
+    threads: Threads = None,
+    engine: Annotated[
+        Literal["local", "ray"] | None,
+        typer.Option(help="Encode in this process, or on the Ray cluster of RAY_ADDRESS. [default: local]"),
+    ] = None,
+    max_file_gb: Annotated[
+        float | None,
+        typer.Option(help="Keep a larger store in files of at most this many gigabytes. [default: one file]"),
+    ] = None,
+    on_error: Annotated[
+        Literal["fail", "skip"] | None,
+        typer.Option(help="Stop at audio that cannot be used, or list it and go on. [default: fail]"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many utterances, evenly spread.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store made with other options.")] = False,
+) -> None:
+    """Run encoders over a corpus once and keep the embeddings.
+
+    Examples:
+
+        embedkit extract path/to/IEMOCAP --encoder hubert --encoder wav2vec2
+        embedkit extract --encoder mfcc --where gender=female
+        embedkit extract corpus.csv --encoder path/to/checkpoint --layers 4-9
+
+    Done work is not done again: the same command continues a stopped extraction.
+    """
+    given = locals().copy()
+    config = read_config()
+    options = choose_options("extract", config, given)
+    encoders = options.pop("encoder", [])
+    if not encoders:
+        raise typer.BadParameter(
+            "name at least one, as in --encoder mfcc (see embedkit list encoders).", param_hint="'--encoder'"
+        )
+    if len(encoders) > 1 and "out" in options:
+        raise typer.BadParameter("give one encoder with --out, a store holds one.", param_hint="'--out'")
+    corpus = corpus or config.corpus
+    if corpus is None:
+        tell("No corpus given and none named in embedkit.toml: taking the demo corpus, synthetic speech to try out.")
+    from embedkit.workflows.extract import extract_embeddings
+
+    for name in encoders:
+        store = extract_embeddings(
+            corpus or "demo", encoder=name, overwrite=overwrite, sources=config.encoders, tell=tell, **options
+        )
+        typer.echo(store.path)

@@ -1,0 +1,111 @@
+"""The command `embedkit fit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from embedkit.cli.options import Device, Threads, Where, choose_options, read_merge, read_number, split_texts
+from embedkit.cli.output import tell
+from embedkit.config import read_config
+from embedkit.registry import split_specs
+
+
+def fit(
+    inputs: Annotated[
+        list[Path] | None, typer.Argument(metavar="INPUT", help="Stores. [default: every one below embeddings/]")
+    ] = None,
+    loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="ce, label-smoothing, focal, aam, ccc, or all for these; others of `embedkit list losses` by name; "
+            "with settings: focal:gamma=1.5. [default: ce]"
+        ),
+    ] = None,
+    head: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name of `embedkit list heads`; values between slashes are searched: mlp:hidden=64/256. "
+            "[default: the encoder's usual head]"
+        ),
+    ] = None,
+    layers: Annotated[
+        Literal["all", "each"] | None,
+        typer.Option(help="Train on a learned mean of all layers, or on each layer alone. [default: all]"),
+    ] = None,
+    normalise: Annotated[
+        Literal["none", "speaker"] | None,
+        typer.Option(
+            help="speaker: centre and scale every speaker by all of their utterances, test ones too; such numbers are "
+            "marked as transductive. [default: none]"
+        ),
+    ] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            help="session, speaker, split, random, a column, or speaker+COLUMN to keep both apart at once. "
+            "[default: session where there are, or speaker]"
+        ),
+    ] = None,
+    test_on: Annotated[
+        Path | None, typer.Option(help="A store of another corpus, same encoder, to test on instead of folds.")
+    ] = None,
+    test_merge: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=LABEL", help="Count a label of the --test-on corpus as another; repeatable."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How often everything is repeated. [default: 3]")] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option(metavar="A,B,C", help="The labels that take part. [default: the corpus's task]")
+    ] = None,
+    merge: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL=LABEL", help="Count a label as another; repeatable.")
+    ] = None,
+    where: Where = None,
+    lr: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RATE", help="Learning rates to choose from. [default: 3e-4,1e-3,3e-3]"),
+    ] = None,
+    weight_decay: Annotated[
+        list[str] | None, typer.Option(metavar="DECAY", help="Weight decays to choose from. [default: 0]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs of a training. [default: 30]")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Utterances in a mini-batch. [default: 32]")] = None,
+    device: Device = None,
+    threads: Threads = None,
+    runs: Annotated[Path | None, typer.Option(help="Folder to keep the runs in. [default: runs]")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again what is already there.")] = False,
+) -> None:
+    """Train heads on stored embeddings under one or several losses.
+
+    Examples:
+
+        embedkit fit --loss all
+        embedkit fit --loss ce,focal:gamma=1.5 --loss aam:scale=15,margin=0.2 --head linear,mlp
+        embedkit fit embeddings/iemocap/hubert.h5 --loss ccc --folds speaker --seeds 5
+        embedkit fit embeddings/emodb/hubert.h5 --layers each --loss all
+
+    Learning rate, epoch and all else that is searched are chosen on the training side of each fold; a cell that is
+    already there is not trained again. Options with several values take them repeated or separated by commas.
+    """
+    given = locals().copy()
+    options = choose_options("fit", read_config(), given)
+    from embedkit.heads import HEADS
+    from embedkit.losses import LOSSES
+
+    keywords = {
+        "losses": split_specs(options.pop("loss", ["ce"]), LOSSES),
+        "heads": split_specs(options.pop("head", []), HEADS) or None,
+        "learning_rates": [read_number(text, "--lr") for text in split_texts(options.pop("lr", []))],
+        "weight_decays": [read_number(text, "--weight-decay") for text in split_texts(options.pop("weight_decay", []))],
+        "classes": split_texts(options.pop("classes", [])),
+        "merge": read_merge(options.pop("merge", []), "--merge"),
+        "test_merge": read_merge(options.pop("test_merge", []), "--test-merge"),
+    }
+    options |= {name: value for name, value in keywords.items() if value}
+    from embedkit.workflows.fit import find_stores, fit_heads
+
+    for record in fit_heads(inputs or find_stores(), overwrite=overwrite, progress=None, tell=tell, **options):
+        typer.echo(record.folder)

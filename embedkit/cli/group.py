@@ -1,0 +1,46 @@
+"""The group that all commands belong to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from embedkit.cli.output import tell
+from embedkit.errors import EmbedkitError
+
+
+class Commands(TyperGroup):
+    """The one place where errors become sentences and exit codes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; exit with 1 for a problem told in one sentence, 130 when interrupted."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The interpreter flushes once more when it exits: that must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
+        except KeyboardInterrupt:
+            tell("Interrupted; finished work is kept, the same command continues it.")
+            raise typer.Exit(130) from None
+        except EmbedkitError as error:
+            # An extraction that is stopped says itself how to continue.
+            code = 130 if isinstance(error.__context__, KeyboardInterrupt) else 1
+            raise _tell_error(str(error), code) from None
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+                raise
+            place = f" at {error.filename!r}" if error.filename else ""
+            raise _tell_error(f"{error.strerror}{place}; make room or give another place to write to.") from None
+        return result
+
+
+def _tell_error(message: str, code: int = 1) -> typer.Exit:
+    tell(f"Error: {message}" if code == 1 else message)
+    return typer.Exit(code)
