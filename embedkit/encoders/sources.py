@@ -12,7 +12,7 @@ from embedkit.errors import EncoderError
 
 PUBLISHED: dict[str, str] = {
     "wav2vec2": "facebook/wav2vec2-base@0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8",
-    "wav2vec2-large": "facebook/wav2vec2-large-lv60",
+    "wav2vec2-large": "facebook/wav2vec2-large-lv60@0cde644b64dac88d8416bec1c92a4099b850ba0b",
     "hubert": "facebook/hubert-base-ls960@dba3bb02fda4248b6e082697eee756de8fe8aa8a",
     "hubert-large": "facebook/hubert-large-ll60k@ff022d095678a2995f3c49bab18a96a9e553f782",
     "wavlm": "microsoft/wavlm-base-plus@4c66d4806a428f2e922ccfa1a962776e232d487b",

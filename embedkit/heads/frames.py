@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from embedkit.heads.base import HeadInputs
 from embedkit.heads.layers import LayerMix
@@ -19,6 +20,18 @@ def own_lengths(inputs: HeadInputs) -> Tensor:
     """Return int64 `[groups, batch]`: own frames of each utterance."""
     assert inputs.lengths is not None, "a head on frames is given lengths"
     return inputs.lengths
+
+
+def average_runs(inputs: HeadInputs, run: int) -> HeadInputs:
+    """Average every `run` neighbouring frames into one; an utterance's last run over the own frames it holds."""
+    if run == 1:
+        return inputs
+    frames = inputs.values.shape[2]
+    runs = -(-frames // run)
+    filled = F.pad(inputs.values, (0, 0, 0, 0, 0, runs * run - frames)).unflatten(2, (runs, run))
+    starts = run * torch.arange(runs, device=filled.device)
+    own = (own_lengths(inputs).unsqueeze(-1) - starts).clamp(1, run).to(filled.dtype)
+    return HeadInputs(values=filled.sum(3) / own[..., None, None], lengths=-(-own_lengths(inputs) // run))
 
 
 def mix_frames(mix: LayerMix, values: Tensor) -> Tensor:

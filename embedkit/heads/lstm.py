@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from embedkit.heads.base import Head, HeadInputs, HeadShape
-from embedkit.heads.frames import attend, even_weights, mix_frames, own_frames, own_lengths, pool, split_frames
+from embedkit.heads.frames import attend, average_runs, even_weights, mix_frames, own_frames, own_lengths, pool, split_frames
 from embedkit.heads.layers import LayerMix, StackedClassifier, StackedLinear, draw, drop, require, uniform
 
 
@@ -28,6 +28,8 @@ class LstmHead(Head):
             hidden: Units per direction.
             depth: Recurrent layers.
             bidirectional: Also read every utterance from its last own frame back to its first.
+            subsampling: Neighbouring frames averaged into one before the first layer: 3 frames of 20 ms make steps of
+                60 ms, at a third of the cost.
             pooling: "mean" over own frames, "last" state of each direction, or learned "attention".
             dropout: Share of features zeroed while training, before each further layer and the classifier;
                 one draw for all frames of an utterance.
@@ -37,6 +39,7 @@ class LstmHead(Head):
         hidden: int = 64
         depth: int = 1
         bidirectional: bool = True
+        subsampling: int = 3
         pooling: Literal["mean", "last", "attention"] = "mean"
         dropout: float = 0.3
         input_dropout: float = 0.0
@@ -47,6 +50,7 @@ class LstmHead(Head):
                 {
                     "hidden": (self.hidden, self.hidden >= 1, "at least 1"),
                     "depth": (self.depth, self.depth >= 1, "at least 1"),
+                    "subsampling": (self.subsampling, self.subsampling >= 1, "at least 1"),
                     "dropout": (self.dropout, 0 <= self.dropout < 1, "a share from 0 to below 1"),
                     "input_dropout": (self.input_dropout, 0 <= self.input_dropout < 1, "a share from 0 to below 1"),
                 },
@@ -71,6 +75,7 @@ class LstmHead(Head):
 
     def forward(self, inputs: HeadInputs) -> Tensor:
         """Score `[groups, batch, frames, layers, dimensions]`."""
+        inputs = average_runs(inputs, self.options.subsampling)
         frames = self._drop(mix_frames(self.mix, inputs.values), self.options.input_dropout)
         backwards = reversed_positions(own_lengths(inputs), frames.shape[3])
         for i, layer in enumerate(self.layers):

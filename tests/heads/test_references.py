@@ -144,11 +144,16 @@ def naive_lstm(p: dict[str, np.ndarray], prefix: str, frames: np.ndarray) -> np.
 
 @pytest.mark.parametrize("pooling", ["mean", "last", "attention"])
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("depth", [1, 2])
-def test_lstm_runs_over_own_frames_in_each_direction(pooling: str, bidirectional: bool, depth: int) -> None:
-    head = make(f"lstm:hidden=3,depth={depth},pooling={pooling},bidirectional={bidirectional}")
+@pytest.mark.parametrize(("depth", "subsampling"), [(1, 1), (2, 1), (1, 2), (2, 3), (1, 50)])
+def test_lstm_runs_over_own_frames_in_each_direction(
+    pooling: str, bidirectional: bool, depth: int, subsampling: int
+) -> None:
+    head = make(
+        f"lstm:hidden=3,depth={depth},pooling={pooling},bidirectional={bidirectional},subsampling={subsampling}"
+    )
     frames, p = utterance(), parameters(head)
     values = mixed(p, frames)
+    values = np.stack([values[start : start + subsampling].mean(0) for start in range(0, len(values), subsampling)])
     for i in range(depth):
         outputs = naive_lstm(p, f"layers.{i}.0", values)
         if bidirectional:
