@@ -11,7 +11,16 @@ import torch
 from torch import Generator, Tensor, nn
 
 from embedkit.heads.base import Head, HeadInputs, HeadShape
-from embedkit.heads.frames import attend, average_runs, even_weights, mix_frames, own_frames, own_lengths, pool, split_frames
+from embedkit.heads.frames import (
+    attend,
+    average_runs,
+    even_weights,
+    mix_frames,
+    own_frames,
+    own_lengths,
+    pool,
+    split_frames,
+)
 from embedkit.heads.layers import LayerMix, StackedClassifier, StackedLinear, draw, drop, require, uniform
 
 
