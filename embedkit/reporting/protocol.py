@@ -65,10 +65,9 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
     """Write the notes under a table: first the protocol in a sentence, then what differs between its rows."""
     row = rows[0]
     seeds = row["seeds"]
-    speakers = f", {row['speakers']} speakers" if row.get("speakers") else ""
     spread = " (± is the standard deviation over them)" if seeds > 1 else ""
     notes = [
-        f"Protocol: {row['corpus']}, {row['utterances']:,} utterances{speakers}, {len(row['classes'])} classes "
+        f"Protocol: {row['corpus']}, {_scored(row)}, {len(row['classes'])} classes "
         f"({', '.join(map(str, row['classes']))}{_task(row)}), {_folds(row)}, {seeds} seed{'s' * (seeds != 1)}{spread}"
         f"{_budget(row)}."
     ]
@@ -95,6 +94,13 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
     if row.get("demo"):
         notes.append("The demo corpus is synthetic: for trying out only, its numbers say nothing about real speech.")
     return [note for note in notes if note]
+
+
+def _scored(row: Row) -> str:
+    """Count what was tested; only where folds rotate is that all there is."""
+    part = "test " if row.get("test_corpus") or row["folds"] == "split" else ""
+    counts = [(row["utterances"], "utterance"), (row.get("speakers") or 0, "speaker")]
+    return ", ".join(f"{count:,} {part}{noun}{'s' * (count != 1)}" for count, noun in counts if count)
 
 
 def _folds(row: Row) -> str:

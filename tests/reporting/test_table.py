@@ -104,6 +104,22 @@ def test_the_protocol_is_told(make_row: Any) -> None:
         assert part in text
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"folds": "split"}, "emodb, 120 test utterances, 2 test speakers, 7 classes"),
+        ({"folds": "split", "utterances": 1, "speakers": 0}, "emodb, 1 test utterance, 7 classes"),
+        ({"test_corpus": "ravdess"}, "emodb, 120 test utterances, 2 test speakers, 7 classes"),
+        ({"folds": "session"}, "emodb, 120 utterances, 2 speakers, 7 classes"),
+    ],
+)
+def test_where_only_a_part_is_tested_its_size_is_told_as_that(
+    make_row: Any, change: dict[str, Any], told: str
+) -> None:
+    text = " ".join(str(build_table([make_row(**{"utterances": 120, "speakers": 2, **change})])).split())
+    assert f"Protocol: {told}" in text
+
+
 @pytest.mark.parametrize("format", ["text", "markdown", "latex"])
 def test_a_random_split_is_named_wherever_its_numbers_are(make_row: Any, format: str) -> None:
     rendered = build_table([make_row(folds="random", speaker_dependent=True)], metric="all", format=format).render()
