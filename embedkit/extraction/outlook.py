@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from embedkit.corpora.reader import count_noun
 from embedkit.errors import ExtractionError
 from embedkit.extraction.job import Job
 from embedkit.extraction.plan import Batch, Shard
@@ -43,15 +44,16 @@ def _row_bytes(request: Request, samples: int) -> int:
 
 def _announce(job: Job, size: int) -> None:
     request, reuse = job.request, job.standing.reuse
-    count = len(job.items) + len(reuse.kept)
     seconds = sum(item.samples for item in job.items) / request.encoder.sampling_rate
     seconds += sum(measured.duration for _, measured in reuse.kept.values())
+    utterances = count_noun(len(job.items) + len(reuse.kept), "utterance")
     request.tell(
-        f"{request.corpus.name} with {request.encoder.name}: {count} utterances, {seconds / 3600:.2f} hours; "
+        f"{request.corpus.name} with {request.encoder.name}: {utterances}, {seconds / 3600:.2f} hours; "
         f"{str(request.out)!r} will take {format_bytes(size)} ({format_bytes(free_bytes(request.work.parent))} free)."
     )
     if job.standing.store is not None:
-        request.tell(f"{len(reuse.kept)} utterances are reused, {len(job.items)} new, {reuse.removed} removed.")
+        kept = count_noun(len(reuse.kept), "utterance")
+        request.tell(f"{kept} reused, {len(job.items)} new, {reuse.removed} removed.")
     if job.finished:
         request.tell(f"Continuing: {job.items_done} of {len(job.items)} utterances are finished.")
 

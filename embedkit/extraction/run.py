@@ -6,11 +6,12 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from embedkit.corpora.reader import count_noun
 from embedkit.errors import ExtractionError
 from embedkit.extraction.assembly import Described, assemble, collect_sources, describe_content
 from embedkit.extraction.encoding import Recipe
 from embedkit.extraction.engines import LocalEngine, Work
-from embedkit.extraction.items import survey
+from embedkit.extraction.items import Failures, survey
 from embedkit.extraction.job import Job, prepare_job
 from embedkit.extraction.lock import locked
 from embedkit.extraction.outlook import check_room, watch_batches, watch_shards
@@ -34,7 +35,8 @@ def run_extraction(request: Request) -> None:
     standing = examine(request)
     if is_finished(request, standing):
         _clean_up(request)
-        request.tell(f"{str(request.out)!r} is up to date: {len(standing.reuse.kept)} utterances, nothing to do.")
+        count = count_noun(len(standing.reuse.kept), "utterance")
+        request.tell(f"{str(request.out)!r} is up to date: {count}, nothing to do.")
         return
     with writing_to(request.work.parent, 0), locked(request.work):
         # Another process may have finished the store before the lock was free.
@@ -54,7 +56,7 @@ def _run_locked(request: Request, standing: Standing) -> None:
         failures=standing.failures,
     )
     if not items and not standing.reuse.kept:
-        raise ExtractionError(f"None of the {len(request.corpus.utterances)} utterances can be used.")
+        raise _nothing_usable(request, standing.failures)
     job = prepare_job(request, standing, items)
     needed = check_room(job)
     with writing_to(request.work.parent, needed):
@@ -105,14 +107,25 @@ def _assemble(job: Job) -> None:
     request, standing = job.request, job.standing
     sources = collect_sources(standing.reuse, standing.store, list(job.finished.values()), set(job.items))
     if not sources:
-        raise ExtractionError(f"None of the {len(request.corpus.utterances)} utterances can be used.")
+        raise _nothing_usable(request, standing.failures)
     described = _describe(job)
     content = describe_content(request.corpus, described, sources, standing.stamps, standing.failures)
     assemble(request.out, content, sources, most_bytes=_most_bytes(described))
     failed = f", {len(standing.failures)} could not be used (see `embedkit inspect`)" if standing.failures else ""
     short = sum(source.measured.padded for source in sources.values())
-    padded = f", {short} were padded to the encoder's smallest input" if short else ""
-    request.tell(f"Wrote {str(request.out)!r}: {len(sources)} utterances{failed}{padded}.")
+    padded = f", {short} {'was' if short == 1 else 'were'} padded to the encoder's smallest input" if short else ""
+    request.tell(f"Wrote {str(request.out)!r}: {count_noun(len(sources), 'utterance')}{failed}{padded}.")
+
+
+def _nothing_usable(request: Request, failures: Failures) -> ExtractionError:
+    corpus = request.corpus
+    if not corpus.utterances:
+        return ExtractionError(f"The corpus {corpus.name!r} has no utterances; nothing can be extracted.")
+    name, reason = next(iter(failures.items()))
+    return ExtractionError(
+        f"Of {count_noun(len(corpus.utterances), 'utterance')} not one can be used ({name}: {reason.rstrip('.')}); "
+        "repair the audio, or the corpus's paths."
+    )
 
 
 def _describe(job: Job) -> Described:

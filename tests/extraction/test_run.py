@@ -122,7 +122,7 @@ def test_only_changed_added_and_removed_files_make_work(tmp_path: Path, corpus: 
     encoder, told = FakeEncoder(), []
     run_extraction(request_for(changed, tmp_path / "s.h5", encoder, tell=told.append))
     assert sorted(length for call in encoder.calls for length in call) == [700, 1000]
-    assert "10 utterances are reused, 2 new, 1 removed." in told
+    assert "10 utterances reused, 2 new, 1 removed." in told
     run_extraction(request_for(changed, tmp_path / "whole.h5"))
     with open_store(tmp_path / "s.h5") as store, open_store(tmp_path / "whole.h5") as whole:
         assert store.ids.tolist() == whole.ids.tolist()
@@ -357,9 +357,21 @@ def test_wrong_files_are_skipped_counted_and_listed(tmp_path: Path, corpus: Corp
 def test_nothing_usable_is_an_error(tmp_path: Path, corpus: Corpus) -> None:
     for path in corpus.root.iterdir():
         path.write_bytes(b"")
-    with pytest.raises(ExtractionError, match="None of the 12 utterances can be used"):
+    with pytest.raises(ExtractionError, match=r"Of 12 utterances not one can be used \(u000: .*empty"):
         run_extraction(request_for(corpus, tmp_path / "s.h5", on_error="skip"))
     assert leftovers(tmp_path) == []
+    with pytest.raises(ExtractionError, match="'noise' has no utterances"):
+        run_extraction(request_for(replace(corpus, utterances=()), tmp_path / "s.h5"))
+
+
+def test_one_of_a_thing_is_told_in_the_singular(tmp_path: Path, corpus: Corpus) -> None:
+    write_clip(corpus.root / "u000.wav", 0.02, 0)
+    one, told = replace(corpus, utterances=corpus.utterances[:1]), []
+    for _ in range(2):
+        run_extraction(request_for(one, tmp_path / "s.h5", tell=told.append))
+    assert told[0].startswith("noise with fake: 1 utterance, ")
+    assert told[1].endswith("s.h5': 1 utterance, 1 was padded to the encoder's smallest input.")
+    assert told[2].endswith("up to date: 1 utterance, nothing to do.")
 
 
 class Spoiled(FakeEncoder):
