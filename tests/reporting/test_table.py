@@ -113,9 +113,7 @@ def test_the_protocol_is_told(make_row: Any) -> None:
         ({"folds": "session"}, "emodb, 120 utterances, 2 speakers, 7 classes"),
     ],
 )
-def test_where_only_a_part_is_tested_its_size_is_told_as_that(
-    make_row: Any, change: dict[str, Any], told: str
-) -> None:
+def test_where_only_a_part_is_tested_its_size_is_told_as_that(make_row: Any, change: dict[str, Any], told: str) -> None:
     text = " ".join(str(build_table([make_row(**{"utterances": 120, "speakers": 2, **change})])).split())
     assert f"Protocol: {told}" in text
 
