@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import re
-from collections.abc import Iterable, Iterator
+import sys
+import traceback
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -62,9 +65,24 @@ class Registry:
         return [name for name, part in self._parts.items() if part.in_all]
 
     def load(self, name: str) -> Any:
-        """Import and return the object behind a name."""
+        """Import and return the object behind a name, or behind `module:Name` of the user's own.
+
+        Raises:
+            UnknownNameError: no such name; the module or what it should hold does not exist.
+        """
+        if looks_like_target(name):
+            return self._load_own(name)
         self._require(name)
         return load_object(self._parts[name].target)
+
+    def _load_own(self, target: str) -> Any:
+        try:
+            return load_object(target)
+        except UnknownNameError as error:
+            module = target.partition(":")[0]
+            nearest = difflib.get_close_matches(module, self, n=1) if _is_missing(module, error.__cause__) else []
+            hint = f" Did you mean the {self.kind} {nearest[0]!r}?" if nearest else ""
+            raise UnknownNameError(f"{error}{hint}") from error
 
     def _require(self, name: str) -> None:
         if name not in self._parts:
@@ -76,37 +94,64 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}."
+    return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}."
 
 
 def load_object(target: str) -> Any:
     """Import `module:attribute`.
 
     Raises:
-        UnknownNameError: the module or the attribute does not exist.
+        UnknownNameError: the module does not exist, cannot be imported, or holds no such attribute.
     """
-    module, _, attribute = target.partition(":")
+    name, _, attribute = target.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnknownNameError(f"Cannot import {target!r} ({error}); expected 'package.module:Name'.") from error
+        module = importlib.import_module(name)
+        return getattr(module, attribute)
+    except Exception as error:
+        raise UnknownNameError(f"Cannot import {target!r}: {_why_not(name, error)}.") from error
+
+
+def _why_not(module: str, error: Exception) -> str:
+    """Say what is missing, or where the module's own code fails."""
+    if _is_missing(module, error):
+        file = f"{module.replace('.', os.sep)}.py"
+        return f"there is no module {module!r}, neither installed nor as {file} in the current folder"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    if isinstance(error, AttributeError) and len(frames) == 1:
+        place = getattr(sys.modules[module], "__file__", None)
+        return f"{error} ({place})" if place else str(error)
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, SyntaxError):
+        return reason
+    return f"{reason}, in {frames[-1].filename!r}, line {frames[-1].lineno}"
+
+
+def _is_missing(module: str, error: BaseException | None) -> bool:
+    return isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
 
 
 def looks_like_target(name: str) -> bool:
-    """Tell whether a name has the form `package.module:Name`."""
-    return re.fullmatch(r"[^\W\d]\w*(\.\w+)+:[^\W\d]\w*", name) is not None
+    """Tell whether a name has the form `module:Name` or `package.module:Name`."""
+    return re.fullmatch(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*", name) is not None
 
 
-def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
+def parse_spec(spec: str, known: Container[str] | None = None) -> tuple[str, dict[str, str]]:
     """Split `name:key=value,flag` into the name and its settings (a flag's value is "true").
 
     >>> parse_spec("aam:scale=15,margin=0.2")
     ('aam', {'scale': '15', 'margin': '0.2'})
 
     Targets of users' own parts keep their colon: `package.module:MyHead:width=3`.
+
+    Args:
+        spec: The text.
+        known: Names of parts: `ccc:flat` is a part with a flag, `my_losses:brier` what a module of one's own holds.
+            Without them only targets with a dot are told from names.
     """
     parts = spec.split(":")
-    is_target = len(parts) > 1 and "." in parts[0] and parts[1].isidentifier()
+    is_target = looks_like_target(":".join(parts[:2])) and (
+        "." in parts[0] or (known is not None and parts[0] not in known)
+    )
     name = ":".join(parts[:2]) if is_target else parts[0]
     rest = ":".join(parts[2:] if is_target else parts[1:])
     settings: dict[str, str] = {}

@@ -54,7 +54,8 @@ def test_a_folder_is_read_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         ("own.corpora:read_yours:.", UnknownNameError, "Cannot import 'own.corpora:read_yours'"),
         ("own.corpora:number:.", CorpusError, "expected a function"),
         ("own.corpora:read_nothing:.", CorpusError, "returned a NoneType"),
-        ("corpora:read_mine:.", CorpusError, "There is no folder or file"),
+        ("corpora:read_mine:.", UnknownNameError, "Cannot import 'corpora:read_mine': there is no module 'corpora'"),
+        ("corpora/read:mine:.", CorpusError, "There is no folder or file"),
     ],
 )
 def test_what_cannot_be_read_is_told(source: str, error: type[EmbedkitError], sentence: str) -> None:
