@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from embedkit.errors import ConfigError
-from embedkit.registry import Part, Registry, build_options, load_object, parse_spec
+from embedkit.registry import Part, Registry, build_options, parse_spec
 
 if TYPE_CHECKING:
     from embedkit.heads.base import Head
@@ -25,7 +25,7 @@ HEADS = Registry(
 
 
 def resolve_head(spec: str) -> tuple[str, type[Head], Any]:
-    """Find the head behind `name`, `name:key=value,...` or a user's own `package.module:MyHead:key=value`.
+    """Find the head behind `name`, `name:key=value,...` or a user's own `module:MyHead:key=value`.
 
     Returns:
         The name without settings, the class, and its options.
@@ -35,7 +35,7 @@ def resolve_head(spec: str) -> tuple[str, type[Head], Any]:
         ConfigError: a setting the head does not have or cannot use, or a class that is neither a `Head` nor a
             torch module.
     """
-    name, settings = parse_spec(spec)
+    name, settings = parse_spec(spec, HEADS)
     cls = _load_class(name)
     return name, cls, build_options(cls.Options, settings, owner=f"the head {name!r}")
 
@@ -49,7 +49,7 @@ def expand_head(spec: str) -> list[str]:
         UnknownNameError: no such head.
         ConfigError: a value that is missing or named twice.
     """
-    name, settings = parse_spec(spec)
+    name, settings = parse_spec(spec, HEADS)
     hints = get_type_hints(_load_class(name).Options)
     choices = {
         key: [value] if hints.get(key.replace("-", "_")) is str else value.split("/") for key, value in settings.items()
@@ -73,7 +73,7 @@ def _load_class(name: str) -> type[Head]:
     from embedkit.heads.base import Head
     from embedkit.heads.plain import plain_head
 
-    cls = load_object(name) if ":" in name else HEADS.load(name)
+    cls = HEADS.load(name)
     if isinstance(cls, type) and issubclass(cls, Head):
         return cls
     if isinstance(cls, type) and issubclass(cls, Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedkit.registry import Part, Registry, build_options, load_object, parse_spec
+from embedkit.registry import Part, Registry, build_options, parse_spec
 
 if TYPE_CHECKING:
     from embedkit.losses.base import Loss
@@ -30,7 +30,7 @@ LOSSES = Registry(
 
 
 def build_loss(spec: str) -> Loss:
-    """Build a loss from `name`, `name:key=value,...` or a user's own `package.module:MyLoss:key=value`.
+    """Build a loss from `name`, `name:key=value,...` or a user's own `module:MyLoss:key=value`.
 
     Raises:
         UnknownNameError: no such loss, or the user's module or class does not exist.
@@ -39,8 +39,8 @@ def build_loss(spec: str) -> Loss:
     from embedkit.losses.base import Loss
     from embedkit.losses.plain import plain_loss
 
-    name, settings = parse_spec(spec)
-    cls = load_object(name) if ":" in name else LOSSES.load(name)
+    name, settings = parse_spec(spec, LOSSES)
+    cls = LOSSES.load(name)
     if not (isinstance(cls, type) and issubclass(cls, Loss)):
         cls = plain_loss(cls, name)
     loss: Loss = cls(build_options(cls.Options, settings, owner=f"the loss {name!r}"))
