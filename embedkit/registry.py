@@ -30,6 +30,10 @@ class Part:
     in_all: bool = True
 
 
+_REGISTERED: set[str] = set()
+"""The names in all tables."""
+
+
 class Registry:
     """Map names to parts; a duplicate raises, an unknown name is answered with the nearest one.
 
@@ -47,6 +51,7 @@ class Registry:
         if name in self._parts:
             raise ConfigError(f"The {self.kind} {name!r} is registered twice; choose another name.")
         self._parts[name] = part
+        _REGISTERED.add(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self._parts
@@ -135,7 +140,7 @@ def looks_like_target(name: str) -> bool:
     return re.fullmatch(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*", name) is not None
 
 
-def parse_spec(spec: str, known: Container[str] | None = None) -> tuple[str, dict[str, str]]:
+def parse_spec(spec: str, known: Container[str] = _REGISTERED) -> tuple[str, dict[str, str]]:
     """Split `name:key=value,flag` into the name and its settings (a flag's value is "true").
 
     >>> parse_spec("aam:scale=15,margin=0.2")
@@ -145,13 +150,11 @@ def parse_spec(spec: str, known: Container[str] | None = None) -> tuple[str, dic
 
     Args:
         spec: The text.
-        known: Names of parts: `ccc:flat` is a part with a flag, `my_losses:brier` what a module of one's own holds.
-            Without them only targets with a dot are told from names.
+        known: Names of parts, by default those in all tables: `ccc:flat` is a part with a flag, `my_losses:brier` what
+            a module of one's own holds.
     """
     parts = spec.split(":")
-    is_target = looks_like_target(":".join(parts[:2])) and (
-        "." in parts[0] or (known is not None and parts[0] not in known)
-    )
+    is_target = looks_like_target(":".join(parts[:2])) and parts[0] not in known
     name = ":".join(parts[:2]) if is_target else parts[0]
     rest = ":".join(parts[2:] if is_target else parts[1:])
     settings: dict[str, str] = {}
