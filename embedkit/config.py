@@ -27,6 +27,7 @@ SECTIONS: Mapping[str, Mapping[str, Kind]] = {
         "precision": "text",
         "window": "name",
         "batch-seconds": "number",
+        "shard-seconds": "number",
         "max-seconds": "number",
         "workers": "integer",
         "threads": "integer",

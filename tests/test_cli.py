@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from embedkit.cli import app
 from embedkit.config import SECTIONS
 from embedkit.errors import ExtractionError, StoreError
+from embedkit.extraction.plan import SHARD_SECONDS
 from embedkit.workflows.predict import Prediction
 
 ROOT = Path(__file__).parent.parent
@@ -134,6 +135,12 @@ def test_documented_defaults_are_the_librarys(command: str, target: str) -> None
     assert seen >= 4
 
 
+def test_the_documented_length_of_shards_is_the_plans() -> None:
+    options = {option.name: option for option in get_command(app).commands["extract"].params}  # type: ignore[attr-defined]
+    told = f"[default: {SHARD_SECONDS['cpu']:g} on a CPU, {SHARD_SECONDS['cuda']:g} on a GPU]"
+    assert told in options["shard_seconds"].help
+
+
 def test_the_version_is_the_projects(run: Any) -> None:
     assert f'version = "{run("--version").output.split()[1]}"' in (ROOT / "pyproject.toml").read_text()
 
@@ -162,10 +169,10 @@ def test_the_configured_corpus_is_taken(run: Any, extractions: Calls, tmp_path: 
 
 def test_options_win_over_the_configuration_and_defaults_stay_the_librarys(run: Any, extractions: Calls) -> None:
     Path("embedkit.toml").write_text('[extract]\nencoder = ["mfcc", "logmel"]\nlayers = "last"\nlimit = 3\n')
-    assert run("extract", "folder", "--layers", "4-9").exit_code == 0
+    assert run("extract", "folder", "--layers", "4-9", "--shard-seconds", "60").exit_code == 0
     assert [call[1]["encoder"] for call in extractions] == ["mfcc", "logmel"]
     keywords = extractions[0][1]
-    assert (keywords["layers"], keywords["limit"]) == ("4-9", 3)
+    assert (keywords["layers"], keywords["limit"], keywords["shard_seconds"]) == ("4-9", 3, 60.0)
     assert "precision" not in keywords
 
 

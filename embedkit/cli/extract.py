@@ -43,6 +43,13 @@ def extract(
     batch_seconds: Annotated[
         float | None, typer.Option(help="Seconds of audio in a batch. [default: what the device does fast]")
     ] = None,
+    shard_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds of audio in a shard: what a kill may cost, and a Ray worker's task. "
+            "[default: 300 on a CPU, 3000 on a GPU]"
+        ),
+    ] = None,
     max_seconds: Annotated[
         float | None,
         typer.Option(

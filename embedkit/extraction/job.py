@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedkit.corpora.reader import count_noun
 from embedkit.errors import ExtractionError
 from embedkit.extraction.items import Item
 from embedkit.extraction.plan import MOST_SHARDS, SHARD_SECONDS, Plan, PlanSettings, Shard, plan_shards
@@ -104,12 +105,17 @@ def _settings(request: Request, standing: Standing, items: list[Item]) -> PlanSe
 
 
 def _tell_kept_settings(request: Request, plan: Plan) -> None:
-    wanted = {"batch_seconds": request.batch_seconds, "threads": request.threads}
+    wanted = {
+        "batch_seconds": request.batch_seconds,
+        "shard_seconds": request.shard_seconds,
+        "threads": request.threads,
+    }
     fixed = {name: getattr(plan.settings, name) for name in wanted}
     if any(value is not None and value != fixed[name] for name, value in wanted.items()):
         request.tell(
-            f"Continuing with the batches of {fixed['batch_seconds']:g} s and {fixed['threads']} threads that this "
-            "extraction was started with."
+            f"Continuing with the batches of {fixed['batch_seconds']:g} s, the shards of "
+            f"{fixed['shard_seconds']:g} s and the {count_noun(fixed['threads'], 'thread')} that this extraction was "
+            "started with."
         )
     versions = request.identity.get("versions", {})
     if plan.versions != versions:

@@ -226,14 +226,17 @@ class Interrupting(FakeEncoder):
         super().encode(waveforms, sink)
 
 
-def test_ctrl_c_says_how_to_continue_and_continuing_gives_the_same_bytes(tmp_path: Path, corpus: Corpus) -> None:
+@pytest.mark.parametrize("changes", [{"batch_seconds": 9.0}, {"shard_seconds": 9.0}, {"threads": 2}])
+def test_ctrl_c_says_how_to_continue_and_continuing_gives_the_same_bytes(
+    tmp_path: Path, corpus: Corpus, changes: dict[str, Any]
+) -> None:
     with pytest.raises(ExtractionError, match=r"Stopped; \d+ of 12 utterances .* same command again"):
         run_extraction(request_for(corpus, tmp_path / "s.h5", Interrupting(4, KeyboardInterrupt())))
     assert leftovers(tmp_path) == ["s.h5.work"]
     encoder, told = FakeEncoder(), []
-    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder, tell=told.append, batch_seconds=9.0, threads=2))
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder, tell=told.append, **changes))
     run_extraction(request_for(corpus, tmp_path / "fresh.h5"))
-    assert any("Continuing with the batches of 4 s and 1 threads" in sentence for sentence in told)
+    assert any("Continuing with the batches of 4 s, the shards of 2 s and the 1 thread" in one for one in told)
     assert any("Continuing: " in sentence for sentence in told)
     assert 0 < sum(map(len, encoder.calls)) < 12
     assert (tmp_path / "s.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()

@@ -112,6 +112,7 @@ def test_clips_longer_than_max_seconds_are_cut(manifest: Path, encoder: FakeEnco
         ({"frame_dtype": "int8"}, "--frame-dtype is 'int8'"),
         ({"on_error": "ignore"}, "--on-error is 'ignore'"),
         ({"batch_seconds": 0}, "--batch-seconds is 0"),
+        ({"shard_seconds": -1}, "--shard-seconds is -1"),
         ({"max_seconds": float("nan")}, "--max-seconds is nan"),
         ({"limit": -1}, "--limit is -1"),
         ({"threads": 0}, "--threads is 0"),
