@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
+import torch
 from torch import Generator, Tensor, nn
 
 Classifier: TypeAlias = Literal["affine", "cosine"]
@@ -43,6 +44,10 @@ class HeadInputs:
 
     values: Tensor
     lengths: Tensor | None = None
+
+    def to(self, dtype: torch.dtype) -> HeadInputs:
+        """Return the same with values of another type."""
+        return replace(self, values=self.values.to(dtype))
 
 
 class Head(nn.Module, ABC):

@@ -28,10 +28,11 @@ def average_runs(inputs: HeadInputs, run: int) -> HeadInputs:
         return inputs
     frames = inputs.values.shape[2]
     runs = -(-frames // run)
-    filled = F.pad(inputs.values, (0, 0, 0, 0, 0, runs * run - frames)).unflatten(2, (runs, run))
+    filled = F.pad(inputs.values, (0, 0, 0, 0, 0, runs * run - frames))
     starts = run * torch.arange(runs, device=filled.device)
     own = (own_lengths(inputs).unsqueeze(-1) - starts).clamp(1, run).to(filled.dtype)
-    return HeadInputs(values=filled.sum(3) / own[..., None, None], lengths=-(-own_lengths(inputs) // run))
+    sums = filled.view(*filled.shape[:2], runs, run, *filled.shape[3:]).sum(3)
+    return HeadInputs(values=sums / own[..., None, None], lengths=-(-own_lengths(inputs) // run))
 
 
 def mix_frames(mix: LayerMix, values: Tensor) -> Tensor:

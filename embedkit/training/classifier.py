@@ -16,8 +16,9 @@ from embedkit.errors import FitError
 from embedkit.heads import resolve_head
 from embedkit.heads.base import HeadInputs
 from embedkit.heads.stack import load_states
+from embedkit.losses import build_loss
 from embedkit.training.features import Standardiser, UtteranceFeatures
-from embedkit.training.stack import Group, Member, Recipe, build_stack, train_stack
+from embedkit.training.stack import Group, Member, Recipe, build_head, train_stack
 
 
 class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -91,7 +92,11 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         features = self._features(flat)
         everything = np.arange(len(flat))
         member = Member(
-            seed=self._seed(), learning_rate=self.learning_rate, epochs=self.epochs, weight_decay=self.weight_decay
+            loss=self.loss,
+            seed=self._seed(),
+            learning_rate=self.learning_rate,
+            epochs=self.epochs,
+            weight_decay=self.weight_decay,
         )
         group = Group(train=everything, validate=everything[:0], seed=member.seed, members=(member,))
         (result,) = train_stack(features, targets.astype(np.int64), [group], self._recipe())
@@ -108,9 +113,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise FitError(f"X has {layers} layers, but the head was fitted on {self.n_layers_}; give it the same.")
         features = self._features(flat)
         index = np.arange(len(flat))
-        member = Member(seed=0, learning_rate=0.0, epochs=0)
-        group = Group(train=index, validate=index, seed=0, members=(member,))
-        head, loss = build_stack(self._recipe(), [group], features)
+        loss = build_loss(self.loss)
+        head = build_head(self._recipe(), [[0]], features, loss.classifier)
         load_states(head, [[self._state]])
         inputs = features.gather(index[None], Standardiser.stack([self._standardiser], features.device))
         with torch.no_grad():
@@ -160,7 +164,6 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _recipe(self) -> Recipe:
         return Recipe(
             head=self.head,
-            loss=self.loss,
             classes=len(self.classes_),
             epochs=self.epochs,
             batch_size=self.batch_size,

@@ -38,6 +38,11 @@ class Standardiser:
             scale=torch.stack([part.scale for part in parts]).to(device),
         )
 
+    def take(self, groups: Indices) -> Standardiser:
+        """Return the standardisers of some of the groups."""
+        rows = torch.from_numpy(groups).to(self.mean.device)
+        return Standardiser(mean=self.mean[rows], scale=self.scale[rows])
+
     def apply(self, values: Tensor) -> Tensor:
         """Standardise `[groups, ..., layers, dimensions]` in place, group by group."""
         shape = (self.mean.shape[0], *[1] * (values.dim() - 3), *self.mean.shape[1:])

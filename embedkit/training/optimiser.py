@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from embedkit.training.folds import Indices
+
 
 class StackedAdam:
     """AdamW (Kingma & Ba 2015; Loshchilov & Hutter 2019) over parameters `[groups, members, ...]`.
@@ -43,14 +45,24 @@ class StackedAdam:
         self.second = [torch.zeros_like(p) for p in self.parameters]
         self.steps = 0
 
+    def go_on(self, previous: StackedAdam, groups: Indices, members: Indices) -> None:
+        """Take over the moments of some heads of a larger stack, named by `[groups, 1]` and `[groups, members]`."""
+        rows, columns = (torch.from_numpy(places).to(self.first[0].device) for places in (groups, members))
+        self.steps = previous.steps
+        self.first = [moments[rows, columns] for moments in previous.first]
+        self.second = [moments[rows, columns] for moments in previous.second]
+
     @torch.no_grad()
-    def step(self, factor: float = 1.0) -> None:
+    def step(self, factor: float = 1.0, *, clip: float | None = None) -> None:
         """Update every parameter that has a gradient and drop the gradients.
 
         Args:
             factor: Multiplies all learning rates (the schedule).
+            clip: Largest norm of the gradient of a head over all its parameters; longer ones are scaled down.
         """
         self.steps += 1
+        if clip is not None:
+            _clip([p.grad for p in self.parameters if p.grad is not None], clip)
         beta1, beta2 = self.betas
         correction = (1 - beta2**self.steps) ** 0.5
         scale = factor / (1 - beta1**self.steps)
@@ -67,6 +79,13 @@ class StackedAdam:
             parameter.grad = None
 
 
+def _clip(gradients: Sequence[Tensor], limit: float) -> None:
+    norms = sum(gradient.square().flatten(2).sum(-1) for gradient in gradients)
+    factors = (limit / torch.as_tensor(norms).sqrt().clamp_min(1e-12)).clamp_max(1.0)
+    for gradient in gradients:
+        gradient.mul_(_broadcast(factors, gradient))
+
+
 def _broadcast(values: Tensor, rate: Tensor) -> Tensor:
-    """Give `[groups, members]`, or one number, as many dimensions as a parameter's rates have."""
+    """Give `[groups, members]`, or one number, as many dimensions as a parameter or its rates have."""
     return values.to(rate.dtype).view(*values.shape, *[1] * (rate.dim() - values.dim())) if values.dim() else values

@@ -1,12 +1,13 @@
 """Train many heads of one shape together, each exactly as if it were alone.
 
 What makes that true: a head draws its weights, its dropout and its order of mini-batches from its own seeds; every
-mini-batch is filled up to one size with rows that do not count; groups of a stack take the same number of steps.
+mini-batch is filled up to one size with rows that do not count; groups of a stack take the same number of steps; and
+loss, gradient, clipping, learning rate and stop of a head are its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,32 +17,46 @@ from torch import Generator, Tensor
 
 from embedkit.evaluation.metrics import recall_scores
 from embedkit.heads import resolve_head
-from embedkit.heads.base import Head, HeadShape
-from embedkit.heads.stack import load_states, slice_state
-from embedkit.losses import build_loss
-from embedkit.losses.base import Loss
+from embedkit.heads.base import Classifier, Head, HeadShape
+from embedkit.heads.stack import restack, slice_state
+from embedkit.training.batches import count_steps, epoch_batches
 from embedkit.training.features import Features, Standardiser
 from embedkit.training.folds import Indices
+from embedkit.training.mixed_loss import MixedLoss, classifier_of
 from embedkit.training.optimiser import StackedAdam
 
 State = dict[str, Tensor]
 
+WORTH_RESTACKING = 0.75
+"""A stack is made smaller once its heads still learning fit into this share of it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How heads are trained; the same for all heads of a stack."""
+    """How heads are trained; the same for all heads of a stack.
+
+    Attributes:
+        head: The head with its settings.
+        classes: Number of classes.
+        epochs: The budget; the learning rate falls over all of it.
+        batch_size: Most utterances in a mini-batch.
+        patience: A head stops after so many epochs without a better validation UA; None to use the whole budget.
+        clip: Largest norm of a head's gradient; None for no limit.
+    """
 
     head: str
-    loss: str
     classes: int
     epochs: int = 30
     batch_size: int = 32
+    patience: int | None = None
+    clip: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One head: its seed, learning rate and weight decay, and after how many epochs of the budget it stops."""
+    """One head: its loss, seed, learning rate and weight decay, and after how many epochs of the budget it stops."""
 
+    loss: str
     seed: int
     learning_rate: float
     epochs: int
@@ -71,8 +86,9 @@ class GroupResult:
 
     Attributes:
         losses: Mean training loss `[members, epochs]`, NaN after a head has stopped.
-        recalls: UA on `validate` `[members, epochs]`.
-        predictions: Predicted classes on `validate`, `[members, epochs, utterances]`.
+        recalls: UA on `validate` `[members, epochs]`, NaN after a head has stopped.
+        predictions: Predicted classes on `validate`, `[members, epochs, utterances]`; after a head has stopped for
+            want of progress those of its last epoch, after the end of its epochs -1.
         states: The head at its stop, or at its best validation epoch where `keep_best`.
         standardiser: Statistics of the training side.
     """
@@ -84,11 +100,6 @@ class GroupResult:
     standardiser: Standardiser = field(repr=False)
 
 
-def steps_per_epoch(group: Group, batch_size: int) -> int:
-    """Return how many mini-batches an epoch of the group has."""
-    return -(-len(group.train) // batch_size)
-
-
 def train_stack(
     features: Features,
     targets: NDArray[np.int64],
@@ -97,59 +108,32 @@ def train_stack(
     *,
     keep_best: bool = False,
     on_epoch: Callable[[int], None] | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> list[GroupResult]:
     """Train every head of every group.
 
     Args:
         features: The embeddings.
         targets: Class index of every utterance.
-        groups: Same number of members and of steps an epoch in each.
-        recipe: Head, loss and budget.
+        groups: Same number of members and of steps an epoch in each; losses of one kind of classifier.
+        recipe: Head and budget.
         keep_best: Keep each head as it was after its best validation epoch (the first of equals).
         on_epoch: Called after every epoch with the number of epochs done.
+        dtype: What heads compute in.
 
     Returns:
         One result per group, in order.
     """
-    device = features.device
-    standardiser, parts = _standardise(features, groups)
-    head, loss = build_stack(recipe, groups, features)
-    members = [group.members for group in groups]
-    rates = torch.tensor([[m.learning_rate for m in row] for row in members], dtype=torch.float64, device=device)
-    decays = torch.tensor([[m.weight_decay for m in row] for row in members], dtype=torch.float64, device=device)
-    stops = np.array([[m.epochs for m in row] for row in members])
-    names, parameters = zip(*head.named_parameters(), strict=True)
-    factors = [head.rate_factor(name) for name in names]
-    optimiser = StackedAdam(parameters, rates, weight_decay=decays, factors=factors)
-    weights = _class_weights(loss, targets, groups, recipe.classes, device)
-    orders = [np.random.default_rng([group.seed, len(group.train)]) for group in groups]
-    results = [_empty_result(group, recipe, part) for group, part in zip(groups, parts, strict=True)]
-    best = np.full(stops.shape, -1.0)
-    for epoch in range(int(stops.max())):
-        head.train()
-        progress = epoch / recipe.epochs
-        total = torch.zeros(stops.shape, dtype=torch.float64, device=device)
-        batches = list(_epoch_batches(groups, orders, recipe.batch_size, features.durations))
-        for index, mask in batches:
-            scores = head(features.gather(index, standardiser))
-            labels = torch.from_numpy(targets[index]).to(device)[:, None]
-            values = loss(
-                scores,
-                labels,
-                mask=torch.from_numpy(mask).to(device)[:, None],
-                class_weights=weights,
-                progress=progress,
-            )
-            values.sum().backward()  # type: ignore[no-untyped-call]
-            optimiser.step(learning_rate_factor(progress))
-            total += values.detach()
-        alive = stops > epoch
-        _record_losses(results, total.cpu().numpy() / len(batches), alive, epoch)
-        _validate(features, targets, groups, head, standardiser, results, alive, epoch, recipe)
-        _keep_states(results, head, stops, best, alive, epoch, keep_best=keep_best)
+    stack = _Stack(features, targets, groups, recipe, keep_best=keep_best, dtype=dtype)
+    epoch = 0
+    while stack.learning.any():
+        stack.train_epoch(epoch)
+        stack.validate(epoch)
+        stack.finish_heads(epoch)
+        epoch += 1
         if on_epoch is not None:
-            on_epoch(epoch + 1)
-    return results
+            on_epoch(epoch)
+    return stack.results
 
 
 def learning_rate_factor(progress: float) -> float:
@@ -157,20 +141,19 @@ def learning_rate_factor(progress: float) -> float:
     return 1.0 - 0.9 * progress
 
 
-def build_stack(recipe: Recipe, groups: Sequence[Group], features: Features) -> tuple[Head, Loss]:
-    """Build the untrained stack and its loss."""
-    loss = build_loss(recipe.loss)
+def build_head(recipe: Recipe, seeds: Sequence[Sequence[int]], features: Features, classifier: Classifier) -> Head:
+    """Build the untrained stack, one head per seed `[groups][members]`."""
     _, head_class, options = resolve_head(recipe.head)
     shape = HeadShape(
-        groups=len(groups),
-        members=len(groups[0].members),
+        groups=len(seeds),
+        members=len(seeds[0]),
         layers=features.layers,
         dimensions=features.dimensions,
         classes=recipe.classes,
-        classifier=loss.classifier,
+        classifier=classifier,
     )
-    generators = [Generator().manual_seed(member.seed) for group in groups for member in group.members]
-    return head_class(shape, options, generators).to(features.device), loss
+    generators = [Generator().manual_seed(seed) for row in seeds for seed in row]
+    return head_class(shape, options, generators).to(features.device)
 
 
 @torch.no_grad()
@@ -181,25 +164,144 @@ def score_utterances(
     head.eval()
     order = np.argsort(features.durations[index[0]], kind="stable") if features.durations is not None else None
     arranged = index if order is None else index[:, order]
+    dtype = next(head.parameters()).dtype
     parts = [
-        head(features.gather(arranged[:, start : start + rows], standardiser)).cpu()
+        head(features.gather(arranged[:, start : start + rows], standardiser).to(dtype)).cpu()
         for start in range(0, arranged.shape[1], rows)
     ]
     scores = torch.cat(parts, dim=2)
     return scores if order is None else scores[:, :, np.argsort(order, kind="stable")]
 
 
-def score_states(
-    features: Features, states: Sequence[State], standardiser: Standardiser, index: Indices, recipe: Recipe
-) -> NDArray[np.float64]:
-    """Return class probabilities `[heads, n, classes]` of finished heads that share a standardiser."""
-    members = tuple(Member(seed=0, learning_rate=0.0, epochs=0) for _ in states)
-    head, loss = build_stack(recipe, [Group(train=index, validate=index, seed=0, members=members)], features)
-    load_states(head, [list(states)])
-    stacked = Standardiser.stack([standardiser], features.device)
-    scores = score_utterances(features, head, stacked, index[None])
-    probabilities: NDArray[np.float64] = loss.probabilities(scores[0].double()).numpy()
-    return probabilities
+class _Stack:
+    """Heads in training. `places[g][m]` names the head now at (g, m) by its group and member at the start."""
+
+    def __init__(
+        self,
+        features: Features,
+        targets: NDArray[np.int64],
+        groups: Sequence[Group],
+        recipe: Recipe,
+        *,
+        keep_best: bool,
+        dtype: torch.dtype,
+    ) -> None:
+        self.features, self.targets, self.recipe, self.keep_best = features, targets, recipe, keep_best
+        self.groups = list(groups)
+        self.standardiser, parts = _standardise(features, groups)
+        self.orders = [np.random.default_rng([group.seed, len(group.train)]) for group in groups]
+        self.results = [_empty_result(group, recipe, part) for group, part in zip(groups, parts, strict=True)]
+        self.places = [[(g, m) for m in range(len(group.members))] for g, group in enumerate(groups)]
+        self.learning = np.array([[member.epochs > 0 for member in group.members] for group in groups])
+        self.best = np.full(self.learning.shape, -1.0)
+        self.since = np.zeros(self.learning.shape, dtype=np.int64)
+        seeds = [[member.seed for member in group.members] for group in groups]
+        classifier = classifier_of(groups[0].members[0].loss)
+        self.head = build_head(recipe, seeds, features, classifier).to(dtype)
+        self.dtype = dtype
+        self.optimiser = self._make_optimiser()
+        self.loss = self._make_loss()
+
+    @property
+    def members(self) -> list[list[Member]]:
+        """The heads now in the stack; those of a group are listed under the group they came from."""
+        return [[group.members[m] for _, m in row] for group, row in zip(self.groups, self.places, strict=True)]
+
+    def train_epoch(self, epoch: int) -> None:
+        """Pass over every training side once."""
+        self.head.train()
+        device = self.features.device
+        progress = epoch / self.recipe.epochs
+        total = torch.zeros(self.learning.shape, dtype=torch.float64, device=device)
+        sides = [group.train for group in self.groups]
+        for index, mask in epoch_batches(sides, self.orders, self.recipe.batch_size, self.features.durations):
+            scores = self.head(self.features.gather(index, self.standardiser).to(self.dtype))
+            labels = torch.from_numpy(self.targets[index]).to(device)
+            values = self.loss(scores, labels, torch.from_numpy(mask).to(device), progress)
+            values.sum().backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step(learning_rate_factor(progress), clip=self.recipe.clip)
+            total += values.detach()
+        means = total.cpu().numpy() / count_steps(len(sides[0]), self.recipe.batch_size)
+        for g, m in np.argwhere(self.learning):
+            group, member = self.places[g][m]
+            self.results[group].losses[member, epoch] = means[g, m]
+
+    def validate(self, epoch: int) -> None:
+        """Score every validation side with the heads that learn."""
+        longest = max(len(group.validate) for group in self.groups)
+        if not longest:
+            return
+        index = np.zeros((len(self.groups), longest), dtype=np.int64)
+        for g, group in enumerate(self.groups):
+            index[g, : len(group.validate)] = group.validate
+        scores = score_utterances(self.features, self.head, self.standardiser, index)
+        predicted = scores.argmax(-1).numpy().astype(np.int16)
+        for g, group in enumerate(self.groups):
+            own = predicted[g][:, : len(group.validate)]
+            recalls = recall_scores(self.targets[group.validate], own, self.recipe.classes)
+            for m in np.flatnonzero(self.learning[g]):
+                origin, member = self.places[g][m]
+                self.results[origin].recalls[member, epoch] = recalls[m]
+                self.results[origin].predictions[member, epoch] = own[m]
+
+    def finish_heads(self, epoch: int) -> None:
+        """Keep the heads that end here, or are the best so far, and drop from the stack what no longer learns."""
+        for g, m in np.argwhere(self.learning):
+            group, member = self.places[g][m]
+            result = self.results[group]
+            better = result.recalls[member, epoch] > self.best[g, m]
+            self.since[g, m] = 0 if better else self.since[g, m] + 1
+            if better:
+                self.best[g, m] = result.recalls[member, epoch]
+            ends = self.members[g][m].epochs == epoch + 1
+            tired = self.recipe.patience is not None and self.since[g, m] >= self.recipe.patience
+            if (self.keep_best and better) or (not self.keep_best and (ends or tired)):
+                result.states[member] = slice_state(self.head, g, m)
+            if tired:
+                result.predictions[member, epoch + 1 :] = result.predictions[member, epoch]
+            if ends or tired:
+                self.learning[g, m] = False
+        self._shrink()
+
+    def _shrink(self) -> None:
+        """Go on in a smaller stack where enough heads have finished.
+
+        Groups keep equal numbers of heads: one with fewer heads still learning carries finished ones along.
+        """
+        alive = self.learning.sum(1)
+        rows = np.flatnonzero(alive)
+        if not len(rows) or len(rows) * alive.max() > WORTH_RESTACKING * self.learning.size:
+            return
+        kept = [np.sort(np.argsort(~self.learning[g], kind="stable")[: alive.max()]) for g in rows]
+        self.head = restack(self.head, [[(int(g), int(m)) for m in row] for g, row in zip(rows, kept, strict=True)])
+        chosen = (rows[:, None], np.stack(kept))
+        previous = self.optimiser
+        self.groups, self.orders = [self.groups[g] for g in rows], [self.orders[g] for g in rows]
+        self.places = [[self.places[g][m] for m in row] for g, row in zip(rows, kept, strict=True)]
+        self.learning, self.best, self.since = self.learning[chosen], self.best[chosen], self.since[chosen]
+        self.standardiser = self.standardiser.take(rows)
+        self.optimiser = self._make_optimiser()
+        self.optimiser.go_on(previous, *chosen)
+        self.loss = self._make_loss()
+
+    def _make_optimiser(self) -> StackedAdam:
+        rates, decays = (
+            torch.tensor(
+                [[getattr(member, name) for member in row] for row in self.members],
+                dtype=torch.float64,
+                device=self.features.device,
+            )
+            for name in ("learning_rate", "weight_decay")
+        )
+        names, parameters = zip(*self.head.named_parameters(), strict=True)
+        factors = [self.head.rate_factor(name) for name in names]
+        return StackedAdam(parameters, rates, weight_decay=decays, factors=factors)
+
+    def _make_loss(self) -> MixedLoss:
+        names = [[member.loss for member in row] for row in self.members]
+        classes = self.recipe.classes
+        counts = np.stack([np.bincount(self.targets[group.train], minlength=classes) for group in self.groups])
+        return MixedLoss(names, counts, self.features.device)
 
 
 def _standardise(features: Features, groups: Sequence[Group]) -> tuple[Standardiser, list[Standardiser]]:
@@ -213,46 +315,6 @@ def _standardise(features: Features, groups: Sequence[Group]) -> tuple[Standardi
     return Standardiser.stack(parts, features.device), parts
 
 
-def _class_weights(
-    loss: Loss, targets: NDArray[np.int64], groups: Sequence[Group], classes: int, device: torch.device
-) -> Tensor | None:
-    counts = np.stack([np.bincount(targets[group.train], minlength=classes) for group in groups])
-    weights = loss.weigh_classes(torch.from_numpy(counts))
-    return None if weights is None else weights.float().to(device)[:, None]
-
-
-def _epoch_batches(
-    groups: Sequence[Group],
-    orders: Sequence[np.random.Generator],
-    batch_size: int,
-    durations: NDArray[np.int64] | None,
-) -> Iterator[tuple[Indices, NDArray[np.bool_]]]:
-    steps = steps_per_epoch(groups[0], batch_size)
-    index = np.zeros((steps, len(groups), batch_size), dtype=np.int64)
-    mask = np.zeros(index.shape, dtype=bool)
-    for place, (group, generator) in enumerate(zip(groups, orders, strict=True)):
-        for step, part in enumerate(_split_epoch(group.train, generator, steps, durations)):
-            index[step, place] = part[0]
-            index[step, place, : len(part)] = part
-            mask[step, place, : len(part)] = True
-    yield from zip(index, mask, strict=True)
-
-
-def _split_epoch(
-    train: Indices, generator: np.random.Generator, steps: int, durations: NDArray[np.int64] | None
-) -> list[Indices]:
-    """Deal the training side into mini-batches whose sizes differ by one at most.
-
-    With durations, neighbours in length share a batch; noise on the lengths keeps the batches different every epoch.
-    """
-    order = generator.permutation(train)
-    if durations is None:
-        return np.array_split(order, steps)
-    noisy = durations[order] * generator.uniform(0.8, 1.25, len(order))
-    parts = np.array_split(order[np.argsort(noisy, kind="stable")], steps)
-    return [parts[place] for place in generator.permutation(steps)]
-
-
 def _empty_result(group: Group, recipe: Recipe, standardiser: Standardiser) -> GroupResult:
     shape = (len(group.members), recipe.epochs)
     return GroupResult(
@@ -262,56 +324,3 @@ def _empty_result(group: Group, recipe: Recipe, standardiser: Standardiser) -> G
         states=[{} for _ in group.members],
         standardiser=standardiser,
     )
-
-
-def _record_losses(
-    results: Sequence[GroupResult], losses: NDArray[np.float64], alive: NDArray[np.bool_], epoch: int
-) -> None:
-    for place, result in enumerate(results):
-        result.losses[alive[place], epoch] = losses[place, alive[place]]
-
-
-def _validate(
-    features: Features,
-    targets: NDArray[np.int64],
-    groups: Sequence[Group],
-    head: Head,
-    standardiser: Standardiser,
-    results: Sequence[GroupResult],
-    alive: NDArray[np.bool_],
-    epoch: int,
-    recipe: Recipe,
-) -> None:
-    longest = max(len(group.validate) for group in groups)
-    if not longest:
-        return
-    index = np.zeros((len(groups), longest), dtype=np.int64)
-    for place, group in enumerate(groups):
-        index[place, : len(group.validate)] = group.validate
-    predicted = score_utterances(features, head, standardiser, index).argmax(-1).numpy().astype(np.int16)
-    for place, (group, result) in enumerate(zip(groups, results, strict=True)):
-        own = predicted[place][:, : len(group.validate)]
-        recalls = recall_scores(targets[group.validate], own, recipe.classes)
-        result.predictions[alive[place], epoch] = own[alive[place]]
-        result.recalls[alive[place], epoch] = recalls[alive[place]]
-
-
-def _keep_states(
-    results: Sequence[GroupResult],
-    head: Head,
-    stops: NDArray[np.int64],
-    best: NDArray[np.float64],
-    alive: NDArray[np.bool_],
-    epoch: int,
-    *,
-    keep_best: bool,
-) -> None:
-    for place, member in np.argwhere(alive):
-        if keep_best:
-            recall = results[place].recalls[member, epoch]
-            wanted = recall > best[place, member]
-            best[place, member] = max(best[place, member], recall)
-        else:
-            wanted = stops[place, member] == epoch + 1
-        if wanted:
-            results[place].states[member] = slice_state(head, place, member)

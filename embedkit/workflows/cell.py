@@ -18,6 +18,7 @@ from embedkit.heads import expand_head, resolve_head
 from embedkit.losses import build_loss
 from embedkit.registry import parse_spec
 from embedkit.store.reader import Store
+from embedkit.training.cached import count_heads
 from embedkit.training.features import Features
 from embedkit.training.folds import FoldPlan, default_folds, describe_folds, plan_folds
 from embedkit.training.runs import RUN_FORMAT_VERSION, digest_of
@@ -43,6 +44,8 @@ class Settings:
     weight_decays: tuple[float, ...]
     epochs: int
     batch_size: int
+    patience: int | None = None
+    clip: float | None = None
     normalise: str = "none"
     test_merge: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -50,6 +53,10 @@ class Settings:
         for name, value in {"seeds": self.seeds, "epochs": self.epochs, "batch size": self.batch_size}.items():
             if value < 1:
                 raise FitError(f"The number of {name} is {value}, expected at least 1.")
+        if self.patience is not None and self.patience < 1:
+            raise FitError(f"The patience is {self.patience} epochs, expected at least 1.")
+        if self.clip is not None and not 0 < self.clip < np.inf:
+            raise FitError(f"Gradients are clipped at {self.clip}, expected a number above zero.")
         if self.normalise not in ("none", "speaker"):
             raise FitError(f"The normalisation is {self.normalise!r}, expected none or speaker.")
         if not self.learning_rates or not all(rate > 0 and np.isfinite(rate) for rate in self.learning_rates):
@@ -72,6 +79,8 @@ class Settings:
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "weight_decays": list(self.weight_decays),
+            **({} if self.patience is None else {"patience": self.patience}),
+            **({} if self.clip is None else {"clip": self.clip}),
         }
 
 
@@ -137,11 +146,16 @@ class Cell:
         budget = self.settings
         return Recipe(
             head=self.head,
-            loss=self.loss,
             classes=len(self.data.classes),
             epochs=budget.epochs,
             batch_size=budget.batch_size,
+            patience=budget.patience,
+            clip=budget.clip,
         )
+
+    def count_heads(self) -> int:
+        """Return how many heads are trained: candidates on inner folds, and what was chosen on whole sides."""
+        return count_heads(self.plan, len(self.grid), self.settings.seeds)
 
     def check(self) -> None:
         """Find out before anything is trained what cannot be."""
@@ -213,11 +227,16 @@ class Cell:
         name = f"{_safe(self.loss_name)}-{digest_of(config)}"
         return self.runs / _safe(config["corpus"]) / _safe(config["encoder"]) / _safe(self.head_name) / name
 
-    def __str__(self) -> str:
+    @property
+    def title(self) -> str:
+        """What cells that differ in their loss alone have in common."""
         layer = "" if self.layer is None else f" layer {self.layer}"
         corpus = self.store.corpus if self.other is None else f"{self.store.corpus} tested on {self.other.corpus}"
+        return f"{corpus} {self.store.path.stem}{layer}, {self.head}"
+
+    def __str__(self) -> str:
         told = "" if self.settings.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
-        return f"{corpus} {self.store.path.stem}{layer}, {self.head}, {self.loss}{told}"
+        return f"{self.title}, {self.loss}{told}"
 
 
 def _describe_store(store: Store) -> dict[str, Any]:

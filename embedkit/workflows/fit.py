@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from embedkit.errors import FitError, RunError
+from embedkit.errors import FitError
 from embedkit.losses import LOSSES
 from embedkit.store.reader import Store, open_store
-from embedkit.training.cached import count_heads, default_threads, train_cell
 from embedkit.training.plain import describe_plain_parts
-from embedkit.training.results import describe_choices, head_tensors, prediction_rows, summarise
-from embedkit.training.runs import RunRecord, read_run, require_writable, write_run
-from embedkit.training.search import describe_search
+from embedkit.training.runs import RunRecord, require_writable
+from embedkit.training.schedule import default_threads
 from embedkit.training.task import require_undamaged
 from embedkit.workflows.cell import Cell, Settings
-from embedkit.workflows.progress import Progress, show_progress
+from embedkit.workflows.progress import Progress
+from embedkit.workflows.rows import fit_cells
 
 DEFAULT_LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 
@@ -48,6 +44,8 @@ def fit_heads(
     weight_decays: Sequence[float] = (0.0,),
     epochs: int = 30,
     batch_size: int = 32,
+    patience: int | None = None,
+    clip: float | None = None,
     device: str = "auto",
     threads: int | None = None,
     runs: str | Path = "runs",
@@ -75,12 +73,14 @@ def fit_heads(
         classes, merge, where: The task; None for the corpus's standard one (see `define_task`).
         learning_rates, weight_decays: Searched for every head, loss and fold alike.
         epochs, batch_size: The budget of every head.
+        patience: Stop a head after so many epochs without a better validation UA; None for the whole budget.
+        clip: Largest norm of a head's gradient; None for no limit.
         device: "auto", "cpu", "cuda".
         threads: Stacks trained side by side on a CPU; the results do not depend on it.
         runs: Folder of the run folders.
         overwrite: Train again what is there.
         progress: Called with heads done and in all; True shows a bar, None one on a terminal.
-        tell: Receives one line per cell.
+        tell: Receives a line per cell, and one per row of cells trained together.
 
     Returns:
         One record per store, head and loss.
@@ -107,6 +107,8 @@ def fit_heads(
         weight_decays=tuple(float(decay) for decay in weight_decays),
         epochs=epochs,
         batch_size=batch_size,
+        patience=patience,
+        clip=clip,
         normalise=normalise,
         test_merge=test_merge or {},
     )
@@ -131,10 +133,7 @@ def fit_heads(
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)
     require_writable(Path(runs))
-    return [
-        _fit_cell(cell, threads or default_threads(), overwrite=overwrite, progress=progress, tell=tell)
-        for cell in cells
-    ]
+    return fit_cells(cells, threads or default_threads(), overwrite=overwrite, progress=progress, tell=tell)
 
 
 def expand_losses(losses: Sequence[str]) -> list[str]:
@@ -177,106 +176,6 @@ def find_stores(folder: str | Path = "embeddings") -> list[Path]:
     if not found:
         raise FitError(f"There are no stores below {folder}/; run embedkit extract --encoder NAME first, or name one.")
     return found
-
-
-def _fit_cell(cell: Cell, threads: int, *, overwrite: bool, progress: Progress | bool | None, tell: Tell) -> RunRecord:
-    known = None if overwrite else _known_run(cell)
-    if known is not None:
-        tell(f"{cell}: UA {100 * known.metrics['ua']:.1f} %, fitted before, nothing changed")
-        return known
-    started = time.perf_counter()
-    settings = cell.settings
-    total = count_heads(cell.plan, len(cell.grid), settings.seeds)
-    with show_progress(progress, str(cell)) as report:
-        results = train_cell(
-            cell.features,
-            cell.data.targets,
-            cell.plan,
-            cell.recipe,
-            grid=cell.grid,
-            seeds=settings.seed_numbers,
-            threads=threads,
-            on_heads=_counting(report, total),
-        )
-    cell.release()
-    seconds = time.perf_counter() - started
-    chosen = [choice.candidate for result in results for choice in result.choices]
-    search = describe_search(cell.grid, chosen, chosen_on=cell.plan.selection)
-    metrics = {**_metrics(cell, summarise(cell.data, results)), "search": search}
-    config = {
-        **cell.config,
-        **cell.data_config,
-        "search": search,
-        "choices": describe_choices(results, cell.grid, settings.seed_numbers),
-        "loss_spec": cell.loss,
-        "head_spec": cell.head,
-        "versions": _versions(),
-    }
-    record = write_run(
-        cell.folder,
-        config=config,
-        metrics=metrics,
-        predictions=prediction_rows(cell.data, results, settings.seed_numbers),
-        heads=head_tensors(results, settings.seed_numbers),
-    )
-    tell(f"{cell}: UA {100 * metrics['ua']:.1f} %, {total} heads in {seconds:.0f} s")
-    return record
-
-
-def _counting(report: Progress | None, total: int) -> Callable[[int], None]:
-    """Turn numbers of heads just finished, told from any thread, into work done and in all."""
-    done: list[int] = []
-
-    def advance(heads: int) -> None:
-        done.append(heads)
-        if report is not None:
-            report(sum(done), total)
-
-    return advance
-
-
-def _known_run(cell: Cell) -> RunRecord | None:
-    """Return the run that is there if it was trained on exactly this data."""
-    try:
-        record = read_run(cell.folder)
-    except RunError:
-        return None
-    known = {name: record.config.get(name, {}).get("digest") for name in cell.digests}
-    return record if known == cell.digests else None
-
-
-def _metrics(cell: Cell, scores: Mapping[str, Any]) -> dict[str, Any]:
-    task = [*(f"{old} counted as {new}" for old, new in cell.data.merge.items()), *cell.data.where]
-    if cell.other is not None:
-        task += [f"{old} counted as {new} in {cell.other.corpus}" for old, new in cell.parts[1].merge.items()]
-    return {
-        "corpus": cell.store.corpus,
-        "encoder": cell.store.path.stem,
-        "head": cell.head_name,
-        "loss": cell.loss_name,
-        "mode": "cached",
-        "folds": cell.plan.kind,
-        **scores,
-        "head_options": cell.head_options,
-        "loss_options": dataclasses.asdict(cell.loss_options),
-        "selection": cell.plan.selection,
-        "precision": cell.store.encoder.get("precision", "fp32"),
-        "speaker_dependent": cell.plan.speaker_dependent,
-        "budget": cell.settings.budget,
-        "standardised": "over frames" if cell.level == "frame" else "over utterance means",
-        "loss_spec": cell.loss,
-        "head_spec": cell.head,
-        "demo": "demo" in (cell.store.corpus, cell.other and cell.other.corpus),
-        "task": ", ".join(task),
-        "store_fingerprint": cell.store.fingerprint,
-        **cell.variant,
-    }
-
-
-def _versions() -> dict[str, str]:
-    import embedkit
-
-    return {"embedkit": embedkit.__version__, "torch": torch.__version__, "numpy": np.__version__}
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -21,9 +21,9 @@ from embedkit.corpora.base import Corpus, Utterance
 from embedkit.errors import RunError
 from embedkit.heads import expand_head, resolve_head
 from embedkit.store.reader import Store
-from embedkit.training.cached import score_heads
 from embedkit.training.features import Standardiser
 from embedkit.training.runs import RunRecord, read_run
+from embedkit.training.scoring import score_heads
 from embedkit.training.stack import Recipe
 from embedkit.training.task import load_features, take_all
 from embedkit.workflows.extract import extract_embeddings
@@ -170,7 +170,7 @@ def _score(record: RunRecord, features: Any, count: int) -> NDArray[np.float64]:
     """Average the probabilities of the heads of all folds and seeds: `[utterances, classes]`."""
     config = record.config
     heads = {(choice["fold"], choice["seed"]): choice.get("head", config["head_spec"]) for choice in config["choices"]}
-    recipe = Recipe(head=config["head_spec"], loss=config["loss_spec"], classes=len(config["classes"]))
+    recipe = Recipe(head=config["head_spec"], classes=len(config["classes"]))
     tensors = record.load_heads()
     everything = np.arange(count)
     totals = []
@@ -183,7 +183,7 @@ def _score(record: RunRecord, features: Any, count: int) -> NDArray[np.float64]:
                 f"The heads of {record.folder} lack {error}; run embedkit fit again with --overwrite."
             ) from None
         own = [heads[name, seed] for seed in config["seeds"]]
-        totals.append(score_heads(features, own, states, standardiser, everything, recipe).mean(0))
+        totals.append(score_heads(features, own, config["loss_spec"], states, standardiser, everything, recipe).mean(0))
     mean: NDArray[np.float64] = np.mean(totals, axis=0)
     return mean
 

@@ -11,12 +11,15 @@ Progress: TypeAlias = Callable[[float, float], None]
 
 
 @contextmanager
-def show_progress(progress: Progress | bool | None, title: str) -> Iterator[Progress | None]:
+def show_progress(
+    progress: Progress | bool | None, title: str, *, note: Callable[[], str] = str
+) -> Iterator[Progress | None]:
     """Turn a `progress` argument into a callback: the user's own, or that of a bar on standard error.
 
     Args:
         progress: A callback; True for a bar, False for none, None for one where standard error is a terminal.
         title: Stands before the bar, as it is.
+        note: Gives the line below the bar whenever it is drawn; none while it is empty.
 
     Yields:
         The callback; None where nothing is shown.
@@ -24,15 +27,22 @@ def show_progress(progress: Progress | bool | None, title: str) -> Iterator[Prog
     if callable(progress):
         yield progress
         return
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    class NotedBar(Bar):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield self.make_tasks_table(self.tasks)
+            if text := note():
+                yield Text(text, style="dim")
 
     console = Console(stderr=True, force_terminal=progress or None)
     if progress is False or not console.is_terminal:
         yield None
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=True) as bar:
+    with NotedBar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

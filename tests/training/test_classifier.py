@@ -17,7 +17,8 @@ import embedkit
 from embedkit.errors import ConfigError, EmbedkitError, FitError, UnknownNameError
 from embedkit.training.classifier import HeadClassifier
 from embedkit.training.features import UtteranceFeatures
-from embedkit.training.stack import Group, Member, Recipe, score_states, train_stack
+from embedkit.training.scoring import score_states
+from embedkit.training.stack import Group, Member, Recipe, train_stack
 from tests.training.stores import write_synthetic_store
 
 
@@ -38,12 +39,12 @@ def test_it_is_the_trainer_of_a_study(data: tuple[Any, Any, Any], head: str, los
     found = HeadClassifier(head, loss, epochs=4, batch_size=8, random_state=3).fit(X, y)
     classes, targets = np.unique(y, return_inverse=True)
     everything = np.arange(len(X))
-    recipe = Recipe(head=head, loss=loss, classes=len(classes), epochs=4, batch_size=8)
+    recipe = Recipe(head=head, classes=len(classes), epochs=4, batch_size=8)
     features = UtteranceFeatures(X)
-    member = Member(seed=3, learning_rate=3e-3, epochs=4)
+    member = Member(loss=loss, seed=3, learning_rate=3e-3, epochs=4)
     group = Group(train=everything, validate=everything[:0], seed=3, members=(member,))
     (result,) = train_stack(features, targets, [group], recipe)
-    expected = score_states(features, result.states, result.standardiser, everything, recipe)[0]
+    expected = score_states(features, result.states, loss, result.standardiser, everything, recipe)[0]
     np.testing.assert_allclose(found.predict_proba(X), expected, atol=1e-5)
     assert found.predict(X).tolist() == classes[found.predict_proba(X).argmax(1)].tolist()
 

@@ -11,7 +11,7 @@ import torch
 from embedkit.errors import ConfigError, UnknownNameError
 from embedkit.evaluation.metrics import recall_scores
 from embedkit.heads import expand_head
-from embedkit.training.cached import FoldResult, count_heads, train_cell
+from embedkit.training.cached import FoldResult, count_heads, train_losses
 from embedkit.training.folds import FoldPlan, plan_folds
 from embedkit.training.search import Candidate, build_grid, describe_search, head_settings
 from embedkit.training.selection import choose
@@ -76,11 +76,21 @@ def make(tmp_path: Path, *, hold_out: bool) -> tuple[TaskData, FoldPlan, list[Fo
     store = write_synthetic_store(tmp_path / "tiny.h5", speakers=4, each=12, noise=4.0)
     data = define_task(store)
     plan = plan_folds("speaker", labels=data.labels, speakers=data.speakers, hold_out=hold_out)
-    recipe = Recipe(head="mlp", loss="ce", classes=3, epochs=4, batch_size=8)
+    recipe = Recipe(head="mlp", classes=3, epochs=4, batch_size=8)
     grid = build_grid("mlp:hidden=2/16", [1e-3, 3e-2], [0.0, 0.3])
     features = load_features(store, data, "utterance")
     done: list[int] = []
-    results = train_cell(features, data.targets, plan, recipe, grid=grid, seeds=(0, 1), threads=1, on_heads=done.append)
+    results = train_losses(
+        features,
+        data.targets,
+        plan,
+        recipe,
+        ["ce"],
+        grid=grid,
+        seeds=(0, 1),
+        threads=1,
+        on_stack=lambda groups, _: done.extend(len(group.members) for group in groups),
+    )["ce"]
     assert sum(done) == count_heads(plan, len(grid), 2)
     return data, plan, results, grid
 
@@ -93,11 +103,13 @@ def test_what_is_chosen_is_the_best_of_candidates_trained_alone(tmp_path: Path, 
     result, seed = results[1], 1
     recalls = []
     for candidate in grid:
-        member = Member(seed=seed, learning_rate=candidate.learning_rate, epochs=4, weight_decay=candidate.weight_decay)
+        member = Member(
+            loss="ce", seed=seed, learning_rate=candidate.learning_rate, epochs=4, weight_decay=candidate.weight_decay
+        )
         predictions = []
         for train, validate in result.fold.validations:
             group = Group(train=train, validate=validate, seed=seed, members=(member,))
-            own = Recipe(head=candidate.head, loss="ce", classes=3, epochs=4, batch_size=8)
+            own = Recipe(head=candidate.head, classes=3, epochs=4, batch_size=8)
             (alone,) = train_stack(features, data.targets, [group], own)
             predictions.append(alone.predictions[0])
         targets = data.targets[np.concatenate([pair[1] for pair in result.fold.validations])]

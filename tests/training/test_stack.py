@@ -10,14 +10,13 @@ import pytest
 import torch
 
 from embedkit.heads import HEADS
+from embedkit.heads.base import Head, HeadInputs
 from embedkit.losses import LOSSES
 from embedkit.store import Store
 from embedkit.training.features import Features, FrameFeatures, Standardiser, UtteranceFeatures
 from embedkit.training.stack import Group, GroupResult, Member, Recipe, train_stack
 from embedkit.training.task import define_task, load_features
 from tests.training.stores import write_synthetic_store
-
-UTTERANCE_HEADS = ["linear", "superb", "mlp"]
 
 
 @pytest.fixture
@@ -42,31 +41,107 @@ def assert_same(first: GroupResult, second: GroupResult, *, places: list[int] | 
         np.testing.assert_allclose(first.losses[own], second.losses[place], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", list(LOSSES))
-@pytest.mark.parametrize("head", UTTERANCE_HEADS)
-def test_a_head_does_not_depend_on_its_stack(store: Store, head: str, loss: str) -> None:
+MIXED = {
+    "affine": ["ce", "label-smoothing", "focal:gamma=1.5", "ccc", "ccc:flat", "class-balanced", "ce:weights=balanced"],
+    "cosine": ["aam", "aam:scale=15,margin=0.3,weights=balanced"],
+}
+PRECISIONS = {torch.float64: {"rtol": 1e-9, "atol": 1e-12}, torch.float32: {"rtol": 1e-4, "atol": 1e-5}}
+
+
+def mixed_groups(losses: list[str]) -> list[Group]:
+    """Unequal folds, rates, seeds, weight decays, losses and stops, in an order that mixes them all."""
+    settings = [(1e-3, 4, 0.0), (1e-2, 5, 0.0), (3e-3, 1, 0.3), (3e-3, 3, 0.0)]
+    members = [
+        Member(loss=loss, seed=(place + number) % 3, learning_rate=rate, epochs=epochs, weight_decay=decay)
+        for number, (rate, epochs, decay) in enumerate(settings)
+        for place, loss in enumerate(losses)
+    ]
+    one = group(range(40), range(40, 60), 1, *members)
+    other = group(range(21, 58), range(20), 2, *members[::-1])
+    early = group(range(5, 45), range(3), 3, *(replace(member, epochs=1) for member in members))
+    return [one, other, early]
+
+
+def assert_same_head(alone: GroupResult, together: GroupResult, place: int, *, rtol: float, atol: float) -> None:
+    assert alone.states[0].keys() == together.states[place].keys()
+    for name, value in alone.states[0].items():
+        torch.testing.assert_close(value, together.states[place][name], rtol=rtol, atol=atol)
+    assert np.array_equal(alone.predictions[0], together.predictions[place])
+    np.testing.assert_allclose(alone.losses[0], together.losses[place], rtol=rtol, atol=atol)
+    np.testing.assert_array_equal(alone.recalls[0], together.recalls[place])
+
+
+@pytest.mark.parametrize("dtype", list(PRECISIONS), ids=["float64", "float32"])
+@pytest.mark.parametrize("classifier", list(MIXED))
+@pytest.mark.parametrize(
+    ("head", "level"),
+    [("linear", "utterance"), ("superb", "utterance"), ("mlp:dropout=0.4", "utterance"), ("attentive", "frame")],
+)
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_a_head_does_not_depend_on_its_stack(
+    store: Store, head: str, level: str, classifier: str, dtype: torch.dtype, clip: float | None
+) -> None:
+    features, targets = features_of(store, level)
+    recipe = Recipe(head=head, classes=3, epochs=5, batch_size=8, clip=clip)
+    groups = mixed_groups(MIXED[classifier])
+    together = train_stack(features, targets, groups, recipe, dtype=dtype)
+    for own, result in zip(groups, together, strict=True):
+        for place in range(0, len(own.members), 3):
+            alone_in_group = replace(own, members=(own.members[place],))
+            (alone,) = train_stack(features, targets, [alone_in_group], recipe, dtype=dtype)
+            assert_same_head(alone, result, place, **PRECISIONS[dtype])
+
+
+def test_every_loss_is_tested_for_independence() -> None:
+    assert set(LOSSES) == {spec.partition(":")[0] for specs in MIXED.values() for spec in specs}
+
+
+def test_a_head_stops_when_it_no_longer_gets_better(store: Store) -> None:
     features, targets = features_of(store, "utterance")
-    recipe = Recipe(head=head, loss=loss, classes=3, epochs=4, batch_size=8)
-    slow, fast, short = (
-        Member(seed=1, learning_rate=1e-3, epochs=4),
-        Member(seed=1, learning_rate=1e-2, epochs=4),
-        Member(seed=5, learning_rate=3e-3, epochs=2, weight_decay=0.3),
-    )
-    one = group(range(40), range(40, 60), 1, slow, fast, short)
-    other = group(range(20, 58), range(20), 2, fast, slow, fast)
-    together = train_stack(features, targets, [one, other], recipe)
-    for place, member in enumerate(one.members):
-        (alone,) = train_stack(features, targets, [replace(one, members=(member,))], recipe)
-        assert_same(alone, together[0], places=[place])
-    (alone,) = train_stack(features, targets, [other], recipe)
-    assert_same(alone, together[1])
+    members = [Member(loss="ce", seed=seed, learning_rate=rate, epochs=30) for seed in (1, 2) for rate in (1e-4, 3e-2)]
+    whole = group(range(40), range(40, 60), 1, *members)
+    recipe = Recipe(head="linear", classes=3, epochs=30, batch_size=8)
+    (full,) = train_stack(features, targets, [whole], recipe)
+    (tired,) = train_stack(features, targets, [whole], replace(recipe, patience=3))
+    stops = []
+    for place in range(len(members)):
+        recalls = full.recalls[place]
+        best = [int(np.argmax(recalls[: epoch + 1])) for epoch in range(30)]
+        stop = next((epoch for epoch in range(30) if epoch - best[epoch] >= 3), 29)
+        stops.append(stop)
+        np.testing.assert_array_equal(tired.predictions[place, : stop + 1], full.predictions[place, : stop + 1])
+        assert (tired.predictions[place, stop:] == full.predictions[place, stop]).all()
+        assert np.isnan(tired.losses[place, stop + 1 :]).all()
+        shorter = replace(whole, members=(replace(members[place], epochs=stop + 1),))
+        (stopped,) = train_stack(features, targets, [shorter], recipe)
+        for name, value in stopped.states[0].items():
+            torch.testing.assert_close(value, tired.states[place][name], rtol=1e-5, atol=1e-6)
+    assert len(set(stops)) > 1
+    assert max(stops) < 29
+
+
+def test_finished_heads_stop_costing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, targets = features_of(store, "utterance")
+    trained: list[int] = []
+    forward = HEADS.load("linear").forward
+
+    def counting(self: Head, inputs: HeadInputs) -> torch.Tensor:
+        if self.training:
+            trained.append(self.shape.groups * self.shape.members)
+        return forward(self, inputs)
+
+    monkeypatch.setattr(HEADS.load("linear"), "forward", counting)
+    members = [Member(loss="ce", seed=1, learning_rate=1e-3, epochs=epochs) for epochs in (1, 1, 2, 8)]
+    groups = [group(range(40), range(0), seed, *members) for seed in range(3)]
+    train_stack(features, targets, groups, Recipe(head="linear", classes=3, epochs=8, batch_size=8))
+    assert trained == [12] * 5 + [6] * 5 + [3] * 30
 
 
 @pytest.mark.parametrize("head", ["attentive", "lstm"])
 def test_a_head_on_frames_does_not_depend_on_its_stack(store: Store, head: str) -> None:
     features, targets = features_of(store, "frame")
-    recipe = Recipe(head=head, loss="ce", classes=3, epochs=2, batch_size=16)
-    members = tuple(Member(seed=seed, learning_rate=rate, epochs=2) for seed, rate in ((1, 1e-3), (2, 1e-2)))
+    recipe = Recipe(head=head, classes=3, epochs=2, batch_size=16)
+    members = tuple(Member(loss="ce", seed=seed, learning_rate=rate, epochs=2) for seed, rate in ((1, 1e-3), (2, 1e-2)))
     whole = group(range(40), range(40, 60), 3, *members)
     (together,) = train_stack(features, targets, [whole], recipe, keep_best=True)
     for place, member in enumerate(members):
@@ -76,24 +151,24 @@ def test_a_head_on_frames_does_not_depend_on_its_stack(store: Store, head: str) 
 
 def test_a_member_may_decay_its_own_way(store: Store) -> None:
     features, targets = features_of(store, "utterance")
-    recipe = Recipe(head="linear", loss="ce", classes=3, epochs=4, batch_size=8)
-    members = [Member(seed=1, learning_rate=1e-2, epochs=4, weight_decay=decay) for decay in (0.0, 0.5, 2.0)]
+    recipe = Recipe(head="linear", classes=3, epochs=4, batch_size=8)
+    members = [Member(loss="ce", seed=1, learning_rate=1e-2, epochs=4, weight_decay=decay) for decay in (0.0, 0.5, 2.0)]
     (found,) = train_stack(features, targets, [group(range(40), range(40, 60), 1, *members)], recipe)
     norms = [float(state["classifier.weight"].norm()) for state in found.states]
     assert norms[2] < norms[1] < norms[0]
 
 
 def test_every_head_is_tested_for_independence() -> None:
-    assert {*UTTERANCE_HEADS, "attentive", "lstm", "cnn"} == set(HEADS)
+    assert {"linear", "superb", "mlp", "attentive", "lstm", "cnn"} == set(HEADS)
 
 
 def test_the_best_epoch_is_kept(store: Store) -> None:
     features, targets = features_of(store, "utterance")
-    recipe = Recipe(head="linear", loss="ce", classes=3, epochs=6, batch_size=8)
-    whole = group(range(40), range(40, 60), 1, Member(seed=1, learning_rate=3e-3, epochs=6))
+    recipe = Recipe(head="linear", classes=3, epochs=6, batch_size=8)
+    whole = group(range(40), range(40, 60), 1, Member(loss="ce", seed=1, learning_rate=3e-3, epochs=6))
     (best,) = train_stack(features, targets, [whole], recipe, keep_best=True)
     epoch = int(np.argmax(best.recalls[0]))
-    shorter = replace(whole, members=(Member(seed=1, learning_rate=3e-3, epochs=epoch + 1),))
+    shorter = replace(whole, members=(Member(loss="ce", seed=1, learning_rate=3e-3, epochs=epoch + 1),))
     (stopped,) = train_stack(features, targets, [shorter], recipe)
     for name, value in best.states[0].items():
         torch.testing.assert_close(value, stopped.states[0][name])
@@ -102,8 +177,8 @@ def test_the_best_epoch_is_kept(store: Store) -> None:
 def test_what_lies_outside_the_training_side_changes_nothing(store: Store) -> None:
     features, targets = features_of(store, "utterance")
     assert isinstance(features, UtteranceFeatures)
-    recipe = Recipe(head="linear", loss="ce", classes=3, epochs=3, batch_size=8)
-    whole = group(range(40), range(40, 50), 1, Member(seed=1, learning_rate=3e-3, epochs=3))
+    recipe = Recipe(head="linear", classes=3, epochs=3, batch_size=8)
+    whole = group(range(40), range(40, 50), 1, Member(loss="ce", seed=1, learning_rate=3e-3, epochs=3))
     (before,) = train_stack(features, targets, [whole], recipe)
     features.values[40:] *= 100
     changed = targets.copy()

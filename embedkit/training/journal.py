@@ -1,0 +1,96 @@
+"""Finished stacks of a run that is not finished: a fit that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from embedkit.training.features import Standardiser
+from embedkit.training.stack import Group, GroupResult, Recipe
+
+_ARRAYS = ("losses", "recalls", "predictions")
+
+
+class Journal:
+    """A folder with one safetensors file for each finished stack, named by everything that determines its heads.
+
+    Args:
+        folder: Made when the first stack is finished.
+        task: What the data are: digests of the stores, rows, labels, layer, normalisation.
+    """
+
+    def __init__(self, folder: Path, task: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.task = json.dumps(task, sort_keys=True, default=str).encode()
+
+    def find(self, groups: Sequence[Group], recipe: Recipe, *, keep_best: bool) -> list[GroupResult] | None:
+        """Return what became of these groups, None where they were not finished or the file cannot be read."""
+        try:
+            tensors = load_file(self._path(groups, recipe, keep_best=keep_best))
+            return [_take(tensors, place, len(group.members)) for place, group in enumerate(groups)]
+        except (OSError, SafetensorError, KeyError):
+            return None
+
+    def add(self, groups: Sequence[Group], recipe: Recipe, results: Sequence[GroupResult], *, keep_best: bool) -> None:
+        """Keep what became of these groups; a file is there whole or not at all."""
+        path = self._path(groups, recipe, keep_best=keep_best)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file(_name(results), partial)
+            os.replace(partial, path)
+        except (OSError, SafetensorError):
+            # The journal only saves time: a full disk is told where the run itself is written.
+            partial.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove the folder: the runs are written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, groups: Sequence[Group], recipe: Recipe, *, keep_best: bool) -> Path:
+        digest = hashlib.sha256(self.task)
+        digest.update(json.dumps([asdict(recipe), keep_best, torch.__version__]).encode())
+        for group in groups:
+            digest.update(json.dumps([group.seed, [asdict(member) for member in group.members]]).encode())
+            for side in (group.train, group.validate):
+                digest.update(len(side).to_bytes(8, "little") + side.tobytes())
+        return self.folder / f"{digest.hexdigest()[:32]}.safetensors"
+
+
+def _name(results: Sequence[GroupResult]) -> dict[str, Tensor]:
+    named: dict[str, Tensor] = {}
+    for place, result in enumerate(results):
+        for name in _ARRAYS:
+            named[f"{place}/{name}"] = torch.from_numpy(getattr(result, name))
+        named[f"{place}/mean"] = result.standardiser.mean.cpu().clone()
+        named[f"{place}/scale"] = result.standardiser.scale.cpu().clone()
+        for member, state in enumerate(result.states):
+            named.update({f"{place}/{member}/{name}": value for name, value in state.items()})
+    return named
+
+
+def _take(tensors: Mapping[str, Tensor], place: int, members: int) -> GroupResult:
+    states = []
+    for member in range(members):
+        prefix = f"{place}/{member}/"
+        states.append({name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)})
+    losses, recalls, predictions = (tensors[f"{place}/{name}"].numpy() for name in _ARRAYS)
+    return GroupResult(
+        losses=losses,
+        recalls=recalls,
+        predictions=predictions.astype(np.int16, copy=False),
+        states=states,
+        standardiser=Standardiser(mean=tensors[f"{place}/mean"], scale=tensors[f"{place}/scale"]),
+    )

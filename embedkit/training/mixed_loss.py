@@ -1,0 +1,67 @@
+"""The loss of a stack whose heads learn under different ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embedkit.heads.base import Classifier
+from embedkit.losses import build_loss
+
+
+class MixedLoss:
+    """The loss of every head of a stack, computed once for all heads under the same one.
+
+    Args:
+        names: The loss of each head with its settings, `[groups][members]`; all of one kind of classifier.
+        counts: Utterances of each class on each group's training side, `[groups, classes]`.
+        device: Where scores will be.
+    """
+
+    def __init__(self, names: Sequence[Sequence[str]], counts: NDArray[np.int64], device: torch.device) -> None:
+        flat = np.array([name for row in names for name in row])
+        members = len(names[0])
+        self.shape = (len(names), members)
+        losses = {str(name): build_loss(str(name)) for name in np.unique(flat)}
+        (self.classifier,) = {loss.classifier for loss in losses.values()}
+        self.parts = []
+        for name, loss in losses.items():
+            heads = np.flatnonzero(flat == name)
+            owners = torch.from_numpy(heads // members).to(device)
+            weights = loss.weigh_classes(torch.from_numpy(counts))
+            weights = None if weights is None else weights.to(device)[owners]
+            self.parts.append((loss, torch.from_numpy(heads).to(device), owners, weights))
+        places = torch.cat([heads for _, heads, _, _ in self.parts])
+        self.order = torch.argsort(places)
+
+    def __call__(self, scores: Tensor, targets: Tensor, mask: Tensor, progress: float) -> Tensor:
+        """Return the loss of each head, `[groups, members]`.
+
+        Args:
+            scores: `[groups, members, batch, classes]`.
+            targets: Class indices `[groups, batch]`.
+            mask: True for rows that count, `[groups, batch]`.
+            progress: Share of the training that is over.
+        """
+        flat = scores.flatten(0, 1)
+        values = []
+        for loss, heads, owners, weights in self.parts:
+            own = flat if len(self.parts) == 1 else flat.index_select(0, heads)
+            values.append(
+                loss(own, targets[owners], mask=mask[owners], class_weights=_like(weights, own), progress=progress)
+            )
+        joined = values[0] if len(values) == 1 else torch.cat(values).index_select(0, self.order)
+        return joined.view(self.shape)
+
+
+def classifier_of(loss: str) -> Classifier:
+    """Return what a head under a loss ends in; heads of one stack end alike."""
+    return build_loss(loss).classifier
+
+
+def _like(weights: Tensor | None, scores: Tensor) -> Tensor | None:
+    return None if weights is None else weights.to(scores.dtype)

@@ -1,0 +1,198 @@
+"""Train the cells of a study: those that can share their mini-batches together, under one progress bar."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+
+from embedkit.errors import RunError
+from embedkit.registry import looks_like_target
+from embedkit.training.cached import FoldResult, train_losses
+from embedkit.training.journal import Journal
+from embedkit.training.results import describe_choices, head_tensors, prediction_rows, summarise
+from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
+from embedkit.training.search import describe_search
+from embedkit.training.stack import Group, GroupResult
+from embedkit.workflows.cell import Cell
+from embedkit.workflows.progress import Progress, show_progress
+
+UNFINISHED = ".unfinished"
+"""Below the folder of the runs: finished stacks of runs that are not."""
+
+Tell = Callable[[str], None]
+
+
+def fit_cells(
+    cells: Sequence[Cell], threads: int, *, overwrite: bool, progress: Progress | bool | None, tell: Tell
+) -> list[RunRecord]:
+    """Train every cell that is not there already; one record each, in order."""
+    known = {id(cell): None if overwrite else _known_run(cell) for cell in cells}
+    for cell in cells:
+        if (record := known[id(cell)]) is not None:
+            tell(f"{cell}: UA {100 * record.metrics['ua']:.1f} %, fitted before, nothing changed")
+    missing = [cell for cell in cells if known[id(cell)] is None]
+    work = _Work(total=sum(cell.count_heads() for cell in missing))
+    trained: dict[int, RunRecord] = {}
+    with show_progress(progress, "fit", note=work.note) as report:
+        for row in plan_rows(missing):
+            trained |= _fit_row(row, threads, work.follow(row, report), tell)
+    return [known[id(cell)] or trained[id(cell)] for cell in cells]
+
+
+def plan_rows(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Put the cells together that differ in their loss alone and gain by sharing their mini-batches.
+
+    Heads on frames take so long that each loss is finished, and kept, before the next one starts.
+    """
+    if not cells:
+        return []
+    rows = [list(row) for _, row in groupby(cells, key=lambda cell: (id(cell.store), cell.layer, cell.head))]
+    return [part for row in rows for part in ([row] if row[0].level == "utterance" else [[cell] for cell in row])]
+
+
+class _Work:
+    """What the progress bar shows: heads done, and the best development UA so far under each loss."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+        self.title = ""
+        self.recalls: dict[str, list[float]] = {}
+        self.lock = Lock()
+
+    def follow(self, row: Sequence[Cell], report: Progress | None) -> Callable[..., None]:
+        """Start with another row; return what is called after every stack of it."""
+        self.title, self.recalls = row[0].title, {}
+
+        def on_stack(groups: Sequence[Group], results: Sequence[GroupResult]) -> None:
+            with self.lock:
+                self.done += sum(len(group.members) for group in groups)
+                for group, result in zip(groups, results, strict=True):
+                    self._add(group, result)
+                if report is not None:
+                    report(self.done, self.total)
+
+        return on_stack
+
+    def _add(self, group: Group, result: GroupResult) -> None:
+        if not len(group.validate):
+            return
+        best: dict[str, float] = {}
+        for member, recalls in zip(group.members, result.recalls, strict=True):
+            best[member.loss] = max(best.get(member.loss, 0.0), float(np.nanmax(recalls)))
+        for loss, recall in best.items():
+            self.recalls.setdefault(loss, []).append(recall)
+
+    def note(self) -> str:
+        """Return one line: the best candidate's development UA under each loss, its mean over what is done."""
+        with self.lock:
+            found = [f"{loss} {100 * np.mean(recalls):.1f}" for loss, recalls in self.recalls.items()]
+        return f"{self.title}, best development UA so far: {', '.join(found)}" if found else self.title
+
+
+def _fit_row(row: Sequence[Cell], threads: int, on_stack: Callable[..., None], tell: Tell) -> dict[int, RunRecord]:
+    started = time.perf_counter()
+    first = row[0]
+    journal = _journal(first)
+    results = train_losses(
+        first.features,
+        first.data.targets,
+        first.plan,
+        first.recipe,
+        [cell.loss for cell in row],
+        grid=first.grid,
+        seeds=first.settings.seed_numbers,
+        threads=threads,
+        on_stack=on_stack,
+        journal=journal,
+    )
+    first.release()
+    records = {id(cell): _write(cell, results[cell.loss], tell) for cell in row}
+    if journal is not None:
+        journal.clear()
+    heads = sum(cell.count_heads() for cell in row)
+    tell(f"{first.title}: {heads} heads in {time.perf_counter() - started:.0f} s")
+    return records
+
+
+def _journal(cell: Cell) -> Journal | None:
+    """Return where finished stacks are kept; nowhere for a user's own code, which may change until it goes on."""
+    if looks_like_target(cell.head_name) or looks_like_target(cell.loss_name):
+        return None
+    task = {name: value for name, value in cell.config.items() if not name.startswith("loss")} | cell.digests
+    return Journal(cell.runs / UNFINISHED / digest_of([task, cell.loss if cell.level == "frame" else None]), task)
+
+
+def _write(cell: Cell, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
+    seeds = cell.settings.seed_numbers
+    chosen = [choice.candidate for result in results for choice in result.choices]
+    search = describe_search(cell.grid, chosen, chosen_on=cell.plan.selection)
+    metrics = {**_metrics(cell, summarise(cell.data, results)), "search": search}
+    config = {
+        **cell.config,
+        **cell.data_config,
+        "search": search,
+        "choices": describe_choices(results, cell.grid, seeds),
+        "loss_spec": cell.loss,
+        "head_spec": cell.head,
+        "versions": _versions(),
+    }
+    record = write_run(
+        cell.folder,
+        config=config,
+        metrics=metrics,
+        predictions=prediction_rows(cell.data, results, seeds),
+        heads=head_tensors(results, seeds),
+    )
+    tell(f"{cell}: UA {100 * metrics['ua']:.1f} %")
+    return record
+
+
+def _known_run(cell: Cell) -> RunRecord | None:
+    """Return the run that is there if it was trained on exactly this data."""
+    try:
+        record = read_run(cell.folder)
+    except RunError:
+        return None
+    known = {name: record.config.get(name, {}).get("digest") for name in cell.digests}
+    return record if known == cell.digests else None
+
+
+def _metrics(cell: Cell, scores: Mapping[str, Any]) -> dict[str, Any]:
+    task = [*(f"{old} counted as {new}" for old, new in cell.data.merge.items()), *cell.data.where]
+    if cell.other is not None:
+        task += [f"{old} counted as {new} in {cell.other.corpus}" for old, new in cell.parts[1].merge.items()]
+    return {
+        "corpus": cell.store.corpus,
+        "encoder": cell.store.path.stem,
+        "head": cell.head_name,
+        "loss": cell.loss_name,
+        "mode": "cached",
+        "folds": cell.plan.kind,
+        **scores,
+        "head_options": cell.head_options,
+        "loss_options": dataclasses.asdict(cell.loss_options),
+        "selection": cell.plan.selection,
+        "precision": cell.store.encoder.get("precision", "fp32"),
+        "speaker_dependent": cell.plan.speaker_dependent,
+        "budget": cell.settings.budget,
+        "standardised": "over frames" if cell.level == "frame" else "over utterance means",
+        "loss_spec": cell.loss,
+        "head_spec": cell.head,
+        "demo": "demo" in (cell.store.corpus, cell.other and cell.other.corpus),
+        "task": ", ".join(task),
+        "store_fingerprint": cell.store.fingerprint,
+        **cell.variant,
+    }
+
+
+def _versions() -> dict[str, str]:
+    import embedkit
+
+    return {"embedkit": embedkit.__version__, "torch": torch.__version__, "numpy": np.__version__}
