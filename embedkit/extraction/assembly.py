@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 from embedkit.corpora.base import Corpus
 from embedkit.extraction.items import Stamp
 from embedkit.extraction.reuse import Reuse, corpus_columns, measured_columns
-from embedkit.extraction.shards import Entry, Measured, ShardReader
+from embedkit.extraction.shards import Measured, ShardReader
 from embedkit.store.reader import Store
+from embedkit.store.verify import intact_rows
 from embedkit.store.writer import Rows, StoreContent, write_store
 
 
@@ -40,16 +42,20 @@ class Described:
 def collect_sources(
     reuse: Reuse, store: Store | None, shards: list[ShardReader], wanted: set[Any]
 ) -> dict[str, Source]:
-    """Find the rows of every utterance: in the store before, or in a shard whose item is still wanted."""
+    """Find the rows of every utterance: in the store before, or in a shard whose item is still wanted.
+
+    Rows of the store before are compared with their digests when they are read: their damage must not get new ones.
+    """
     sources: dict[str, Source] = {}
     if store is not None:
         counts = np.diff(store.frame_offsets).tolist() if store.has_frames else [0] * len(store)
+        read = intact_rows(store)
         for name, (row, measured) in reuse.kept.items():
-            sources[name] = Source(_from_store(store, row), counts[row], measured)
+            sources[name] = Source(partial(read, row), counts[row], measured)
     for shard in shards:
         for entry in shard.entries:
             if entry.item in wanted:
-                sources[entry.item.id] = Source(_from_shard(shard, entry), entry.frames, entry.measured)
+                sources[entry.item.id] = Source(partial(shard.rows, entry), entry.frames, entry.measured)
     return sources
 
 
@@ -97,11 +103,3 @@ def describe_corpus(corpus: Corpus) -> dict[str, Any]:
         "task": {"classes": list(corpus.task.classes), "merge": dict(corpus.task.merge)},
         "notes": list(corpus.notes),
     }
-
-
-def _from_store(store: Store, row: int) -> Callable[[], Rows]:
-    return lambda: store.rows(row)
-
-
-def _from_shard(shard: ShardReader, entry: Entry) -> Callable[[], Rows]:
-    return lambda: shard.rows(entry)

@@ -11,6 +11,10 @@ from embedkit.extraction.items import Failures, Stamp, stamp_files
 from embedkit.extraction.request import Request, determining
 from embedkit.extraction.reuse import Reuse, compare, corpus_columns, measured_columns, same_columns
 from embedkit.store.reader import Store, open_store
+from embedkit.store.verify import require_undamaged
+
+QUICKLY_CHECKED_BYTES = 512 * 1024**2
+"""Embeddings of this size are compared with their digests in less time than an encoder takes to load."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,11 @@ def examine(request: Request) -> Standing:
 
     Raises:
         ExtractionError: the store holds something else, or more than the request would leave of it.
+        StoreError: the store is damaged.
     """
     store = None if request.overwrite or not request.out.exists() else open_store(request.out)
     if store is not None:
+        require_undamaged(store, most_bytes=QUICKLY_CHECKED_BYTES)
         _check_same(request, store)
     failures = Failures(request.on_error)
     stamps = stamp_files(request.corpus, failures)

@@ -10,6 +10,7 @@ import numpy as np
 from embedkit.errors import StoreError
 from embedkit.store import layout
 from embedkit.store.reader import Store
+from embedkit.store.writer import Rows
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,16 @@ class Damage:
         return bool(self.utterances or self.parts)
 
 
-def find_damage(store: Store, *, progress: Callable[[int, int], None] | None = None) -> Damage:
+CHECKED_BYTES = 2 * 1024**3
+"""Embeddings of this size are read and compared with their digests in a few seconds."""
+
+
+def find_damage(store: Store, *, embeddings: bool = True, progress: Callable[[int, int], None] | None = None) -> Damage:
     """Read everything in a store and compare it with the stored digests.
 
     Args:
         store: The store.
+        embeddings: Whether to read the embeddings; without them only columns, attributes and digests are compared.
         progress: Called with the number of utterances done and in all.
     """
     utterances = _checksums(store, layout.UTTERANCE_CHECKSUMS)
@@ -35,17 +41,58 @@ def find_damage(store: Store, *, progress: Callable[[int, int], None] | None = N
     damaged = _damaged_parts(store, parts)
     if layout.digest_store(utterances, parts) != store.digest:
         damaged.append("checksums")
-    ids = [value.decode(errors="replace") for value in store.raw_part(f"{layout.UTTERANCES}/id").tolist()]
+    ids = _ids(store) if embeddings else []
     rotten: list[str] = []
     for index, name in enumerate(ids):
-        rows = store.rows(index)
-        chunks = [rows.mean, rows.std, *([] if rows.frames is None else [rows.frames])]
-        flat = (np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).data for chunk in chunks)
-        if layout.digest_bytes(*flat) != utterances[index]:
+        if _digest_rows(store.rows(index)) != utterances[index]:
             rotten.append(name)
         if progress is not None:
             progress(index + 1, len(ids))
     return Damage(tuple(rotten), tuple(damaged))
+
+
+def require_undamaged(store: Store, *, most_bytes: int = CHECKED_BYTES) -> None:
+    """Refuse a store in which something is not what was written.
+
+    Args:
+        store: The store.
+        most_bytes: Larger embeddings are not read: they are left to `embedkit verify`.
+
+    Raises:
+        StoreError: something in it does not match its digest.
+    """
+    damage = find_damage(store, embeddings=store.size_bytes <= most_bytes)
+    if damage:
+        raise _damaged(store, [*damage.utterances, *damage.parts])
+
+
+def intact_rows(store: Store) -> Callable[[int], Rows]:
+    """Return a reader of one utterance's rows that refuses what does not match its digest."""
+    checksums = _checksums(store, layout.UTTERANCE_CHECKSUMS)
+
+    def read(index: int) -> Rows:
+        rows = store.rows(index)
+        if _digest_rows(rows) != checksums[index]:
+            raise _damaged(store, [_ids(store)[index]])
+        return rows
+
+    return read
+
+
+def _damaged(store: Store, what: list[str]) -> StoreError:
+    more = f" and {len(what) - 3} more" if len(what) > 3 else ""
+    return StoreError(
+        f"The store {str(store.path)!r} is damaged ({', '.join(what[:3])}{more}); extract again with --overwrite."
+    )
+
+
+def _digest_rows(rows: Rows) -> str:
+    chunks = [rows.mean, rows.std, *([] if rows.frames is None else [rows.frames])]
+    return layout.digest_bytes(*(np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).data for chunk in chunks))
+
+
+def _ids(store: Store) -> list[str]:
+    return [value.decode(errors="replace") for value in store.raw_part(f"{layout.UTTERANCES}/id").tolist()]
 
 
 def _damaged_parts(store: Store, checksums: list[str]) -> list[str]:

@@ -20,7 +20,7 @@ import torch
 from embedkit.audio import read_audio
 from embedkit.corpora.base import Corpus, Task
 from embedkit.errors import ExtractionError, StoreError
-from embedkit.extraction import encoding, shards
+from embedkit.extraction import encoding, shards, standing
 from embedkit.extraction.lock import locked
 from embedkit.extraction.run import run_extraction
 from embedkit.extraction.shards import ShardReader
@@ -205,6 +205,47 @@ def test_a_damaged_store_is_told_and_can_be_replaced(tmp_path: Path, corpus: Cor
         run_extraction(request_for(corpus, tmp_path / "s.h5"))
     run_extraction(request_for(corpus, tmp_path / "s.h5", overwrite=True))
     assert not find_damage(open_store(tmp_path / "s.h5"))
+
+
+def spoil_rows(path: Path) -> None:
+    """Change one value of the means of the fourth utterance, u003."""
+    with h5py.File(path) as file:
+        place = file["utterance/mean"].id.get_offset() + file["utterance/mean"][:3].nbytes
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def with_another(corpus: Corpus) -> Corpus:
+    write_clip(corpus.root / "new.wav", 0.7, 98)
+    new = replace(corpus.utterances[0], id="new", path="new.wav")
+    return replace(corpus, utterances=(*corpus.utterances, new))
+
+
+def test_a_store_with_damaged_values_is_not_up_to_date(tmp_path: Path, corpus: Corpus) -> None:
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    spoil_rows(tmp_path / "s.h5")
+    damaged = (tmp_path / "s.h5").read_bytes()
+    for wanted in (corpus, with_another(corpus)):
+        with pytest.raises(StoreError, match=r"is damaged \(u003\); extract again with --overwrite"):
+            run_extraction(request_for(wanted, tmp_path / "s.h5"))
+    assert (tmp_path / "s.h5").read_bytes() == damaged
+    run_extraction(request_for(corpus, tmp_path / "s.h5", overwrite=True))
+    assert not find_damage(open_store(tmp_path / "s.h5"))
+
+
+def test_damaged_values_of_a_large_store_get_no_new_digests(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    spoil_rows(tmp_path / "s.h5")
+    monkeypatch.setattr(standing, "QUICKLY_CHECKED_BYTES", 0)
+    told: list[str] = []
+    run_extraction(request_for(corpus, tmp_path / "s.h5", tell=told.append))
+    assert "is up to date" in told[-1]
+    with pytest.raises(StoreError, match=r"is damaged \(u003\); extract again with --overwrite"):
+        run_extraction(request_for(with_another(corpus), tmp_path / "s.h5"))
+    assert find_damage(open_store(tmp_path / "s.h5")).utterances == ("u003",)
 
 
 def test_duplicate_ids_are_refused(tmp_path: Path, corpus: Corpus) -> None:

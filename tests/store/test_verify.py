@@ -6,10 +6,12 @@ import random
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 from embedkit.errors import StoreError
 from embedkit.store import Damage, Store, find_damage, open_store
+from embedkit.store.verify import intact_rows, require_undamaged
 
 FLIPS = 200
 
@@ -86,3 +88,35 @@ def test_progress_counts_utterances(small_store: Store) -> None:
     seen: list[tuple[int, int]] = []
     find_damage(small_store, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def spoil(store: Store, region: str) -> Store:
+    offset = next(offset for name, offset, _ in raw_regions(store.path) if name == region)
+    flip(store.path, offset, 2)
+    return open_store(store.path)
+
+
+def test_a_damaged_store_is_refused_in_one_sentence(small_store: Store) -> None:
+    require_undamaged(small_store)
+    store = spoil(small_store, "utterance/mean")
+    with pytest.raises(StoreError, match=r"is damaged \(a\); extract again with --overwrite\.$"):
+        require_undamaged(store)
+
+
+def test_large_embeddings_are_not_read_but_columns_are(small_store: Store) -> None:
+    store = spoil(small_store, "utterance/mean")
+    require_undamaged(store, most_bytes=store.size_bytes - 1)
+    with pytest.raises(StoreError, match="is damaged"):
+        require_undamaged(store, most_bytes=store.size_bytes)
+    store = spoil(store, "utterances/label")
+    assert find_damage(store, embeddings=False) == Damage(parts=("utterances/label",))
+    with pytest.raises(StoreError, match=r"is damaged \(utterances/label\)"):
+        require_undamaged(store, most_bytes=0)
+
+
+def test_rows_are_compared_with_their_digests_as_they_are_read(small_store: Store) -> None:
+    store = spoil(small_store, "frame/values")
+    read = intact_rows(store)
+    with pytest.raises(StoreError, match=r"is damaged \(a\)"):
+        read(0)
+    np.testing.assert_array_equal(read(2).mean, store.mean("all")[2])
