@@ -73,6 +73,11 @@ def fit(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs of a training. [default: 30]")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Utterances in a mini-batch. [default: 32]")] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop a head after so many epochs without a better development UA. [default: never]"),
+    ] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of a head's gradient. [default: no limit]")] = None,
     device: Device = None,
     threads: Threads = None,
     runs: Annotated[Path | None, typer.Option(help="Folder to keep the runs in. [default: runs]")] = None,
