@@ -166,6 +166,8 @@ def _length(utterance: Utterance, duration: float | AudioError) -> float:
         raise duration
     start = utterance.start or 0.0
     end = duration if utterance.end is None else utterance.end
+    if end <= start and utterance.end is not None:
+        raise AudioError(f"Its segment ends at {end:g} s, not after its start at {start:g} s.")
     if not 0 <= start < min(end, duration) or end >= duration + TOLERANCE_SECONDS:
         raise AudioError(
             f"Its segment {start:g} s to {end:g} s does not lie in {utterance.path!r}, which lasts {duration:.3f} s."

@@ -99,6 +99,21 @@ def test_segments_of_one_file_are_utterances(tmp_path: Path, encoder: FakeEncode
     assert len(set(store.column("digest"))) == 9
 
 
+def test_segments_that_do_not_lie_in_their_file_can_be_skipped(tmp_path: Path, encoder: FakeEncoder) -> None:
+    write_clip(tmp_path / "long.wav", 2.0, 1)
+    segments = {"good": (0, 1), "turned": (1.5, 0.5), "empty": (1, 1), "early": (-0.5, 1), "late": (1, 5)}
+    rows = [["id", "path", "label", "start", "end"]]
+    rows += [[name, "long.wav", "a", str(start), str(end)] for name, (start, end) in segments.items()]
+    manifest = write_manifest(tmp_path / "m.csv", rows)
+    with pytest.raises(ExtractionError, match=r"'early' cannot be used: Its segment -0.5 s to 1 s .*--on-error skip"):
+        extract_embeddings(manifest, encoder="fake", out=tmp_path / "s.h5")
+    store = extract_embeddings(manifest, encoder="fake", out=tmp_path / "s.h5", on_error="skip")
+    assert store.ids.tolist() == ["good"]
+    assert list(store.failures) == ["early", "empty", "late", "turned"]
+    assert store.failures["turned"] == "Its segment ends at 0.5 s, not after its start at 1.5 s."
+    assert store.failures["empty"] == "Its segment ends at 1 s, not after its start at 1 s."
+
+
 def test_clips_longer_than_max_seconds_are_cut(manifest: Path, encoder: FakeEncoder) -> None:
     store = extract_embeddings(manifest, encoder="fake", max_seconds=0.5)
     assert max(max(call) for call in encoder.calls) == 500
