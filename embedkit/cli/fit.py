@@ -80,6 +80,10 @@ def fit(
     clip: Annotated[float | None, typer.Option(help="Largest norm of a head's gradient. [default: no limit]")] = None,
     device: Device = None,
     threads: Threads = None,
+    memory_gb: Annotated[
+        float | None,
+        typer.Option(min=0, help="Larger embeddings stay on disk while training. [default: a quarter of the memory]"),
+    ] = None,
     runs: Annotated[Path | None, typer.Option(help="Folder to keep the runs in. [default: runs]")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again what is already there.")] = False,
 ) -> None:

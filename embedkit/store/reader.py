@@ -234,6 +234,12 @@ class Store:
         return np.asarray(self.frame_values[offsets[index] : offsets[index + 1]])
 
     @property
+    def mean_values(self) -> Array | Pieces:
+        """All means, `[utterances, layers, dimensions]` in the type they are kept in, mapped as `frame_values` are."""
+        pieces = self._pieces[layout.MEAN]
+        return pieces.map(0) if pieces.count == 1 else pieces
+
+    @property
     def frame_offsets(self) -> NDArray[np.int64]:
         """int64 `[utterances + 1]`: the frames of utterance i are rows `offsets[i]:offsets[i + 1]`."""
         if self._header.frame_offsets is None:

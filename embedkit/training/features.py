@@ -103,9 +103,14 @@ class UtteranceFeatures(Features):
         return int(self.values.shape[0])
 
     def moments(self, index: Indices) -> Standardiser:
-        chosen = self.values[torch.from_numpy(index).to(self.device)].double()
-        mean, variance = chosen.mean(0), chosen.var(0, unbiased=False)
-        return Standardiser.from_moments(mean.cpu().numpy(), variance.cpu().numpy())
+        size = (self.layers, self.dimensions)
+        total, squares = (torch.zeros(size, dtype=torch.float64, device=self.device) for _ in range(2))
+        for part in _chunks(index):
+            total += self.read(part).double().sum(0)
+        mean = total / len(index)
+        for part in _chunks(index):
+            squares += (self.read(part).double() - mean).square().sum(0)
+        return Standardiser.from_moments(mean.cpu().numpy(), (squares / len(index)).cpu().numpy())
 
     def normalise_by(self, owners: Names) -> None:
         for index in _members(owners):
@@ -113,10 +118,58 @@ class UtteranceFeatures(Features):
             own = Standardiser.stack([self.moments(index)], self.device)
             self.values[rows] = own.apply(self.values[rows][None])[0]
 
+    def read(self, index: Indices) -> Tensor:
+        """Return a copy of some utterances' means, `[n, layers, dimensions]`."""
+        return self.values.index_select(0, torch.from_numpy(index).to(self.device))
+
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
-        flat = torch.from_numpy(index.reshape(-1)).to(self.device)
-        values = self.values.index_select(0, flat).view(*index.shape, self.layers, self.dimensions)
+        values = self.read(index.reshape(-1)).view(*index.shape, self.layers, self.dimensions)
         return HeadInputs(values=standardiser.apply(values))
+
+
+class StreamedFeatures(UtteranceFeatures):
+    """Utterance means that stay on disk and are read by the mini-batch, with the same result.
+
+    Args:
+        values: `[rows, layers, dimensions]`, mapped into memory.
+        rows: The row of each utterance.
+        layers: Which layers are read.
+    """
+
+    def __init__(
+        self, values: Any, rows: Indices, device: torch.device | str = "cpu", layers: slice = slice(None)
+    ) -> None:
+        self.device = torch.device(device)
+        self.mapped, self.rows, self.kept = values, rows, layers
+        self.layers, self.dimensions = len(range(*layers.indices(values.shape[1]))), values.shape[2]
+        self.owners: Indices | None = None
+        self.norms: list[Standardiser] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def normalise_by(self, owners: Names) -> None:
+        members = _members(owners)
+        norms = [self.moments(index) for index in members]
+        numbers = np.empty(len(self), dtype=np.int64)
+        for number, index in enumerate(members):
+            numbers[index] = number
+        self.owners, self.norms = numbers, norms
+
+    def read(self, index: Indices) -> Tensor:
+        values = torch.from_numpy(np.array(self.mapped[self.rows[index]][:, self.kept], dtype=np.float32))
+        if self.owners is not None:
+            own = Standardiser.stack([self.norms[number] for number in self.owners[index]], values.device)
+            values = own.apply(values[:, None])[:, 0]
+        return values.to(self.device)
+
+
+CHUNK = 4096
+"""Utterances of which moments are summed at once: in the same order, in memory or not."""
+
+
+def _chunks(index: Indices) -> list[Indices]:
+    return [index[start : start + CHUNK] for start in range(0, len(index), CHUNK)]
 
 
 class FrameFeatures(Features):

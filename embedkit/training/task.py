@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from embedkit.errors import FitError, StoreError
 from embedkit.registry import unknown_name
 from embedkit.store.reader import Store
 from embedkit.store.verify import find_damage
-from embedkit.training.features import Features, FrameFeatures, UtteranceFeatures
+from embedkit.training.features import CHUNK, Features, FrameFeatures, StreamedFeatures, UtteranceFeatures
 from embedkit.training.folds import CROSSED, Indices, Names
 
 _FIELDS = ("id", "path", "label", "speaker", "session", "split")
@@ -140,12 +141,14 @@ def load_features(
     *,
     layer: int | None = None,
     by_speaker: bool = False,
+    memory_gb: float | None = None,
 ) -> Features:
     """Load the embeddings a head reads: utterance means into memory, frames from memory or from disk.
 
     Args:
         layer: The number of the only layer to read; None for all.
         by_speaker: Normalise every speaker by statistics of all their utterances in `data`.
+        memory_gb: What is larger is read from disk by the mini-batch; None for a quarter of the machine's memory.
 
     Raises:
         FitError: the head needs frames and the store keeps none.
@@ -153,19 +156,32 @@ def load_features(
     place = slice(None) if layer is None else slice(store.layers.index(layer), store.layers.index(layer) + 1)
     features: Features
     if level == "utterance":
-        features = UtteranceFeatures(_means(store)[data.rows][:, place], device)
+        features = _load_means(store, data, place, device, memory_gb)
     else:
-        features = _load_frames(store, data, place, device)
+        features = _load_frames(store, data, place, device, memory_gb)
     if by_speaker:
         features.normalise_by(data.speakers)
     return features
 
 
-def _load_frames(store: Store, data: TaskData, place: slice, device: torch.device | str) -> FrameFeatures:
+def _load_means(
+    store: Store, data: TaskData, place: slice, device: torch.device | str, memory_gb: float | None
+) -> UtteranceFeatures:
+    values = store.mean_values
+    if _fits_in_memory(values.nbytes, memory_gb):
+        return UtteranceFeatures(_means(store)[data.rows][:, place], device)
+    for start in range(0, len(values), CHUNK):
+        _require_finite(store, values[start : start + CHUNK])
+    return StreamedFeatures(values, data.rows, device, place)
+
+
+def _load_frames(
+    store: Store, data: TaskData, place: slice, device: torch.device | str, memory_gb: float | None
+) -> FrameFeatures:
     require_frames(store, "this head")
     offsets = store.frame_offsets
     values = store.frame_values
-    if _fits_in_memory(values.nbytes):
+    if _fits_in_memory(values.nbytes, memory_gb):
         values = np.array(values)
     return FrameFeatures(
         values,
@@ -210,14 +226,18 @@ def require_frames(store: Store, reader: str) -> None:
 
 def _means(store: Store) -> NDArray[np.float32]:
     means: NDArray[np.float32] = store.mean(layer="all")
-    if not np.isfinite(means).all():
-        raise StoreError(f"The store {store.path} holds values that are not finite; run embedkit verify on it.")
+    _require_finite(store, means)
     return means
 
 
-def _fits_in_memory(size: int) -> bool:
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return size < available // 4
+def _require_finite(store: Store, values: NDArray[np.floating[Any]]) -> None:
+    if not np.isfinite(values).all():
+        raise StoreError(f"The store {store.path} holds values that are not finite; run embedkit verify on it.")
+
+
+def _fits_in_memory(size: int, memory_gb: float | None) -> bool:
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return size < (physical / 4 if memory_gb is None else memory_gb * 1e9)
 
 
 def _filter_rows(store: Store, where: Sequence[str]) -> Indices:

@@ -46,6 +46,7 @@ class Settings:
     batch_size: int
     patience: int | None = None
     clip: float | None = None
+    memory_gb: float | None = None
     normalise: str = "none"
     test_merge: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -57,6 +58,8 @@ class Settings:
             raise FitError(f"The patience is {self.patience} epochs, expected at least 1.")
         if self.clip is not None and not 0 < self.clip < np.inf:
             raise FitError(f"Gradients are clipped at {self.clip}, expected a number above zero.")
+        if self.memory_gb is not None and not self.memory_gb >= 0:
+            raise FitError(f"The memory is {self.memory_gb} GB, expected zero or more.")
         if self.normalise not in ("none", "speaker"):
             raise FitError(f"The normalisation is {self.normalise!r}, expected none or speaker.")
         if not self.learning_rates or not all(rate > 0 and np.isfinite(rate) for rate in self.learning_rates):
@@ -136,7 +139,15 @@ class Cell:
         by_speaker = self.settings.normalise == "speaker"
         stores = [self.store] if self.other is None else [self.store, self.other]
         parts = [
-            load_features(store, data, self.level, self.device, layer=self.layer, by_speaker=by_speaker)
+            load_features(
+                store,
+                data,
+                self.level,
+                self.device,
+                layer=self.layer,
+                by_speaker=by_speaker,
+                memory_gb=self.settings.memory_gb,
+            )
             for store, data in zip(stores, self.parts, strict=True)
         ]
         return parts[0] if len(parts) == 1 else JoinedFeatures(*parts)

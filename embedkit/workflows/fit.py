@@ -48,6 +48,7 @@ def fit_heads(
     clip: float | None = None,
     device: str = "auto",
     threads: int | None = None,
+    memory_gb: float | None = None,
     runs: str | Path = "runs",
     overwrite: bool = False,
     progress: Progress | bool | None = False,
@@ -77,6 +78,8 @@ def fit_heads(
         clip: Largest norm of a head's gradient; None for no limit.
         device: "auto", "cpu", "cuda".
         threads: Stacks trained side by side on a CPU; the results do not depend on it.
+        memory_gb: Embeddings larger than this stay on disk and are read by the mini-batch, with the same results; None
+            for a quarter of the machine's memory.
         runs: Folder of the run folders.
         overwrite: Train again what is there.
         progress: Called with heads done and in all; True shows a bar, None one on a terminal.
@@ -109,6 +112,7 @@ def fit_heads(
         batch_size=batch_size,
         patience=patience,
         clip=clip,
+        memory_gb=memory_gb,
         normalise=normalise,
         test_merge=test_merge or {},
     )

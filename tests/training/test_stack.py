@@ -13,7 +13,7 @@ from embedkit.heads import HEADS
 from embedkit.heads.base import Head, HeadInputs
 from embedkit.losses import LOSSES
 from embedkit.store import Store
-from embedkit.training.features import Features, FrameFeatures, Standardiser, UtteranceFeatures
+from embedkit.training.features import Features, FrameFeatures, Standardiser, StreamedFeatures, UtteranceFeatures
 from embedkit.training.stack import Group, GroupResult, Member, Recipe, train_stack
 from embedkit.training.task import define_task, load_features
 from tests.training.stores import write_synthetic_store
@@ -251,6 +251,25 @@ def test_every_speaker_is_normalised_by_all_their_own_vectors(store: Store, leve
         found = gathered[place] if level == "frame" else gathered[place][None]
         np.testing.assert_allclose(found[: len(wanted)], wanted, rtol=1e-3, atol=1e-4)
         assert not found[len(wanted) :].any()
+
+
+@pytest.mark.parametrize("by_speaker", [False, True])
+@pytest.mark.parametrize("layer", [None, 1])
+@pytest.mark.parametrize(("head", "level"), [("linear", "utterance"), ("attentive", "frame")])
+def test_what_stays_on_disk_trains_the_same_heads(
+    store: Store, head: str, level: str, layer: int | None, by_speaker: bool
+) -> None:
+    data = define_task(store, where=["label!=nothing"])
+    whole = group(range(40), range(40, 60), 1, Member(loss="ce", seed=1, learning_rate=3e-3, epochs=2))
+    results = []
+    for memory in (None, 0.0):
+        features = load_features(store, data, level, layer=layer, by_speaker=by_speaker, memory_gb=memory)
+        (result,) = train_stack(features, data.targets, [whole], Recipe(head=head, classes=3, epochs=2, batch_size=8))
+        results.append(result)
+    assert isinstance(features, StreamedFeatures if level == "utterance" else FrameFeatures)
+    for name, value in results[0].states[0].items():
+        assert torch.equal(value, results[1].states[0][name])
+    assert np.array_equal(results[0].predictions, results[1].predictions)
 
 
 def test_a_single_layer_is_read_as_it_is(store: Store) -> None:
