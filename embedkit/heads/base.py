@@ -14,7 +14,9 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Generator, Tensor, nn
 
-Classifier: TypeAlias = Literal["affine", "cosine"]
+Classifier: TypeAlias = Literal["affine", "cosine", "probe"]
+"""What a head ends in: logits; cosines with one vector per class; or logits of a probe, whose loss does not reach what
+it reads, beside the cosines between the utterances of a mini-batch."""
 
 
 LAYER_RATE_FACTOR = 5.0
@@ -51,7 +53,7 @@ class HeadInputs:
 
 
 class Head(nn.Module, ABC):
-    """A stack of heads: a trunk, and a classifier that the loss chooses (affine, or cosine without bias).
+    """A stack of heads: a trunk, and a classifier that the loss chooses (see `Classifier`).
 
     Attributes:
         level: Which embeddings it reads. "utterance" heads read means.
@@ -83,4 +85,8 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: HeadInputs) -> Tensor:
-        """Return scores `[groups, members, batch, classes]`: logits (affine) or cosines in [-1, 1] (cosine)."""
+        """Return scores `[groups, members, batch, classes]`: logits (affine, probe) or cosines in [-1, 1] (cosine).
+
+        While a head that ends in a probe is trained, they are `[groups, members, batch, classes + batch]`: behind its
+        logits an utterance has the cosines between its representation and that of every utterance of the batch.
+        """

@@ -116,19 +116,30 @@ def _product(values: Tensor, weight: Tensor) -> Tensor:
 
 
 class StackedClassifier(nn.Module):
-    """The last layer of every head: affine, or cosines between the representation and one vector per class."""
+    """The last layer of every head: affine, cosines between the representation and one vector per class, or a probe.
+
+    A probe is affine as well, but sends no gradient to the representation; what trains that are the cosines between
+    the utterances of a mini-batch, which follow the logits in training.
+    """
 
     def __init__(self, shape: HeadShape, generators: Sequence[Generator], inputs: int) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs)
         self.weight = draw(shape, generators, (shape.classes, inputs), uniform(bound))
-        affine = shape.classifier == "affine"
-        self.bias = draw(shape, generators, (shape.classes,), uniform(bound)) if affine else None
+        self.probes = shape.classifier == "probe"
+        has_bias = shape.classifier != "cosine"
+        self.bias = draw(shape, generators, (shape.classes,), uniform(bound)) if has_bias else None
 
     def forward(self, values: Tensor) -> Tensor:
-        """Score `[groups, members or 1, rows, inputs]` as `[groups, members, rows, classes]`."""
+        """Score `[groups, members or 1, rows, inputs]` as `[groups, members, rows, classes]`.
+
+        A probe in training gives `[groups, members, rows, classes + rows]`.
+        """
         if self.bias is not None:
-            return multiply(values, self.weight) + self.bias.unsqueeze(-2)
+            logits = multiply(values.detach() if self.probes else values, self.weight) + self.bias.unsqueeze(-2)
+            if not (self.probes and self.training):
+                return logits
+            return torch.cat([logits, mutual_cosines(values).expand(-1, logits.shape[1], -1, -1)], -1)
         return cosines(multiply(values, self.weight), values.norm(dim=-1), self.weight.norm(dim=-1))
 
 
@@ -136,6 +147,12 @@ def cosines(products: Tensor, value_norms: Tensor, weight_norms: Tensor) -> Tens
     """Turn dot products `[..., rows, classes]` into cosines; a vector of zeros has cosine 0 with everything."""
     norms = value_norms.clamp_min(1e-8).unsqueeze(-1) * weight_norms.clamp_min(1e-8).unsqueeze(-2)
     return (products / norms).clamp(-1.0, 1.0)
+
+
+def mutual_cosines(values: Tensor) -> Tensor:
+    """Return the cosines `[..., rows, rows]` between all rows of `[..., rows, inputs]`; 0 with a row of zeros."""
+    directions = values / values.norm(dim=-1, keepdim=True).clamp_min(1e-8)
+    return torch.matmul(directions, directions.transpose(-1, -2))
 
 
 def drop(values: Tensor, probability: float, generators: Sequence[Generator], *, shared: Sequence[int] = ()) -> Tensor:

@@ -13,7 +13,11 @@ from embedkit.heads.layers import LayerMix, StackedClassifier, cosines
 
 
 class LinearHead(Head):
-    """Mean of the layers' vectors under learned weights, then a linear classifier."""
+    """Mean of the layers' vectors under learned weights, then a linear classifier.
+
+    What the classifier reads is that mean: a loss on it (`supcon`) trains the weights of the layers, and nothing where
+    there is one layer.
+    """
 
     level = "utterance"
 
@@ -29,7 +33,7 @@ class LinearHead(Head):
     def forward(self, inputs: HeadInputs) -> Tensor:
         """Score `[groups, batch, layers, dimensions]`."""
         shares = self.mix.shares()
-        if shares is None:
+        if shares is None or self.classifier.probes:
             scores: Tensor = self.classifier(self.mix(inputs.values))
             return scores
         products = mixed_products(inputs.values, shares, self.classifier.weight)

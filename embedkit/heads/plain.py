@@ -37,7 +37,7 @@ class PlainHead(Head):
 
     def __init__(self, shape: HeadShape, options: Any, generators: Sequence[Generator]) -> None:
         super().__init__(shape, options, generators)
-        if shape.classifier == "cosine":
+        if shape.classifier != "affine":
             raise ConfigError(
                 f"The head {self.module_class.__name__!r} gives logits, but the loss needs cosines; choose another "
                 "loss, or write the head as a subclass of embedkit.heads.base.Head with a StackedClassifier."

@@ -42,9 +42,9 @@ class SuperbHead(Head):
 
     def forward(self, inputs: HeadInputs) -> Tensor:
         """Score `[groups, batch, layers, dimensions]`."""
-        if self.classifier.bias is None:
-            cosines: Tensor = self.classifier(self.projection(self.mix(inputs.values)))
-            return cosines
+        if self.classifier.bias is None or self.classifier.probes:
+            scores: Tensor = self.classifier(self.projection(self.mix(inputs.values)))
+            return scores
         # Two affine layers in a row are one; with few classes composing them is several times cheaper.
         weight = torch.matmul(self.classifier.weight, self.projection.weight)
         bias = torch.matmul(self.classifier.weight, self.projection.bias.unsqueeze(-1)).squeeze(-1)

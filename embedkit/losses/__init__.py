@@ -25,6 +25,14 @@ LOSSES = Registry(
                 in_all=False,
             ),
         ),
+        (
+            "supcon",
+            Part(
+                "embedkit.losses.supcon:SupervisedContrastive",
+                "supervised contrast of representations, plus a linear probe (not in all)",
+                in_all=False,
+            ),
+        ),
     ],
 )
 

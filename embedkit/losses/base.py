@@ -14,11 +14,13 @@ class Loss(ABC):
     """A loss over the last two dimensions of the scores; all leading dimensions are heads.
 
     Attributes:
-        classifier: What the head ends in: "affine" (scores are logits) or "cosine" (scores are cosines).
+        classifier: What the head ends in: "affine" (scores are logits), "cosine" (scores are cosines), or "probe"
+            (scores are the logits of a classifier whose loss does not reach the representation it reads, followed in
+            training by the cosines between the representations of all utterances of the batch).
         Options: Frozen keyword-only dataclass of its settings, all with defaults.
     """
 
-    classifier: ClassVar[Literal["affine", "cosine"]] = "affine"
+    classifier: ClassVar[Literal["affine", "cosine", "probe"]] = "affine"
     Options: ClassVar[type[Any]]
 
     def __init__(self, options: Any) -> None:
@@ -37,7 +39,7 @@ class Loss(ABC):
         """Return the loss of each head.
 
         Args:
-            scores: `[..., batch, classes]`.
+            scores: `[..., batch, classes]`; of a probe `[..., batch, classes + batch]`.
             targets: int64 class indices `[..., batch]`, broadcastable to the scores' leading dimensions.
             mask: bool `[..., batch]`, True for rows that count; rows without count as if they were not there.
             class_weights: `[..., classes]`, weighting rows by their true class as PyTorch's `weight` does.

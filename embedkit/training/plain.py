@@ -13,11 +13,11 @@ def describe_plain_parts(head_name: str, head_class: type[Head], loss_spec: str)
     """Name the parts that are trained one by one, one sentence each.
 
     Raises:
-        ConfigError: a plain head under a loss that needs cosines.
+        ConfigError: a plain head under a loss that needs cosines (with classes, or between utterances).
     """
     loss = build_loss(loss_spec)
     is_plain = issubclass(head_class, PlainHead)
-    if is_plain and loss.classifier == "cosine":
+    if is_plain and loss.classifier != "affine":
         raise ConfigError(
             f"The head {head_name!r} is a plain module that gives logits, but the loss {loss_spec!r} needs cosines; "
             "choose another loss, or write the head as a subclass of embedkit.heads.base.Head."

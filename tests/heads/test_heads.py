@@ -102,7 +102,39 @@ def test_scores_have_the_promised_shape_and_range(spec: str, classifier: Classif
 
 
 @pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize("classifier", ["affine", "cosine"])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_probe_gives_cosines_between_utterances_beside_logits(spec: str, layers: int) -> None:
+    head = make(spec, replace(SHAPE, classifier="probe", layers=layers))
+    inputs = make_inputs(head)
+    logits = head.eval()(inputs)
+    scores = head.train()(inputs)
+    assert logits.shape == (2, 3, 5, 4)
+    assert scores.shape == (2, 3, 5, 9)
+    cosines = scores[..., 4:]
+    torch.testing.assert_close(cosines, cosines.mT)
+    with_themselves = cosines.diagonal(dim1=-2, dim2=-1)
+    assert ((with_themselves - 1).abs() < 1e-9).logical_or(with_themselves == 0).all(), "0: all features were dropped"
+    assert (with_themselves > 0).double().mean() > 0.9
+    assert cosines.abs().max() < 1 + 1e-9
+    assert cosines.std() > 1e-3
+    if "mlp" in spec or spec in ("linear", "superb:hidden=5"):
+        affine = make(spec, replace(SHAPE, layers=layers)).eval()
+        torch.testing.assert_close(logits, affine(inputs))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_what_a_probe_learns_does_not_reach_the_trunk_nor_the_other_way_round(spec: str) -> None:
+    head = make(spec, replace(SHAPE, classifier="probe")).train()
+    names, parameters = zip(*head.named_parameters(), strict=True)
+    scores = head(make_inputs(head))
+    for part, of_classifier in ((scores[..., :4], True), (scores[..., 4:], False)):
+        gradients = torch.autograd.grad((part**3).sum(), parameters, retain_graph=True, allow_unused=True)
+        reached = [name for name, grad in zip(names, gradients, strict=True) if grad is not None and grad.any()]
+        assert reached == [name for name in names if name.startswith("classifier.") == of_classifier]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("classifier", ["affine", "cosine", "probe"])
 def test_every_parameter_gets_a_gradient(spec: str, classifier: Classifier) -> None:
     head = make(spec, replace(SHAPE, classifier=classifier)).train()
     (head(make_inputs(head)) ** 3).sum().backward()
@@ -113,7 +145,7 @@ def test_every_parameter_gets_a_gradient(spec: str, classifier: Classifier) -> N
 
 
 @pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize("loss", ["ce", "aam:warmup=1", "ccc"])
+@pytest.mark.parametrize("loss", ["ce", "aam:warmup=1", "ccc", "supcon"])
 def test_a_stack_trains_every_head_as_if_it_were_alone(spec: str, loss: str) -> None:
     shape = replace(SHAPE, classifier=build_loss(loss).classifier)
     stack = make(spec, shape)

@@ -81,6 +81,21 @@ def naive_ccc_flat(z: np.ndarray, y: np.ndarray, w: np.ndarray) -> float:
     return 1 - lin(x, t, [w[label] for label in y for _ in range(classes)]) if len(y) else 0.0
 
 
+def naive_supcon(s: np.ndarray, y: np.ndarray, w: np.ndarray, temperature: float = 0.1) -> float:
+    rows = len(y)
+    classes = s.shape[1] - rows
+    values, weights = [], []
+    for i in range(rows):
+        others = [j for j in range(rows) if j != i]
+        positives = [j for j in others if y[j] == y[i]]
+        if positives:
+            total = math.fsum(math.exp(s[i, classes + j] / temperature) for j in others)
+            logs = [math.log(math.exp(s[i, classes + j] / temperature) / total) for j in positives]
+            values.append(-sum(logs) / len(positives))
+            weights.append(w[y[i]])
+    return naive_ce(s[:, :classes], y, w) + weighted_mean(values, weights)
+
+
 NAIVE: dict[str, Naive] = {
     "ce": naive_ce,
     "label-smoothing": naive_label_smoothing,
@@ -92,13 +107,27 @@ NAIVE: dict[str, Naive] = {
     "ccc": naive_ccc,
     "ccc:flat": naive_ccc_flat,
     "class-balanced": naive_ce,
+    "supcon": naive_supcon,
+    "supcon:temperature=0.7": lambda s, y, w: naive_supcon(s, y, w, 0.7),
 }
 SPECS = list(NAIVE)
 
 
 def random_scores(loss: Loss, seed: int, *size: int) -> torch.Tensor:
-    raw = torch.randn(*size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    raw = torch.randn(*size, generator=generator, dtype=torch.float64)
+    if loss.classifier == "probe":
+        directions = F.normalize(torch.randn(*size[:-1], 3, generator=generator, dtype=torch.float64), dim=-1)
+        return torch.cat([3 * raw, directions @ directions.mT], -1)
     return raw.tanh() if loss.classifier == "cosine" else 3 * raw
+
+
+def keep(loss: Loss, scores: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Leave rows out; where scores hold cosines between rows, their columns as well."""
+    if loss.classifier != "probe":
+        return scores[kept]
+    logits, cosines = scores[kept].split([scores.shape[1] - scores.shape[0], scores.shape[0]], -1)
+    return torch.cat([logits, cosines[:, kept]], -1)
 
 
 def random_targets(seed: int, classes: int, *size: int) -> torch.Tensor:
@@ -129,7 +158,9 @@ def test_a_masked_row_is_as_if_it_were_not_there(spec: str, seed: int, rows: int
     spoiled, spoiled_targets = scores.clone(), targets.clone()
     spoiled[~kept], spoiled_targets[~kept] = torch.nan, -1
     spoiled.requires_grad_()
-    scores = scores[kept].requires_grad_()
+    if loss.classifier == "probe":
+        spoiled.detach()[:, 4:][:, ~kept] = torch.nan
+    scores = keep(loss, scores, kept).requires_grad_()
     found = loss(spoiled, spoiled_targets, mask=kept, class_weights=weights)
     expected = loss(scores, targets[kept], class_weights=weights)
     found.backward()
@@ -137,8 +168,10 @@ def test_a_masked_row_is_as_if_it_were_not_there(spec: str, seed: int, rows: int
     assert spoiled.grad is not None
     assert scores.grad is not None
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(spoiled.grad[kept], scores.grad, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(keep(loss, spoiled.grad, kept), scores.grad, rtol=1e-9, atol=1e-12)
     assert not spoiled.grad[~kept].any()
+    if loss.classifier == "probe":
+        assert not spoiled.grad[:, 4:][:, ~kept].any()
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -194,7 +227,11 @@ def test_every_legal_batch_gives_a_finite_loss_and_gradient(
 ) -> None:
     loss = build_loss(spec)
     signs = torch.tensor([[1, -1, 1, -1], [-1, 1, -1, 1], [1, 1, -1, -1]])[: len(targets)]
-    scores = (signs * (min(extreme, 1.0) if loss.classifier == "cosine" else extreme)).to(dtype).requires_grad_()
+    scores = (signs * (min(extreme, 1.0) if loss.classifier == "cosine" else extreme)).to(dtype)
+    if loss.classifier == "probe":
+        directions = signs[:, :2].to(dtype) * min(extreme, 0.5**0.5)
+        scores = torch.cat([scores, directions @ directions.mT], -1)
+    scores = scores.requires_grad_()
     rows = torch.tensor(mask) if mask is not None else None
     found = loss(scores, torch.tensor(targets, dtype=torch.int64), mask=rows)
     found.backward()
@@ -209,7 +246,7 @@ def test_every_legal_batch_gives_a_finite_loss_and_gradient(
 @pytest.mark.parametrize("spec", SPECS)
 def test_probabilities_sum_to_one_and_keep_the_order_of_the_scores(spec: str) -> None:
     loss = build_loss(spec)
-    scores = random_scores(loss, 8, 5, 4)
+    scores = random_scores(loss, 8, 5, 4)[:, :4]
     found = loss.probabilities(scores)
     torch.testing.assert_close(found.sum(-1), torch.ones(5, dtype=torch.float64))
     assert torch.equal(found.argsort(-1), scores.argsort(-1))
@@ -272,6 +309,15 @@ def test_perfect_predictions_concord() -> None:
     assert build_loss("ccc")(scores, targets).item() == pytest.approx(0, abs=1e-9)
     assert build_loss("ccc:flat")(scores, targets).item() == pytest.approx(0, abs=1e-9)
     assert build_loss("ccc")(-scores, targets).item() > 1
+
+
+def test_utterances_without_a_partner_are_drawn_nowhere() -> None:
+    loss = build_loss("supcon")
+    scores = random_scores(loss, 1, 4, 3).requires_grad_()
+    loss(scores, torch.tensor([0, 1, 2, 1])).backward()
+    assert scores.grad is not None
+    assert scores.grad[:, :3].any(-1).all()
+    assert scores.grad[:, 3:].any(-1).tolist() == [False, True, False, True]
 
 
 def naive_effective_weights(counts: list[int], beta: float) -> list[float]:
@@ -337,6 +383,7 @@ def test_every_loss_of_the_study_can_ask_for_balanced_class_weights(name: str) -
         ("aam:margin=2", "margin is 2.0, expected"),
         ("aam:warmup=inf", "warmup is inf, expected"),
         ("class-balanced:beta=1", "beta is 1.0, expected"),
+        ("supcon:temperature=0", "temperature is 0.0, expected"),
         ("ccc:flat=maybe", "flat is 'maybe', expected"),
         ("ce:weights=heavy", "weights is 'heavy', expected one of"),
         ("no.such_module:Loss", "Cannot import 'no.such_module:Loss'"),

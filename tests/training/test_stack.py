@@ -44,6 +44,7 @@ def assert_same(first: GroupResult, second: GroupResult, *, places: list[int] | 
 MIXED = {
     "affine": ["ce", "label-smoothing", "focal:gamma=1.5", "ccc", "ccc:flat", "class-balanced", "ce:weights=balanced"],
     "cosine": ["aam", "aam:scale=15,margin=0.3,weights=balanced"],
+    "probe": ["supcon", "supcon:temperature=0.5,weights=balanced"],
 }
 PRECISIONS = {torch.float64: {"rtol": 1e-9, "atol": 1e-12}, torch.float32: {"rtol": 1e-4, "atol": 1e-5}}
 

@@ -73,6 +73,16 @@ def test_further_losses_are_named(tmp_path: Path) -> None:
     assert record.metrics["ua"] > 0.9
 
 
+@pytest.mark.parametrize("head", ["linear", "mlp:hidden=16"])
+def test_a_contrastive_loss_is_probed(tmp_path: Path, head: str) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", speakers=6, noise=0.5)
+    contrast, usual = fit(tmp_path, store, ["supcon:temperature=0.2", "ce"], heads=[head], epochs=15)
+    assert contrast.metrics["loss"] == "supcon"
+    assert contrast.metrics["loss_options"] == {"temperature": 0.2, "weights": "none"}
+    assert contrast.metrics["ua"] > 0.9
+    assert usual.metrics["ua"] > 0.9
+
+
 def test_labels_that_say_nothing_give_chance(tmp_path: Path) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", shuffled=True, speakers=8, each=30)
     (record,) = fit(tmp_path, store)
