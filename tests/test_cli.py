@@ -22,7 +22,7 @@ from embedkit.extraction.plan import SHARD_SECONDS
 from embedkit.workflows.predict import Prediction
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["extract", "fit", "table", "predict", "demo", "inspect", "verify", "list"]
+COMMANDS = ["extract", "fit", "table", "figure", "predict", "demo", "inspect", "verify", "list"]
 LOSSES = ["ce", "label-smoothing", "focal", "aam", "ccc"]
 
 Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]

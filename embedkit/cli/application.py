@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import Annotated, NoReturn
@@ -13,6 +14,7 @@ import typer
 from embedkit.cli.catalogue import list_command
 from embedkit.cli.demo import demo
 from embedkit.cli.extract import extract
+from embedkit.cli.figure import figure
 from embedkit.cli.fit import fit
 from embedkit.cli.group import Commands
 from embedkit.cli.inspect import inspect
@@ -28,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (extract, fit, table, predict, demo, inspect, verify):
+for _command in (extract, fit, table, figure, predict, demo, inspect, verify):
     app.command()(_command)
 app.command("list")(list_command)
 
@@ -45,6 +47,8 @@ def main() -> None:
 
 def _leave(code: int) -> NoReturn:
     """End the process without taking the interpreter apart: native threads of libraries have been seen to abort it."""
+    # Whoever presses Ctrl-C twice has been answered already.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     atexit._run_exitfuncs()
     with suppress(OSError):
         sys.stdout.flush()

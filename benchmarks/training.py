@@ -1,0 +1,403 @@
+"""Small heads on stored embeddings: embedkit's stacks beside what people write, each timed in the same run.
+
+    python benchmarks/training.py embeddings/emodb/whisper-base.h5
+    python benchmarks/training.py embeddings/emodb/whisper-base.h5 --search
+    python benchmarks/training.py --synthetic
+
+With a store: linear heads on learned weights over all layers, folds by speaker, 100 epochs, nothing stopped early.
+Every alternative runs in a process of its own, so that its peak memory is its own. `--search` instead lets the plain
+loop search as embedkit does (rates on pooled inner folds, then refit) and compares the UA. `--synthetic` trains one row
+of a table of IEMOCAP's size: 5 losses, 5 folds, 5 seeds and 4 rates on 5,531 utterances of 13 layers of 768.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from common import describe_machine, median, show_table
+from numpy.typing import NDArray
+from torch import nn
+
+from embedkit.evaluation.metrics import recall_scores
+from embedkit.losses import LOSSES
+from embedkit.store import open_store
+from embedkit.training.cached import train_losses
+from embedkit.training.features import UtteranceFeatures
+from embedkit.training.folds import FoldPlan, plan_folds
+from embedkit.training.mixed_loss import classifier_of
+from embedkit.training.schedule import default_threads, run_groups
+from embedkit.training.scoring import score_states
+from embedkit.training.search import build_grid
+from embedkit.training.selection import choose, pooled_recalls
+from embedkit.training.stack import Group, Member, Recipe
+
+RATES = (3e-4, 1e-3, 3e-3)
+BATCH = 32
+RATE_COMPARED = 1e-3
+
+
+@dataclass(frozen=True)
+class Data:
+    """Utterance means `[utterances, layers, dimensions]`, classes, speakers and the folds."""
+
+    values: NDArray[np.float32]
+    targets: NDArray[np.int64]
+    plan: FoldPlan
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Heads trained, seconds, mean test UA over the heads compared, peak memory in MB."""
+
+    heads: int
+    seconds: float
+    ua: float
+    peak: float = 0.0
+
+
+def main() -> None:
+    """Run what was asked for and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", nargs="?", help="a store of Whisper-base (or another encoder) on EmoDB")
+    parser.add_argument("--synthetic", action="store_true")
+    parser.add_argument("--search", action="store_true")
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    print(describe_machine())
+    if options.synthetic:
+        report_synthetic(options)
+    elif options.store is None:
+        parser.error("name a store, or --synthetic")
+    elif options.search:
+        report_search(options)
+    else:
+        report_alternatives(options)
+
+
+def report_alternatives(options: argparse.Namespace) -> None:
+    """Time every way of training the same linear heads."""
+    ways: dict[str, tuple[Callable[..., Outcome], dict[str, Any]]] = {
+        "embedkit, five losses": (train_stacked, {"losses": list(LOSSES.names_in_all), "device": options.device}),
+        "embedkit, cross-entropy": (train_stacked, {"losses": ["ce"], "device": options.device}),
+        "plain loop, 1 thread": (train_plain, {"threads": 1}),
+        "plain loop, all threads": (train_plain, {"threads": default_threads()}),
+    }
+    if find_spec("skorch") is not None:
+        ways["skorch"] = (train_skorch, {})
+    ways["scikit-learn, logistic regression"] = (fit_logistic, {})
+    found: dict[str, list[Outcome]] = {name: [] for name in ways}
+    for _ in range(options.runs):
+        for name, (way, settings) in ways.items():
+            found[name].append(run_apart(way, options.store, options.epochs, **settings))
+    rates = {name: median(60 * one.heads / one.seconds for one in outcomes) for name, outcomes in found.items()}
+    plain = max(rate for name, rate in rates.items() if name.startswith("plain loop"))
+    rows = [
+        (
+            name,
+            outcomes[0].heads,
+            f"{rates[name]:.0f}",
+            f"{rates[name] / plain:.1f}",
+            f"{100 * outcomes[0].ua:.1f}",
+            f"{median(one.peak for one in outcomes):.0f}",
+        )
+        for name, outcomes in found.items()
+    ]
+    title = (
+        f"Linear heads, {options.epochs} epochs, batches of {BATCH}; UA of cross-entropy at a rate of {RATE_COMPARED}"
+    )
+    show_table(title, ["", "heads", "heads a minute", "to plain", "UA %", "peak MB"], rows)
+
+
+def report_search(options: argparse.Namespace) -> None:
+    """Compare embedkit's search with the same search by the plain loop: 30 epochs, one seed, cross-entropy."""
+    ways = {"embedkit": search_stacked, "plain loop": search_plain}
+    rows = []
+    for name, way in ways.items():
+        one = run_apart(way, options.store, 30)
+        rows.append((name, one.heads, f"{one.seconds:.0f}", f"{100 * one.ua:.1f}"))
+    show_table("The same search, cross-entropy, three seeds", ["", "heads", "seconds", "UA %"], rows)
+
+
+def report_synthetic(options: argparse.Namespace) -> None:
+    """Time one row of a table of IEMOCAP's size."""
+    one = run_apart(train_synthetic, None, 30, device=options.device)
+    rows = [(one.heads, f"{one.seconds:.0f}", f"{60 * one.heads / one.seconds:.0f}", f"{one.peak:.0f}")]
+    show_table("5,531 x 13 x 768, 30 epochs", ["heads", "seconds", "heads a minute", "peak MB"], rows)
+
+
+def run_apart(way: Callable[..., Outcome], *arguments: Any, **settings: Any) -> Outcome:
+    """Run in a fresh process and add its peak memory."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measure, way, arguments, settings).result()
+
+
+def _measure(way: Callable[..., Outcome], arguments: tuple[Any, ...], settings: dict[str, Any]) -> Outcome:
+    one = way(*arguments, **settings)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    return Outcome(heads=one.heads, seconds=one.seconds, ua=one.ua, peak=peak)
+
+
+def load(path: str) -> Data:
+    """Read a store's means, with one fold per speaker."""
+    store = open_store(path)
+    classes, targets = np.unique(store.labels, return_inverse=True)
+    assert len(classes) > 1
+    plan = plan_folds(
+        "speaker", labels=store.labels, speakers=store.speakers, groups=None, splits=store.splits, hold_out=False
+    )
+    return Data(store.mean(layer="all"), targets.astype(np.int64), plan)
+
+
+def train_stacked(path: str, epochs: int, *, losses: list[str], device: str) -> Outcome:
+    """Train one head per fold, loss, rate and seed in embedkit's stacks."""
+    data = load(path)
+    classes = int(data.targets.max()) + 1
+    recipe = Recipe(head="linear", classes=classes, epochs=epochs, batch_size=BATCH)
+    nothing = np.zeros(0, dtype=np.int64)
+    start = time.perf_counter()
+    features = UtteranceFeatures(data.values, device)
+    heads, recalls = 0, []
+    for kind in ("affine", "cosine"):
+        together = [loss for loss in losses if classifier_of(loss) == kind]
+        groups = [
+            Group(train=fold.train, validate=nothing, seed=seed, members=members_of(together, seed, epochs, RATES))
+            for fold in data.plan.folds
+            for seed in range(3)
+            if together
+        ]
+        if not groups:
+            continue
+        results = run_groups(features, data.targets, groups, recipe, keep_best=False, threads=default_threads())
+        heads += sum(len(group.members) for group in groups)
+        for place, (group, result) in enumerate(zip(groups, results, strict=True)):
+            fold = data.plan.folds[place // 3]
+            for member, state in zip(group.members, result.states, strict=True):
+                if member.loss == "ce" and member.learning_rate == RATE_COMPARED:
+                    shares = score_states(features, [state], "ce", result.standardiser, fold.test, recipe)
+                    recalls.append((fold.test, shares[0].argmax(-1)))
+    return Outcome(heads, time.perf_counter() - start, pooled_recall(data, recalls, seeds=3))
+
+
+def members_of(losses: list[str], seed: int, epochs: int, rates: tuple[float, ...]) -> tuple[Member, ...]:
+    """List the heads of one group."""
+    return tuple(Member(loss=loss, seed=seed, learning_rate=rate, epochs=epochs) for loss in losses for rate in rates)
+
+
+def pooled_recall(data: Data, predictions: list[tuple[NDArray[np.int64], NDArray[np.int64]]], *, seeds: int) -> float:
+    """Pool the test predictions of all folds seed by seed (folds outermost) and average the UA over seeds."""
+    scores = []
+    for seed in range(seeds):
+        own = predictions[seed::seeds]
+        index, predicted = np.concatenate([part[0] for part in own]), np.concatenate([part[1] for part in own])
+        scores.append(float(recall_scores(data.targets[index], predicted, int(data.targets.max()) + 1)))
+    return float(np.mean(scores))
+
+
+class LayerMixClassifier(nn.Module):
+    """The head as people write it: softmax weights over layers, then one linear layer."""
+
+    def __init__(self, layers: int, dimensions: int, classes: int) -> None:
+        super().__init__()
+        self.layer_weights = nn.Parameter(torch.zeros(layers))
+        self.linear = nn.Linear(dimensions, classes)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Score `[batch, layers, dimensions]`."""
+        mixed = (values * self.layer_weights.softmax(0)[None, :, None]).sum(1)
+        scores: torch.Tensor = self.linear(mixed)
+        return scores
+
+
+def standardise(values: NDArray[np.float32], train: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Standardise by the training side."""
+    scaled: NDArray[np.float32] = (values - values[train].mean(0)) / (values[train].std(0) + 1e-8)
+    return scaled
+
+
+def plain_epochs(
+    values: torch.Tensor, targets: torch.Tensor, *, rate: float, seed: int, epochs: int, classes: int
+) -> Iterator[LayerMixClassifier]:
+    """Train one head with a DataLoader over a TensorDataset and Adam; yield it after every epoch."""
+    torch.manual_seed(seed)
+    model = LayerMixClassifier(values.shape[1], values.shape[2], classes)
+    dataset = torch.utils.data.TensorDataset(values, targets)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=BATCH, shuffle=True)
+    optimiser = torch.optim.Adam(model.parameters(), lr=rate)
+    for _ in range(epochs):
+        model.train()
+        for batch, labels in loader:
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(model(batch), labels).backward()
+            optimiser.step()
+        yield model.eval()
+
+
+@torch.no_grad()
+def predict(model: nn.Module, values: torch.Tensor) -> NDArray[np.int64]:
+    """Return predicted classes."""
+    found: NDArray[np.int64] = model(values).argmax(-1).numpy()
+    return found
+
+
+def train_plain(path: str, epochs: int, *, threads: int) -> Outcome:
+    """Train one head per fold with the loop that people write, one after another."""
+    torch.set_num_threads(threads)
+    data = load(path)
+    classes = int(data.targets.max()) + 1
+    start = time.perf_counter()
+    predictions = []
+    for fold in data.plan.folds:
+        values = torch.from_numpy(standardise(data.values, fold.train))
+        targets = torch.from_numpy(data.targets)
+        settings = {"rate": RATE_COMPARED, "seed": 0, "epochs": epochs, "classes": classes}
+        *_, model = plain_epochs(values[fold.train], targets[fold.train], **settings)
+        predictions.append((fold.test, predict(model, values[fold.test])))
+    seconds = time.perf_counter() - start
+    return Outcome(len(data.plan.folds), seconds, pooled_recall(data, predictions, seeds=1))
+
+
+def train_skorch(path: str, epochs: int) -> Outcome:
+    """Train one head per fold with skorch."""
+    from skorch import NeuralNetClassifier
+
+    data = load(path)
+    classes = int(data.targets.max()) + 1
+    start = time.perf_counter()
+    predictions = []
+    for fold in data.plan.folds:
+        values = standardise(data.values, fold.train)
+        torch.manual_seed(0)
+        net = NeuralNetClassifier(
+            LayerMixClassifier,
+            module__layers=values.shape[1],
+            module__dimensions=values.shape[2],
+            module__classes=classes,
+            criterion=nn.CrossEntropyLoss,
+            optimizer=torch.optim.Adam,
+            lr=RATE_COMPARED,
+            max_epochs=epochs,
+            batch_size=BATCH,
+            iterator_train__shuffle=True,
+            train_split=None,
+            verbose=0,
+        )
+        net.fit(values[fold.train], data.targets[fold.train])
+        predictions.append((fold.test, net.predict(values[fold.test]).astype(np.int64)))
+    seconds = time.perf_counter() - start
+    return Outcome(len(data.plan.folds), seconds, pooled_recall(data, predictions, seeds=1))
+
+
+def fit_logistic(path: str, epochs: int) -> Outcome:
+    """Fit scikit-learn's logistic regression on all layers side by side (C = 0.01)."""
+    from sklearn.linear_model import LogisticRegression
+
+    data = load(path)
+    start = time.perf_counter()
+    predictions = []
+    for fold in data.plan.folds:
+        values = standardise(data.values, fold.train).reshape(len(data.values), -1)
+        model = LogisticRegression(C=0.01, max_iter=1000).fit(values[fold.train], data.targets[fold.train])
+        predictions.append((fold.test, model.predict(values[fold.test])))
+    seconds = time.perf_counter() - start
+    return Outcome(len(data.plan.folds), seconds, pooled_recall(data, predictions, seeds=1))
+
+
+def search_stacked(path: str, epochs: int) -> Outcome:
+    """Search rates and epochs on inner folds and refit, as `embedkit fit --loss ce` does."""
+    data = load(path)
+    classes = int(data.targets.max()) + 1
+    heads = 0
+
+    def count(groups: Any, results: Any) -> None:
+        nonlocal heads
+        heads += sum(len(group.members) for group in groups)
+
+    start = time.perf_counter()
+    found = train_losses(
+        UtteranceFeatures(data.values),
+        data.targets,
+        data.plan,
+        Recipe(head="linear", classes=classes, epochs=epochs, batch_size=BATCH),
+        ["ce"],
+        grid=build_grid("linear", RATES),
+        seeds=(0, 1, 2),
+        threads=default_threads(),
+        on_stack=count,
+    )["ce"]
+    seconds = time.perf_counter() - start
+    predictions = [(one.fold.test, shares.argmax(-1)) for one in found for shares in one.probabilities]
+    return Outcome(heads, seconds, pooled_recall(data, predictions, seeds=3))
+
+
+def search_plain(path: str, epochs: int) -> Outcome:
+    """Search and refit with the plain loop: the same rates, inner folds, smoothing and seeds."""
+    torch.set_num_threads(1)
+    data = load(path)
+    classes = int(data.targets.max()) + 1
+    targets = torch.from_numpy(data.targets)
+    heads, predictions = 0, []
+    start = time.perf_counter()
+    for fold in data.plan.folds:
+        for seed in range(3):
+            found = [np.empty((len(RATES), epochs, len(inner[1])), dtype=np.int16) for inner in fold.validations]
+            for place, (train, validate) in enumerate(fold.validations):
+                values = torch.from_numpy(standardise(data.values, train))
+                for number, rate in enumerate(RATES):
+                    models = plain_epochs(
+                        values[train], targets[train], rate=rate, seed=seed, epochs=epochs, classes=classes
+                    )
+                    for epoch, model in enumerate(models):
+                        found[place][number, epoch] = predict(model, values[validate])
+                    heads += 1
+            choice = choose(pooled_recalls(data.targets, [inner[1] for inner in fold.validations], found, classes))
+            values = torch.from_numpy(standardise(data.values, fold.train))
+            settings = {"rate": RATES[choice.candidate], "seed": seed, "epochs": choice.epochs, "classes": classes}
+            *_, model = plain_epochs(values[fold.train], targets[fold.train], **settings)
+            heads += 1
+            predictions.append((fold.test, predict(model, values[fold.test])))
+    return Outcome(heads, time.perf_counter() - start, pooled_recall(data, predictions, seeds=3))
+
+
+def train_synthetic(path: None, epochs: int, *, device: str) -> Outcome:
+    """Train 500 heads on random embeddings of IEMOCAP's size."""
+    generator = np.random.default_rng(0)
+    values = generator.standard_normal((5531, 13, 768), dtype=np.float32)
+    targets = generator.integers(0, 4, 5531)
+    sessions = generator.integers(0, 5, 5531)
+    nothing = np.zeros(0, dtype=np.int64)
+    rates = (1e-4, 3e-4, 1e-3, 3e-3)
+    recipe = Recipe(head="linear", classes=4, epochs=epochs, batch_size=BATCH)
+    heads = 0
+    start = time.perf_counter()
+    features = UtteranceFeatures(values, device)
+    for kind in ("affine", "cosine"):
+        together = [loss for loss in LOSSES.names_in_all if classifier_of(loss) == kind]
+        groups = [
+            Group(
+                train=np.flatnonzero(sessions != session),
+                validate=nothing,
+                seed=seed,
+                members=members_of(together, seed, epochs, rates),
+            )
+            for session in range(5)
+            for seed in range(5)
+        ]
+        run_groups(features, targets, groups, recipe, keep_best=False, threads=default_threads())
+        heads += sum(len(group.members) for group in groups)
+    return Outcome(heads, time.perf_counter() - start, float("nan"))
+
+
+if __name__ == "__main__":
+    main()
