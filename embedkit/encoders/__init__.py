@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,7 @@ def load_encoder(
     options = {"layers": layers, "device": device, "precision": precision, "window": window}
     parts = split_name(name, sources)
     if not all(parts):
-        raise UnknownNameError(unknown_name("encoder", name, ENCODERS))
+        raise UnknownNameError(unknown_name("encoder", name, [*ENCODERS, *sources]))
     if len(parts) > 1:
         return _concatenate(name, parts, options, sources)
     return _load_one(name, options, sources)
@@ -127,9 +128,18 @@ def _load_one(name: str, options: dict[str, Any], sources: Mapping[str, str]) ->
         if re.match(r"[./~]|.*[/\\]", name):
             raise EncoderError(f"There is no folder {name!r}; expected a checkpoint's folder, or a registered encoder.")
         hint = " A local folder or a Hugging Face id (org/name) works as well."
-        raise UnknownNameError(unknown_name("encoder", name, ENCODERS) + hint)
-    encoder: Encoder = load_object(PRETRAINED)(name, source, **options)
+        raise UnknownNameError(unknown_name("encoder", name, [*ENCODERS, *sources]) + hint)
+    try:
+        encoder: Encoder = load_object(PRETRAINED)(name, source, **options)
+    except EncoderError as error:
+        raise EncoderError(f"{error}{_misspelt(name, sources)}") from error
     return encoder
+
+
+def _misspelt(name: str, sources: Mapping[str, str]) -> str:
+    """Ask, where published weights cannot be had, whether a source of nearly that name was meant for them."""
+    nearest = [] if name in sources else get_close_matches(name, sources, n=1, cutoff=0.8)
+    return f" [encoders] has a source for {nearest[0]!r}: did you mean {name!r} there?" if nearest else ""
 
 
 def _load_single_layer(name: str, options: dict[str, Any], sources: Mapping[str, str]) -> Encoder:

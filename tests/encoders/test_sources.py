@@ -105,6 +105,21 @@ def test_acoustic_encoders_have_one_layer_and_no_weights(name: str, folder: Path
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"Did you mean 'hubert'\?.*local folder or a Hugging Face id"):
         load_encoder("hubrt")
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'my-model'\?.* my-model, "):
+        load_encoder("mymodel", sources={"my-model": "org/model"})
+
+
+def test_a_misspelt_source_is_named_where_published_weights_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise EncoderError("The Hub cannot be reached.")
+
+    monkeypatch.setattr("embedkit.encoders.pretrained.load_pretrained", fail)
+    with pytest.raises(EncoderError) as caught:
+        load_encoder("hubert", sources={"hubrt": "weights", "mine": "org/model"})
+    assert str(caught.value).endswith("reached. [encoders] has a source for 'hubrt': did you mean 'hubert' there?")
+    for sources in ({}, {"mine": "org/model"}, {"hubert": "org/model", "hubrt": "weights"}):
+        with pytest.raises(EncoderError, match=r"reached\.$"):
+            load_encoder("hubert", sources=sources)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~/nowhere", "a/../b"])
