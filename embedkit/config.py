@@ -48,6 +48,7 @@ SECTIONS: Mapping[str, Mapping[str, Kind]] = {
         "classes": "texts",
         "merge": "texts",
         "where": "texts",
+        "targets": "texts",
         "lr": "numbers",
         "weight-decay": "numbers",
         "epochs": "integer",

@@ -21,7 +21,7 @@ def fit(
         list[str] | None,
         typer.Option(
             help="ce, label-smoothing, focal, aam, ccc, or all for these; others of `embedkit list losses` by name; "
-            "with settings: focal:gamma=1.5. [default: ce]"
+            "with settings: focal:gamma=1.5. [default: ce, or ccc-regression with --targets]"
         ),
     ] = None,
     head: Annotated[
@@ -64,6 +64,13 @@ def fit(
         list[str] | None, typer.Option(metavar="LABEL=LABEL", help="Count a label as another; repeatable.")
     ] = None,
     where: Where = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B,C",
+            help="Columns of numbers, such as valence,arousal,dominance, to predict in place of classes.",
+        ),
+    ] = None,
     lr: Annotated[
         list[str] | None,
         typer.Option(metavar="RATE", help="Learning rates to choose from. [default: 3e-4,1e-3,3e-3]"),
@@ -75,7 +82,7 @@ def fit(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Utterances in a mini-batch. [default: 32]")] = None,
     patience: Annotated[
         int | None,
-        typer.Option(min=1, help="Stop a head after so many epochs without a better development UA. [default: never]"),
+        typer.Option(min=1, help="Stop a head after so many epochs without a better score. [default: never]"),
     ] = None,
     clip: Annotated[float | None, typer.Option(help="Largest norm of a head's gradient. [default: no limit]")] = None,
     device: Device = None,
@@ -95,6 +102,7 @@ def fit(
         embedkit fit --loss ce,focal:gamma=1.5 --loss aam:scale=15,margin=0.2 --head linear,mlp
         embedkit fit embeddings/iemocap/hubert.h5 --loss ccc --folds speaker --seeds 5
         embedkit fit embeddings/emodb/hubert.h5 --layers each --loss all
+        embedkit fit embeddings/iemocap/hubert.h5 --targets valence,arousal,dominance
 
     Learning rate, epoch and all else that is searched are chosen on the training side of each fold; a cell that is
     already there is not trained again. Options with several values take them repeated or separated by commas.
@@ -105,11 +113,12 @@ def fit(
     from embedkit.losses import LOSSES
 
     keywords = {
-        "losses": split_specs(options.pop("loss", ["ce"]), LOSSES),
+        "losses": split_specs(options.pop("loss", []), LOSSES),
         "heads": split_specs(options.pop("head", []), HEADS) or None,
         "learning_rates": [read_number(text, "--lr") for text in split_texts(options.pop("lr", []))],
         "weight_decays": [read_number(text, "--weight-decay") for text in split_texts(options.pop("weight_decay", []))],
         "classes": split_texts(options.pop("classes", [])),
+        "targets": split_texts(options.pop("targets", [])),
         "merge": read_merge(options.pop("merge", []), "--merge"),
         "test_merge": read_merge(options.pop("test_merge", []), "--test-merge"),
     }

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from embedkit.evaluation.metrics import accuracy, confusion_matrix, mean_f1, mean_recall
+from embedkit.evaluation.metrics import accuracy, concordance_correlation, confusion_matrix, mean_f1, mean_recall
 
 Interval: TypeAlias = tuple[float, float]
 
@@ -83,3 +83,26 @@ def score_intervals(
         return speaker_jackknife_interval(statistic, speakers, level)
 
     return ScoreIntervals(wa=interval(accuracy), ua=interval(mean_recall), f1=interval(mean_f1))
+
+
+def concordance_intervals(
+    targets: ArrayLike,
+    predictions: ArrayLike,
+    speakers: Sequence[str] | NDArray[np.str_],
+    level: float = 0.95,
+) -> list[Interval]:
+    """Compute the speaker jackknife intervals of the CCC, averaged over seeds: of their mean, then of every dimension.
+
+    Shape:
+        Targets `[N, dimensions]`, predictions `[seeds, N, dimensions]`, speakers `[N]`.
+    """
+    truth, found = np.asarray(targets, dtype=np.float64).T, np.moveaxis(np.asarray(predictions, np.float64), -1, -2)
+
+    def agreement(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        each = concordance_correlation(found[..., rows], truth[:, rows]).mean(0)
+        return np.array([each.mean(), *each])
+
+    def interval(place: int) -> Interval:
+        return speaker_jackknife_interval(lambda rows: float(agreement(rows)[place]), speakers, level, (-1.0, 1.0))
+
+    return [interval(place) for place in range(1 + len(truth))]

@@ -1,4 +1,4 @@
-"""Scores of class predictions (WA, UA, macro-F1) and of dimensions (CCC).
+"""Scores of class predictions (WA, UA, macro-F1) and of dimensions (CCC, RMSE).
 
 Predictions may have leading axes, one row per head, seed or epoch: `[..., N]` against targets `[N]`.
 """
@@ -124,6 +124,16 @@ def concordance_correlation(x: ArrayLike, y: ArrayLike) -> FloatArray:
     covariance = ((x - x_mean) * (y - y_mean)).mean(-1)
     scatter = x.var(-1) + y.var(-1) + np.squeeze(x_mean - y_mean, -1) ** 2
     return np.asarray(np.divide(2 * covariance, scatter, out=np.zeros_like(scatter), where=scatter > 0))
+
+
+def root_mean_square_error(x: ArrayLike, y: ArrayLike) -> FloatArray:
+    """Compute the root of the mean squared difference over the last axis.
+
+    Shape:
+        Input: `[..., N]` both, output `[...]`.
+    """
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    return np.asarray(np.sqrt(np.square(x - y).mean(-1)))
 
 
 def _hits(matrix: NDArray[Any]) -> NDArray[Any]:

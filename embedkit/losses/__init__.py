@@ -33,6 +33,14 @@ LOSSES = Registry(
                 in_all=False,
             ),
         ),
+        (
+            "ccc-regression",
+            Part(
+                "embedkit.losses.ccc_regression:ConcordanceRegression",
+                "1 - concordance correlation with ratings (for --targets)",
+                in_all=False,
+            ),
+        ),
     ],
 )
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor
 
 from embedkit.losses.rows import balance
+
+Task: TypeAlias = Literal["classes", "dimensions"]
+"""What heads tell of an utterance: which class it is of, or where it lies on some dimensions."""
 
 
 class Loss(ABC):
@@ -17,9 +20,11 @@ class Loss(ABC):
         classifier: What the head ends in: "affine" (scores are logits), "cosine" (scores are cosines), or "probe"
             (scores are the logits of a classifier whose loss does not reach the representation it reads, followed in
             training by the cosines between the representations of all utterances of the batch).
+        tasks: What it can train: "classes", "dimensions" (ratings such as valence), or both.
         Options: Frozen keyword-only dataclass of its settings, all with defaults.
     """
 
+    tasks: ClassVar[tuple[Task, ...]] = ("classes",)
     classifier: ClassVar[Literal["affine", "cosine", "probe"]] = "affine"
     Options: ClassVar[type[Any]]
 
@@ -39,8 +44,10 @@ class Loss(ABC):
         """Return the loss of each head.
 
         Args:
-            scores: `[..., batch, classes]`; of a probe `[..., batch, classes + batch]`.
-            targets: int64 class indices `[..., batch]`, broadcastable to the scores' leading dimensions.
+            scores: `[..., batch, classes]`; of a probe `[..., batch, classes + batch]`; for dimensions
+                `[..., batch, dimensions]`.
+            targets: int64 class indices `[..., batch]`, or standardised ratings `[..., batch, dimensions]`,
+                broadcastable to the scores' leading dimensions.
             mask: bool `[..., batch]`, True for rows that count; rows without count as if they were not there.
             class_weights: `[..., classes]`, weighting rows by their true class as PyTorch's `weight` does.
             progress: Share of the training that is over, 0 to 1 (for warm-ups).
@@ -60,6 +67,6 @@ class Loss(ABC):
         """
         return balance(counts) if getattr(self.options, "weights", "none") == "balanced" else None
 
-    @abstractmethod
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Turn scores `[..., classes]` into class probabilities that sum to one."""
+        """Turn scores `[..., classes]` into class probabilities that sum to one; ratings are never asked for theirs."""
+        return scores.softmax(-1)

@@ -17,8 +17,12 @@ from embedkit.signatures import derive_options
 
 
 class PlainLoss(Loss):
-    """A loss (scores `[batch, classes]`, targets `[batch]`) -> scalar, for every head of a stack in turn."""
+    """A loss (scores, targets) -> scalar, for every head of a stack in turn.
 
+    Scores are `[batch, classes]` and targets `[batch]`, or both `[batch, dimensions]`.
+    """
+
+    tasks = ("classes", "dimensions")
     target: ClassVar[Callable[..., Any]]
 
     def __init__(self, options: Any) -> None:
@@ -47,7 +51,8 @@ class PlainLoss(Loss):
         """
         batch, classes = scores.shape[-2:]
         rows = scores.reshape(-1, batch, classes).unbind()
-        labels = targets.expand(scores.shape[:-1]).reshape(-1, batch).unbind()
+        one = (batch, classes) if targets.is_floating_point() else (batch,)
+        labels = targets.expand(*scores.shape[:-2], *one).reshape(-1, *one).unbind()
         if mask is None:
             values = [self._value(row, label) for row, label in zip(rows, labels, strict=True)]
         else:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,9 @@ from embedkit.training.mixed_loss import classifier_of
 from embedkit.training.schedule import OnStack, run_groups
 from embedkit.training.scoring import score_heads
 from embedkit.training.search import Candidate
-from embedkit.training.selection import Choice, choose, pooled_recalls
+from embedkit.training.selection import Choice, choose, pooled_scores
 from embedkit.training.stack import Group, GroupResult, Member, Recipe, State
+from embedkit.training.targets import Scale, Targets, build_targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +32,16 @@ class FoldResult:
         choices: What was chosen.
         states: The heads.
         standardiser: Statistics of the training side.
-        probabilities: On the test side, `[seeds, utterances, classes]`.
+        scale: By what ratings were standardised; None for classes.
+        outputs: On the test side, `[seeds, utterances, outputs]`: class probabilities, or ratings in their own unit.
     """
 
     fold: Fold
     choices: tuple[Choice, ...]
     states: tuple[State, ...]
     standardiser: Standardiser
-    probabilities: NDArray[np.float64]
+    scale: Scale | None
+    outputs: NDArray[np.float64]
 
 
 def count_heads(plan: FoldPlan, candidates: int, seeds: int) -> int:
@@ -48,7 +51,7 @@ def count_heads(plan: FoldPlan, candidates: int, seeds: int) -> int:
 
 def train_losses(
     features: Features,
-    targets: NDArray[np.int64],
+    targets: NDArray[Any],
     plan: FoldPlan,
     recipe: Recipe,
     losses: Sequence[str],
@@ -66,6 +69,7 @@ def train_losses(
     as it was after its best validation epoch. What comes out for a loss does not depend on the others.
 
     Args:
+        targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`.
         losses: Names with settings.
         grid: What is searched; heads of different shapes train in different stacks.
         seeds: Of initial weights, dropout and the order of mini-batches.
@@ -81,9 +85,10 @@ def train_losses(
         run_groups, features, targets, keep_best=keep_best, threads=threads, on_stack=on_stack, journal=journal
     )
     cells = [(loss, fold, seed) for loss in losses for fold in plan.folds for seed in seeds]
+    truth = build_targets(targets, recipe.classes)
     found = _search(plan, recipe, losses, grid, seeds, run)
     choices = {
-        (loss, fold.name, seed): _choose(fold, targets, found[loss, fold.name, seed], recipe, keep_best=keep_best)
+        (loss, fold.name, seed): _choose(fold, truth, found[loss, fold.name, seed], keep_best=keep_best)
         for loss, fold, seed in cells
     }
     if keep_best:
@@ -104,11 +109,12 @@ _Run: TypeAlias = Callable[[Sequence[Group], Recipe], list[GroupResult]]
 
 @dataclass(frozen=True, kw_only=True)
 class _Trained:
-    """One head: its weights, its statistics, and what it predicted after every epoch."""
+    """One head: its weights, the statistics of its training side, and what it predicted after every epoch."""
 
     state: State
     standardiser: Standardiser
-    predictions: NDArray[np.int16]
+    scale: Scale | None
+    predictions: NDArray[Any]
 
 
 _Candidates: TypeAlias = dict[int, _Trained]
@@ -158,18 +164,16 @@ def _member(candidate: Candidate, loss: str, seed: int, epochs: int) -> Member:
 
 def _members(result: GroupResult) -> list[_Trained]:
     return [
-        _Trained(state=state, standardiser=result.standardiser, predictions=predictions)
+        _Trained(state=state, standardiser=result.standardiser, scale=result.scale, predictions=predictions)
         for state, predictions in zip(result.states, result.predictions, strict=True)
     ]
 
 
-def _choose(
-    fold: Fold, targets: NDArray[np.int64], trained: Sequence[_Candidates], recipe: Recipe, *, keep_best: bool
-) -> Choice:
+def _choose(fold: Fold, targets: Targets, trained: Sequence[_Candidates], *, keep_best: bool) -> Choice:
     validations = [pair[1] for pair in fold.validations]
     predictions = [np.stack([inner[number].predictions for number in range(len(inner))]) for inner in trained]
-    recalls = pooled_recalls(targets, validations, predictions, recipe.classes)
-    return choose(recalls, smoothing=1) if keep_best else choose(recalls)
+    scores = pooled_scores(targets, validations, predictions)
+    return choose(scores, smoothing=1) if keep_best else choose(scores)
 
 
 def _refit(
@@ -212,13 +216,14 @@ def _score_fold(
     recipe: Recipe,
 ) -> FoldResult:
     states = tuple(finals[loss, fold.name, seed].state for seed in seeds)
-    standardiser = finals[loss, fold.name, seeds[0]].standardiser
+    one = finals[loss, fold.name, seeds[0]]
     own = tuple(choices[loss, fold.name, seed] for seed in seeds)
     heads = [grid[choice.candidate].head for choice in own]
     return FoldResult(
         fold=fold,
         choices=own,
         states=states,
-        standardiser=standardiser,
-        probabilities=score_heads(features, heads, loss, states, standardiser, fold.test, recipe),
+        standardiser=one.standardiser,
+        scale=one.scale,
+        outputs=score_heads(features, heads, loss, states, one.standardiser, fold.test, recipe, scale=one.scale),
     )

@@ -142,6 +142,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"The head {name!r} reads frames, but HeadClassifier trains on one vector per utterance; "
                 "choose linear, superb or mlp, or train it with embedkit.fit on a store that keeps frames."
             )
+        if "classes" not in build_loss(self.loss).tasks:
+            raise FitError(f"The loss {self.loss!r} predicts dimensions, but HeadClassifier tells classes apart.")
         for setting in ("epochs", "batch_size"):
             if getattr(self, setting) < 1:
                 raise FitError(f"{setting} is {getattr(self, setting)}, expected at least 1.")

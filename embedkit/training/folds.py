@@ -65,7 +65,7 @@ class FoldPlan:
 def plan_folds(
     kind: str,
     *,
-    labels: Names,
+    labels: Names | None,
     speakers: Names,
     groups: Names | None = None,
     splits: Names | None = None,
@@ -76,7 +76,8 @@ def plan_folds(
     Args:
         kind: "speaker", "split", "random", the name of the column that `groups` holds, or "speaker+" and that name
             for test sides of which neither the speakers nor the column's values are on the training side.
-        labels, speakers: One per utterance; a speaker may be empty (unknown) in random folds only.
+        labels: One per utterance, each in every random fold and two on every training side; None for no classes.
+        speakers: One per utterance; a speaker may be empty (unknown) in random folds only.
         groups: The fold column (sessions, texts, ...), one per utterance; needed for other kinds.
         splits: "train", "dev", "test" per utterance; needed for "split".
         hold_out: Choose on one development group (the next in sorted order) instead of inner folds.
@@ -85,12 +86,12 @@ def plan_folds(
         FitError: not enough groups or speakers, a missing split, or one class only on a training side.
     """
     if kind == "split":
-        folds, selection = _given_split(splits, labels, speakers)
+        folds, selection = _given_split(splits, speakers)
     elif kind.startswith(CROSSED):
         assert groups is not None
         folds, selection = _cross(kind.removeprefix(CROSSED), speakers, groups, hold_out=hold_out)
     else:
-        units = _units(kind, labels, speakers, groups)
+        units = _units(kind, np.full(len(speakers), "") if labels is None else labels, speakers, groups)
         names = [str(name) for name in np.unique(units)]
         if len(names) < 2:
             raise FitError(
@@ -99,7 +100,8 @@ def plan_folds(
             )
         build = _hold_out if hold_out else _rotate
         folds, selection = build(names, units, speakers)
-    _require_classes(folds, labels)
+    if labels is not None:
+        _require_classes(folds, labels)
     return FoldPlan(
         kind=kind, folds=tuple(folds), selection=selection, speaker_dependent=_share_speakers(folds, speakers)
     )
@@ -209,7 +211,7 @@ def _hold_out(names: Sequence[str], units: Names, speakers: Names) -> tuple[list
     return folds, ONE_GROUP if len(names) > 2 else ONE_SPEAKER_GROUP
 
 
-def _given_split(splits: Names | None, labels: Names, speakers: Names) -> tuple[list[Fold], str]:
+def _given_split(splits: Names | None, speakers: Names) -> tuple[list[Fold], str]:
     parts = {name: np.flatnonzero(splits == name) for name in ("train", "dev", "test")} if splits is not None else {}
     missing = [name for name in ("train", "test") if not len(parts.get(name, ()))]
     if missing:

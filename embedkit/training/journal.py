@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -19,8 +18,9 @@ from torch import Tensor
 
 from embedkit.training.features import Standardiser
 from embedkit.training.stack import Group, GroupResult, Recipe
+from embedkit.training.targets import Scale
 
-_ARRAYS = ("losses", "recalls", "predictions")
+_ARRAYS = ("losses", "dev_scores", "predictions")
 
 
 class Journal:
@@ -76,6 +76,7 @@ def _name(results: Sequence[GroupResult]) -> dict[str, Tensor]:
             named[f"{place}/{name}"] = torch.from_numpy(getattr(result, name))
         named[f"{place}/mean"] = result.standardiser.mean.cpu().clone()
         named[f"{place}/scale"] = result.standardiser.scale.cpu().clone()
+        named |= result.scale.named(f"{place}/") if result.scale is not None else {}
         for member, state in enumerate(result.states):
             named.update({f"{place}/{member}/{name}": value for name, value in state.items()})
     return named
@@ -86,11 +87,12 @@ def _take(tensors: Mapping[str, Tensor], place: int, members: int) -> GroupResul
     for member in range(members):
         prefix = f"{place}/{member}/"
         states.append({name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)})
-    losses, recalls, predictions = (tensors[f"{place}/{name}"].numpy() for name in _ARRAYS)
+    losses, dev_scores, predictions = (tensors[f"{place}/{name}"].numpy() for name in _ARRAYS)
     return GroupResult(
         losses=losses,
-        recalls=recalls,
-        predictions=predictions.astype(np.int16, copy=False),
+        dev_scores=dev_scores,
+        predictions=predictions,
         states=states,
         standardiser=Standardiser(mean=tensors[f"{place}/mean"], scale=tensors[f"{place}/scale"]),
+        scale=Scale.load(tensors, f"{place}/"),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,71 +9,62 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedkit.evaluation.calibration import expected_calibration_error, negative_log_likelihood
-from embedkit.evaluation.intervals import score_intervals
-from embedkit.evaluation.metrics import recall_scores, score_predictions
 from embedkit.training.cached import FoldResult
 from embedkit.training.search import Candidate
+from embedkit.training.summary import summarise_classes, summarise_ratings
+from embedkit.training.targets import build_targets
 from embedkit.training.task import TaskData
 
 
-def pool_probabilities(results: Sequence[FoldResult]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Join the test sides of all folds: utterance indices `[N]` in order, probabilities `[seeds, N, classes]`."""
+def pool_outputs(results: Sequence[FoldResult]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Join the test sides of all folds: utterance indices `[N]` in order, outputs `[seeds, N, outputs]`."""
     index = np.concatenate([result.fold.test for result in results])
-    shares = np.concatenate([result.probabilities for result in results], axis=1)
+    outputs = np.concatenate([result.outputs for result in results], axis=1)
     order = np.argsort(index, kind="stable")
-    return index[order], shares[:, order]
+    return index[order], outputs[:, order]
 
 
 def summarise(data: TaskData, results: Sequence[FoldResult]) -> dict[str, Any]:
-    """Compute WA, UA, F1, NLL and ECE of the pooled test predictions: mean and standard deviation over seeds.
+    """Compute the scores of the pooled test predictions: mean and standard deviation over seeds, with intervals.
 
-    WA, UA and F1 have intervals over speakers (jackknife); None where there are fewer than two or unknown ones. The
-    mean UA over folds is kept beside.
+    The mean of the score that all was chosen by (UA or CCC) over folds, and over what was chosen, is kept beside.
     """
-    index, shares = pool_probabilities(results)
-    predicted = shares.argmax(-1)
+    index, outputs = pool_outputs(results)
     targets, speakers = data.targets[index], data.speakers[index]
-    classes = len(data.classes)
-    scores = [score_predictions(targets, row, classes) for row in predicted]
-    intervals = score_intervals(targets, predicted, speakers, classes) if np.all(speakers != "") else None
     row: dict[str, Any] = {
         "classes": list(data.classes),
-        "seeds": len(predicted),
+        "seeds": len(outputs),
         "utterances": len(index),
         "speakers": len(np.unique(speakers[speakers != ""])),
     }
-    for name in ("wa", "ua", "f1"):
-        row |= _over_seeds(name, np.array([getattr(score, name) for score in scores]))
-        low, high = getattr(intervals, name) if intervals else (math.nan, math.nan)
-        row[f"{name}_ci"] = None if math.isnan(low) else [low, high]
-    row |= _over_seeds("nll", negative_log_likelihood(targets, shares))
-    row |= _over_seeds("ece", expected_calibration_error(targets, shares))
-    row["ua_by_fold"] = float(np.mean([_fold_recall(data, result) for result in results]))
-    row["ua_dev"] = float(np.mean([choice.recall for result in results for choice in result.choices]))
+    if data.dimensions:
+        row |= summarise_ratings(targets, outputs, speakers, data.dimensions)
+    else:
+        row |= summarise_classes(targets, outputs, speakers)
+    name = data.score_name.lower()
+    row[f"{name}_by_fold"] = float(np.mean([_fold_score(data, result) for result in results]))
+    row[f"{name}_dev"] = float(np.mean([choice.score for result in results for choice in result.choices]))
     return row
 
 
-def _over_seeds(name: str, values: NDArray[np.float64]) -> dict[str, float]:
-    return {name: float(values.mean()), f"{name}_std": float(values.std(ddof=1)) if len(values) > 1 else 0.0}
-
-
-def _fold_recall(data: TaskData, result: FoldResult) -> float:
-    predicted = result.probabilities.argmax(-1)
-    return float(recall_scores(data.targets[result.fold.test], predicted, len(data.classes)).mean())
+def _fold_score(data: TaskData, result: FoldResult) -> float:
+    predicted = result.outputs if data.dimensions else result.outputs.argmax(-1)
+    return float(build_targets(data.targets, data.outputs).score(result.fold.test, predicted).mean())
 
 
 def prediction_rows(
     data: TaskData, results: Sequence[FoldResult], seeds: Sequence[int]
 ) -> tuple[list[str], Iterator[list[Any]]]:
     """Return the header and the rows of the predictions CSV: one row per utterance and seed."""
-    header = ["id", "speaker", "session", "label", "fold", "seed", "predicted", *(f"p_{name}" for name in data.classes)]
+    if data.dimensions:
+        told = [name for dimension in data.dimensions for name in (dimension, f"predicted_{dimension}")]
+    else:
+        told = ["predicted", *(f"p_{name}" for name in data.classes)]
 
     def rows() -> Iterator[list[Any]]:
         for result in results:
             for place, seed in enumerate(seeds):
                 for number, utterance in enumerate(result.fold.test):
-                    shares = result.probabilities[place, number]
                     yield [
                         data.ids[utterance],
                         data.speakers[utterance],
@@ -82,11 +72,18 @@ def prediction_rows(
                         data.labels[utterance],
                         result.fold.name,
                         seed,
-                        data.classes[int(shares.argmax())],
-                        *(f"{share:.6g}" for share in shares),
+                        *_tell(data, utterance, result.outputs[place, number]),
                     ]
 
-    return header, rows()
+    return ["id", "speaker", "session", "label", "fold", "seed", *told], rows()
+
+
+def _tell(data: TaskData, utterance: int, outputs: NDArray[np.float64]) -> list[str]:
+    """Write the class predicted and all probabilities; or every rating, the true one first."""
+    if not data.dimensions:
+        return [data.classes[int(outputs.argmax())], *(f"{share:.6g}" for share in outputs)]
+    pairs = zip(data.targets[utterance], outputs, strict=True)
+    return [f"{value:.6g}" for pair in pairs for value in pair]
 
 
 def head_tensors(results: Sequence[FoldResult], seeds: Sequence[int]) -> dict[str, Tensor]:
@@ -95,15 +92,16 @@ def head_tensors(results: Sequence[FoldResult], seeds: Sequence[int]) -> dict[st
     for number, result in enumerate(results):
         tensors[f"{number}/mean"] = result.standardiser.mean
         tensors[f"{number}/scale"] = result.standardiser.scale
+        tensors |= result.scale.named(f"{number}/") if result.scale is not None else {}
         for seed, state in zip(seeds, result.states, strict=True):
             tensors.update({f"{number}/{seed}/{name}": value for name, value in state.items()})
     return tensors
 
 
 def describe_choices(
-    results: Sequence[FoldResult], grid: Sequence[Candidate], seeds: Sequence[int]
+    results: Sequence[FoldResult], grid: Sequence[Candidate], seeds: Sequence[int], score_name: str
 ) -> list[Mapping[str, Any]]:
-    """List what was chosen for every fold and seed; the head as it was, with nothing left open."""
+    """List what was chosen for every fold and seed, and by which score; the head with nothing left open."""
     return [
         {
             "fold": result.fold.name,
@@ -112,7 +110,7 @@ def describe_choices(
             "learning_rate": grid[choice.candidate].learning_rate,
             "weight_decay": grid[choice.candidate].weight_decay,
             "epochs": choice.epochs,
-            "ua_dev": round(choice.recall, 6),
+            f"{score_name.lower()}_dev": round(choice.score, 6),
         }
         for result in results
         for seed, choice in zip(seeds, result.choices, strict=True)

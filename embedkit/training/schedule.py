@@ -6,9 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from threading import Event
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -26,7 +25,7 @@ OnStack: TypeAlias = Callable[[Sequence[Group], Sequence[GroupResult]], None]
 
 def run_groups(
     features: Features,
-    targets: NDArray[np.int64],
+    targets: NDArray[Any],
     groups: Sequence[Group],
     recipe: Recipe,
     *,

@@ -1,4 +1,4 @@
-"""Class probabilities of finished heads."""
+"""What finished heads say of utterances: class probabilities, or ratings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from embedkit.losses import build_loss
 from embedkit.training.features import Features, Standardiser
 from embedkit.training.folds import Indices
 from embedkit.training.stack import Recipe, State, build_head, score_utterances
+from embedkit.training.targets import Scale
 
 
 def score_heads(
@@ -23,32 +24,46 @@ def score_heads(
     standardiser: Standardiser,
     index: Indices,
     recipe: Recipe,
+    *,
+    scale: Scale | None = None,
 ) -> NDArray[np.float64]:
     """Return class probabilities `[heads, n, classes]` of finished heads that may differ in their settings.
+
+    Heads of dimensions give ratings in their own unit, `[heads, n, dimensions]`.
 
     Args:
         heads, states: The settings and the weights of each.
         loss: What they were trained under.
         standardiser: Of the training side they share.
         index: The utterances.
-        recipe: Number of classes.
+        recipe: Number of classes, or of dimensions.
+        scale: By what ratings were standardised; None for classes.
     """
-    probabilities = np.empty((len(states), len(index), recipe.classes))
+    found = np.empty((len(states), len(index), recipe.classes))
     for head in dict.fromkeys(heads):
         places = [place for place, name in enumerate(heads) if name == head]
         own = [states[place] for place in places]
-        probabilities[places] = score_states(features, own, loss, standardiser, index, replace(recipe, head=head))
-    return probabilities
+        found[places] = score_states(features, own, loss, standardiser, index, replace(recipe, head=head), scale=scale)
+    return found
 
 
 def score_states(
-    features: Features, states: Sequence[State], loss: str, standardiser: Standardiser, index: Indices, recipe: Recipe
+    features: Features,
+    states: Sequence[State],
+    loss: str,
+    standardiser: Standardiser,
+    index: Indices,
+    recipe: Recipe,
+    *,
+    scale: Scale | None = None,
 ) -> NDArray[np.float64]:
-    """Return class probabilities `[heads, n, classes]` of finished heads of the recipe's settings."""
+    """Return what `score_heads` does for finished heads of the recipe's settings."""
     built = build_loss(loss)
     head = build_head(recipe, [[0] * len(states)], features, built.classifier)
     load_states(head, [list(states)])
     stacked = Standardiser.stack([standardiser], features.device)
-    scores = score_utterances(features, head, stacked, index[None])
-    probabilities: NDArray[np.float64] = built.probabilities(scores[0].double()).numpy()
+    scores = score_utterances(features, head, stacked, index[None])[0].double()
+    if scale is not None:
+        return scale.restore(scores.numpy())
+    probabilities: NDArray[np.float64] = built.probabilities(scores).numpy()
     return probabilities

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.evaluation.metrics import recall_scores
 from embedkit.training.folds import Indices
+from embedkit.training.targets import Targets
 
 SMOOTHING = 5
-"""Epochs over which validation UA is averaged before its maximum is taken; a single epoch's maximum is mostly luck."""
+"""Epochs over which validation scores are averaged before their maximum is taken; that of single epochs is mostly
+luck."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,44 +24,38 @@ class Choice:
     Attributes:
         candidate: Position among the searched settings.
         epochs: Epochs to train, counted from one.
-        recall: Validation UA of the choice (smoothed over neighbouring epochs).
+        score: Validation UA or mean CCC of the choice (smoothed over neighbouring epochs).
     """
 
     candidate: int
     epochs: int
-    recall: float
+    score: float
 
 
-def pooled_recalls(
-    targets: NDArray[np.int64],
-    validations: Sequence[Indices],
-    predictions: Sequence[NDArray[np.int16]],
-    classes: int,
+def pooled_scores(
+    targets: Targets, validations: Sequence[Indices], predictions: Sequence[NDArray[Any]]
 ) -> NDArray[np.float64]:
-    """Score the predictions of all inner folds together: UA `[candidates, epochs]`.
+    """Score the predictions of all inner folds together: `[candidates, epochs]`.
 
     Args:
-        targets: Class of every utterance.
+        targets: The truth about every utterance.
         validations: Utterances of each inner fold.
-        predictions: Predicted classes of each inner fold, `[candidates, epochs, utterances]`.
-        classes: Number of classes.
+        predictions: Predictions of each inner fold, `[candidates, epochs, utterances, ...]`.
     """
-    pooled = np.concatenate(predictions, axis=-1)
-    recalls: NDArray[np.float64] = recall_scores(targets[np.concatenate(validations)], pooled, classes)
-    return recalls
+    return targets.score(np.concatenate(validations), np.concatenate(predictions, axis=2))
 
 
-def choose(recalls: NDArray[np.float64], *, smoothing: int = SMOOTHING) -> Choice:
-    """Choose the candidate and the epoch with the highest smoothed UA; the earliest of equals.
+def choose(scores: NDArray[np.float64], *, smoothing: int = SMOOTHING) -> Choice:
+    """Choose the candidate and the epoch with the highest smoothed score; the earliest of equals.
 
     Args:
-        recalls: UA `[candidates, epochs]`.
+        scores: `[candidates, epochs]`.
         smoothing: Width of the moving average over epochs (odd); windows are cut at the ends.
     """
     half = smoothing // 2
-    epochs = recalls.shape[1]
+    epochs = scores.shape[1]
     smooth = np.stack(
-        [recalls[:, max(0, epoch - half) : epoch + half + 1].mean(axis=1) for epoch in range(epochs)], axis=1
+        [scores[:, max(0, epoch - half) : epoch + half + 1].mean(axis=1) for epoch in range(epochs)], axis=1
     )
     candidate, epoch = np.unravel_index(int(np.argmax(smooth)), smooth.shape)
-    return Choice(candidate=int(candidate), epochs=int(epoch) + 1, recall=float(smooth[candidate, epoch]))
+    return Choice(candidate=int(candidate), epochs=int(epoch) + 1, score=float(smooth[candidate, epoch]))

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from embedkit.evaluation.metrics import recall_scores
 from embedkit.heads import resolve_head
 from embedkit.heads.base import Classifier, Head, HeadShape
 from embedkit.heads.stack import restack, slice_state
@@ -24,6 +24,7 @@ from embedkit.training.features import Features, Standardiser
 from embedkit.training.folds import Indices
 from embedkit.training.mixed_loss import MixedLoss, classifier_of
 from embedkit.training.optimiser import StackedAdam
+from embedkit.training.targets import Scale, Targets, build_targets
 
 State = dict[str, Tensor]
 
@@ -37,10 +38,10 @@ class Recipe:
 
     Attributes:
         head: The head with its settings.
-        classes: Number of classes.
+        classes: Number of classes, or of dimensions.
         epochs: The budget; the learning rate falls over all of it.
         batch_size: Most utterances in a mini-batch.
-        patience: A head stops after so many epochs without a better validation UA; None to use the whole budget.
+        patience: A head stops after so many epochs without a better validation score; None to use the whole budget.
         clip: Largest norm of a head's gradient; None for no limit.
     """
 
@@ -86,23 +87,25 @@ class GroupResult:
 
     Attributes:
         losses: Mean training loss `[members, epochs]`, NaN after a head has stopped.
-        recalls: UA on `validate` `[members, epochs]`, NaN after a head has stopped.
-        predictions: Predicted classes on `validate`, `[members, epochs, utterances]`; after a head has stopped for
-            want of progress those of its last epoch, after the end of its epochs -1.
+        dev_scores: UA, or mean CCC, on `validate` `[members, epochs]`, NaN after a head has stopped.
+        predictions: On `validate`: classes `[members, epochs, utterances]`, or ratings `[..., dimensions]`; after a
+            head has stopped for want of progress those of its last epoch, after the end of its epochs -1 or NaN.
         states: The head at its stop, or at its best validation epoch where `keep_best`.
         standardiser: Statistics of the training side.
+        scale: By what its ratings were standardised; None for classes.
     """
 
     losses: NDArray[np.float64]
-    recalls: NDArray[np.float64]
-    predictions: NDArray[np.int16]
+    dev_scores: NDArray[np.float64]
+    predictions: NDArray[Any]
     states: list[State]
     standardiser: Standardiser = field(repr=False)
+    scale: Scale | None = None
 
 
 def train_stack(
     features: Features,
-    targets: NDArray[np.int64],
+    targets: NDArray[Any],
     groups: Sequence[Group],
     recipe: Recipe,
     *,
@@ -114,7 +117,7 @@ def train_stack(
 
     Args:
         features: The embeddings.
-        targets: Class index of every utterance.
+        targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`.
         groups: Same number of members and of steps an epoch in each; losses of one kind of classifier.
         recipe: Head and budget.
         keep_best: Keep each head as it was after its best validation epoch (the first of equals).
@@ -124,7 +127,7 @@ def train_stack(
     Returns:
         One result per group, in order.
     """
-    stack = _Stack(features, targets, groups, recipe, keep_best=keep_best, dtype=dtype)
+    stack = _Stack(features, build_targets(targets, recipe.classes), groups, recipe, keep_best=keep_best, dtype=dtype)
     epoch = 0
     while stack.learning.any():
         stack.train_epoch(epoch)
@@ -179,7 +182,7 @@ class _Stack:
     def __init__(
         self,
         features: Features,
-        targets: NDArray[np.int64],
+        targets: Targets,
         groups: Sequence[Group],
         recipe: Recipe,
         *,
@@ -190,10 +193,14 @@ class _Stack:
         self.groups = list(groups)
         self.standardiser, parts = _standardise(features, groups)
         self.orders = [np.random.default_rng([group.seed, len(group.train)]) for group in groups]
-        self.results = [_empty_result(group, recipe, part) for group, part in zip(groups, parts, strict=True)]
+        self.scales = [targets.scale(group.train) for group in groups]
+        self.results = [
+            _empty_result(group, recipe, targets, part, scale)
+            for group, part, scale in zip(groups, parts, self.scales, strict=True)
+        ]
         self.places = [[(g, m) for m in range(len(group.members))] for g, group in enumerate(groups)]
         self.learning = np.array([[member.epochs > 0 for member in group.members] for group in groups])
-        self.best = np.full(self.learning.shape, -1.0)
+        self.best = np.full(self.learning.shape, -np.inf)
         self.since = np.zeros(self.learning.shape, dtype=np.int64)
         seeds = [[member.seed for member in group.members] for group in groups]
         classifier = classifier_of(groups[0].members[0].loss)
@@ -216,8 +223,8 @@ class _Stack:
         sides = [group.train for group in self.groups]
         for index, mask in epoch_batches(sides, self.orders, self.recipe.batch_size, self.features.durations):
             scores = self.head(self.features.gather(index, self.standardiser).to(self.dtype))
-            labels = torch.from_numpy(self.targets[index]).to(device)
-            values = self.loss(scores, labels, torch.from_numpy(mask).to(device), progress)
+            wanted = self.targets.gather(index, self.scales, self.dtype).to(device)
+            values = self.loss(scores, wanted, torch.from_numpy(mask).to(device), progress)
             values.sum().backward()  # type: ignore[no-untyped-call]
             self.optimiser.step(learning_rate_factor(progress), clip=self.recipe.clip)
             total += values.detach()
@@ -235,13 +242,12 @@ class _Stack:
         for g, group in enumerate(self.groups):
             index[g, : len(group.validate)] = group.validate
         scores = score_utterances(self.features, self.head, self.standardiser, index)
-        predicted = scores.argmax(-1).numpy().astype(np.int16)
         for g, group in enumerate(self.groups):
-            own = predicted[g][:, : len(group.validate)]
-            recalls = recall_scores(self.targets[group.validate], own, self.recipe.classes)
+            own = self.targets.predict(scores[g][:, : len(group.validate)], self.scales[g])
+            found = self.targets.score(group.validate, own)
             for m in np.flatnonzero(self.learning[g]):
                 origin, member = self.places[g][m]
-                self.results[origin].recalls[member, epoch] = recalls[m]
+                self.results[origin].dev_scores[member, epoch] = found[m]
                 self.results[origin].predictions[member, epoch] = own[m]
 
     def finish_heads(self, epoch: int) -> None:
@@ -249,12 +255,14 @@ class _Stack:
         for g, m in np.argwhere(self.learning):
             group, member = self.places[g][m]
             result = self.results[group]
-            better = result.recalls[member, epoch] > self.best[g, m]
+            better = result.dev_scores[member, epoch] > self.best[g, m]
             self.since[g, m] = 0 if better else self.since[g, m] + 1
             if better:
-                self.best[g, m] = result.recalls[member, epoch]
+                self.best[g, m] = result.dev_scores[member, epoch]
             ends = self.members[g][m].epochs == epoch + 1
-            tired = self.recipe.patience is not None and self.since[g, m] >= self.recipe.patience
+            # Without a validation side, as in a refit, there is no progress to wait for.
+            waits = self.recipe.patience is not None and len(self.groups[g].validate) > 0
+            tired = waits and self.since[g, m] >= self.recipe.patience
             if (self.keep_best and better) or (not self.keep_best and (ends or tired)):
                 result.states[member] = slice_state(self.head, g, m)
             if tired:
@@ -277,6 +285,7 @@ class _Stack:
         chosen = (rows[:, None], np.stack(kept))
         previous = self.optimiser
         self.groups, self.orders = [self.groups[g] for g in rows], [self.orders[g] for g in rows]
+        self.scales = [self.scales[g] for g in rows]
         self.places = [[self.places[g][m] for m in row] for g, row in zip(rows, kept, strict=True)]
         self.learning, self.best, self.since = self.learning[chosen], self.best[chosen], self.since[chosen]
         self.standardiser = self.standardiser.take(rows)
@@ -299,8 +308,7 @@ class _Stack:
 
     def _make_loss(self) -> MixedLoss:
         names = [[member.loss for member in row] for row in self.members]
-        classes = self.recipe.classes
-        counts = np.stack([np.bincount(self.targets[group.train], minlength=classes) for group in self.groups])
+        counts = np.stack([self.targets.count_classes(group.train) for group in self.groups])
         return MixedLoss(names, counts, self.features.device)
 
 
@@ -315,12 +323,15 @@ def _standardise(features: Features, groups: Sequence[Group]) -> tuple[Standardi
     return Standardiser.stack(parts, features.device), parts
 
 
-def _empty_result(group: Group, recipe: Recipe, standardiser: Standardiser) -> GroupResult:
+def _empty_result(
+    group: Group, recipe: Recipe, targets: Targets, standardiser: Standardiser, scale: Scale | None
+) -> GroupResult:
     shape = (len(group.members), recipe.epochs)
     return GroupResult(
         losses=np.full(shape, np.nan),
-        recalls=np.full(shape, np.nan),
-        predictions=np.full((*shape, len(group.validate)), -1, dtype=np.int16),
+        dev_scores=np.full(shape, np.nan),
+        predictions=targets.reserve(*shape, len(group.validate)),
         states=[{} for _ in group.members],
         standardiser=standardiser,
+        scale=scale,
     )

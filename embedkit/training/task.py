@@ -30,9 +30,11 @@ class TaskData:
     Attributes:
         rows: Their rows in the store.
         ids, labels, speakers, sessions, splits: Their columns; labels after merging.
-        classes: The classes, sorted as asked for (alphabetically where nothing was asked).
-        targets: Class index of each utterance.
+        classes: The classes, sorted as asked for (alphabetically where nothing was asked); none for dimensions.
+        targets: Class index of each utterance, or its ratings, float64 `[utterances, dimensions]`.
         merge, where: How labels were merged and utterances filtered.
+        dimensions: The columns of ratings that are predicted in place of classes.
+        unrated: Utterances left out because a rating is missing.
     """
 
     rows: Indices
@@ -42,9 +44,21 @@ class TaskData:
     sessions: Names
     splits: Names
     classes: tuple[str, ...]
-    targets: NDArray[np.int64]
+    targets: NDArray[Any]
     merge: Mapping[str, str]
     where: tuple[str, ...]
+    dimensions: tuple[str, ...] = ()
+    unrated: int = 0
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that a head gives for an utterance."""
+        return len(self.dimensions or self.classes)
+
+    @property
+    def score_name(self) -> str:
+        """What the score is called that everything is chosen by."""
+        return "CCC" if self.dimensions else "UA"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -69,7 +83,7 @@ def define_task(
         FitError: an unknown label, fewer than two classes left.
         ConfigError, CorpusError, UnknownNameError: a filter that cannot be read or leaves nothing.
     """
-    rows = _filter_rows(store, where)
+    rows = filter_rows(store, where)
     merge = dict(store.task["merge"] if merge is None else merge)
     original = store.labels[rows]
     _require_labels([*merge], store.labels, store)
@@ -240,7 +254,12 @@ def _fits_in_memory(size: int, memory_gb: float | None) -> bool:
     return size < (physical / 4 if memory_gb is None else memory_gb * 1e9)
 
 
-def _filter_rows(store: Store, where: Sequence[str]) -> Indices:
+def filter_rows(store: Store, where: Sequence[str]) -> Indices:
+    """Return the rows of a store for which every `COLUMN=VALUE` filter holds.
+
+    Raises:
+        ConfigError, CorpusError, UnknownNameError: a filter that cannot be read or leaves nothing.
+    """
     if not where:
         return np.arange(len(store))
     further = [name for name in store.columns if name not in _FIELDS]

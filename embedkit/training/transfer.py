@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embedkit.errors import FitError
 from embedkit.heads.base import HeadInputs
 from embedkit.store.reader import Store
+from embedkit.training.dimensions import define_dimensions
 from embedkit.training.features import Features, Standardiser
 from embedkit.training.folds import ONE_SPEAKER_GROUP, Fold, FoldPlan, Indices, Names, choose_validations
 from embedkit.training.task import TaskData, define_task
@@ -22,13 +23,15 @@ KIND = "other corpus"
 def define_transfer(store: Store, data: TaskData, other: Store, merge: Mapping[str, str]) -> TaskData:
     """Choose the utterances of another corpus that belong to the classes of a task, under a label map.
 
+    Where dimensions are predicted, those rated on the same ones.
+
     Args:
         store, data: The store trained on and its task.
         other: The store tested on.
         merge: Labels of the other corpus that count as another, beside the corpus's usual ones.
 
     Raises:
-        FitError: another encoder, the same corpus, or a class that the other corpus lacks.
+        FitError: another encoder, the same corpus, or a class or a dimension that the other corpus lacks.
     """
     if other.fingerprint != store.fingerprint:
         raise FitError(
@@ -37,6 +40,8 @@ def define_transfer(store: Store, data: TaskData, other: Store, merge: Mapping[s
         )
     if other.corpus == store.corpus:
         raise FitError(f"Both stores hold {store.corpus}; leave out --test-on, or test on another corpus.")
+    if data.dimensions:
+        return define_dimensions(other, data.dimensions)
     usual = {**other.task["merge"], **merge}
     labels = {usual.get(label, label) for label in other.labels.tolist()}
     missing = [label for label in data.classes if label not in labels]
@@ -49,11 +54,12 @@ def define_transfer(store: Store, data: TaskData, other: Store, merge: Mapping[s
 
 
 def join_tasks(first: TaskData, second: TaskData, names: tuple[str, str]) -> TaskData:
-    """Lay two tasks of the same classes end to end; speakers of different corpora are different speakers."""
+    """Lay two tasks of the same classes or dimensions end to end; no speaker is in both corpora."""
     speakers = [_qualify(part.speakers, name) for part, name in zip((first, second), names, strict=True)]
     columns = ("rows", "ids", "labels", "sessions", "splits", "targets")
     joined: dict[str, Any] = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in columns}
-    return replace(first, speakers=np.concatenate(speakers), **joined)
+    unrated = first.unrated + second.unrated
+    return replace(first, speakers=np.concatenate(speakers), unrated=unrated, **joined)
 
 
 def _qualify(speakers: Names, corpus: str) -> Names:

@@ -19,6 +19,7 @@ from embedkit.losses import build_loss
 from embedkit.registry import parse_spec
 from embedkit.store.reader import Store
 from embedkit.training.cached import count_heads
+from embedkit.training.dimensions import define_dimensions, require_fitting_loss
 from embedkit.training.features import Features
 from embedkit.training.folds import FoldPlan, default_folds, describe_folds, plan_folds
 from embedkit.training.runs import RUN_FORMAT_VERSION, digest_of
@@ -49,11 +50,17 @@ class Settings:
     memory_gb: float | None = None
     normalise: str = "none"
     test_merge: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in {"seeds": self.seeds, "epochs": self.epochs, "batch size": self.batch_size}.items():
             if value < 1:
                 raise FitError(f"The number of {name} is {value}, expected at least 1.")
+        if self.targets and (self.classes is not None or self.merge or self.test_merge):
+            raise FitError(
+                f"Found both dimensions to predict ({', '.join(self.targets)}) and classes or merged labels; leave out "
+                "--targets or the others, and choose utterances with --where label=LABEL."
+            )
         if self.patience is not None and self.patience < 1:
             raise FitError(f"The patience is {self.patience} epochs, expected at least 1.")
         if self.clip is not None and not 0 < self.clip < np.inf:
@@ -108,7 +115,11 @@ class Cell:
         self.grid: tuple[Candidate, ...] = build_grid(head, settings.learning_rates, settings.weight_decays)
         self.loss_options = build_loss(loss).options
         self.loss_name = parse_spec(loss)[0]
-        self.data: TaskData = define_task(store, classes=settings.classes, merge=settings.merge, where=settings.where)
+        require_fitting_loss(loss, store, settings.targets)
+        if settings.targets:
+            self.data: TaskData = define_dimensions(store, settings.targets, where=settings.where)
+        else:
+            self.data = define_task(store, classes=settings.classes, merge=settings.merge, where=settings.where)
         self.runs, self.layer, self.other = runs, layer, other
         self.parts: tuple[TaskData, ...] = (self.data,)
         if other is not None:
@@ -127,7 +138,7 @@ class Cell:
         kind = self.settings.folds or default_folds(self.data.sessions, self.data.speakers)
         return plan_folds(
             kind,
-            labels=self.data.labels,
+            labels=None if self.data.dimensions else self.data.labels,
             speakers=self.data.speakers,
             groups=fold_column(self.store, self.data, kind),
             splits=self.data.splits,
@@ -157,7 +168,7 @@ class Cell:
         budget = self.settings
         return Recipe(
             head=self.head,
-            classes=len(self.data.classes),
+            classes=self.data.outputs,
             epochs=budget.epochs,
             batch_size=budget.batch_size,
             patience=budget.patience,
@@ -182,9 +193,17 @@ class Cell:
         _ = self.plan
 
     @property
+    def unrated_note(self) -> str:
+        """Say how many utterances are left out because a rating is missing."""
+        count = self.data.unrated
+        return f"{count:,} utterance{'s' * (count != 1)} without a number in each of {', '.join(self.data.dimensions)}"
+
+    @property
     def variant(self) -> dict[str, Any]:
-        """What sets the run apart from the usual: a single layer, a normalisation that sees test data, a corpus."""
+        """What sets the run apart: dimensions, a single layer, a normalisation that sees test data, another corpus."""
         found: dict[str, Any] = {} if self.layer is None else {"layer": self.layer}
+        if self.data.dimensions:
+            found |= {"dimensions": list(self.data.dimensions)}
         if self.settings.normalise != "none":
             found |= {"normalise": self.settings.normalise, "transductive": True}
         if self.other is not None:

@@ -11,6 +11,7 @@ import torch
 from embedkit.errors import FitError
 from embedkit.losses import LOSSES
 from embedkit.store.reader import Store, open_store
+from embedkit.training.dimensions import DEFAULT_LOSS
 from embedkit.training.plain import describe_plain_parts
 from embedkit.training.runs import RunRecord, require_writable
 from embedkit.training.schedule import default_threads
@@ -28,7 +29,7 @@ Tell = Callable[[str], None]
 
 def fit_heads(
     stores: Store | str | Path | Sequence[Store | str | Path],
-    losses: Sequence[str] | str = ("ce",),
+    losses: Sequence[str] | str | None = None,
     *,
     heads: Sequence[str] | str | None = None,
     layers: Literal["all", "each"] = "all",
@@ -40,6 +41,7 @@ def fit_heads(
     classes: Sequence[str] | None = None,
     merge: Mapping[str, str] | None = None,
     where: Sequence[str] = (),
+    targets: Sequence[str] | str = (),
     learning_rates: Sequence[float] = DEFAULT_LEARNING_RATES,
     weight_decays: Sequence[float] = (0.0,),
     epochs: int = 30,
@@ -60,7 +62,8 @@ def fit_heads(
 
     Args:
         stores: Stores, or their paths.
-        losses: Names with settings ("ce", "focal:gamma=1.5"); "all" stands for the study's five.
+        losses: Names with settings ("ce", "focal:gamma=1.5"); "all" stands for the study's five; None for "ce", or
+            "ccc-regression" where dimensions are predicted.
         heads: Names with settings; None for the encoder's own (mfcc lstm, logmel cnn, vggish mlp, others linear).
             Values between slashes are searched ("mlp:hidden=64/256").
         layers: "all" for a learned mean over the layers, "each" for a study of every layer alone.
@@ -72,9 +75,11 @@ def fit_heads(
         test_merge: Labels of that corpus that count as another, beside its usual ones.
         seeds: How many; they are 0, 1, 2, ...
         classes, merge, where: The task; None for the corpus's standard one (see `define_task`).
+        targets: Columns of numbers ("valence", "arousal", "dominance") to predict in place of classes, all at once by
+            one head; utterances that lack one are left out, and counted.
         learning_rates, weight_decays: Searched for every head, loss and fold alike.
         epochs, batch_size: The budget of every head.
-        patience: Stop a head after so many epochs without a better validation UA; None for the whole budget.
+        patience: Stop a head after so many epochs without a better validation score; None for the whole budget.
         clip: Largest norm of a head's gradient; None for no limit.
         device: "auto", "cpu", "cuda".
         threads: Stacks trained side by side on a CPU; the results do not depend on it.
@@ -89,7 +94,7 @@ def fit_heads(
         One record per store, head and loss.
 
     Raises:
-        FitError: too few groups, speakers or classes; frames that a head needs and a store lacks.
+        FitError: too few groups, speakers or classes; frames or ratings that are needed and a store lacks.
         StoreError, ConfigError, UnknownNameError: an input or a name that cannot be used.
     """
     opened = [store if isinstance(store, Store) else open_store(store) for store in _as_list(stores)]
@@ -115,7 +120,10 @@ def fit_heads(
         memory_gb=memory_gb,
         normalise=normalise,
         test_merge=test_merge or {},
+        targets=tuple(_as_list(targets)),
     )
+    if losses is None:
+        losses = (DEFAULT_LOSS,) if settings.targets else ("ce",)
     if threads is not None and threads < 1:
         raise FitError(f"The number of threads is {threads}, expected at least 1.")
     if layers not in ("all", "each"):
@@ -133,7 +141,8 @@ def fit_heads(
         cell.check()
     for store in opened if other is None else [*opened, other]:
         require_undamaged(store)
-    said = (describe_plain_parts(cell.head_name, cell.head_class, cell.loss) for cell in cells)
+    said = [describe_plain_parts(cell.head_name, cell.head_class, cell.loss) for cell in cells]
+    said += [[f"{cell.store.corpus}: left out {cell.unrated_note}."] for cell in cells if cell.data.unrated]
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)
     require_writable(Path(runs))

@@ -1,4 +1,4 @@
-"""Classify audio files with the heads of a fitted run."""
+"""Classify or rate audio files with the heads of a fitted run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from embedkit.training.features import Standardiser
 from embedkit.training.runs import RunRecord, read_run
 from embedkit.training.scoring import score_heads
 from embedkit.training.stack import Recipe
+from embedkit.training.targets import Scale
 from embedkit.training.task import load_features, take_all
 from embedkit.workflows.extract import extract_embeddings
 from embedkit.workflows.fit import choose_device
@@ -36,13 +37,22 @@ class Prediction:
 
     Attributes:
         path: The file as it was given.
-        label: The most probable class.
+        label: The most probable class; empty for a run that predicts dimensions.
         probabilities: Class -> probability, averaged over the run's heads (all folds and seeds).
+        dimensions: Dimension -> rating in the unit of the run's corpus, averaged alike; empty for classes.
     """
 
     path: str
-    label: str
-    probabilities: Mapping[str, float]
+    label: str = ""
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    dimensions: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What is printed: what the run can tell."""
+        if self.dimensions:
+            return {"path": self.path, "dimensions": dict(self.dimensions)}
+        return {"path": self.path, "label": self.label, "probabilities": dict(self.probabilities)}
 
 
 _NEEDED = ("head_spec", "loss_spec", "classes", "seeds", "folds", "store")
@@ -56,7 +66,7 @@ def predict_audio(
     sources: Mapping[str, str] | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[Prediction]:
-    """Encode audio files as the run's store was made and average the probabilities of all its heads.
+    """Encode audio files as the run's store was made and average what all its heads say: probabilities, or ratings.
 
     Args:
         run: A run's folder, or its record.
@@ -93,11 +103,10 @@ def predict_audio(
                 choose_device(device),
                 layer=record.config.get("layer"),
             )
-            probabilities = _score(record, features, len(audio))
+            outputs = _score(record, features, len(audio))
             order = {name: place for place, name in enumerate(store.ids.tolist())}
-    classes = record.config["classes"]
     return [
-        _prediction(str(path), classes, probabilities[order[utterance.id]])
+        _prediction(str(path), record.config, outputs[order[utterance.id]])
         for path, utterance in zip(audio, corpus.utterances, strict=True)
     ]
 
@@ -167,49 +176,67 @@ def _sources(identity: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _score(record: RunRecord, features: Any, count: int) -> NDArray[np.float64]:
-    """Average the probabilities of the heads of all folds and seeds: `[utterances, classes]`."""
+    """Average what the heads of all folds and seeds say: `[utterances, classes]`, or `[utterances, dimensions]`."""
     config = record.config
     heads = {(choice["fold"], choice["seed"]): choice.get("head", config["head_spec"]) for choice in config["choices"]}
-    recipe = Recipe(head=config["head_spec"], classes=len(config["classes"]))
+    recipe = Recipe(head=config["head_spec"], classes=len(config.get("dimensions") or config["classes"]))
     tensors = record.load_heads()
     everything = np.arange(count)
     totals = []
     for fold, name in enumerate(config["folds"]["names"]):
         try:
             standardiser = Standardiser(mean=tensors[f"{fold}/mean"], scale=tensors[f"{fold}/scale"])
+            scale = _scale(tensors, fold) if config.get("dimensions") else None
             states = [_state(tensors, f"{fold}/{seed}/") for seed in config["seeds"]]
         except KeyError as error:
             raise RunError(
                 f"The heads of {record.folder} lack {error}; run embedkit fit again with --overwrite."
             ) from None
         own = [heads[name, seed] for seed in config["seeds"]]
-        totals.append(score_heads(features, own, config["loss_spec"], states, standardiser, everything, recipe).mean(0))
+        found = score_heads(features, own, config["loss_spec"], states, standardiser, everything, recipe, scale=scale)
+        totals.append(found.mean(0))
     mean: NDArray[np.float64] = np.mean(totals, axis=0)
     return mean
+
+
+def _scale(tensors: Mapping[str, Tensor], fold: int) -> Scale:
+    scale = Scale.load(tensors, f"{fold}/")
+    if scale is None:
+        raise KeyError(f"{fold}/rating_mean")
+    return scale
 
 
 def _state(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _prediction(path: str, classes: Sequence[str], shares: NDArray[np.float64]) -> Prediction:
-    probabilities = {label: float(share) for label, share in zip(classes, shares, strict=True)}
-    return Prediction(path=path, label=classes[int(shares.argmax())], probabilities=probabilities)
+def _prediction(path: str, config: Mapping[str, Any], outputs: NDArray[np.float64]) -> Prediction:
+    names = config.get("dimensions") or config["classes"]
+    told = {name: float(value) for name, value in zip(names, outputs, strict=True)}
+    if config.get("dimensions"):
+        return Prediction(path=path, dimensions=told)
+    return Prediction(path=path, label=names[int(outputs.argmax())], probabilities=told)
 
 
 def render_predictions(predictions: Sequence[Prediction], format: Literal["text", "csv", "json"] = "text") -> str:
-    """Write predictions as text (one line each, classes by probability), CSV or JSON."""
+    """Write predictions as text (one line each, classes by probability, or dimensions), CSV or JSON."""
     if format == "json":
-        return json.dumps([asdict(found) for found in predictions], indent=2, ensure_ascii=False)
+        return json.dumps([found.told for found in predictions], indent=2, ensure_ascii=False)
     if format == "csv":
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
+        if predictions and predictions[0].dimensions:
+            writer.writerow(["path", *predictions[0].dimensions])
+            writer.writerows([found.path, *found.dimensions.values()] for found in predictions)
+            return buffer.getvalue().rstrip("\n")
         writer.writerow(["path", "label", *(predictions[0].probabilities if predictions else ())])
         writer.writerows([found.path, found.label, *found.probabilities.values()] for found in predictions)
         return buffer.getvalue().rstrip("\n")
-    return "\n".join(f"{found.path}: {found.label} ({_ranked(found)})" for found in predictions)
+    return "\n".join(f"{found.path}: {_describe(found)}" for found in predictions)
 
 
-def _ranked(found: Prediction) -> str:
+def _describe(found: Prediction) -> str:
+    if found.dimensions:
+        return ", ".join(f"{name} {value:.2f}" for name, value in found.dimensions.items())
     ranked = sorted(found.probabilities.items(), key=lambda item: -item[1])
-    return ", ".join(f"{label} {share:.2f}" for label, share in ranked)
+    return f"{found.label} ({', '.join(f'{label} {share:.2f}' for label, share in ranked)})"

@@ -36,7 +36,7 @@ def fit_cells(
     known = {id(cell): None if overwrite else _known_run(cell) for cell in cells}
     for cell in cells:
         if (record := known[id(cell)]) is not None:
-            tell(f"{cell}: UA {100 * record.metrics['ua']:.1f} %, fitted before, nothing changed")
+            tell(f"{cell}: {_tell_score(cell, record.metrics)}, fitted before, nothing changed")
     missing = [cell for cell in cells if known[id(cell)] is None]
     work = _Work(total=sum(cell.count_heads() for cell in missing))
     trained: dict[int, RunRecord] = {}
@@ -58,17 +58,17 @@ def plan_rows(cells: Sequence[Cell]) -> list[list[Cell]]:
 
 
 class _Work:
-    """What the progress bar shows: heads done, and the best development UA so far under each loss."""
+    """What the progress bar shows: heads done, and the best development score so far under each loss."""
 
     def __init__(self, total: int) -> None:
         self.total, self.done = total, 0
-        self.title = ""
-        self.recalls: dict[str, list[float]] = {}
+        self.title, self.score_name = "", ""
+        self.scores: dict[str, list[float]] = {}
         self.lock = Lock()
 
     def follow(self, row: Sequence[Cell], report: Progress | None) -> Callable[..., None]:
         """Start with another row; return what is called after every stack of it."""
-        self.title, self.recalls = row[0].title, {}
+        self.title, self.score_name, self.scores = row[0].title, row[0].data.score_name, {}
 
         def on_stack(groups: Sequence[Group], results: Sequence[GroupResult]) -> None:
             with self.lock:
@@ -84,16 +84,19 @@ class _Work:
         if not len(group.validate):
             return
         best: dict[str, float] = {}
-        for member, recalls in zip(group.members, result.recalls, strict=True):
-            best[member.loss] = max(best.get(member.loss, 0.0), float(np.nanmax(recalls)))
-        for loss, recall in best.items():
-            self.recalls.setdefault(loss, []).append(recall)
+        for member, scores in zip(group.members, result.dev_scores, strict=True):
+            best[member.loss] = max(best.get(member.loss, -1.0), float(np.nanmax(scores)))
+        for loss, score in best.items():
+            self.scores.setdefault(loss, []).append(score)
 
     def note(self) -> str:
-        """Return one line: the best candidate's development UA under each loss, its mean over what is done."""
+        """Return one line: the best candidate's development score under each loss, its mean over what is done."""
         with self.lock:
-            found = [f"{loss} {100 * np.mean(recalls):.1f}" for loss, recalls in self.recalls.items()]
-        return f"{self.title}, best development UA so far: {', '.join(found)}" if found else self.title
+            found = [
+                f"{loss} {_in_unit(self.score_name, float(np.mean(scores)))}" for loss, scores in self.scores.items()
+            ]
+        best = f"best development {self.score_name} so far"
+        return f"{self.title}, {best}: {', '.join(found)}" if found else self.title
 
 
 def _fit_row(row: Sequence[Cell], threads: int, on_stack: Callable[..., None], tell: Tell) -> dict[int, RunRecord]:
@@ -138,7 +141,7 @@ def _write(cell: Cell, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
         **cell.config,
         **cell.data_config,
         "search": search,
-        "choices": describe_choices(results, cell.grid, seeds),
+        "choices": describe_choices(results, cell.grid, seeds, cell.data.score_name),
         "loss_spec": cell.loss,
         "head_spec": cell.head,
         "versions": _versions(),
@@ -150,8 +153,18 @@ def _write(cell: Cell, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
         predictions=prediction_rows(cell.data, results, seeds),
         heads=head_tensors(results, seeds),
     )
-    tell(f"{cell}: UA {100 * metrics['ua']:.1f} %")
+    tell(f"{cell}: {_tell_score(cell, metrics)}")
     return record
+
+
+def _tell_score(cell: Cell, metrics: Mapping[str, Any]) -> str:
+    name = cell.data.score_name
+    return f"{name} {_in_unit(name, metrics[name.lower()])}{' %' if name == 'UA' else ''}"
+
+
+def _in_unit(score_name: str, value: float) -> str:
+    """Write a UA in percent, a CCC as it is."""
+    return f"{100 * value:.1f}" if score_name == "UA" else f"{value:.3f}"
 
 
 def _known_run(cell: Cell) -> RunRecord | None:
@@ -166,6 +179,8 @@ def _known_run(cell: Cell) -> RunRecord | None:
 
 def _metrics(cell: Cell, scores: Mapping[str, Any]) -> dict[str, Any]:
     task = [*(f"{old} counted as {new}" for old, new in cell.data.merge.items()), *cell.data.where]
+    if cell.data.unrated:
+        task.append(cell.unrated_note)
     if cell.other is not None:
         task += [f"{old} counted as {new} in {cell.other.corpus}" for old, new in cell.parts[1].merge.items()]
     return {

@@ -123,8 +123,8 @@ def test_the_final_head_has_the_shape_that_was_chosen(tmp_path: Path, hold_out: 
     _, _, results, grid = make(tmp_path, hold_out=hold_out)
     shapes = set()
     for result in results:
-        assert result.probabilities.shape == (2, len(result.fold.test), 3)
-        np.testing.assert_allclose(result.probabilities.sum(-1), 1)
+        assert result.outputs.shape == (2, len(result.fold.test), 3)
+        np.testing.assert_allclose(result.outputs.sum(-1), 1)
         for choice, state in zip(result.choices, result.states, strict=True):
             hidden = int(grid[choice.candidate].head.partition("hidden=")[2])
             assert state["classifier.weight"].shape == torch.Size((3, hidden))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import recall_score
 
-from embedkit.training.selection import choose, pooled_recalls
+from embedkit.training.selection import choose, pooled_scores
+from embedkit.training.targets import ClassTargets
 
 
 def test_the_candidate_with_the_best_smoothed_recall_is_chosen() -> None:
@@ -26,7 +27,7 @@ def test_inner_folds_are_scored_together() -> None:
     targets = generator.integers(0, 3, 20)
     validations = [np.arange(0, 8), np.arange(8, 20)]
     predictions = [generator.integers(0, 3, (2, 4, len(part))).astype(np.int16) for part in validations]
-    pooled = pooled_recalls(targets, validations, predictions, 3)
+    pooled = pooled_scores(ClassTargets(targets, 3), validations, predictions)
     for candidate in range(2):
         for epoch in range(4):
             joined = np.concatenate([part[candidate, epoch] for part in predictions])

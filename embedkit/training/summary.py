@@ -1,0 +1,75 @@
+"""Scores of the pooled test predictions of all folds, as a run's row keeps them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedkit.evaluation.calibration import expected_calibration_error, negative_log_likelihood
+from embedkit.evaluation.intervals import Interval, concordance_intervals, score_intervals
+from embedkit.evaluation.metrics import concordance_correlation, root_mean_square_error, score_predictions
+from embedkit.training.folds import Names
+
+FloatArray = NDArray[np.float64]
+
+
+def summarise_classes(targets: NDArray[np.int64], shares: FloatArray, speakers: Names) -> dict[str, Any]:
+    """Compute WA, UA, F1, NLL and ECE: mean and standard deviation over seeds.
+
+    WA, UA and F1 have intervals over speakers (jackknife); None where there are fewer than two or unknown ones.
+
+    Args:
+        targets: Class indices `[utterances]`.
+        shares: Class probabilities `[seeds, utterances, classes]`.
+        speakers: One for each utterance, empty where unknown.
+    """
+    predicted, classes = shares.argmax(-1), shares.shape[-1]
+    scores = [score_predictions(targets, row, classes) for row in predicted]
+    intervals = score_intervals(targets, predicted, speakers, classes) if np.all(speakers != "") else None
+    row: dict[str, Any] = {}
+    for name in ("wa", "ua", "f1"):
+        row |= _over_seeds(name, np.array([getattr(score, name) for score in scores]))
+        row |= _interval(name, getattr(intervals, name) if intervals else None)
+    row |= _over_seeds("nll", negative_log_likelihood(targets, shares))
+    row |= _over_seeds("ece", expected_calibration_error(targets, shares))
+    return row
+
+
+def summarise_ratings(
+    targets: FloatArray, predicted: FloatArray, speakers: Names, dimensions: Sequence[str]
+) -> dict[str, Any]:
+    """Compute CCC and RMSE of every dimension and their means over them: mean and standard deviation over seeds.
+
+    The CCC have intervals over speakers as the scores of classes have.
+
+    Args:
+        targets: Ratings `[utterances, dimensions]`.
+        predicted: `[seeds, utterances, dimensions]`.
+        speakers: One for each utterance, empty where unknown.
+        dimensions: Their names.
+    """
+
+    by_dimension = np.moveaxis(predicted, -1, -2)
+    agreement = concordance_correlation(by_dimension, targets.T)
+    errors = root_mean_square_error(by_dimension, targets.T)
+    known = bool(np.all(speakers != ""))
+    mean, *each = concordance_intervals(targets, predicted, speakers) if known else [None] * (1 + len(dimensions))
+    row = _over_seeds("ccc", agreement.mean(-1)) | _interval("ccc", mean) | _over_seeds("rmse", errors.mean(-1))
+    for place, (dimension, interval) in enumerate(zip(dimensions, each, strict=True)):
+        row |= _over_seeds(f"ccc_{dimension}", agreement[:, place])
+        row |= _interval(f"ccc_{dimension}", interval)
+        row |= _over_seeds(f"rmse_{dimension}", errors[:, place])
+    return row
+
+
+def _over_seeds(name: str, values: FloatArray) -> dict[str, Any]:
+    return {name: float(values.mean()), f"{name}_std": float(values.std(ddof=1)) if len(values) > 1 else 0.0}
+
+
+def _interval(name: str, found: Interval | None) -> dict[str, Any]:
+    low, high = found or (math.nan, math.nan)
+    return {f"{name}_ci": None if math.isnan(low) else [low, high]}
