@@ -12,7 +12,7 @@ from embedkit.config import read_config
 def list_command(
     kind: Annotated[
         Literal["encoders", "heads", "losses", "corpora"],
-        typer.Argument(help="What to list."),
+        typer.Argument(metavar="KIND", show_choices=False, help="encoders, heads, losses or corpora."),
     ],
 ) -> None:
     """List the encoders, heads, losses or corpora that can be named.
@@ -21,7 +21,8 @@ def list_command(
 
         embedkit list losses
 
-    Under it stand its settings with their defaults, written as they are given.
+    Under a name stand its settings with their defaults, written as they are given. Parts of your own are not listed:
+    they are named as module:Name.
     """
     from embedkit.workflows.catalogue import list_parts
 

@@ -15,63 +15,105 @@ from embedkit.config import read_config
 def extract(
     corpus: Annotated[
         str | None,
-        typer.Argument(help="A corpus folder, a CSV manifest, or demo. [default: embedkit.toml's, else demo]"),
+        typer.Argument(
+            metavar="CORPUS",
+            help="A corpus folder, a CSV manifest, demo, or module:function:FOLDER of your own. "
+            "[default: embedkit.toml's, else demo]",
+        ),
     ] = None,
     encoder: Annotated[
         list[str] | None,
-        typer.Option(help="A name of `embedkit list encoders`, a Hugging Face id, or a local folder; repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="A name of `embedkit list encoders`, a Hugging Face id, a local folder, module:Class of your own, or "
+            "several joined by +; repeatable: a store each.",
+        ),
     ] = None,
-    layers: Annotated[str | None, typer.Option(help="all, last, 6, or 4-9. [default: all]")] = None,
+    layers: Annotated[
+        str | None, typer.Option(metavar="LAYERS", help="all, last, a number, or a range such as 4-9. [default: all]")
+    ] = None,
     level: Annotated[
         Literal["utterance", "frame", "both"] | None,
-        typer.Option(help="Keep utterance statistics, or frames as well. [default: what its usual head needs]"),
+        typer.Option(
+            metavar="LEVEL",
+            help="utterance: mean and standard deviation over each utterance's frames; frame or both: the frames as "
+            "well. [default: what the encoder's usual head needs]",
+        ),
     ] = None,
     frame_dtype: Annotated[
-        Literal["float16", "float32"] | None, typer.Option(help="Type of the frames. [default: the encoder's]")
+        Literal["float16", "float32"] | None,
+        typer.Option(
+            metavar="TYPE", help="Type of kept frames: float16 or float32. [default: float16 for transformers]"
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The store to write. [default: embeddings/CORPUS/ENCODER.h5]")
+        Path | None,
+        typer.Option(metavar="FILE", help="The store to write. [default: embeddings/CORPUS/ENCODER.h5]"),
     ] = None,
     where: Where = None,
     device: Device = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32 (the reference), bf16, fp16 or auto. [default: fp32]")
+        str | None,
+        typer.Option(
+            metavar="WORD", help="fp32 (the reference), bf16, fp16, or auto: what is fast and safe. [default: fp32]"
+        ),
     ] = None,
     window: Annotated[
-        str | None, typer.Option(help="Whisper's window: clip (the clip itself) or seconds. [default: clip]")
+        str | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Whisper only: seconds that every clip is padded to, or clip: as long as it is. [default: clip]",
+        ),
     ] = None,
     batch_seconds: Annotated[
-        float | None, typer.Option(help="Seconds of audio in a batch. [default: what the device does fast]")
+        float | None,
+        typer.Option(metavar="SECONDS", help="Audio in a batch. [default: 8 on a CPU, 320 on a GPU]"),
     ] = None,
     shard_seconds: Annotated[
         float | None,
         typer.Option(
-            help="Seconds of audio in a shard: what a kill may cost, and a Ray worker's task. "
-            "[default: 300 on a CPU, 3000 on a GPU]"
+            metavar="SECONDS",
+            help="Audio in a shard: what a kill may cost, and a Ray worker's task. "
+            "[default: 300 on a CPU, 3000 on a GPU]",
         ),
     ] = None,
     max_seconds: Annotated[
         float | None,
         typer.Option(
-            help="Encode longer clips in overlapping windows of this length. [default: what the encoder takes]"
+            metavar="SECONDS",
+            help="Encode longer clips in overlapping windows of this length. [default: what the encoder takes]",
         ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Threads that read audio. [default: up to 4]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Threads that read audio. [default: up to 4]")
+    ] = None,
     threads: Threads = None,
     engine: Annotated[
         Literal["local", "ray"] | None,
-        typer.Option(help="Encode in this process, or on the Ray cluster of RAY_ADDRESS. [default: local]"),
+        typer.Option(
+            metavar="ENGINE",
+            help="local: encode in this process; ray: on the Ray cluster of RAY_ADDRESS. [default: local]",
+        ),
     ] = None,
     max_file_gb: Annotated[
         float | None,
-        typer.Option(help="Keep a larger store in files of at most this many gigabytes. [default: one file]"),
+        typer.Option(
+            metavar="GB", help="Keep a larger store in files of at most this many gigabytes. [default: one file]"
+        ),
     ] = None,
     on_error: Annotated[
         Literal["fail", "skip"] | None,
-        typer.Option(help="Stop at audio that cannot be used, or list it and go on. [default: fail]"),
+        typer.Option(
+            metavar="WORD",
+            help="fail: stop at the first audio that cannot be used; skip: list it and go on. [default: fail]",
+        ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many utterances, evenly spread.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store made with other options.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Take only so many utterances, evenly spread.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a store that is damaged, or made with other options.")
+    ] = False,
 ) -> None:
     """Run encoders over a corpus once and keep the embeddings.
 

@@ -10,7 +10,9 @@ import typer
 from embedkit.cli.output import show
 
 
-def inspect(store: Annotated[Path, typer.Argument(help="A store, as `embedkit extract` prints it.")]) -> None:
+def inspect(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="A store, as `embedkit extract` prints it.")],
+) -> None:
     """Show what is in a store.
 
     Examples:

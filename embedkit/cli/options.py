@@ -14,8 +14,8 @@ Where = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN=VALUE", help="Take only utterances with this value; repeatable: all must hold."),
 ]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda. [default: auto]")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: all cores]")]
+Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu or cuda. [default: auto]")]
+Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads. [default: all cores]")]
 
 
 def choose_options(command: str, config: Config, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,12 @@ from embedkit.config import read_config
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run's folder, as `embedkit fit` prints it.")],
-    audio: Annotated[list[Path], typer.Argument(help="Audio files.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as `embedkit fit` prints it.")],
+    audio: Annotated[list[Path], typer.Argument(metavar="AUDIO", help="Audio files.")],
     device: Device = None,
-    format: Annotated[Literal["text", "csv", "json"], typer.Option(help="How to print.")] = "text",
+    format: Annotated[
+        Literal["text", "csv", "json"], typer.Option(metavar="FORMAT", help="text, csv or json.")
+    ] = "text",
 ) -> None:
     """Classify audio files with a fitted run.
 

@@ -14,13 +14,15 @@ from embedkit.config import read_config
 
 def table(
     runs: Annotated[
-        Path | None, typer.Argument(help="Folder that holds the runs. [default: embedkit.toml's, else runs]")
+        Path | None,
+        typer.Argument(metavar="RUNS", help="Folder that holds the runs. [default: embedkit.toml's, else runs]"),
     ] = None,
     metric: Annotated[
         Literal["ua", "wa", "f1", "nll", "ece", "all"] | None,
         typer.Option(
+            metavar="METRIC",
             help="ua: mean recall; wa: accuracy; f1: macro-F1; nll: negative log-likelihood; ece: calibration error; "
-            "all: a table each. [default: ua]"
+            "all: a table each. [default: ua]",
         ),
     ] = None,
     format: Annotated[

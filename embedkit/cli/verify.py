@@ -11,7 +11,7 @@ from embedkit.cli.output import show
 
 
 def verify(
-    store: Annotated[Path, typer.Argument(help="A store, as `embedkit extract` prints it.")],
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="A store, as `embedkit extract` prints it.")],
     audio: Annotated[bool, typer.Option("--audio", help="Compare the audio files with their digests, too.")] = False,
 ) -> None:
     """Read a whole store, recompute its digests, and name what is damaged.
@@ -20,7 +20,8 @@ def verify(
 
         embedkit verify embeddings/demo/mfcc.h5 --audio
 
-    Exits with 1 where something is damaged.
+    Exits with 1 where something is damaged, or with --audio where a file has changed. `extract` and `fit` do the same
+    by themselves to stores so small that it takes no time.
     """
     from embedkit.workflows.verify import verify_store
 
