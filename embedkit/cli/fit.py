@@ -20,43 +20,52 @@ def fit(
     loss: Annotated[
         list[str] | None,
         typer.Option(
-            help="ce, label-smoothing, focal, aam, ccc, or all for these; others of `embedkit list losses` by name; "
-            "with settings: focal:gamma=1.5. [default: ce, or ccc-regression with --targets]"
+            metavar="NAME",
+            help="ce, label-smoothing, focal, aam, ccc, or all for these; others of `embedkit list losses` by name, or "
+            "module:Name of your own; with settings: focal:gamma=1.5. [default: ce, or ccc-regression with --targets]",
         ),
     ] = None,
     head: Annotated[
         list[str] | None,
         typer.Option(
-            help="A name of `embedkit list heads`; values between slashes are searched: mlp:hidden=64/256. "
-            "[default: the encoder's usual head]"
+            metavar="NAME",
+            help="A name of `embedkit list heads`, or module:Class of your own; values between slashes are searched: "
+            "mlp:hidden=64/256. [default: the encoder's usual head]",
         ),
     ] = None,
     layers: Annotated[
         Literal["all", "each"] | None,
-        typer.Option(help="Train on a learned mean of all layers, or on each layer alone. [default: all]"),
+        typer.Option(
+            metavar="WORD", help="all: train on a learned mean of the layers; each: on each layer alone. [default: all]"
+        ),
     ] = None,
     normalise: Annotated[
         Literal["none", "speaker"] | None,
         typer.Option(
+            metavar="WORD",
             help="speaker: centre and scale every speaker by all of their utterances, test ones too; such numbers are "
-            "marked as transductive. [default: none]"
+            "marked as transductive. [default: none]",
         ),
     ] = None,
     folds: Annotated[
         str | None,
         typer.Option(
+            metavar="FOLDS",
             help="session, speaker, split, random, a column, or speaker+COLUMN to keep both apart at once. "
-            "[default: session where there are, or speaker]"
+            "[default: session where there are some, else speaker]",
         ),
     ] = None,
     test_on: Annotated[
-        Path | None, typer.Option(help="A store of another corpus, same encoder, to test on instead of folds.")
+        Path | None,
+        typer.Option(metavar="STORE", help="A store of another corpus, same encoder, to test on instead of folds."),
     ] = None,
     test_merge: Annotated[
         list[str] | None,
         typer.Option(metavar="LABEL=LABEL", help="Count a label of the --test-on corpus as another; repeatable."),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="How often everything is repeated. [default: 3]")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="How often everything is repeated. [default: 3]")
+    ] = None,
     classes: Annotated[
         list[str] | None, typer.Option(metavar="A,B,C", help="The labels that take part. [default: the corpus's task]")
     ] = None,
@@ -78,20 +87,34 @@ def fit(
     weight_decay: Annotated[
         list[str] | None, typer.Option(metavar="DECAY", help="Weight decays to choose from. [default: 0]")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs of a training. [default: 30]")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Utterances in a mini-batch. [default: 32]")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Most epochs of a training. [default: 30]")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Utterances in a mini-batch. [default: 32]")
+    ] = None,
     patience: Annotated[
         int | None,
-        typer.Option(min=1, help="Stop a head after so many epochs without a better score. [default: never]"),
+        typer.Option(
+            min=1, metavar="N", help="Stop a head after so many epochs without a better score. [default: never]"
+        ),
     ] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest norm of a head's gradient. [default: no limit]")] = None,
+    clip: Annotated[
+        float | None, typer.Option(metavar="NORM", help="Largest norm of a head's gradient. [default: no limit]")
+    ] = None,
     device: Device = None,
     threads: Threads = None,
     memory_gb: Annotated[
         float | None,
-        typer.Option(min=0, help="Larger embeddings stay on disk while training. [default: a quarter of the memory]"),
+        typer.Option(
+            min=0,
+            metavar="GB",
+            help="Larger embeddings stay on disk while training. [default: a quarter of the memory]",
+        ),
     ] = None,
-    runs: Annotated[Path | None, typer.Option(help="Folder to keep the runs in. [default: runs]")] = None,
+    runs: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder to keep the runs in. [default: runs]")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again what is already there.")] = False,
 ) -> None:
     """Train heads on stored embeddings under one or several losses.
@@ -99,10 +122,11 @@ def fit(
     Examples:
 
         embedkit fit --loss all
-        embedkit fit --loss ce,focal:gamma=1.5 --loss aam:scale=15,margin=0.2 --head linear,mlp
-        embedkit fit embeddings/iemocap/hubert.h5 --loss ccc --folds speaker --seeds 5
+        embedkit fit --loss ce,focal:gamma=1.5 --loss aam:scale=15,margin=0.2
+        embedkit fit --head linear,mlp:hidden=64/256 --seeds 5
+        embedkit fit embeddings/iemocap/hubert.h5 --loss ccc --folds speaker
+        embedkit fit embeddings/iemocap/hubert.h5 --targets valence,arousal
         embedkit fit embeddings/emodb/hubert.h5 --layers each --loss all
-        embedkit fit embeddings/iemocap/hubert.h5 --targets valence,arousal,dominance
 
     Learning rate, epoch and all else that is searched are chosen on the training side of each fold; a cell that is
     already there is not trained again. Options with several values take them repeated or separated by commas.
