@@ -127,7 +127,7 @@ def _load_one(name: str, options: dict[str, Any], sources: Mapping[str, str]) ->
     if source == name and not (Path(name).expanduser().is_dir() or is_repository(name)):
         if re.match(r"[./~]|.*[/\\]", name):
             raise EncoderError(f"There is no folder {name!r}; expected a checkpoint's folder, or a registered encoder.")
-        hint = " A local folder or a Hugging Face id (org/name) works as well."
+        hint = " A local folder, a Hugging Face id (org/name) or a class of your own (module:Class) works as well."
         raise UnknownNameError(unknown_name("encoder", name, [*ENCODERS, *sources]) + hint)
     try:
         encoder: Encoder = load_object(PRETRAINED)(name, source, **options)

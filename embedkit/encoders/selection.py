@@ -29,6 +29,7 @@ def select_layers(spec: str, highest: int) -> tuple[int, ...]:
             raise EncoderError(f"Layers {spec!r} cannot be read; expected all, last, a number, or a range such as 4-9.")
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last or last > highest:
-            raise EncoderError(f"Layers {spec!r} are not there; expected numbers from 0 to {highest}, ascending.")
+            there = f"numbers from 0 to {highest}, ascending" if highest else "0, the only one"
+            raise EncoderError(f"Layers {spec!r} are not there; expected {there}.")
         kept.update(range(first, last + 1))
     return tuple(sorted(kept))

@@ -44,7 +44,9 @@ def writing_to(folder: Path, needed: int) -> Iterator[None]:
         if error.errno in _NO_ROOM:
             raise StoreError(no_room(folder, needed, error.strerror)) from error
         reason = error.strerror or " ".join(str(error).split())
-        raise StoreError(f"Cannot write to {str(error.filename or folder)!r} ({reason}).") from error
+        raise StoreError(
+            f"Cannot write to {str(error.filename or folder)!r} ({reason}); choose another place."
+        ) from error
 
 
 def no_room(folder: Path, needed: int, reason: str | None = None) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embedkit.corpora.reader import count_noun
 from embedkit.store import Store, open_store
 from embedkit.store.files import format_bytes
 
@@ -78,20 +79,21 @@ class StoreDescription:
         encoder = self.encoder
         frames = f"frames as {self.frame_dtype}" if self.frame_dtype else "no frames"
         labels = ", ".join(f"{label or '(none)'} {count}" for label, count in self.labels.items())
-        counts = f"{self.utterances} of {self.speakers} speakers"
+        counts = f"{self.utterances} of {count_noun(self.speakers, 'speaker')}"
+        layers = f"{_numbers(self.layers)}, {self.dimensions} dimensions each, {self.frame_rate:g} frames a second"
         rows = [
             ("corpus", f"{self.corpus} ({self.corpus_kind}), {self.corpus_root}"),
             ("encoder", f"{encoder.get('name', '?')} ({encoder.get('family', 'unknown family')})"),
             ("source", f"{encoder.get('source') or '-'}, revision {encoder.get('revision') or '-'}"),
-            ("layers", f"{_numbers(self.layers)} of {self.dimensions} dimensions, {self.frame_rate:g} frames a second"),
+            ("layers", layers),
             ("levels", f"{', '.join(self.levels)} ({frames})"),
             ("precision", f"{encoder.get('precision', '?')} on {self.extraction.get('device', '?')}{self._error()}"),
-            ("utterances", f"{counts}, {self.sessions} sessions" if self.sessions else counts),
+            ("utterances", f"{counts}, {count_noun(self.sessions, 'session')}" if self.sessions else counts),
             ("audio", f"{self.hours:.2f} hours"),
             ("labels", labels),
             ("columns", ", ".join(self.columns)),
             ("size", format_bytes(self.size)),
-            ("padded", f"{self.padded} utterances, to the encoder's smallest input"),
+            ("padded", f"{count_noun(self.padded, 'utterance')}, to the encoder's smallest input"),
             ("failures", str(len(self.failures)) if self.failures else "none"),
         ]
         shown = list(self.failures.items())[:_SHOWN_FAILURES]

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedkit.corpora.reader import count_noun
 from embedkit.errors import AudioError
 from embedkit.extraction.items import file_stamp, segment_digest
 from embedkit.store import Store, find_damage, open_store
@@ -38,7 +39,8 @@ class Verification:
         return not (self.damaged_utterances or self.damaged_parts or self.changed_audio)
 
     def __str__(self) -> str:
-        lines = [f"{self.path}: {self.utterances} utterances read, {'all is well' if self.ok else 'not all is well'}."]
+        read = count_noun(self.utterances, "utterance")
+        lines = [f"{self.path}: {read} read, {'all is well' if self.ok else 'not all is well'}."]
         if self.damaged_utterances:
             lines.append(f"Damaged embeddings: {_listed(self.damaged_utterances)}.")
         if self.damaged_parts:

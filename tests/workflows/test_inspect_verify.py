@@ -42,7 +42,7 @@ def test_a_description_counts_what_is_there(store: Store) -> None:
 def test_a_description_is_text_of_80_columns(store: Store) -> None:
     text = str(describe_store(store.path))
     assert all(len(line) <= 80 for line in text.splitlines()[1:])
-    for words in ("noise (manifest)", "fake", "0-2 of 4 dimensions", "50 frames a second", "joy 6, anger 5", "u002: "):
+    for words in ("noise (manifest)", "fake", "0-2, 4 dimensions each, 50 frames a second", "joy 6, anger 5", "u002: "):
         assert words in text
 
 
