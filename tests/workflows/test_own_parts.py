@@ -44,18 +44,20 @@ def brier(scores, targets):
 '''
 
 
-def write_parts(folder: Path) -> None:
-    (folder / "mine").mkdir()
-    (folder / "mine" / "parts.py").write_text(PARTS)
+def write_parts(folder: Path, module: str = "mine.parts") -> None:
+    file = folder.joinpath(*module.split(".")).with_suffix(".py")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(PARTS)
 
 
-def test_from_the_command_line(tmp_path: Path) -> None:
-    write_parts(tmp_path)
+@pytest.mark.parametrize("module", ["mine.parts", "my_parts"])
+def test_from_the_command_line(tmp_path: Path, module: str) -> None:
+    write_parts(tmp_path, module)
     write_synthetic_store(tmp_path / "embeddings" / "tiny.h5", noise=0.5)
-    command = "fit --head mine.parts:Stacked,mine.parts:Plain:hidden=4 --loss mine.parts:StackedLoss,mine.parts:brier"
+    parts = f"--head {module}:Stacked,{module}:Plain:hidden=4 --loss {module}:StackedLoss,{module}:brier"
     budget = "--seeds 1 --epochs 20 --batch-size 8 --lr 3e-2 --folds session --threads 2"
     result = subprocess.run(
-        [sys.executable, "-m", "embedkit", *command.split(), *budget.split()],
+        [sys.executable, "-m", "embedkit", "fit", *parts.split(), *budget.split()],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -65,13 +67,13 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     said = sorted(line for line in result.stderr.splitlines() if "one by one" in line)
     assert len(said) == 2
-    assert "'mine.parts:Plain'" in said[0]
-    assert "'mine.parts:brier'" in said[1]
+    assert f"'{module}:Plain'" in said[0]
+    assert f"'{module}:brier'" in said[1]
     records = find_runs(tmp_path / "runs")
     found = {(record.metrics["head"], record.metrics["loss"]): record.metrics for record in records}
     assert len(found) == 4
     assert min(metrics["ua"] for metrics in found.values()) > 0.7
-    assert found["mine.parts:Plain", "mine.parts:brier"]["head_options"] == {"hidden": 4}
+    assert found[f"{module}:Plain", f"{module}:brier"]["head_options"] == {"hidden": 4}
 
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "batch_size": 8, "learning_rates": (1e-2,)}
