@@ -15,7 +15,9 @@ def figure(
     runs: Annotated[
         Path | None, typer.Argument(help="Folder that holds the runs. [default: embedkit.toml's, else runs]")
     ] = None,
-    metric: Annotated[Literal["ua", "wa", "f1", "nll", "ece"], typer.Option(help="ua, wa, f1, nll or ece.")] = "ua",
+    metric: Annotated[
+        Literal["ua", "wa", "f1", "nll", "ece", "ccc"], typer.Option(help="ua, wa, f1, nll, ece or ccc.")
+    ] = "ua",
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("figures"),
 ) -> None:
     """Draw single figures for papers, as SVG.

@@ -18,11 +18,11 @@ def table(
         typer.Argument(metavar="RUNS", help="Folder that holds the runs. [default: embedkit.toml's, else runs]"),
     ] = None,
     metric: Annotated[
-        Literal["ua", "wa", "f1", "nll", "ece", "all"] | None,
+        Literal["ua", "wa", "f1", "nll", "ece", "ccc", "rmse", "all"] | None,
         typer.Option(
             metavar="METRIC",
             help="ua: mean recall; wa: accuracy; f1: macro-F1; nll: negative log-likelihood; ece: calibration error; "
-            "all: a table each. [default: ua]",
+            "ccc, rmse: of runs that predict dimensions; all: a table each. [default: ua, and ccc for dimensions]",
         ),
     ] = None,
     format: Annotated[

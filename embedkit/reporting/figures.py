@@ -37,7 +37,7 @@ def draw_layers(rows: Iterable[Row], metric: str = "ua") -> dict[str, str]:
 
     Args:
         rows: Rows of runs, as in `metrics.json`; those that are not of a single layer are left out.
-        metric: "ua", "wa", "f1", "nll" or "ece".
+        metric: "ua", "wa", "f1", "nll", "ece", or "ccc" (the mean over the dimensions).
 
     Returns:
         SVG by name, one for each corpus, encoder, head and protocol.

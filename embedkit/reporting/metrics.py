@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from embedkit.reporting.grid import Cell
+
+Task: TypeAlias = Literal["classes", "dimensions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +22,7 @@ class Metric:
         factor: What the row's number is multiplied by.
         decimals: Digits after the point.
         lowest_is_best: True where less is better.
+        task: What runs predict that have it.
     """
 
     label: str
@@ -23,6 +30,7 @@ class Metric:
     factor: float = 100.0
     decimals: int = 1
     lowest_is_best: bool = False
+    task: Task = "classes"
 
 
 METRICS: Mapping[str, Metric] = {
@@ -31,10 +39,41 @@ METRICS: Mapping[str, Metric] = {
     "f1": Metric(label="F1"),
     "nll": Metric(label="NLL", unit="in nats, less is better", factor=1.0, decimals=3, lowest_is_best=True),
     "ece": Metric(label="ECE", unit="in %, less is better", lowest_is_best=True),
+    "ccc": Metric(label="CCC", unit="", factor=1.0, decimals=3, task="dimensions"),
+    "rmse": Metric(
+        label="RMSE",
+        unit="in the unit of the ratings, less is better",
+        factor=1.0,
+        decimals=3,
+        lowest_is_best=True,
+        task="dimensions",
+    ),
 }
+"""The first of each task is what everything is chosen by, and what is shown where no metric is asked for."""
 
-SCORES = ("ua", "wa", "f1")
+SCORES: Mapping[Task, tuple[str, ...]] = {"classes": ("ua", "wa", "f1"), "dimensions": ("ccc",)}
 """What every run has; runs of older versions lack the others."""
+
+
+def task_of(row: Mapping[str, Any]) -> Task:
+    """Tell what a run predicts."""
+    return "dimensions" if row.get("dimensions") else "classes"
+
+
+def metrics_of(task: Task) -> list[str]:
+    """Name the metrics of runs that predict classes or dimensions."""
+    return [name for name, metric in METRICS.items() if metric.task == task]
+
+
+def read_cell(row: Mapping[str, Any], key: str, how: Metric) -> Cell | None:
+    """Read one number of a run's row with its spread over seeds; None where it has none."""
+    mean, std = row.get(key), row.get(f"{key}_std")
+    if mean is None or not math.isfinite(mean):
+        return None
+    known = std is not None and math.isfinite(std) and row["seeds"] > 1
+    spread = how.factor * std if known and std is not None else None
+    return Cell(mean=how.factor * mean, std=spread, decimals=how.decimals)
+
 
 DEFINITIONS = (
     "WA: accuracy over all utterances. UA: recall averaged over the classes (UAR). F1: averaged over the classes "
@@ -44,4 +83,10 @@ DEFINITIONS = (
 CALIBRATION = (
     "NLL: mean negative log-likelihood of the true class. ECE: expected calibration error, 15 bins of equal width by "
     "the highest probability (Guo et al. 2017). Both are of the probabilities as each loss defines them, as trained."
+)
+
+AGREEMENT = (
+    "CCC: concordance correlation coefficient of predictions and ratings (Lin 1989); mean: over the dimensions. RMSE: "
+    "root mean squared error. Both are computed for each dimension on the predictions of all test folds together, once "
+    "per seed. They are no accuracies: never compare them with UA or WA."
 )

@@ -17,6 +17,7 @@ FIELDS = (
     "demo",
     "task",
     "classes",
+    "dimensions",
     "utterances",
     "speakers",
     "folds",
@@ -57,8 +58,8 @@ def describe_title(row: Row, metric: str) -> str:
     demo = " (synthetic demo corpus)" if row.get("demo") else ""
     dependent = ", SPEAKER-DEPENDENT" if row.get("speaker_dependent") else ""
     dependent += ", TRANSDUCTIVE" if row.get("transductive") else ""
-    shown = f"{METRICS[metric].label} {METRICS[metric].unit}"
-    return f"{row['corpus']}{demo}: {shown}, {len(row['classes'])} classes, {_folds(row)}{dependent}"
+    shown = f"{METRICS[metric].label} {METRICS[metric].unit}".strip()
+    return f"{row['corpus']}{demo}: {shown}, {_predicted(row)}, {_folds(row)}{dependent}"
 
 
 def describe_protocol(rows: Sequence[Row]) -> list[str]:
@@ -67,9 +68,9 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
     seeds = row["seeds"]
     spread = " (± is the standard deviation over them)" if seeds > 1 else ""
     notes = [
-        f"Protocol: {row['corpus']}, {_scored(row)}, {len(row['classes'])} classes "
-        f"({', '.join(map(str, row['classes']))}{_task(row)}), {_folds(row)}, {seeds} seed{'s' * (seeds != 1)}{spread}"
-        f"{_budget(row)}."
+        f"Protocol: {row['corpus']}, {_scored(row)}, {_predicted(row)} "
+        f"({', '.join(map(str, row.get('dimensions') or row['classes']))}{_task(row)}), {_folds(row)}, "
+        f"{seeds} seed{'s' * (seeds != 1)}{spread}{_budget(row)}."
     ]
     how = [_tell(name.capitalize(), rows, name) for name in ("selection", "standardised", "mode", "precision")]
     notes.append(" ".join(filter(None, how)))
@@ -94,6 +95,14 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
     if row.get("demo"):
         notes.append("The demo corpus is synthetic: for trying out only, its numbers say nothing about real speech.")
     return [note for note in notes if note]
+
+
+def _predicted(row: Row) -> str:
+    """Count what is predicted."""
+    dimensions = row.get("dimensions") or ()
+    if dimensions:
+        return f"{len(dimensions)} dimension{'s' * (len(dimensions) != 1)}"
+    return f"{len(row['classes'])} classes"
 
 
 def _scored(row: Row) -> str:

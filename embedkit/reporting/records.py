@@ -43,6 +43,10 @@ KEYS = (
     "ece_std",
     "layer",
     "transductive",
+    "dimensions",
+    "ccc",
+    "ccc_std",
+    "ccc_ci",
 )
 """The keys that every record has, in this order; further ones of a run follow."""
 

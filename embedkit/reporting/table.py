@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +12,19 @@ from embedkit.heads import HEADS
 from embedkit.losses import LOSSES
 from embedkit.registry import unknown_name
 from embedkit.reporting import published as study
+from embedkit.reporting.dimensions import lay_out_dimensions
 from embedkit.reporting.grid import Cell, Document, Grid, Line, mark_best
 from embedkit.reporting.labels import Row, place_rows
-from embedkit.reporting.metrics import CALIBRATION, DEFINITIONS, METRICS, SCORES
+from embedkit.reporting.metrics import (
+    AGREEMENT,
+    CALIBRATION,
+    DEFINITIONS,
+    METRICS,
+    SCORES,
+    metrics_of,
+    read_cell,
+    task_of,
+)
 from embedkit.reporting.protocol import (
     describe_protocol,
     describe_title,
@@ -26,7 +35,7 @@ from embedkit.reporting.records import render_csv, render_json
 from embedkit.reporting.render import render_latex, render_markdown, render_text
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
-REQUIRED = ("corpus", "encoder", "head", "loss", "folds", "classes", "seeds", "utterances", *SCORES)
+REQUIRED = ("corpus", "encoder", "head", "loss", "folds", "classes", "seeds", "utterances")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +44,14 @@ class Table:
 
     Attributes:
         rows: One mapping for each run, metrics as fractions, in the order of the table.
-        metric: "ua", "wa", "f1", "nll", "ece" or "all" (one table each).
+        metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict dimensions; "all" (one table each);
+            or None for UA and CCC, whichever a run has.
         format: What `str` draws: "text", "markdown", "latex", "csv" or "json".
         published: Whether the study's published numbers stand beside.
     """
 
     rows: tuple[Row, ...]
-    metric: str = "ua"
+    metric: str | None = None
     format: str = "text"
     published: bool = False
 
@@ -68,42 +78,57 @@ class Table:
         return self.render("markdown")
 
 
-def build_table(rows: Iterable[Row], *, metric: str = "ua", format: str = "text", published: bool = False) -> Table:
+def build_table(
+    rows: Iterable[Row], *, metric: str | None = None, format: str = "text", published: bool = False
+) -> Table:
     """Build a table of encoders by losses from the metrics of runs.
 
     Args:
         rows: One mapping for each run, as in a run's `metrics.json`.
-        metric: "ua", "wa", "f1", "nll", "ece", or "all" for one table each.
+        metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict dimensions; "all" for one table each;
+            or None for UA and CCC, whichever a run has.
         format: What `str(table)` draws: "text", "markdown", "latex", "csv" or "json".
         published: Set the study's published accuracies, with notes on what each was, beside.
 
     Raises:
         ConfigError: an unknown metric or format.
-        RunError: no rows, or a row that lacks what a table needs.
+        RunError: no rows, none that has the metric, or a row that lacks what a table needs.
     """
     ordered = sorted(map(_printable, rows), key=_order)
     if not ordered:
         raise RunError("There are no runs to show; train some first: embedkit fit.")
     for row in ordered:
-        missing = [name for name in REQUIRED if name not in row]
+        missing = [name for name in (*REQUIRED, *SCORES[task_of(row)]) if name not in row]
         if missing:
             raise RunError(
                 f"A run lacks {', '.join(map(repr, missing))} in its metrics; fit it again with --overwrite."
             )
     table = Table(
         rows=tuple(ordered),
-        metric=_require("metric", metric, (*METRICS, "all")),
+        metric=None if metric is None else _require("metric", metric, (*METRICS, "all")),
         format=_require("format", format, FORMATS),
         published=published,
     )
-    if table.metric not in SCORES and not _is_known(ordered, table.metric) and table.metric != "all":
-        raise RunError(
-            f"No run has {table.metric!r} in its metrics: they were fitted by an older version; "
-            "fit them again with --overwrite."
-        )
+    if metric is not None and metric != "all":
+        _require_metric(ordered, metric)
     if published and table.format in ("csv", "json"):
         table.render()
     return table
+
+
+def _require_metric(rows: Sequence[Row], metric: str) -> None:
+    own = [row for row in rows if task_of(row) == METRICS[metric].task]
+    if not own:
+        others = metrics_of(task_of(rows[0]))
+        raise RunError(
+            f"The metric {metric!r} is one of {METRICS[metric].task}, which no run predicts; "
+            f"choose --metric {', '.join(others[:-1])} or {others[-1]}."
+        )
+    if not _is_known(own, metric):
+        raise RunError(
+            f"No run has {metric!r} in its metrics: they were fitted by an older version; "
+            "fit them again with --overwrite."
+        )
 
 
 def _printable(value: Any) -> Any:
@@ -125,7 +150,7 @@ def _require(kind: str, name: str, known: Sequence[str]) -> str:
 
 def _order(row: Row) -> tuple[Any, ...]:
     """Sort real corpora before the demo, then by the order of the catalogues, then by name."""
-    if not all(name in row for name in REQUIRED):
+    if not all(name in row for name in (*REQUIRED, *SCORES[task_of(row)])):
         return (2,)
 
     def position(catalogue: Iterable[str], name: str) -> tuple[int, str]:
@@ -145,33 +170,46 @@ def _order(row: Row) -> tuple[Any, ...]:
 
 def _draw(table: Table) -> Document:
     """Lay out every metric and protocol; the demo corpus never stands beside published numbers."""
-    metrics = list(METRICS) if table.metric == "all" else [table.metric]
     real = [row for row in table.rows if not row.get("demo")]
     shown = real if table.published and real else list(table.rows)
     groups = split_by_protocol(shown)
-    grids = [_grid(group, metric) for group in groups for metric in metrics if _is_known(group, metric)]
-    notes = [DEFINITIONS] if set(metrics) & set(SCORES) else []
-    notes += [CALIBRATION] if any(_is_known(shown, metric) for metric in set(metrics) - set(SCORES)) else []
+    drawn = [(group, metric) for group in groups for metric in _choose_metrics(group, table.metric)]
+    grids = [_grid(group, metric) for group, metric in drawn]
+    metrics = {metric for _, metric in drawn}
+    definitions = {DEFINITIONS: SCORES["classes"], CALIBRATION: ("nll", "ece"), AGREEMENT: ("ccc", "rmse")}
+    notes = [text for text, names in definitions.items() if metrics & set(names)]
     if len(groups) > 1:
         fields = ", ".join(differing_fields(groups))
         notes.append(f"Runs that differ in {fields} stand in tables of their own: do not compare across tables.")
     if table.published:
-        grids += [_published_grid(real, metrics)] if real else []
+        classified = [row for row in real if task_of(row) == "classes"]
+        grids += [_published_grid(classified, metrics)] if real else []
         if len(real) < len(table.rows):
             notes.append("The demo corpus is synthetic, so it is not shown beside published numbers.")
     return Document(grids=tuple(grids), notes=tuple(notes))
 
 
+def _choose_metrics(rows: Sequence[Row], metric: str | None) -> list[str]:
+    """Name what is shown of runs of one protocol; nothing where they have no such metric."""
+    names = metrics_of(task_of(rows[0]))
+    wanted = names[:1] if metric is None else names if metric == "all" else [metric]
+    return [name for name in wanted if name in names and _is_known(rows, name)]
+
+
 def _is_known(rows: Sequence[Row], metric: str) -> bool:
     """Tell whether any of the runs holds a metric; runs fitted before it was introduced do not."""
-    return metric in SCORES or any(row.get(metric) is not None for row in rows)
+    task = METRICS[metric].task
+    return task == "dimensions" or metric in SCORES[task] or any(row.get(metric) is not None for row in rows)
 
 
 def _grid(rows: Sequence[Row], metric: str) -> Grid:
+    if METRICS[metric].task == "dimensions":
+        return lay_out_dimensions(rows, metric)
     places = place_rows(rows)
     columns = list(dict.fromkeys(place.loss for place in sorted(places, key=lambda place: _loss_order(place.loss))))
     cells = {
-        (place.encoder, place.head, place.loss): _cell(row, metric) for place, row in zip(places, rows, strict=True)
+        (place.encoder, place.head, place.loss): read_cell(row, metric, METRICS[metric])
+        for place, row in zip(places, rows, strict=True)
     }
     labels = dict.fromkeys((place.encoder, place.head) for place in places)
     lines = [Line(labels=label, cells=tuple(cells.get((*label, column)) for column in columns)) for label in labels]
@@ -190,16 +228,7 @@ def _loss_order(label: str) -> tuple[int, str]:
     return (names.index(name) if name in names else len(names), label)
 
 
-def _cell(row: Row, metric: str) -> Cell | None:
-    mean, std, how = row.get(metric), row.get(f"{metric}_std"), METRICS[metric]
-    if mean is None or not math.isfinite(mean):
-        return None
-    known = std is not None and math.isfinite(std) and row["seeds"] > 1
-    spread = how.factor * std if known and std is not None else None
-    return Cell(mean=how.factor * mean, std=spread, decimals=how.decimals)
-
-
-def _published_grid(rows: Sequence[Row], metrics: Sequence[str]) -> Grid:
+def _published_grid(rows: Sequence[Row], metrics: Collection[str]) -> Grid:
     """Set the study's systems in a table of their own, each with the runs here that correspond to it."""
     ours: dict[str, dict[str, None]] = {}
     for row in rows:
@@ -211,7 +240,7 @@ def _published_grid(rows: Sequence[Row], metrics: Sequence[str]) -> Grid:
         for system, values in study.ACCURACIES.items()
     )
     notes = [study.SUMMARY]
-    if metrics != ["wa"]:
+    if set(metrics) != {"wa"}:
         notes.append("They are accuracies: the tables of WA (--metric wa) are the nearest counterpart.")
     pairs = "; ".join(f"{system}: {', '.join(names)}" for system, names in ours.items())
     notes.append(f"Nearest here: {pairs}." if pairs else "No run here has an encoder of the study.")

@@ -15,6 +15,9 @@ from embedkit.training.task import TaskData, filter_rows
 
 DEFAULT_LOSS = "ccc-regression"
 
+_KEYS = ("std", "ci", "dev", "by_fold")
+"""What follows a score's name in a run's row."""
+
 
 def define_dimensions(store: Store, dimensions: Sequence[str], *, where: Sequence[str] = ()) -> TaskData:
     """Choose the utterances that are rated on all of some dimensions, whatever their label.
@@ -88,6 +91,13 @@ def _require_columns(store: Store, dimensions: Sequence[str]) -> None:
         hint = f", did you mean {nearest[0]!r}?" if nearest else "."
         what = "holds texts" if name in store.columns else "is none of its columns"
         raise FitError(f"The targets need columns of numbers, but {name!r} {what}: {_told(store)}{hint}")
+    taken = {*_KEYS, *(f"{name}_{end}" for name in dimensions for end in _KEYS)}
+    for name in dimensions:
+        if name in taken:
+            raise FitError(
+                f"The target {name!r} would be mistaken for a result, such as the standard deviation of another one; "
+                "rename the column."
+            )
 
 
 def _told(store: Store) -> str:

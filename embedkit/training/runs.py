@@ -138,7 +138,7 @@ def require_writable(folder: Path) -> None:
 
 
 _TEXTS = ("corpus", "encoder", "head", "loss", "mode", "folds", "selection", "precision", "loss_spec", "head_spec")
-_NUMBERS = ("seeds", "utterances", "speakers", "wa", "wa_std", "ua", "ua_std", "f1", "f1_std")
+_NUMBERS = ("seeds", "utterances", "speakers", "wa", "wa_std", "ua", "ua_std", "f1", "f1_std", "ccc", "ccc_std")
 
 
 def _require_row(config: Any, metrics: Any) -> None:

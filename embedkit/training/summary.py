@@ -42,7 +42,7 @@ def summarise_classes(targets: NDArray[np.int64], shares: FloatArray, speakers: 
 def summarise_ratings(
     targets: FloatArray, predicted: FloatArray, speakers: Names, dimensions: Sequence[str]
 ) -> dict[str, Any]:
-    """Compute CCC and RMSE of every dimension and their means over them: mean and standard deviation over seeds.
+    """Compute CCC and RMSE of every dimension, and the mean CCC: mean and standard deviation over seeds.
 
     The CCC have intervals over speakers as the scores of classes have.
 
@@ -58,7 +58,7 @@ def summarise_ratings(
     errors = root_mean_square_error(by_dimension, targets.T)
     known = bool(np.all(speakers != ""))
     mean, *each = concordance_intervals(targets, predicted, speakers) if known else [None] * (1 + len(dimensions))
-    row = _over_seeds("ccc", agreement.mean(-1)) | _interval("ccc", mean) | _over_seeds("rmse", errors.mean(-1))
+    row = _over_seeds("ccc", agreement.mean(-1)) | _interval("ccc", mean)
     for place, (dimension, interval) in enumerate(zip(dimensions, each, strict=True)):
         row |= _over_seeds(f"ccc_{dimension}", agreement[:, place])
         row |= _interval(f"ccc_{dimension}", interval)
@@ -67,6 +67,8 @@ def summarise_ratings(
 
 
 def _over_seeds(name: str, values: FloatArray) -> dict[str, Any]:
+    if not np.isfinite(values).all():
+        return {name: None, f"{name}_std": None}
     return {name: float(values.mean()), f"{name}_std": float(values.std(ddof=1)) if len(values) > 1 else 0.0}
 
 

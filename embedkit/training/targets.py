@@ -137,11 +137,10 @@ class DimensionTargets(Targets):
         return scale.restore(scores.numpy()).astype(np.float32)
 
     def score(self, index: Indices, predictions: NDArray[np.float32]) -> NDArray[np.float64]:
-        by_dimension = np.moveaxis(predictions, -1, -2)
-        found = concordance_correlation(by_dimension, self.values[index].T).mean(-1)
-        # What a head that diverged says is no number, and the worst there is.
-        worst_where_none: NDArray[np.float64] = np.nan_to_num(found, nan=-1.0)
-        return worst_where_none
+        # A head that diverged is the worst there is: it must not win over those that say the opposite of the truth.
+        finite = np.isfinite(predictions).all((-2, -1))
+        by_dimension = np.moveaxis(np.where(finite[..., None, None], predictions, 0.0), -1, -2)
+        return np.where(finite, concordance_correlation(by_dimension, self.values[index].T).mean(-1), -1.0)
 
 
 def build_targets(values: NDArray[Any], outputs: int) -> Targets:

@@ -195,8 +195,9 @@ class Cell:
     @property
     def unrated_note(self) -> str:
         """Say how many utterances are left out because a rating is missing."""
-        count = self.data.unrated
-        return f"{count:,} utterance{'s' * (count != 1)} without a number in each of {', '.join(self.data.dimensions)}"
+        count, (*others, last) = self.data.unrated, self.data.dimensions
+        names = f"{', '.join(others)} or {last}" if others else last
+        return f"left out {count:,} utterance{'s' * (count != 1)} without a number in {names}"
 
     @property
     def variant(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ def write_layer_figures(runs: str | Path = "runs", *, metric: str = "ua", out: s
 
     Args:
         runs: The folder that holds the runs.
-        metric: "ua", "wa", "f1", "nll" or "ece".
+        metric: "ua", "wa", "f1", "nll", "ece", or "ccc" (the mean over the dimensions).
         out: The folder to write to; made where it is missing, files of the same names are replaced.
 
     Returns:

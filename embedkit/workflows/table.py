@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def tabulate_runs(
     runs: str | Path | Iterable[RunRecord | Mapping[str, Any]] = "runs",
     *,
-    metric: str = "ua",
+    metric: str | None = None,
     format: str = "text",
     published: bool = False,
 ) -> Table:
@@ -23,7 +23,8 @@ def tabulate_runs(
 
     Args:
         runs: A folder that holds runs, what `embedkit.fit` returned, or rows as in `metrics.json`.
-        metric: "ua", "wa", "f1", "nll", "ece", or "all" for one table each.
+        metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict dimensions; "all" for one table each;
+            or None for UA and CCC, whichever a run has.
         format: What `print` shows: "text", "markdown", "latex", "csv" or "json".
         published: Set the study's published accuracies, with notes on what each was, beside.
 

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from safetensors.torch import save_file
 
 import embedkit
 from embedkit.errors import AudioError, EncoderError, RunError
 from embedkit.training.runs import RunRecord
+from embedkit.workflows.predict import render_predictions
 from tests.encoders.checkpoints import write_conv_checkpoint
 
 RATE = 16000
@@ -25,13 +27,13 @@ def corpus(tmp_path: Path) -> Path:
     folder = tmp_path / "corpus"
     folder.mkdir()
     generator = np.random.default_rng(0)
-    rows = ["path,label,speaker"]
+    rows = ["path,label,speaker,arousal,valence"]
     for number in range(24):
         label, pitch = (("low", 150), ("high", 900))[number % 2]
         time = np.arange(int(RATE * (0.3 + 0.05 * (number % 5)))) / RATE
         clip = 0.3 * np.sin(2 * np.pi * pitch * time) + 0.02 * generator.normal(size=len(time))
         soundfile.write(folder / f"{number:02d}.wav", clip, RATE)
-        rows.append(f"{number:02d}.wav,{label},s{number // 6}")
+        rows.append(f"{number:02d}.wav,{label},s{number // 6},{pitch / 100},{-3 if label == 'low' else 2}")
     (folder / "corpus.csv").write_text("\n".join(rows) + "\n")
     return folder
 
@@ -45,8 +47,37 @@ def fitted(corpus: Path, tmp_path: Path, encoder: str, **options: Any) -> RunRec
         sources=options.pop("sources", None),
     )
     settings: dict[str, Any] = {"seeds": 2, "epochs": 6, "learning_rates": (1e-2,), "batch_size": 8, **options}
-    (record,) = embedkit.fit(store, losses=["ce"], folds="speaker", runs=tmp_path / "runs", **settings)
+    (record,) = embedkit.fit(store, folds="speaker", runs=tmp_path / "runs", **settings)
     return record
+
+
+@pytest.mark.parametrize("head", ["linear", "lstm"])
+def test_clips_are_rated_in_the_unit_of_the_corpus(corpus: Path, tmp_path: Path, head: str) -> None:
+    record = fitted(corpus, tmp_path, "mfcc", heads=[head], targets=["valence", "arousal"], epochs=15)
+    clips = [corpus / "00.wav", corpus / "01.wav"]
+    low, high = embedkit.predict(record.folder, clips)
+    assert (low.label, low.probabilities) == ("", {})
+    assert list(low.dimensions) == ["valence", "arousal"]
+    assert low.dimensions["valence"] == pytest.approx(-3, abs=1)
+    assert high.dimensions["valence"] == pytest.approx(2, abs=1)
+    assert low.dimensions["arousal"] == pytest.approx(1.5, abs=1.5)
+    assert high.dimensions["arousal"] == pytest.approx(9, abs=1.5)
+    (alone,) = embedkit.predict(record, [clips[1]])
+    assert alone.dimensions == pytest.approx(dict(high.dimensions), abs=1e-4)
+    text = render_predictions([low, high])
+    assert text.splitlines()[0] == (
+        f"{clips[0]}: valence {low.dimensions['valence']:.2f}, arousal {low.dimensions['arousal']:.2f}"
+    )
+    assert json.loads(render_predictions([low], "json")) == [{"path": str(clips[0]), "dimensions": low.dimensions}]
+    assert render_predictions([low], "csv").splitlines()[0] == "path,valence,arousal"
+
+
+def test_ratings_without_their_scale_are_refused(corpus: Path, tmp_path: Path) -> None:
+    record = fitted(corpus, tmp_path, "mfcc", targets=["valence"], epochs=1, heads=["linear"])
+    tensors = {name: value for name, value in record.load_heads().items() if "rating" not in name}
+    save_file(tensors, record.folder / "heads.safetensors")
+    with pytest.raises(RunError, match="lack '0/rating_mean'"):
+        embedkit.predict(record.folder, [corpus / "00.wav"])
 
 
 @pytest.mark.parametrize("head", ["linear", "lstm"])

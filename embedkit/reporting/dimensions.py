@@ -1,0 +1,37 @@
+"""Tables of runs that predict dimensions: the mean over them, and a column for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from embedkit.reporting.grid import Grid, Line
+from embedkit.reporting.labels import Row, place_rows
+from embedkit.reporting.metrics import METRICS, read_cell
+from embedkit.reporting.protocol import describe_protocol, describe_title
+
+
+def lay_out_dimensions(rows: Sequence[Row], metric: str) -> Grid:
+    """Lay out the runs of one protocol, a line each.
+
+    Nothing is marked: dimensions are no alternatives to each other. Errors have no mean, for dimensions may differ in
+    their units.
+    """
+    places = place_rows(rows)
+    dimensions = [str(name) for name in rows[0]["dimensions"]]
+    keys = [f"{metric}_{name}" for name in dimensions]
+    if len(dimensions) > 1 and metric == "ccc":
+        dimensions, keys = ["mean", *dimensions], [metric, *keys]
+    lines = tuple(
+        Line(
+            labels=(f"{place.encoder}, {place.head}", place.loss),
+            cells=tuple(read_cell(row, key, METRICS[metric]) for key in keys),
+        )
+        for place, row in zip(places, rows, strict=True)
+    )
+    return Grid(
+        title=describe_title(rows[0], metric),
+        label_headers=("encoder, head", "loss"),
+        columns=tuple(dimensions),
+        lines=lines,
+        notes=tuple(describe_protocol(rows)),
+    )
