@@ -138,7 +138,7 @@ class DimensionTargets(Targets):
 
     def score(self, index: Indices, predictions: NDArray[np.float32]) -> NDArray[np.float64]:
         # A head that diverged is the worst there is: it must not win over those that say the opposite of the truth.
-        finite = np.isfinite(predictions).all((-2, -1))
+        finite = np.asarray(np.isfinite(predictions).all((-2, -1)))
         by_dimension = np.moveaxis(np.where(finite[..., None, None], predictions, 0.0), -1, -2)
         return np.where(finite, concordance_correlation(by_dimension, self.values[index].T).mean(-1), -1.0)
 
