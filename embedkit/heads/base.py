@@ -24,7 +24,7 @@ LAYER_RATE_FACTOR = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class HeadShape:
-    """What a head must know of its stack, its input and its classes."""
+    """What a head must know of its stack, its input and its classes (or dimensions: one score for each)."""
 
     groups: int
     members: int

@@ -58,8 +58,7 @@ def join_tasks(first: TaskData, second: TaskData, names: tuple[str, str]) -> Tas
     speakers = [_qualify(part.speakers, name) for part, name in zip((first, second), names, strict=True)]
     columns = ("rows", "ids", "labels", "sessions", "splits", "targets")
     joined: dict[str, Any] = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in columns}
-    unrated = first.unrated + second.unrated
-    return replace(first, speakers=np.concatenate(speakers), unrated=unrated, **joined)
+    return replace(first, speakers=np.concatenate(speakers), **joined)
 
 
 def _qualify(speakers: Names, corpus: str) -> Names:

@@ -130,6 +130,11 @@ class Cell:
     def level(self) -> str:
         return self.head_class.level
 
+    @property
+    def stores(self) -> list[Store]:
+        """The store, and the one tested on where that is another."""
+        return [self.store] if self.other is None else [self.store, self.other]
+
     @cached_property
     def plan(self) -> FoldPlan:
         if self.other is not None:
@@ -148,7 +153,6 @@ class Cell:
     @cached_property
     def features(self) -> Features:
         by_speaker = self.settings.normalise == "speaker"
-        stores = [self.store] if self.other is None else [self.store, self.other]
         parts = [
             load_features(
                 store,
@@ -159,7 +163,7 @@ class Cell:
                 by_speaker=by_speaker,
                 memory_gb=self.settings.memory_gb,
             )
-            for store, data in zip(stores, self.parts, strict=True)
+            for store, data in zip(self.stores, self.parts, strict=True)
         ]
         return parts[0] if len(parts) == 1 else JoinedFeatures(*parts)
 
@@ -182,7 +186,7 @@ class Cell:
     def check(self) -> None:
         """Find out before anything is trained what cannot be."""
         if self.level == "frame":
-            for store in filter(None, (self.store, self.other)):
+            for store in self.stores:
                 require_frames(store, f"the head {self.head_name!r}")
         unknown = int(np.sum(self.data.speakers == ""))
         if self.settings.normalise == "speaker" and unknown:
@@ -193,11 +197,16 @@ class Cell:
         _ = self.plan
 
     @property
-    def unrated_note(self) -> str:
-        """Say how many utterances are left out because a rating is missing."""
-        count, (*others, last) = self.data.unrated, self.data.dimensions
-        names = f"{', '.join(others)} or {last}" if others else last
-        return f"left out {count:,} utterance{'s' * (count != 1)} without a number in {names}"
+    def unrated(self) -> list[str]:
+        """Say of each corpus how many utterances are left out because a rating is missing."""
+        names = " or ".join(filter(None, [", ".join(self.data.dimensions[:-1]), *self.data.dimensions[-1:]]))
+        counts = {
+            store.corpus: part.unrated for store, part in zip(self.stores, self.parts, strict=True) if part.unrated
+        }
+        return [
+            f"left out {count:,} utterance{'s' * (count != 1)} of {corpus} without a number in {names}"
+            for corpus, count in counts.items()
+        ]
 
     @property
     def variant(self) -> dict[str, Any]:

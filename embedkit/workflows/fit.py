@@ -142,7 +142,7 @@ def fit_heads(
     for store in opened if other is None else [*opened, other]:
         require_undamaged(store)
     said = [describe_plain_parts(cell.head_name, cell.head_class, cell.loss) for cell in cells]
-    said += [[f"{cell.store.corpus}: {cell.unrated_note}."] for cell in cells if cell.data.unrated]
+    said += [[f"{note[0].upper()}{note[1:]}." for note in cell.unrated] for cell in cells]
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)
     require_writable(Path(runs))

@@ -178,9 +178,7 @@ def _known_run(cell: Cell) -> RunRecord | None:
 
 
 def _metrics(cell: Cell, scores: Mapping[str, Any]) -> dict[str, Any]:
-    task = [*(f"{old} counted as {new}" for old, new in cell.data.merge.items()), *cell.data.where]
-    if cell.data.unrated:
-        task.append(cell.unrated_note)
+    task = [*(f"{old} counted as {new}" for old, new in cell.data.merge.items()), *cell.data.where, *cell.unrated]
     if cell.other is not None:
         task += [f"{old} counted as {new} in {cell.other.corpus}" for old, new in cell.parts[1].merge.items()]
     return {

@@ -44,7 +44,7 @@ def test_scores_are_those_of_the_predictions_kept(tmp_path: Path) -> None:
     told: list[str] = []
     store = write_rated_store(tmp_path / "tiny.h5", missing=(3, 40, 41))
     (record,) = fit(tmp_path, store, tell=told.append)
-    assert "synthetic: left out 3 utterances without a number in valence or arousal." in told
+    assert "Left out 3 utterances of synthetic without a number in valence or arousal." in told
     assert any(line.startswith("synthetic tiny, linear, ccc-regression: CCC 0.") for line in told)
     metrics, rows = record.metrics, read_predictions(record)
     assert len(rows) == 117 * 2
@@ -122,7 +122,9 @@ def test_a_run_that_is_there_is_not_trained_again(tmp_path: Path, monkeypatch: p
 def test_another_corpus_is_rated_by_the_scale_of_the_first(tmp_path: Path) -> None:
     store = write_rated_store(tmp_path / "one.h5")
     other = write_rated_store(tmp_path / "two.h5", corpus="other", seed=7, missing=(0,))
-    (record,) = fit(tmp_path, store, test_on=other)
+    told: list[str] = []
+    (record,) = fit(tmp_path, store, test_on=other, tell=told.append)
+    assert told[0] == "Left out 1 utterance of other without a number in valence or arousal."
     assert record.metrics["utterances"] == 119
     assert record.metrics["ccc"] > 0.7
     assert record.metrics["test_corpus"] == "other"
@@ -137,7 +139,10 @@ def test_the_table_shows_dimensions_apart_from_classes(tmp_path: Path) -> None:
     assert text.count("Protocol:") == 2
     assert "synthetic: CCC, 2 dimensions, folds by session" in text
     assert "synthetic: UA in %, 3 classes, folds by session" in text
-    assert "2 dimensions (valence, arousal; left out 1 utterance without a number in valence or arousal)" in flat
+    assert (
+        "2 dimensions (valence, arousal; left out 1 utterance of synthetic without a number in valence or arousal)"
+        in flat
+    )
     assert "Lin 1989" in flat
     header, line = (next(x for x in text.splitlines() if x.startswith(start)) for start in ("encoder, h", "tiny, mlp"))
     assert header.split()[-3:] == ["mean", "valence", "arousal"]
@@ -170,7 +175,7 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     budget = "--seeds 1 --epochs 5 --lr 3e-2 --batch-size 16 --threads 1"
     fitted = run(app, f"fit tiny.h5 --targets valence,arousal --loss ccc-regression {budget}".split())
     assert fitted.exit_code == 0, fitted.output
-    assert "left out 1 utterance" in fitted.stderr
+    assert "Left out 1 utterance of synthetic" in fitted.stderr
     (record,) = find_runs(tmp_path / "runs")
     assert record.config["dimensions"] == ["valence", "arousal"]
     Path("embedkit.toml").write_text('[fit]\ntargets = ["valence", "arousal"]\n')
