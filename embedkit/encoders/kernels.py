@@ -1,15 +1,11 @@
-"""Linear layers by oneDNN on CPUs.
-
-PyTorch hands fp32 products to MKL, which takes its narrow code path on CPUs of other vendors: 93 against 213
-GFLOP/s on one core of an AMD Zen 5. oneDNN does not care who made the CPU, and keeps its weights in blocked order.
-"""
+"""Linear layers of frozen encoders by oneDNN, weights kept in its blocked order."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+
+from embedkit.kernels import has_onednn
 
 SMALLEST_WIDTH = 32
 
@@ -33,19 +29,10 @@ class PackedLinear(nn.Module):
 
 def pack_linears(module: nn.Module) -> str:
     """Replace every linear layer inside a frozen CPU module; return the name of the kernels in use."""
-    if not can_pack():
+    if not has_onednn():
         return "torch"
     for parent in module.modules():
         for name, child in parent.named_children():
             if type(child) is nn.Linear and min(child.weight.shape) >= SMALLEST_WIDTH:
                 setattr(parent, name, PackedLinear(child))
     return "onednn"
-
-
-def can_pack() -> bool:
-    """Say whether this build of PyTorch has oneDNN's prepacked linear operators."""
-    operators: Any = torch.ops.mkldnn
-    backend: Any = torch.backends.mkldnn
-    return bool(backend.is_available()) and all(
-        hasattr(operators, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
-    )

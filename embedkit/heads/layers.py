@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from embedkit.errors import ConfigError
 from embedkit.heads.base import HeadShape
+from embedkit.heads.products import multiply
 
 Fill = Callable[[Tensor, Generator], object]
 
@@ -72,47 +72,6 @@ class StackedLinear(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Map `[groups, members or 1, rows, inputs]` to `[groups, members, rows, outputs]`."""
         return multiply(values, self.weight) + self.bias.unsqueeze(-2)
-
-
-def multiply(values: Tensor, weight: Tensor) -> Tensor:
-    """Multiply `[groups, members or 1, rows, inputs]` by every head's `[outputs, inputs]`, transposed."""
-    groups, members, outputs, inputs = weight.shape
-    rows = values.shape[2]
-    if values.shape[1] == members:
-        flat = _product(values.reshape(groups * members, rows, inputs), weight.flatten(0, 1))
-        return flat.view(groups, members, rows, outputs)
-    shared = _product(values.squeeze(1), weight.flatten(1, 2))
-    return shared.view(groups, rows, members, outputs).transpose(1, 2)
-
-
-class _Product(torch.autograd.Function):
-    """Values `[n, rows, inputs]` times weights `[n, outputs, inputs]`, transposed.
-
-    Autograd's own gradient of the weights is laid out transposed, and copying it back costs as much as all products
-    of a small head together.
-    """
-
-    @staticmethod
-    def forward(values: Tensor, weight: Tensor) -> Tensor:
-        return torch.bmm(values, weight.transpose(1, 2))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        values, weight = ctx.saved_tensors
-        for_values, for_weight = ctx.needs_input_grad
-        return (
-            _product(gradient, weight.transpose(1, 2)) if for_values else None,
-            _product(gradient.transpose(1, 2), values.transpose(1, 2)) if for_weight else None,
-        )
-
-
-def _product(values: Tensor, weight: Tensor) -> Tensor:
-    product: Tensor = _Product.apply(values, weight)  # type: ignore[no-untyped-call]
-    return product
 
 
 class StackedClassifier(nn.Module):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Generator, Tensor
 
 from embedkit.heads.base import Head, HeadInputs, HeadShape
 from embedkit.heads.layers import LayerMix, StackedClassifier, cosines
+from embedkit.heads.products import mixed_norms, mixed_products
 
 
 class LinearHead(Head):
@@ -40,30 +40,3 @@ class LinearHead(Head):
         if self.classifier.bias is not None:
             return products + self.classifier.bias.unsqueeze(-2)
         return cosines(products, mixed_norms(inputs.values, shares), self.classifier.weight.norm(dim=-1))
-
-
-def mixed_products(values: Tensor, shares: Tensor, weight: Tensor) -> Tensor:
-    """Multiply the mixed layers by every head's weights, without mixing the layers head by head.
-
-    Every layer is multiplied first, once for all members of a group: one large product instead of many narrow ones,
-    twice as fast though it takes more multiplications.
-
-    Shape:
-        values: `[groups, rows, layers, dimensions]`; shares: `[groups, members, layers]`;
-        weight: `[groups, members, outputs, dimensions]`. Output: `[groups, members, rows, outputs]`.
-    """
-    groups, rows, layers, dimensions = values.shape
-    members, outputs = weight.shape[1:3]
-    by_layer = values.permute(0, 2, 1, 3).reshape(groups, layers * rows, dimensions)
-    products = torch.bmm(weight.flatten(1, 2), by_layer.transpose(1, 2))
-    products = products.view(groups, members, outputs, layers, rows)
-    return (products * shares[:, :, None, :, None]).sum(3).transpose(2, 3)
-
-
-def mixed_norms(values: Tensor, shares: Tensor) -> Tensor:
-    """Return the norms `[groups, members, rows]` of the mixed layers, from the layers' dot products alone."""
-    groups, rows, layers, _ = values.shape
-    flat = values.flatten(0, 1)
-    grams = torch.bmm(flat, flat.transpose(1, 2)).view(groups, rows, layers * layers)
-    pairs = (shares.unsqueeze(-1) * shares.unsqueeze(-2)).flatten(-2)
-    return torch.bmm(pairs, grams.transpose(1, 2)).clamp_min(1e-16).sqrt()

@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from embedkit.heads.base import Head, HeadInputs, HeadShape
-from embedkit.heads.layers import LayerMix, StackedClassifier, StackedLinear, multiply, require
-from embedkit.heads.linear import mixed_products
+from embedkit.heads.layers import LayerMix, StackedClassifier, StackedLinear, require
+from embedkit.heads.products import mixed_products, multiply
 
 
 class SuperbHead(Head):

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from embedkit.encoders import precision as precisions
-from embedkit.encoders.kernels import PackedLinear, can_pack
+from embedkit.encoders.kernels import PackedLinear
 from embedkit.encoders.precision import resolve_device, resolve_precision, true_fp32
 from embedkit.encoders.selection import select_layers
 from embedkit.errors import EncoderError
+from embedkit.kernels import has_onednn
 
 CPU = torch.device("cpu")
 
@@ -76,7 +77,7 @@ def test_fp32_stays_fp32_whatever_the_caller_has_set() -> None:
         torch.backends.mkldnn.matmul.fp32_precision = before
 
 
-@pytest.mark.skipif(not can_pack(), reason="this build of PyTorch has no oneDNN linear operators")
+@pytest.mark.skipif(not has_onednn(), reason="this build of PyTorch has no oneDNN linear operators")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [True, False])
 def test_packed_linears_equal_plain_ones(dtype: torch.dtype, bias: bool) -> None:

@@ -1,0 +1,40 @@
+"""Matrix products by oneDNN on CPUs.
+
+PyTorch hands fp32 products to MKL, which takes its narrow code path on CPUs of other vendors: 93 against 213
+GFLOP/s on one core of an AMD Zen 5. oneDNN does not care who made the CPU.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WORTH_A_CALL = 500_000
+"""Multiplications of one matrix product from which calling oneDNN for it alone pays."""
+
+
+@cache
+def has_onednn() -> bool:
+    """Say whether this build of PyTorch has oneDNN's linear operators."""
+    operators: Any = torch.ops.mkldnn
+    backend: Any = torch.backends.mkldnn
+    return bool(backend.is_available()) and all(
+        hasattr(operators, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
+    )
+
+
+def batch_product(values: Tensor, weight: Tensor) -> Tensor:
+    """Multiply values `[n, rows, inputs]` by weights `[n, outputs, inputs]`, transposed: `[n, rows, outputs]`.
+
+    Gradients are not tracked.
+    """
+    work = values.shape[1] * weight.shape[1] * weight.shape[2]
+    fits = values.device.type == "cpu" and values.dtype == weight.dtype == torch.float32
+    if not (fits and work >= WORTH_A_CALL and has_onednn()):
+        return torch.bmm(values, weight.transpose(1, 2))
+    pairs = zip(values.unbind(), weight.unbind(), strict=True)
+    products = [torch.ops.mkldnn._linear_pointwise(one, other, None, "none", [], "") for one, other in pairs]
+    return products[0].unsqueeze(0) if len(products) == 1 else torch.stack(products)
