@@ -2,12 +2,14 @@
 
     python benchmarks/training.py embeddings/emodb/whisper-base.h5
     python benchmarks/training.py embeddings/emodb/whisper-base.h5 --search
+    python benchmarks/training.py embeddings/emodb/mfcc.h5 --frames
     python benchmarks/training.py --synthetic
 
 With a store: linear heads on learned weights over all layers, folds by speaker, 100 epochs, nothing stopped early.
 Every alternative runs in a process of its own, so that its peak memory is its own. `--search` instead lets the plain
-loop search as embedkit does (rates on pooled inner folds, then refit) and compares the UA. `--synthetic` trains one row
-of a table of IEMOCAP's size: 5 losses, 5 folds, 5 seeds and 4 rates on 5,531 utterances of 13 layers of 768.
+loop search as embedkit does (rates on pooled inner folds, then refit) and compares the UA. `--frames` trains LSTMs on a
+store that keeps frames, beside a loop over padded and over packed batches of torch's own LSTM. `--synthetic` trains one
+row of a table of IEMOCAP's size: 5 losses, 5 folds, 5 seeds and 4 rates on 5,531 utterances of 13 layers of 768.
 """
 
 from __future__ import annotations
@@ -38,8 +40,10 @@ from embedkit.training.mixed_loss import classifier_of
 from embedkit.training.schedule import default_threads, run_groups
 from embedkit.training.scoring import score_states
 from embedkit.training.search import build_grid
-from embedkit.training.selection import choose, pooled_recalls
+from embedkit.training.selection import choose, pooled_scores
 from embedkit.training.stack import Group, Member, Recipe
+from embedkit.training.targets import ClassTargets
+from embedkit.training.task import load_features, take_all
 
 RATES = (3e-4, 1e-3, 3e-3)
 BATCH = 32
@@ -71,6 +75,7 @@ def main() -> None:
     parser.add_argument("store", nargs="?", help="a store of Whisper-base (or another encoder) on EmoDB")
     parser.add_argument("--synthetic", action="store_true")
     parser.add_argument("--search", action="store_true")
+    parser.add_argument("--frames", action="store_true")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--device", default="cpu")
@@ -82,6 +87,8 @@ def main() -> None:
         parser.error("name a store, or --synthetic")
     elif options.search:
         report_search(options)
+    elif options.frames:
+        report_frames(options)
     else:
         report_alternatives(options)
 
@@ -128,6 +135,26 @@ def report_search(options: argparse.Namespace) -> None:
         one = run_apart(way, options.store, 30)
         rows.append((name, one.heads, f"{one.seconds:.0f}", f"{100 * one.ua:.1f}"))
     show_table("The same search, cross-entropy, three seeds", ["", "heads", "seconds", "UA %"], rows)
+
+
+def report_frames(options: argparse.Namespace) -> None:
+    """Time LSTMs on frames: one head per fold, five epochs."""
+    ways: dict[str, tuple[Callable[..., Outcome], dict[str, Any]]] = {
+        "embedkit, lstm": (train_frames, {"head": "lstm"}),
+        "embedkit, lstm on every frame": (train_frames, {"head": "lstm:subsampling=1"}),
+        "embedkit, cnn": (train_frames, {"head": "cnn"}),
+        "plain loop, padded": (train_plain_frames, {"packed": False}),
+        "plain loop, packed": (train_plain_frames, {"packed": True}),
+    }
+    found: dict[str, list[Outcome]] = {name: [] for name in ways}
+    for _ in range(options.runs):
+        for name, (way, settings) in ways.items():
+            found[name].append(run_apart(way, options.store, 5, **settings))
+    seconds = {name: median(one.seconds / one.heads / 5 for one in outcomes) for name, outcomes in found.items()}
+    rows = [
+        (name, f"{1000 * seconds[name]:.0f}", f"{seconds['plain loop, padded'] / seconds[name]:.1f}") for name in found
+    ]
+    show_table("Heads on frames, batches of 32", ["", "ms an epoch and head", "to plain, padded"], rows)
 
 
 def report_synthetic(options: argparse.Namespace) -> None:
@@ -314,6 +341,70 @@ def fit_logistic(path: str, epochs: int) -> Outcome:
     return Outcome(len(data.plan.folds), seconds, pooled_recall(data, predictions, seeds=1))
 
 
+def train_frames(path: str, epochs: int, *, head: str) -> Outcome:
+    """Train one head on frames per fold."""
+    store = open_store(path)
+    data = load(path)
+    features = load_features(store, take_all(store), "frame")
+    nothing = np.zeros(0, dtype=np.int64)
+    recipe = Recipe(head=head, classes=int(data.targets.max()) + 1, epochs=epochs, batch_size=BATCH)
+    members = members_of(["ce"], 0, epochs, (RATE_COMPARED,))
+    groups = [Group(train=fold.train, validate=nothing, seed=0, members=members) for fold in data.plan.folds]
+    start = time.perf_counter()
+    run_groups(
+        features, ClassTargets(data.targets, recipe.classes), groups, recipe, keep_best=False, threads=default_threads()
+    )
+    return Outcome(len(groups), time.perf_counter() - start, float("nan"))
+
+
+class PlainLstm(nn.Module):
+    """The study's LSTM as people write it: bidirectional, mean over own frames, one linear layer."""
+
+    def __init__(self, dimensions: int, classes: int, *, packed: bool) -> None:
+        super().__init__()
+        self.packed = packed
+        self.lstm = nn.LSTM(dimensions, 64, batch_first=True, bidirectional=True)
+        self.linear = nn.Linear(128, classes)
+
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Score padded frames `[batch, frames, dimensions]`."""
+        if self.packed:
+            inputs = nn.utils.rnn.pack_padded_sequence(frames, lengths, batch_first=True, enforce_sorted=False)
+            states, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(inputs)[0], batch_first=True)
+        else:
+            states, _ = self.lstm(frames)
+        own = torch.arange(states.shape[1])[None] < lengths[:, None]
+        scores: torch.Tensor = self.linear((states * own[..., None]).sum(1) / lengths[:, None])
+        return scores
+
+
+def train_plain_frames(path: str, epochs: int, *, packed: bool) -> Outcome:
+    """Train one LSTM on every frame per fold with a DataLoader that pads its batches."""
+    store = open_store(path)
+    data = load(path)
+    folds = data.plan.folds[:2]
+    utterances = [torch.from_numpy(np.array(store.frames(row)[:, 0], dtype=np.float32)) for row in range(len(store))]
+
+    def collate(rows: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        frames = nn.utils.rnn.pad_sequence([utterances[row] for row in rows], batch_first=True)
+        lengths = torch.tensor([len(utterances[row]) for row in rows])
+        return frames, lengths, torch.from_numpy(data.targets[rows])
+
+    start = time.perf_counter()
+    for fold in folds:
+        torch.manual_seed(0)
+        model = PlainLstm(utterances[0].shape[1], int(data.targets.max()) + 1, packed=packed)
+        optimiser = torch.optim.Adam(model.parameters(), lr=RATE_COMPARED)
+        rows = fold.train.tolist()
+        loader = torch.utils.data.DataLoader(rows, batch_size=BATCH, shuffle=True, collate_fn=collate)
+        for _ in range(epochs):
+            for frames, lengths, labels in loader:
+                optimiser.zero_grad()
+                nn.functional.cross_entropy(model(frames, lengths), labels).backward()
+                optimiser.step()
+    return Outcome(len(folds), time.perf_counter() - start, float("nan"))
+
+
 def search_stacked(path: str, epochs: int) -> Outcome:
     """Search rates and epochs on inner folds and refit, as `embedkit fit --loss ce` does."""
     data = load(path)
@@ -337,7 +428,7 @@ def search_stacked(path: str, epochs: int) -> Outcome:
         on_stack=count,
     )["ce"]
     seconds = time.perf_counter() - start
-    predictions = [(one.fold.test, shares.argmax(-1)) for one in found for shares in one.probabilities]
+    predictions = [(one.fold.test, shares.argmax(-1)) for one in found for shares in one.outputs]
     return Outcome(heads, seconds, pooled_recall(data, predictions, seeds=3))
 
 
@@ -346,7 +437,7 @@ def search_plain(path: str, epochs: int) -> Outcome:
     torch.set_num_threads(1)
     data = load(path)
     classes = int(data.targets.max()) + 1
-    targets = torch.from_numpy(data.targets)
+    targets, truth = torch.from_numpy(data.targets), ClassTargets(data.targets, classes)
     heads, predictions = 0, []
     start = time.perf_counter()
     for fold in data.plan.folds:
@@ -361,7 +452,7 @@ def search_plain(path: str, epochs: int) -> Outcome:
                     for epoch, model in enumerate(models):
                         found[place][number, epoch] = predict(model, values[validate])
                     heads += 1
-            choice = choose(pooled_recalls(data.targets, [inner[1] for inner in fold.validations], found, classes))
+            choice = choose(pooled_scores(truth, [inner[1] for inner in fold.validations], found))
             values = torch.from_numpy(standardise(data.values, fold.train))
             settings = {"rate": RATES[choice.candidate], "seed": seed, "epochs": choice.epochs, "classes": classes}
             *_, model = plain_epochs(values[fold.train], targets[fold.train], **settings)

@@ -51,7 +51,6 @@ class Registry:
         if name in self._parts:
             raise ConfigError(f"The {self.kind} {name!r} is registered twice; choose another name.")
         self._parts[name] = part
-        _REGISTERED.add(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self._parts
@@ -140,18 +139,17 @@ def looks_like_target(name: str) -> bool:
     return re.fullmatch(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*", name) is not None
 
 
-def parse_spec(spec: str, known: Container[str] = _REGISTERED) -> tuple[str, dict[str, str]]:
+def parse_spec(spec: str, known: Container[str]) -> tuple[str, dict[str, str]]:
     """Split `name:key=value,flag` into the name and its settings (a flag's value is "true").
 
-    >>> parse_spec("aam:scale=15,margin=0.2")
+    >>> parse_spec("aam:scale=15,margin=0.2", LOSSES)
     ('aam', {'scale': '15', 'margin': '0.2'})
 
     Targets of users' own parts keep their colon: `package.module:MyHead:width=3`.
 
     Args:
         spec: The text.
-        known: Names of parts, by default those in all tables: `ccc:flat` is a part with a flag, `my_losses:brier` what
-            a module of one's own holds.
+        known: Names of parts: `ccc:flat` is a part with a flag, `my_losses:brier` what a module of one's own holds.
     """
     parts = spec.split(":")
     is_target = looks_like_target(":".join(parts[:2])) and parts[0] not in known

@@ -11,9 +11,12 @@ from embedkit.config import read_config
 
 
 def figure(
-    kind: Annotated[Literal["layers"], typer.Argument(help="layers: a metric over the layers of each encoder.")],
+    kind: Annotated[
+        Literal["layers"], typer.Argument(metavar="KIND", help="layers: a metric over the layers of each encoder.")
+    ],
     runs: Annotated[
-        Path | None, typer.Argument(help="Folder that holds the runs. [default: embedkit.toml's, else runs]")
+        Path | None,
+        typer.Argument(metavar="RUNS", help="Folder that holds the runs. [default: embedkit.toml's, else runs]"),
     ] = None,
     metric: Annotated[
         Literal["ua", "wa", "f1", "nll", "ece", "ccc"], typer.Option(help="ua, wa, f1, nll, ece or ccc.")

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from embedkit.training.features import Standardiser
+from embedkit.training.packing import pack, unpack
 from embedkit.training.stack import Group, GroupResult, Recipe
-from embedkit.training.targets import Scale
 
 _ARRAYS = ("losses", "dev_scores", "predictions")
 
@@ -38,9 +37,8 @@ class Journal:
     def find(self, groups: Sequence[Group], recipe: Recipe, *, keep_best: bool) -> list[GroupResult] | None:
         """Return what became of these groups, None where they were not finished or the file cannot be read."""
         try:
-            tensors = load_file(self._path(groups, recipe, keep_best=keep_best))
-            return [_take(tensors, place, len(group.members)) for place, group in enumerate(groups)]
-        except (OSError, SafetensorError, KeyError):
+            return unpack(load_file(self._path(groups, recipe, keep_best=keep_best)), groups)
+        except (OSError, SafetensorError, KeyError, ValueError):
             return None
 
     def add(self, groups: Sequence[Group], recipe: Recipe, results: Sequence[GroupResult], *, keep_best: bool) -> None:
@@ -49,15 +47,18 @@ class Journal:
         partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(_name(results), partial)
+            save_file(pack(results), partial)
             os.replace(partial, path)
         except (OSError, SafetensorError):
             # The journal only saves time: a full disk is told where the run itself is written.
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
 
     def clear(self) -> None:
-        """Remove the folder: the runs are written."""
+        """Remove the folder, and the one it lies in with the last of them: the runs are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            self.folder.parent.rmdir()
 
     def _path(self, groups: Sequence[Group], recipe: Recipe, *, keep_best: bool) -> Path:
         digest = hashlib.sha256(self.task)
@@ -67,32 +68,3 @@ class Journal:
             for side in (group.train, group.validate):
                 digest.update(len(side).to_bytes(8, "little") + side.tobytes())
         return self.folder / f"{digest.hexdigest()[:32]}.safetensors"
-
-
-def _name(results: Sequence[GroupResult]) -> dict[str, Tensor]:
-    named: dict[str, Tensor] = {}
-    for place, result in enumerate(results):
-        for name in _ARRAYS:
-            named[f"{place}/{name}"] = torch.from_numpy(getattr(result, name))
-        named[f"{place}/mean"] = result.standardiser.mean.cpu().clone()
-        named[f"{place}/scale"] = result.standardiser.scale.cpu().clone()
-        named |= result.scale.named(f"{place}/") if result.scale is not None else {}
-        for member, state in enumerate(result.states):
-            named.update({f"{place}/{member}/{name}": value for name, value in state.items()})
-    return named
-
-
-def _take(tensors: Mapping[str, Tensor], place: int, members: int) -> GroupResult:
-    states = []
-    for member in range(members):
-        prefix = f"{place}/{member}/"
-        states.append({name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)})
-    losses, dev_scores, predictions = (tensors[f"{place}/{name}"].numpy() for name in _ARRAYS)
-    return GroupResult(
-        losses=losses,
-        dev_scores=dev_scores,
-        predictions=predictions,
-        states=states,
-        standardiser=Standardiser(mean=tensors[f"{place}/mean"], scale=tensors[f"{place}/scale"]),
-        scale=Scale.load(tensors, f"{place}/"),
-    )

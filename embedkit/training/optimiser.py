@@ -74,8 +74,8 @@ class StackedAdam:
                 parameter.mul_(1 - factor * self.decays[place])
             first.lerp_(gradient, 1 - beta1)
             second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-            denominator = second.sqrt().div_(correction).add_(self.epsilon)
-            parameter.sub_(first.div(denominator).mul_(rate * scale))
+            denominator = second.sqrt().add_(correction * self.epsilon)
+            parameter.addcmul_(first.div(denominator), rate, value=-scale * correction)
             parameter.grad = None
 
 

@@ -92,8 +92,10 @@ def write_run(
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         raise RunError(f"The run {folder} cannot be written ({error}); make room or choose another --runs.") from error
     return RunRecord(folder=folder, config=dict(config), metrics=dict(metrics))
 

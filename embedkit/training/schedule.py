@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from threading import Event
 from typing import Any, TypeAlias
 
-import torch
 from numpy.typing import NDArray
+from safetensors.torch import load, save
 
 from embedkit.training.batches import count_steps
 from embedkit.training.features import Features
 from embedkit.training.journal import Journal
+from embedkit.training.packing import pack, unpack
 from embedkit.training.stack import Group, GroupResult, Recipe, train_stack
+from embedkit.training.workers import work_side_by_side
 
-HEADS_PER_STACK = 36
-"""Enough heads to hide the cost of a call behind its work, few enough to stay in the cache."""
+MOST_HEADS, FEWEST_HEADS = 240, 60
+"""In one stack: enough to hide the cost of a call behind its work, few enough for the caches."""
 
 OnStack: TypeAlias = Callable[[Sequence[Group], Sequence[GroupResult]], None]
-"""Called with the groups of a finished stack and their results, from any thread."""
+"""Called with the groups of a finished stack and their results."""
 
 
 def run_groups(
@@ -36,59 +36,60 @@ def run_groups(
 ) -> list[GroupResult]:
     """Train groups in stacks, stacks side by side; the result does not depend on how they are stacked.
 
-    Each thread computes on one core, so that a head comes out the same whatever the number of threads.
+    Each stack computes on one core, so that a head comes out the same whatever the number of threads.
 
     Args:
+        threads: Stacks trained at once, on a CPU.
         journal: Keeps every finished stack until the run is written, so that one that was stopped goes on there.
     """
-    stacks = plan_stacks(groups, recipe.batch_size, level=features.level)
-    results: dict[int, GroupResult] = {}
-    stop = Event()
+    plan = plan_stacks(groups, recipe, features.level, threads)
+    stacks = [[groups[place] for place in stack] for stack in plan]
+    known = [journal and journal.find(stack, recipe, keep_best=keep_best) for stack in stacks]
+    parent = os.getpid()
 
-    def train(stack: list[int]) -> None:
-        chosen = [groups[place] for place in stack]
-        found = journal.find(chosen, recipe, keep_best=keep_best) if journal else None
-        if found is None:
-            found = train_stack(
-                features, targets, chosen, recipe, keep_best=keep_best, on_epoch=lambda _: _raise_if(stop)
-            )
-            if journal:
-                journal.add(chosen, recipe, found, keep_best=keep_best)
-        results.update(zip(stack, found, strict=True))
-        on_stack(chosen, found)
+    def train(place: int) -> bytes:
+        found = train_stack(
+            features, targets, stacks[place], recipe, keep_best=keep_best, on_epoch=lambda _: _stop_without(parent)
+        )
+        return save(pack(found))
 
-    workers = 1 if features.device.type == "cuda" else min(threads, len(stacks))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            futures = [pool.submit(train, stack) for stack in stacks]
-            try:
-                wait(futures, return_when=FIRST_EXCEPTION)
-            finally:
-                stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-            _raise_first(futures)
-    finally:
-        torch.set_num_threads(before)
-    return [results[place] for place in range(len(groups))]
+    results: list[GroupResult | None] = [None] * len(groups)
+
+    def keep(place: int, found: Sequence[GroupResult]) -> None:
+        for group, result in zip(plan[place], found, strict=True):
+            results[group] = result
+        on_stack(stacks[place], found)
+
+    for place, found in enumerate(known):
+        if found:
+            keep(place, found)
+    missing = [place for place, found in enumerate(known) if not found]
+    workers = 1 if features.device.type == "cuda" else threads
+    for place, packed in work_side_by_side(train, missing, workers):
+        found = unpack(load(packed), stacks[place])
+        if journal:
+            journal.add(stacks[place], recipe, found, keep_best=keep_best)
+        keep(place, found)
+    return [result for result in results if result is not None]
 
 
-def plan_stacks(groups: Sequence[Group], batch_size: int, *, level: str) -> list[list[int]]:
+def plan_stacks(groups: Sequence[Group], recipe: Recipe, level: str, threads: int) -> list[list[int]]:
     """Put groups together that take the same number of steps, similar numbers of epochs side by side.
 
-    Groups that read frames stay alone: their mini-batches are padded to different lengths.
+    Stacks are as large as pays, as long as every thread gets one. Groups that read frames stay alone: their
+    mini-batches are padded to different lengths.
     """
-    keys = [
-        (count_steps(len(group.train), batch_size), len(group.members), max(member.epochs for member in group.members))
-        for group in groups
-    ]
+    steps = [count_steps(len(group.train), recipe.batch_size) for group in groups]
+    epochs = [max(member.epochs for member in group.members) for group in groups]
+    keys = [(step, len(group.members), last) for step, group, last in zip(steps, groups, epochs, strict=True)]
     order = sorted(range(len(groups)), key=lambda place: (keys[place], place))
+    heads = sum(len(group.members) for group in groups)
+    most = min(max(-(-heads // threads), FEWEST_HEADS), MOST_HEADS)
     stacks: list[list[int]] = []
     for place in order:
         last = stacks[-1] if stacks else []
         together = level == "utterance" and last and keys[last[0]][:2] == keys[place][:2]
-        if together and (len(last) + 1) * len(groups[place].members) <= HEADS_PER_STACK:
+        if together and (len(last) + 1) * len(groups[place].members) <= most:
             last.append(place)
         else:
             stacks.append([place])
@@ -100,17 +101,7 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _StoppedError(Exception):
-    """Another stack failed or the user interrupted the run."""
-
-
-def _raise_if(stop: Event) -> None:
-    if stop.is_set():
-        raise _StoppedError
-
-
-def _raise_first(futures: Sequence[Future[None]]) -> None:
-    errors = [future.exception() for future in futures if not future.cancelled()]
-    for error in errors:
-        if error is not None and not isinstance(error, _StoppedError):
-            raise error
+def _stop_without(parent: int) -> None:
+    """End a process whose parent was killed: nobody waits for its heads."""
+    if parent not in (os.getpid(), os.getppid()):
+        os._exit(1)

@@ -15,8 +15,8 @@ from embedkit.corpora.base import Corpus, Utterance
 from embedkit.corpora.selection import select
 from embedkit.errors import FitError, StoreError
 from embedkit.registry import unknown_name
+from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
 from embedkit.store.reader import Store
-from embedkit.store.verify import find_damage
 from embedkit.training.features import CHUNK, Features, FrameFeatures, StreamedFeatures, UtteranceFeatures
 from embedkit.training.folds import CROSSED, Indices, Names
 
@@ -142,8 +142,9 @@ def fold_column(store: Store, data: TaskData, kind: str) -> Names | None:
         return None
     column = kind.removeprefix(CROSSED)
     if column not in store.columns:
-        known = ["speaker", "session", "split", "random", *store.columns]
-        raise FitError(unknown_name("fold column", column, [*known, *(f"{CROSSED}{name}" for name in store.columns)]))
+        own = [name for name in store.columns if name not in (*STANDARD_COLUMNS, *MEASURED_COLUMNS)]
+        kinds = ["speaker", "session", "split", "random"]
+        raise FitError(unknown_name("fold column", column, [*kinds, *own, *(f"{CROSSED}{name}" for name in own)]))
     return np.array([str(value) for value in store.column(column)[data.rows].tolist()], dtype=np.str_)
 
 
@@ -206,27 +207,6 @@ def _load_frames(
         device=device,
         layers=place,
     )
-
-
-CHECKED_BYTES = 2 * 1024**3
-"""Stores up to this size are compared with their digests before they are trained on, which takes seconds."""
-
-
-def require_undamaged(store: Store) -> None:
-    """Refuse a store whose embeddings are not what was written.
-
-    Raises:
-        StoreError: something in it does not match its digest; larger stores are left to `embedkit verify`.
-    """
-    if store.size_bytes > CHECKED_BYTES:
-        return
-    damage = find_damage(store)
-    if damage:
-        what = [*damage.utterances, *damage.parts]
-        more = f" and {len(what) - 3} more" if len(what) > 3 else ""
-        raise StoreError(
-            f"The store {str(store.path)!r} is damaged ({', '.join(what[:3])}{more}); extract again with --overwrite."
-        )
 
 
 def require_frames(store: Store, reader: str) -> None:

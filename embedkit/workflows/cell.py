@@ -15,7 +15,7 @@ import torch
 
 from embedkit.errors import FitError
 from embedkit.heads import expand_head, resolve_head
-from embedkit.losses import build_loss
+from embedkit.losses import LOSSES, build_loss
 from embedkit.registry import parse_spec
 from embedkit.store.reader import Store
 from embedkit.training.cached import count_heads
@@ -114,7 +114,7 @@ class Cell:
         self.head_options = head_settings(head)
         self.grid: tuple[Candidate, ...] = build_grid(head, settings.learning_rates, settings.weight_decays)
         self.loss_options = build_loss(loss).options
-        self.loss_name = parse_spec(loss)[0]
+        self.loss_name = parse_spec(loss, LOSSES)[0]
         require_fitting_loss(loss, store, settings.targets)
         if settings.targets:
             self.data: TaskData = define_dimensions(store, settings.targets, where=settings.where)

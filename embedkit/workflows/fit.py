@@ -11,11 +11,11 @@ import torch
 from embedkit.errors import FitError
 from embedkit.losses import LOSSES
 from embedkit.store.reader import Store, open_store
+from embedkit.store.verify import require_undamaged
 from embedkit.training.dimensions import DEFAULT_LOSS
 from embedkit.training.plain import describe_plain_parts
 from embedkit.training.runs import RunRecord, require_writable
 from embedkit.training.schedule import default_threads
-from embedkit.training.task import require_undamaged
 from embedkit.workflows.cell import Cell, Settings
 from embedkit.workflows.progress import Progress
 from embedkit.workflows.rows import fit_cells

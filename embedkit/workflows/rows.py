@@ -41,8 +41,9 @@ def fit_cells(
     work = _Work(total=sum(cell.count_heads() for cell in missing))
     trained: dict[int, RunRecord] = {}
     with show_progress(progress, "fit", note=work.note) as report:
-        for row in plan_rows(missing):
-            trained |= _fit_row(row, threads, work.follow(row, report), tell)
+        for row in plan_rows(cells):
+            if own := [cell for cell in row if known[id(cell)] is None]:
+                trained |= _fit_row(row, own, threads, work.follow(row, report), tell)
     return [known[id(cell)] or trained[id(cell)] for cell in cells]
 
 
@@ -99,16 +100,20 @@ class _Work:
         return f"{self.title}, {best}: {', '.join(found)}" if found else self.title
 
 
-def _fit_row(row: Sequence[Cell], threads: int, on_stack: Callable[..., None], tell: Tell) -> dict[int, RunRecord]:
+def _fit_row(
+    row: Sequence[Cell], missing: Sequence[Cell], threads: int, on_stack: Callable[..., None], tell: Tell
+) -> dict[int, RunRecord]:
     started = time.perf_counter()
     first = row[0]
-    journal = _journal(first)
+    journal = _journal(row)
+    # Stopped between two of its runs, a row goes on with the stacks it had: all that it needs of them is kept.
+    together = row if journal is not None and journal.folder.exists() else missing
     results = train_losses(
         first.features,
         first.data.targets,
         first.plan,
         first.recipe,
-        [cell.loss for cell in row],
+        [cell.loss for cell in together],
         grid=first.grid,
         seeds=first.settings.seed_numbers,
         threads=threads,
@@ -116,17 +121,18 @@ def _fit_row(row: Sequence[Cell], threads: int, on_stack: Callable[..., None], t
         journal=journal,
     )
     first.release()
-    records = {id(cell): _write(cell, results[cell.loss], tell) for cell in row}
+    records = {id(cell): _write(cell, results[cell.loss], tell) for cell in missing}
     if journal is not None:
         journal.clear()
-    heads = sum(cell.count_heads() for cell in row)
+    heads = sum(cell.count_heads() for cell in missing)
     tell(f"{first.title}: {heads} heads in {time.perf_counter() - started:.0f} s")
     return records
 
 
-def _journal(cell: Cell) -> Journal | None:
+def _journal(row: Sequence[Cell]) -> Journal | None:
     """Return where finished stacks are kept; nowhere for a user's own code, which may change until it goes on."""
-    if looks_like_target(cell.head_name) or looks_like_target(cell.loss_name):
+    cell = row[0]
+    if any(looks_like_target(name) for own in row for name in (own.head_name, own.loss_name)):
         return None
     task = {name: value for name, value in cell.config.items() if not name.startswith("loss")} | cell.digests
     return Journal(cell.runs / UNFINISHED / digest_of([task, cell.loss if cell.level == "frame" else None]), task)
