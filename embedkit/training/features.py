@@ -120,7 +120,11 @@ class UtteranceFeatures(Features):
 
     def read(self, index: Indices) -> Tensor:
         """Return a copy of some utterances' means, `[n, layers, dimensions]`."""
-        return self.values.index_select(0, torch.from_numpy(index).to(self.device))
+        return self.values.index_select(0, self.tensor(index))
+
+    def tensor(self, index: Indices) -> Tensor:
+        """Put indices where the values are."""
+        return torch.from_numpy(index).to(self.device)
 
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
         values = self.read(index.reshape(-1)).view(*index.shape, self.layers, self.dimensions)

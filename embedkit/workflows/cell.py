@@ -152,6 +152,10 @@ class Cell:
 
     @cached_property
     def features(self) -> Features:
+        return self.load(self.layer)
+
+    def load(self, layer: int | None) -> Features:
+        """Load the embeddings that the head reads, of one layer or of all."""
         by_speaker = self.settings.normalise == "speaker"
         parts = [
             load_features(
@@ -159,7 +163,7 @@ class Cell:
                 data,
                 self.level,
                 self.device,
-                layer=self.layer,
+                layer=layer,
                 by_speaker=by_speaker,
                 memory_gb=self.settings.memory_gb,
             )

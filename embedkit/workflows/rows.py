@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 from threading import Lock
 from typing import Any
 
@@ -15,7 +14,9 @@ import torch
 from embedkit.errors import RunError
 from embedkit.registry import looks_like_target
 from embedkit.training.cached import FoldResult, train_losses
+from embedkit.training.features import UtteranceFeatures
 from embedkit.training.journal import Journal
+from embedkit.training.layerwise import LayerFeatures, plan_layers, split_layers
 from embedkit.training.results import describe_choices, head_tensors, prediction_rows, summarise
 from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
 from embedkit.training.search import describe_search
@@ -48,14 +49,27 @@ def fit_cells(
 
 
 def plan_rows(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Put the cells together that differ in their loss alone and gain by sharing their mini-batches.
+    """Put the cells together that differ in their loss or their layer alone and gain by sharing stacks.
 
     Heads on frames take so long that each loss is finished, and kept, before the next one starts.
     """
-    if not cells:
-        return []
-    rows = [list(row) for _, row in groupby(cells, key=lambda cell: (id(cell.store), cell.layer, cell.head))]
-    return [part for row in rows for part in ([row] if row[0].level == "utterance" else [[cell] for cell in row])]
+
+    def shared(place: int) -> Any:
+        cell = cells[place]
+        if cell.level == "frame":
+            return place
+        return id(cell.store), cell.head, cell.layer if cell.other is not None else cell.layer is None
+
+    # Cells are listed layer by layer and then head by head: those of a head are brought together.
+    keys = [shared(place) for place in range(len(cells))]
+    return [[cell for cell, other in zip(cells, keys, strict=True) if other == key] for key in dict.fromkeys(keys)]
+
+
+def _name_row(row: Sequence[Cell]) -> str:
+    layers = sorted({cell.layer for cell in row if cell.layer is not None})
+    if len(layers) < 2:
+        return row[0].title
+    return row[0].title.replace(f" layer {row[0].layer},", f" layers {layers[0]} to {layers[-1]} one by one,")
 
 
 class _Work:
@@ -69,7 +83,7 @@ class _Work:
 
     def follow(self, row: Sequence[Cell], report: Progress | None) -> Callable[..., None]:
         """Start with another row; return what is called after every stack of it."""
-        self.title, self.score_name, self.scores = row[0].title, row[0].data.score_name, {}
+        self.title, self.score_name, self.scores = _name_row(row), row[0].data.score_name, {}
 
         def on_stack(groups: Sequence[Group], results: Sequence[GroupResult]) -> None:
             with self.lock:
@@ -108,25 +122,46 @@ def _fit_row(
     journal = _journal(row)
     # Stopped between two of its runs, a row goes on with the stacks it had: all that it needs of them is kept.
     together = row if journal is not None and journal.folder.exists() else missing
-    results = train_losses(
-        first.features,
-        first.data.targets,
-        first.plan,
+    results = _train(together, threads, on_stack, journal)
+    first.release()
+    records = {id(cell): _write(cell, results[id(cell)], tell) for cell in missing}
+    if journal is not None:
+        journal.clear()
+    heads = sum(cell.count_heads() for cell in missing)
+    tell(f"{_name_row(missing)}: {heads} heads in {time.perf_counter() - started:.0f} s")
+    return records
+
+
+def _train(
+    row: Sequence[Cell], threads: int, on_stack: Callable[..., None], journal: Journal | None
+) -> dict[int, list[FoldResult]]:
+    """Train cells that differ in their loss, or in loss and layer, together."""
+    first = row[0]
+    features, targets, plan = first.features, first.data.targets, first.plan
+    layers = list(dict.fromkeys(cell.layer for cell in row))
+    places = [first.store.layers.index(layer) for layer in layers if layer is not None]
+    layered = len(layers) > 1
+    if layered:
+        whole = first.load(layer=None)
+        assert isinstance(whole, UtteranceFeatures)
+        features, plan = LayerFeatures(whole), plan_layers(plan, len(whole), places)
+        targets = np.concatenate([targets] * whole.layers)
+    found = train_losses(
+        features,
+        targets,
+        plan,
         first.recipe,
-        [cell.loss for cell in together],
+        list(dict.fromkeys(cell.loss for cell in row)),
         grid=first.grid,
         seeds=first.settings.seed_numbers,
         threads=threads,
         on_stack=on_stack,
         journal=journal,
     )
-    first.release()
-    records = {id(cell): _write(cell, results[cell.loss], tell) for cell in missing}
-    if journal is not None:
-        journal.clear()
-    heads = sum(cell.count_heads() for cell in missing)
-    tell(f"{first.title}: {heads} heads in {time.perf_counter() - started:.0f} s")
-    return records
+    if not layered:
+        return {id(cell): found[cell.loss] for cell in row}
+    split = {loss: split_layers(results, first.plan, places) for loss, results in found.items()}
+    return {id(cell): split[cell.loss][first.store.layers.index(cell.layer)] for cell in row}
 
 
 def _journal(row: Sequence[Cell]) -> Journal | None:
