@@ -216,13 +216,13 @@ def test_the_reason_of_a_death_is_one_line() -> None:
     assert _reason(RuntimeError("")) == "RuntimeError"
 
 
-def run_command(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+def run_command(folder: Path, environment: dict[str, str], count: int = COUNT) -> subprocess.Popen[str]:
     """Start `embedkit extract` on the corpus in a folder, in a process group of its own."""
     command = [sys.executable, "-m", "embedkit", "extract", "noise.csv", "--encoder", "mfcc", "--engine", "ray"]
     command += ["--threads", "1", "--out", "s.h5"]
     kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    rows = [f"audio/u{index:03}.wav,x" for index in range(COUNT)]
-    write_corpus(folder / "audio", COUNT)
+    rows = [f"audio/u{index:03}.wav,x" for index in range(count)]
+    write_corpus(folder / "audio", count)
     (folder / "noise.csv").write_text("\n".join(["path,label", *rows]))
     return subprocess.Popen(
         command,
@@ -251,21 +251,22 @@ def processes_with(mark: str) -> list[str]:
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes by /proc")
 def test_ctrl_c_ends_cleanly_leaves_no_process_and_the_same_command_continues(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (pip install 'embedkit[ray]')")
+    count = 1500
     mark = uuid.uuid4().hex
-    process = run_command(tmp_path, {"EMBEDKIT_TEST_MARK": mark})
+    process = run_command(tmp_path, {"EMBEDKIT_TEST_MARK": mark}, count)
     plan = tmp_path / "s.h5.work" / "plan.json"
     until = time.monotonic() + 120
     while not plan.exists() and time.monotonic() < until and process.poll() is None:
-        time.sleep(0.05)
+        time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert "Traceback" not in said
     assert "run the same command again to continue" in said
     assert process.returncode == 130
     assert wait_until_gone(mark) == []
-    again = run_command(tmp_path, {"EMBEDKIT_TEST_MARK": mark})
+    again = run_command(tmp_path, {"EMBEDKIT_TEST_MARK": mark}, count)
     assert again.communicate(timeout=120)[0].strip() == "s.h5"
-    assert len(open_store(tmp_path / "s.h5")) == COUNT
+    assert len(open_store(tmp_path / "s.h5")) == count
     assert wait_until_gone(mark) == []
 
 
