@@ -165,14 +165,15 @@ def report_synthetic(options: argparse.Namespace) -> None:
 
 
 def run_apart(way: Callable[..., Outcome], *arguments: Any, **settings: Any) -> Outcome:
-    """Run in a fresh process and add its peak memory."""
+    """Run in a fresh process and add the peak memory of the largest process there was."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_measure, way, arguments, settings).result()
 
 
 def _measure(way: Callable[..., Outcome], arguments: tuple[Any, ...], settings: dict[str, Any]) -> Outcome:
     one = way(*arguments, **settings)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(who).ru_maxrss for who in whose) / 1000
     return Outcome(heads=one.heads, seconds=one.seconds, ua=one.ua, peak=peak)
 
 
