@@ -24,6 +24,11 @@ SENTENCE = "Interrupted; finished work is kept, the same command continues it.\n
 COMMAND = "fit s.h5 --head linear,superb --loss ce,focal --epochs 120 --seeds 6 --lr 1e-2 --folds speaker --threads 1"
 
 
+def heed_interrupts() -> None:
+    """Undo what background jobs of a shell start with: SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def fitting(folder: Path, runs: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
@@ -33,6 +38,7 @@ def fitting(folder: Path, runs: str) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
     try:
         yield process

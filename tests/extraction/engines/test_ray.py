@@ -216,6 +216,11 @@ def test_the_reason_of_a_death_is_one_line() -> None:
     assert _reason(RuntimeError("")) == "RuntimeError"
 
 
+def heed_interrupts() -> None:
+    """Undo what background jobs of a shell start with: SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def run_command(folder: Path, environment: dict[str, str], count: int = COUNT) -> subprocess.Popen[str]:
     """Start `embedkit extract` on the corpus in a folder, in a process group of its own."""
     command = [sys.executable, "-m", "embedkit", "extract", "noise.csv", "--encoder", "mfcc", "--engine", "ray"]
@@ -232,6 +237,7 @@ def run_command(folder: Path, environment: dict[str, str], count: int = COUNT) -
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
 
 
