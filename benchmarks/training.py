@@ -352,9 +352,7 @@ def train_frames(path: str, epochs: int, *, head: str) -> Outcome:
     members = members_of(["ce"], 0, epochs, (RATE_COMPARED,))
     groups = [Group(train=fold.train, validate=nothing, seed=0, members=members) for fold in data.plan.folds]
     start = time.perf_counter()
-    run_groups(
-        features, ClassTargets(data.targets, recipe.classes), groups, recipe, keep_best=False, threads=default_threads()
-    )
+    run_groups(features, data.targets, groups, recipe, keep_best=False, threads=default_threads())
     return Outcome(len(groups), time.perf_counter() - start, float("nan"))
 
 
