@@ -3,6 +3,7 @@
     python benchmarks/extraction.py CORPUS
     python benchmarks/extraction.py CORPUS --encoder WHISPER_FOLDER
     python benchmarks/extraction.py CORPUS --batch-seconds 2 4 8 16 32
+    python benchmarks/extraction.py CORPUS --overhead --limit 535
 
 Without --encoder a HuBERT-base of true size with random weights is written to a temporary folder. The whole of
 `extract` is timed (decode, resample, plan, batch, forward, pool, write), less the time in which models are loaded;
@@ -51,27 +52,41 @@ def main() -> None:
         encoder = options.encoder or str(write_hubert(work / "hubert-base"))
         if options.batch_seconds:
             compare_batches(corpus, encoder, work, options)
+        elif options.overhead:
+            measure_overhead(corpus, encoder, work, options)
         else:
             compare_alternatives(corpus, encoder, work, options)
 
 
 def compare_alternatives(corpus: Corpus, encoder: str, work: Path, options: argparse.Namespace) -> None:
-    """Time loops over files, padded batches, embedkit, and embedkit's bare forward passes."""
+    """Time loops over files, padded batches, and embedkit."""
     ways: dict[str, Callable[[], Timing]] = {}
     for precision in options.precisions:
-        if not options.overhead:
-            loop = Loop(encoder, PRECISIONS[precision])
-            ways[f"transformers, file by file, {precision}"] = lambda loop=loop: loop.run(corpus, 1)
-        whole = Extraction(corpus, encoder, work, precision)
-        ways[f"embedkit, {precision}"] = whole.run
-        ways[f"bare forward passes, {precision}"] = whole.repeat_passes
-    if not options.overhead:
-        batched = Loop(encoder, torch.float32)
-        ways["transformers, batches of 8 in file order, fp32"] = lambda: batched.run(corpus, 8)
+        loop = Loop(encoder, PRECISIONS[precision])
+        ways[f"transformers, file by file, {precision}"] = lambda loop=loop: loop.run(corpus, 1)
+        ways[f"embedkit, {precision}"] = Extraction(corpus, encoder, work, precision).run
+    batched = Loop(encoder, torch.float32)
+    ways["transformers, batches of 8 in file order, fp32"] = lambda: batched.run(corpus, 8)
     timings: dict[str, list[Timing]] = {name: [] for name in ways}
     for _ in range(options.runs):
         for name, way in ways.items():
             timings[name].append(way())
+        show_timings(corpus, encoder, timings)
+
+
+def measure_overhead(corpus: Corpus, encoder: str, work: Path, options: argparse.Namespace) -> None:
+    """Time embedkit and its bare forward passes in turn, one precision after the other.
+
+    A first extraction is not counted: whoever passes first over batches pays for memory and for kernels that are made
+    for their shapes.
+    """
+    for precision in options.precisions:
+        whole = Extraction(corpus, encoder, work, precision)
+        whole.run()
+        timings: dict[str, list[Timing]] = {f"embedkit, {precision}": [], f"bare forward passes, {precision}": []}
+        for _ in range(options.runs):
+            for way, runs in zip((whole.run, whole.repeat_passes), timings.values(), strict=True):
+                runs.append(way())
         show_timings(corpus, encoder, timings)
 
 

@@ -52,10 +52,6 @@ class ConcordanceCorrelation(Loss):
         losses = (1 - concordance(predicted, actual, shares)) * present
         return losses.sum(-1) / present.sum(-1).clamp_min(1.0)
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        """Return the softmax of `[..., classes]`."""
-        return scores.softmax(-1)
-
 
 def concordance(predicted: Tensor, actual: Tensor, shares: Tensor) -> Tensor:
     """Return 2 cov / (var + var + squared difference of means), with population moments over the rows.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from embedkit.losses.base import Loss
 from embedkit.losses.ccc import concordance
-from embedkit.losses.rows import safe_ratio
+from embedkit.losses.rows import mask_scores, safe_ratio
 
 
 class ConcordanceRegression(Loss):
@@ -35,14 +35,9 @@ class ConcordanceRegression(Loss):
         progress: float = 1.0,
     ) -> Tensor:
         """Return `[...]` from scores and standardised ratings `[..., batch, dimensions]`."""
-        if scores.dtype in (torch.float16, torch.bfloat16):
-            scores = scores.float()
-        targets = targets.to(scores.dtype)
-        counts = torch.ones_like(scores[..., 0])
-        if mask is not None:
-            scores = scores.masked_fill(~mask.unsqueeze(-1), 0.0)
-            targets = targets.masked_fill(~mask.unsqueeze(-1), 0.0)
-            counts = mask.to(scores.dtype).expand(scores.shape[:-1])
+        scores, counts = mask_scores(scores, mask)
+        targets, _ = mask_scores(targets.to(scores.dtype), mask)
+        counts = torch.ones_like(scores[..., 0]) if counts is None else counts
         total = counts.sum(-1)
         shares = safe_ratio(counts, total.unsqueeze(-1)).unsqueeze(-1)
         return (1 - concordance(scores, targets, shares).mean(-1)) * (total > 0)

@@ -29,7 +29,3 @@ class CrossEntropy(Loss):
         """Return `[...]` from `[..., batch, classes]`, equal to `torch.nn.functional.cross_entropy`."""
         rows = prepare_rows(scores, targets, mask, class_weights)
         return mean_over_rows(-target_log_probabilities(rows.scores, rows.targets), rows.weights)
-
-    def probabilities(self, scores: Tensor) -> Tensor:
-        """Return the softmax of `[..., classes]`."""
-        return scores.softmax(-1)

@@ -45,7 +45,3 @@ class Focal(Loss):
         # For gamma < 1 the power's slope is infinite at p_t = 1, where the logarithm is zero: inf * 0 would be NaN.
         doubt = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)
         return mean_over_rows(-(doubt**self.options.gamma) * log_p, rows.weights)
-
-    def probabilities(self, scores: Tensor) -> Tensor:
-        """Return the softmax of `[..., classes]`."""
-        return scores.softmax(-1)

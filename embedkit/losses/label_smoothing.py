@@ -56,7 +56,3 @@ class LabelSmoothing(Loss):
         if rows.counts is not None:
             even = even * rows.counts
         return safe_ratio(((1 - epsilon) * hard * rows.weights + epsilon * even).sum(-1), rows.weights.sum(-1))
-
-    def probabilities(self, scores: Tensor) -> Tensor:
-        """Return the softmax of `[..., classes]`."""
-        return scores.softmax(-1)

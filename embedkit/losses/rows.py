@@ -40,13 +40,9 @@ class Rows:
 
 def prepare_rows(scores: Tensor, targets: Tensor, mask: Tensor | None, class_weights: Tensor | None) -> Rows:
     """Bring a loss's arguments to one shape; masked rows may hold anything, NaN and illegal targets too."""
-    if scores.dtype in (torch.float16, torch.bfloat16):
-        scores = scores.float()
-    counts = None
+    scores, counts = mask_scores(scores, mask)
     if mask is not None:
-        scores = scores.masked_fill(~mask.unsqueeze(-1), 0.0)
         targets = targets.masked_fill(~mask, 0)
-        counts = mask.to(scores.dtype).expand(scores.shape[:-1])
     targets = targets.expand(scores.shape[:-1])
     weights = counts
     if class_weights is not None:
@@ -54,6 +50,15 @@ def prepare_rows(scores: Tensor, targets: Tensor, mask: Tensor | None, class_wei
         weights = per_class.gather(-1, targets)
         weights = weights if counts is None else weights * counts
     return Rows(scores=scores, targets=targets, counts=counts, weights=weights)
+
+
+def mask_scores(scores: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return scores, at least float32 and zero in masked rows, and what each row counts; None where all rows count."""
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()
+    if mask is None:
+        return scores, None
+    return scores.masked_fill(~mask.unsqueeze(-1), 0.0), mask.to(scores.dtype).expand(scores.shape[:-1])
 
 
 def mean_over_rows(values: Tensor, weights: Tensor | None) -> Tensor:

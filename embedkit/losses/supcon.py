@@ -60,10 +60,6 @@ class SupervisedContrastive(Loss):
         positives = pairs & (rows.targets.unsqueeze(-1) == rows.targets.unsqueeze(-2))
         return probe + _contrast(similarities, pairs, positives, rows.weights)
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        """Return the softmax of the probe's logits `[..., classes]`."""
-        return scores.softmax(-1)
-
 
 def _contrast(similarities: Tensor, pairs: Tensor, positives: Tensor, weights: Tensor | None) -> Tensor:
     """Return the mean over anchors of -log of the share that their positives have among all their pairs.

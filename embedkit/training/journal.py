@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from embedkit.training.packing import pack, unpack
+from embedkit.training.packing import unpack
 from embedkit.training.stack import Group, GroupResult, Recipe
 
 _ARRAYS = ("losses", "dev_scores", "predictions")
@@ -37,19 +36,19 @@ class Journal:
     def find(self, groups: Sequence[Group], recipe: Recipe, *, keep_best: bool) -> list[GroupResult] | None:
         """Return what became of these groups, None where they were not finished or the file cannot be read."""
         try:
-            return unpack(load_file(self._path(groups, recipe, keep_best=keep_best)), groups)
+            return unpack(self._path(groups, recipe, keep_best=keep_best).read_bytes(), groups)
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
 
-    def add(self, groups: Sequence[Group], recipe: Recipe, results: Sequence[GroupResult], *, keep_best: bool) -> None:
-        """Keep what became of these groups; a file is there whole or not at all."""
+    def add(self, groups: Sequence[Group], recipe: Recipe, packed: bytes, *, keep_best: bool) -> None:
+        """Keep what became of these groups, packed; a file is there whole or not at all."""
         path = self._path(groups, recipe, keep_best=keep_best)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(pack(results), partial)
+            partial.write_bytes(packed)
             os.replace(partial, path)
-        except (OSError, SafetensorError):
+        except OSError:
             # The journal only saves time: a full disk is told where the run itself is written.
             with suppress(OSError):
                 partial.unlink()

@@ -19,10 +19,12 @@ class MixedLoss:
     Args:
         names: The loss of each head with its settings, `[groups][members]`; all of one kind of classifier.
         counts: Utterances of each class on each group's training side, `[groups, classes]`.
-        device: Where scores will be.
+        device, dtype: Where and in what scores will be.
     """
 
-    def __init__(self, names: Sequence[Sequence[str]], counts: NDArray[np.int64], device: torch.device) -> None:
+    def __init__(
+        self, names: Sequence[Sequence[str]], counts: NDArray[np.int64], device: torch.device, dtype: torch.dtype
+    ) -> None:
         flat = np.array([name for row in names for name in row])
         members = len(names[0])
         self.shape = (len(names), members)
@@ -33,7 +35,7 @@ class MixedLoss:
             heads = np.flatnonzero(flat == name)
             owners = torch.from_numpy(heads // members).to(device)
             weights = loss.weigh_classes(torch.from_numpy(counts))
-            weights = None if weights is None else weights.to(device)[owners]
+            weights = None if weights is None else weights.to(device, dtype)[owners]
             self.parts.append((loss, torch.from_numpy(heads).to(device), owners, weights))
         places = torch.cat([heads for _, heads, _, _ in self.parts])
         self.order = torch.argsort(places)
@@ -51,9 +53,7 @@ class MixedLoss:
         values = []
         for loss, heads, owners, weights in self.parts:
             own = flat if len(self.parts) == 1 else flat.index_select(0, heads)
-            values.append(
-                loss(own, targets[owners], mask=mask[owners], class_weights=_like(weights, own), progress=progress)
-            )
+            values.append(loss(own, targets[owners], mask=mask[owners], class_weights=weights, progress=progress))
         joined = values[0] if len(values) == 1 else torch.cat(values).index_select(0, self.order)
         return joined.view(self.shape)
 
@@ -61,7 +61,3 @@ class MixedLoss:
 def classifier_of(loss: str) -> Classifier:
     """Return what a head under a loss ends in; heads of one stack end alike."""
     return build_loss(loss).classifier
-
-
-def _like(weights: Tensor | None, scores: Tensor) -> Tensor | None:
-    return None if weights is None else weights.to(scores.dtype)

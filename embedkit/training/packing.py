@@ -1,10 +1,11 @@
-"""Results of stacks as named tensors, for files and for other processes."""
+"""Results of stacks as bytes in the safetensors format, for files and for other processes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from embedkit.training.features import Standardiser
@@ -14,8 +15,8 @@ from embedkit.training.targets import Scale
 _ARRAYS = ("losses", "dev_scores", "predictions")
 
 
-def pack(results: Sequence[GroupResult]) -> dict[str, Tensor]:
-    """Name everything that results hold: `<group>/<array>`, `<group>/<member>/<parameter>`."""
+def pack(results: Sequence[GroupResult]) -> bytes:
+    """Write everything that results hold, named `<group>/<array>` and `<group>/<member>/<parameter>`."""
     named: dict[str, Tensor] = {}
     for place, result in enumerate(results):
         for name in _ARRAYS:
@@ -25,15 +26,17 @@ def pack(results: Sequence[GroupResult]) -> dict[str, Tensor]:
         named |= result.scale.named(f"{place}/") if result.scale is not None else {}
         for member, state in enumerate(result.states):
             named.update({f"{place}/{member}/{name}": value for name, value in state.items()})
-    return named
+    return save(named)
 
 
-def unpack(tensors: Mapping[str, Tensor], groups: Sequence[Group]) -> list[GroupResult]:
+def unpack(packed: bytes, groups: Sequence[Group]) -> list[GroupResult]:
     """Undo `pack` for the groups the results are of.
 
     Raises:
-        KeyError: something is missing.
+        SafetensorError: the bytes are damaged.
+        KeyError, ValueError: something is missing, or has another name.
     """
+    tensors = load(packed)
     states: dict[tuple[int, int], State] = {}
     for path, value in tensors.items():
         place, name = path.split("/", 1)

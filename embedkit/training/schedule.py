@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
-from safetensors.torch import load, save
 
 from embedkit.training.batches import count_steps
 from embedkit.training.features import Features
@@ -51,13 +50,12 @@ def run_groups(
         found = train_stack(
             features, targets, stacks[place], recipe, keep_best=keep_best, on_epoch=lambda _: _stop_without(parent)
         )
-        return save(pack(found))
+        return pack(found)
 
-    results: list[GroupResult | None] = [None] * len(groups)
+    results: dict[int, GroupResult] = {}
 
     def keep(place: int, found: Sequence[GroupResult]) -> None:
-        for group, result in zip(plan[place], found, strict=True):
-            results[group] = result
+        results.update(zip(plan[place], found, strict=True))
         on_stack(stacks[place], found)
 
     for place, found in enumerate(known):
@@ -66,11 +64,11 @@ def run_groups(
     missing = [place for place, found in enumerate(known) if not found]
     workers = 1 if features.device.type == "cuda" else threads
     for place, packed in work_side_by_side(train, missing, workers):
-        found = unpack(load(packed), stacks[place])
+        found = unpack(packed, stacks[place])
         if journal:
-            journal.add(stacks[place], recipe, found, keep_best=keep_best)
+            journal.add(stacks[place], recipe, packed, keep_best=keep_best)
         keep(place, found)
-    return [result for result in results if result is not None]
+    return [results[place] for place in range(len(groups))]
 
 
 def plan_stacks(groups: Sequence[Group], recipe: Recipe, level: str, threads: int) -> list[list[int]]:

@@ -22,7 +22,7 @@ from embedkit.heads.stack import restack, slice_state
 from embedkit.training.batches import count_steps, epoch_batches
 from embedkit.training.features import Features, Standardiser
 from embedkit.training.folds import Indices
-from embedkit.training.mixed_loss import MixedLoss, classifier_of
+from embedkit.training.mixed_loss import MixedLoss
 from embedkit.training.optimiser import StackedAdam
 from embedkit.training.targets import Scale, Targets, build_targets
 
@@ -202,12 +202,11 @@ class _Stack:
         self.learning = np.array([[member.epochs > 0 for member in group.members] for group in groups])
         self.best = np.full(self.learning.shape, -np.inf)
         self.since = np.zeros(self.learning.shape, dtype=np.int64)
-        seeds = [[member.seed for member in group.members] for group in groups]
-        classifier = classifier_of(groups[0].members[0].loss)
-        self.head = build_head(recipe, seeds, features, classifier).to(dtype)
         self.dtype = dtype
-        self.optimiser = self._make_optimiser()
         self.loss = self._make_loss()
+        seeds = [[member.seed for member in row] for row in self.members]
+        self.head = build_head(recipe, seeds, features, self.loss.classifier).to(dtype)
+        self.optimiser = self._make_optimiser()
 
     @property
     def members(self) -> list[list[Member]]:
@@ -259,7 +258,7 @@ class _Stack:
             self.since[g, m] = 0 if better else self.since[g, m] + 1
             if better:
                 self.best[g, m] = result.dev_scores[member, epoch]
-            ends = self.members[g][m].epochs == epoch + 1
+            ends = self.groups[g].members[member].epochs == epoch + 1
             # Without a validation side, as in a refit, there is no progress to wait for.
             waits = self.recipe.patience is not None and len(self.groups[g].validate) > 0
             tired = waits and self.since[g, m] >= self.recipe.patience
@@ -309,7 +308,7 @@ class _Stack:
     def _make_loss(self) -> MixedLoss:
         names = [[member.loss for member in row] for row in self.members]
         counts = np.stack([self.targets.count_classes(group.train) for group in self.groups])
-        return MixedLoss(names, counts, self.features.device)
+        return MixedLoss(names, counts, self.features.device, self.dtype)
 
 
 def _standardise(features: Features, groups: Sequence[Group]) -> tuple[Standardiser, list[Standardiser]]:

@@ -5,7 +5,6 @@ Threads would wait for each other between any two small operations: Python runs 
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
@@ -52,7 +51,7 @@ def work_side_by_side(work: Callable[[int], bytes], places: Sequence[int], worke
     try:
         for _ in range(min(workers, len(places))):
             link, other = context.Pipe()
-            process = context.Process(target=_serve, args=(work, other, [*links, link], os.getpid()), daemon=True)
+            process = context.Process(target=_serve, args=(work, other, [*links, link]), daemon=True)
             with warnings.catch_warnings():
                 # Newer Pythons warn of forking beside threads: ours only draw the progress bar.
                 warnings.simplefilter("ignore", DeprecationWarning)
@@ -111,7 +110,7 @@ def _send(link: Connection, place: int) -> None:
     link.send_bytes(place.to_bytes(8, "little"))
 
 
-def _serve(work: Callable[[int], bytes], link: Connection, others: Sequence[Connection], parent: int) -> None:
+def _serve(work: Callable[[int], bytes], link: Connection, others: Sequence[Connection]) -> None:
     """Work until there is nothing more to do, or nobody left to do it for."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -127,8 +126,6 @@ def _serve(work: Callable[[int], bytes], link: Connection, others: Sequence[Conn
                 message = _REFUSED + f"{type(error).__name__} {error}".encode()
             except Exception:
                 message = _FAILED + traceback.format_exc().encode()
-            if os.getppid() != parent:
-                return
             _send(link, place)
             link.send_bytes(message)
     except (EOFError, OSError):

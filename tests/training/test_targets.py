@@ -10,6 +10,7 @@ import torch
 
 from embedkit.training.features import UtteranceFeatures
 from embedkit.training.journal import Journal
+from embedkit.training.packing import pack
 from embedkit.training.selection import choose, pooled_scores
 from embedkit.training.stack import Group, Member, Recipe, train_stack
 from embedkit.training.targets import ClassTargets, DimensionTargets, Scale, build_targets
@@ -82,7 +83,7 @@ def test_finished_stacks_of_ratings_are_found_again(tmp_path: Path) -> None:
     recipe = Recipe(head="linear", classes=2, epochs=2, batch_size=8)
     (result,) = train_stack(features, ratings, [group], recipe)
     journal = Journal(tmp_path / "journal", {"dimensions": ["a", "b"]})
-    journal.add([group], recipe, [result], keep_best=False)
+    journal.add([group], recipe, pack([result]), keep_best=False)
     found = journal.find([group], recipe, keep_best=False)
     assert found is not None
     np.testing.assert_array_equal(found[0].predictions, result.predictions)
