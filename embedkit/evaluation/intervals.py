@@ -15,6 +15,8 @@ from embedkit.evaluation.metrics import accuracy, concordance_correlation, confu
 
 Interval: TypeAlias = tuple[float, float]
 
+_UNKNOWN: Interval = (math.nan, math.nan)
+
 
 @dataclass(frozen=True)
 class ScoreIntervals:
@@ -50,13 +52,10 @@ def speaker_jackknife_interval(
     names, owners = np.unique(np.asarray(speakers), return_inverse=True)
     count = len(names)
     if count < 2:
-        return math.nan, math.nan
+        return _UNKNOWN
     whole = statistic(np.arange(len(owners)))
     without = np.array([statistic(np.flatnonzero(owners != owner)) for owner in range(count)])
-    pseudo_values = count * whole - (count - 1) * without
-    half_width = stdtrit(count - 1, (1 + level) / 2) * pseudo_values.std(ddof=1) / math.sqrt(count)
-    low, high = np.clip([pseudo_values.mean() - half_width, pseudo_values.mean() + half_width], *bounds)
-    return float(low), float(high)
+    return _interval(whole, without, level, bounds)
 
 
 def score_intervals(
@@ -74,13 +73,16 @@ def score_intervals(
     Raises:
         FitError: there is nothing to score, the lengths differ, or an index is no class.
     """
-    targets, predictions = np.asarray(targets), np.asarray(predictions)
+    targets, predictions = np.asarray(targets), np.atleast_2d(predictions)
+    whole = confusion_matrix(targets, predictions, n_classes)
+    names, owners = np.unique(np.asarray(speakers), return_inverse=True)
+    if len(names) < 2:
+        return ScoreIntervals(wa=_UNKNOWN, ua=_UNKNOWN, f1=_UNKNOWN)
+    own = [owners == owner for owner in range(len(names))]
+    without = whole - np.stack([confusion_matrix(targets[rows], predictions[:, rows], n_classes) for rows in own])
 
     def interval(score: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> Interval:
-        def statistic(rows: NDArray[np.int64]) -> float:
-            return float(score(confusion_matrix(targets[rows], predictions[..., rows], n_classes)).mean())
-
-        return speaker_jackknife_interval(statistic, speakers, level)
+        return _interval(float(score(whole).mean()), score(without).mean(-1), level, (0.0, 1.0))
 
     return ScoreIntervals(wa=interval(accuracy), ua=interval(mean_recall), f1=interval(mean_f1))
 
@@ -106,3 +108,12 @@ def concordance_intervals(
         return speaker_jackknife_interval(lambda rows: float(agreement(rows)[place]), speakers, level, (-1.0, 1.0))
 
     return [interval(place) for place in range(1 + len(truth))]
+
+
+def _interval(whole: float, without: NDArray[np.float64], level: float, bounds: Interval) -> Interval:
+    """Compute the interval from the statistic of all and from those without each speaker `[speakers]`."""
+    count = len(without)
+    pseudo_values = count * whole - (count - 1) * without
+    half_width = stdtrit(count - 1, (1 + level) / 2) * pseudo_values.std(ddof=1) / math.sqrt(count)
+    low, high = np.clip([pseudo_values.mean() - half_width, pseudo_values.mean() + half_width], *bounds)
+    return float(low), float(high)

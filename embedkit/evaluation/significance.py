@@ -1,0 +1,155 @@
+"""Paired tests of two systems on the same speakers, by swaps of their predictions, and Holm's correction.
+
+Where two systems are equally good, a speaker's predictions of the one could as well have come from the other. So the
+difference of their scores is compared with what it becomes when the predictions of any of the speakers (all their
+utterances, under all seeds) change sides: an approximate randomisation test (Noreen 1989) with speakers as its units.
+The scores depend on sums over speakers only, so all swaps together are one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embedkit.errors import FitError
+
+FloatArray: TypeAlias = NDArray[np.float64]
+
+EXACT_SPEAKERS = 16
+"""Up to so many speakers every swap is tried."""
+
+SAMPLES = 65_535
+"""Swaps drawn where there are more speakers."""
+
+_CHUNK = 4096
+_TOLERANCE = 1e-10
+_SEED = 0
+
+
+def swap_p_values(first: ArrayLike, second: ArrayLike, score: Callable[[FloatArray], FloatArray] | None = None) -> FloatArray:
+    """Compute the two-sided p of the difference of two systems' scores, of many pairs at once.
+
+    Args:
+        first: What the score of one system is made of, summed within each speaker.
+        second: The same of the other system.
+        score: Takes sums over speakers and returns scores; None where the sums are the scores.
+
+    Shape:
+        Systems `[speakers, ...]`; the score maps `[swaps, ...]` to `[swaps, pairs]`; output `[pairs]`.
+
+    Raises:
+        FitError: there is no speaker, or the shapes differ.
+    """
+    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if one.shape != other.shape or one.ndim < 1 or not one.shape[0]:
+        raise FitError(
+            f"Cannot compare systems of shapes {one.shape} and {other.shape}; expected the same speakers, at least one."
+        )
+    sums = (lambda values: values) if score is None else score
+    speakers, parts = len(one), one.shape[1:]
+    whole, rest = one.sum(0), other.sum(0)
+    change = (other - one).reshape(speakers, -1)
+    observed = np.abs(sums(whole[None]) - sums(rest[None]))[0]
+    reached = np.zeros(observed.shape)
+    for swapped in _swaps(speakers):
+        moved = (swapped @ change).reshape(-1, *parts)
+        reached += (np.abs(sums(whole + moved) - sums(rest - moved)) >= observed - _TOLERANCE).sum(0)
+    return np.asarray((reached + (0 if is_exact(speakers) else 1)) * smallest_p(speakers))
+
+
+def is_exact(speakers: int) -> bool:
+    """Tell whether all swaps of so many speakers are tried."""
+    return speakers <= EXACT_SPEAKERS
+
+
+def smallest_p(speakers: int) -> float:
+    """Return the smallest p that can come out: that of a difference which every swap makes smaller.
+
+    A swap of all speakers only turns the sign, so with S speakers it is 2 / 2^S.
+    """
+    return 1 / (2 ** (speakers - 1) if is_exact(speakers) else SAMPLES + 1)
+
+
+def holm_adjust(p_values: ArrayLike) -> FloatArray:
+    """Adjust the p of one family, so that all below a level hold together at that level (Holm 1979).
+
+    Shape:
+        Input and output: `[tests]`.
+    """
+    given = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(given, kind="stable")
+    adjusted = np.empty_like(given)
+    adjusted[order] = np.minimum(np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1)), 1.0)
+    return adjusted
+
+
+def recall_shares(right: ArrayLike, classes: ArrayLike, speakers: ArrayLike) -> FloatArray:
+    """Compute what each speaker adds to the unweighted average recall; the sum is the recall.
+
+    Utterances that were predicted under several seeds count once for each: the sum is the mean over seeds.
+
+    Args:
+        right: Whether each prediction is right.
+        classes: The true class of each prediction, as an index.
+        speakers: The speaker of each prediction, as an index.
+
+    Shape:
+        All `[predictions]`, output `[speakers]`.
+    """
+    owners, truth = np.asarray(speakers), np.asarray(classes)
+    sizes = np.bincount(truth)
+    weights = np.asarray(right, dtype=np.float64) / (sizes[truth] * np.count_nonzero(sizes))
+    return np.asarray(np.bincount(owners, weights))
+
+
+def agreement_moments(ratings: ArrayLike, predictions: ArrayLike, speakers: ArrayLike) -> FloatArray:
+    """Sum within each speaker what the concordance correlation coefficient is made of.
+
+    Args:
+        ratings: The true ratings.
+        predictions: The predicted ones.
+        speakers: The speaker of each utterance, as an index.
+
+    Shape:
+        Ratings `[utterances, dimensions]`, predictions `[seeds, utterances, dimensions]`, speakers `[utterances]`, output
+        `[speakers, seeds, dimensions, 6]`.
+    """
+    truth, owners = np.asarray(ratings, dtype=np.float64), np.asarray(speakers)
+    # Ratings far from zero would lose digits in the differences of large sums.
+    centre = truth.mean(0)
+    x, y = np.broadcast_arrays(np.asarray(predictions, dtype=np.float64) - centre, truth - centre)
+    moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1)
+    members = np.equal.outer(np.arange(owners.max() + 1), owners).astype(np.float64)
+    return np.einsum("pu,sudm->psdm", members, moments)
+
+
+def mean_concordance(moments: FloatArray) -> FloatArray:
+    """Compute the concordance correlation coefficient (Lin 1989), averaged over seeds and dimensions, from sums.
+
+    Shape:
+        Input `[..., seeds, dimensions, 6]`, output `[...]`.
+    """
+    count, x, y, xx, yy, xy = np.moveaxis(moments, -1, 0)
+    covariance = xy / count - x * y / count**2
+    scatter = (xx + yy) / count - 2 * x * y / count**2
+    known = scatter > 0
+    each = np.divide(2 * covariance, scatter, out=np.zeros_like(scatter), where=known)
+    return np.asarray(each.mean((-2, -1)))
+
+
+def _swaps(speakers: int) -> Iterator[FloatArray]:
+    """Yield which speakers change sides, `[swaps, speakers]` of 0 and 1, in pieces.
+
+    The last speaker stays where all swaps are tried: the other half of them only turns the sign.
+    """
+    if is_exact(speakers):
+        numbers = np.arange(2 ** (speakers - 1))
+        for start in range(0, len(numbers), _CHUNK):
+            yield (numbers[start : start + _CHUNK, None] >> np.arange(speakers) & 1).astype(np.float64)
+        return
+    random = np.random.default_rng(_SEED)
+    for start in range(0, SAMPLES, _CHUNK):
+        yield random.integers(0, 2, (min(_CHUNK, SAMPLES - start), speakers), dtype=np.uint8).astype(np.float64)
