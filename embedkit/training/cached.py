@@ -34,6 +34,8 @@ class FoldResult:
         standardiser: Statistics of the training side.
         scale: By what ratings were standardised; None for classes.
         outputs: On the test side, `[seeds, utterances, outputs]`: class probabilities, or ratings in their own unit.
+        losses: What was chosen in its search, `[seeds, epochs]`: mean training loss over the inner folds.
+        dev_scores: The same by UA, or mean CCC, of the predictions of the inner folds together, `[seeds, epochs]`.
     """
 
     fold: Fold
@@ -42,6 +44,8 @@ class FoldResult:
     standardiser: Standardiser
     scale: Scale | None
     outputs: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    dev_scores: NDArray[np.float64]
 
 
 def count_heads(plan: FoldPlan, candidates: int, seeds: int) -> int:
@@ -87,16 +91,17 @@ def train_losses(
     cells = [(loss, fold, seed) for loss in losses for fold in plan.folds for seed in seeds]
     truth = build_targets(targets, recipe.classes)
     found = _search(plan, recipe, losses, grid, seeds, run)
-    choices = {
+    searched = {
         (loss, fold.name, seed): _choose(fold, truth, found[loss, fold.name, seed], keep_best=keep_best)
         for loss, fold, seed in cells
     }
+    choices = {key: choice for key, (choice, _) in searched.items()}
     if keep_best:
         finals = {key: found[key][0][choice.candidate] for key, choice in choices.items()}
     else:
         finals = _refit(plan, recipe, grid, choices, seeds, run)
     return {
-        loss: [_score_fold(features, fold, loss, grid, seeds, choices, finals, recipe) for fold in plan.folds]
+        loss: [_score_fold(features, fold, loss, grid, seeds, searched, finals, recipe) for fold in plan.folds]
         for loss in losses
     }
 
@@ -109,11 +114,12 @@ _Run: TypeAlias = Callable[[Sequence[Group], Recipe], list[GroupResult]]
 
 @dataclass(frozen=True, kw_only=True)
 class _Trained:
-    """One head: its weights, the statistics of its training side, and what it predicted after every epoch."""
+    """One head: its weights, the statistics of its training side, its loss and predictions epoch by epoch."""
 
     state: State
     standardiser: Standardiser
     scale: Scale | None
+    losses: NDArray[np.float64]
     predictions: NDArray[Any]
 
 
@@ -164,16 +170,34 @@ def _member(candidate: Candidate, loss: str, seed: int, epochs: int) -> Member:
 
 def _members(result: GroupResult) -> list[_Trained]:
     return [
-        _Trained(state=state, standardiser=result.standardiser, scale=result.scale, predictions=predictions)
-        for state, predictions in zip(result.states, result.predictions, strict=True)
+        _Trained(
+            state=state, standardiser=result.standardiser, scale=result.scale, losses=losses, predictions=predictions
+        )
+        for state, losses, predictions in zip(result.states, result.losses, result.predictions, strict=True)
     ]
 
 
-def _choose(fold: Fold, targets: Targets, trained: Sequence[_Candidates], *, keep_best: bool) -> Choice:
+@dataclass(frozen=True)
+class _Curve:
+    """What was chosen in its search, `[epochs]`: mean training loss, and score of the pooled validation sides."""
+
+    losses: NDArray[np.float64]
+    dev_scores: NDArray[np.float64]
+
+
+def _choose(fold: Fold, targets: Targets, trained: Sequence[_Candidates], *, keep_best: bool) -> tuple[Choice, _Curve]:
     validations = [pair[1] for pair in fold.validations]
     predictions = [np.stack([inner[number].predictions for number in range(len(inner))]) for inner in trained]
     scores = pooled_scores(targets, validations, predictions)
-    return choose(scores, smoothing=1) if keep_best else choose(scores)
+    choice = choose(scores, smoothing=1) if keep_best else choose(scores)
+    losses = np.mean([_hold_last(inner[choice.candidate].losses) for inner in trained], axis=0)
+    return choice, _Curve(losses, scores[choice.candidate])
+
+
+def _hold_last(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Carry the loss of the last epoch on where a head stopped early, as its predictions are."""
+    trained = np.flatnonzero(~np.isnan(losses))
+    return losses[np.minimum(np.arange(len(losses)), trained[-1])] if len(trained) else losses
 
 
 def _refit(
@@ -211,13 +235,13 @@ def _score_fold(
     loss: str,
     grid: Sequence[Candidate],
     seeds: Sequence[int],
-    choices: Mapping[_Key, Choice],
+    searched: Mapping[_Key, tuple[Choice, _Curve]],
     finals: Mapping[_Key, _Trained],
     recipe: Recipe,
 ) -> FoldResult:
     states = tuple(finals[loss, fold.name, seed].state for seed in seeds)
     one = finals[loss, fold.name, seeds[0]]
-    own = tuple(choices[loss, fold.name, seed] for seed in seeds)
+    own, curves = zip(*(searched[loss, fold.name, seed] for seed in seeds), strict=True)
     heads = [grid[choice.candidate].head for choice in own]
     return FoldResult(
         fold=fold,
@@ -226,4 +250,6 @@ def _score_fold(
         standardiser=one.standardiser,
         scale=one.scale,
         outputs=score_heads(features, heads, loss, states, one.standardiser, fold.test, recipe, scale=one.scale),
+        losses=np.stack([curve.losses for curve in curves]),
+        dev_scores=np.stack([curve.dev_scores for curve in curves]),
     )

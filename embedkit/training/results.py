@@ -115,3 +115,23 @@ def describe_choices(
         for result in results
         for seed, choice in zip(seeds, result.choices, strict=True)
     ]
+
+
+def learning_curves(results: Sequence[FoldResult], seeds: Sequence[int], score_name: str) -> dict[str, Any]:
+    """Tell how what was chosen learned in its search: training loss and validation score, `[seeds][epochs]`.
+
+    Both are means over the folds; a loss or score that is no number is null.
+    """
+    losses, scores = (
+        np.mean([getattr(result, name) for result in results], axis=0) for name in ("losses", "dev_scores")
+    )
+    return {
+        "seeds": list(seeds),
+        "score": score_name,
+        "loss": _numbers(losses),
+        "dev": _numbers(scores),
+    }
+
+
+def _numbers(values: NDArray[np.float64]) -> list[list[float | None]]:
+    return [[round(float(value), 5) if np.isfinite(value) else None for value in row] for row in values]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RUN_FORMAT_VERSION = 1
 _CONFIG, _METRICS, _PREDICTIONS, _HEADS = "config.json", "metrics.json", "predictions.csv", "heads.safetensors"
+_CURVES = "curves.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,22 @@ class RunRecord:
             ) from error
         return heads
 
+    def load_curves(self) -> dict[str, Any] | None:
+        """Read how its heads learned (see `learning_curves`); None where the run does not keep it.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        if not (self.folder / _CURVES).is_file():
+            return None
+        try:
+            curves: dict[str, Any] = json.loads((self.folder / _CURVES).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"The curves of {self.folder} cannot be read ({error}); run embedkit fit again with --overwrite."
+            ) from error
+        return curves
+
 
 def digest_of(value: Any) -> str:
     """Return a short digest of anything JSON can hold."""
@@ -66,6 +83,7 @@ def write_run(
     metrics: Mapping[str, Any],
     predictions: tuple[Sequence[str], Iterable[Sequence[Any]]],
     heads: Mapping[str, Tensor],
+    curves: Mapping[str, Any] | None = None,
 ) -> RunRecord:
     """Write a run under a temporary name and rename it when it is whole, replacing an older one.
 
@@ -75,6 +93,7 @@ def write_run(
         metrics: Its row of the table.
         predictions: Header and rows of the CSV.
         heads: Tensors by name.
+        curves: How the heads learned.
     """
     from safetensors.torch import save_file
 
@@ -89,6 +108,8 @@ def write_run(
             writer.writerow(predictions[0])
             writer.writerows(predictions[1])
         save_file({name: tensor.contiguous() for name, tensor in heads.items()}, partial / _HEADS)
+        if curves is not None:
+            _write_json(partial / _CURVES, curves)
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
