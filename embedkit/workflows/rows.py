@@ -17,7 +17,7 @@ from embedkit.training.cached import FoldResult, train_losses
 from embedkit.training.features import UtteranceFeatures
 from embedkit.training.journal import Journal
 from embedkit.training.layerwise import LayerFeatures, plan_layers, split_layers
-from embedkit.training.results import describe_choices, head_tensors, prediction_rows, summarise
+from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
 from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
 from embedkit.training.search import describe_search
 from embedkit.training.stack import Group, GroupResult
@@ -203,6 +203,7 @@ def _tell_score(cell: Cell, metrics: Mapping[str, Any]) -> str:
     return f"{name} {_in_unit(name, metrics[name.lower()])}{' %' if name == 'UA' else ''}"
 
 
+        curves=learning_curves(results, seeds, cell.data.score_name),
 def _in_unit(score_name: str, value: float) -> str:
     """Write a UA in percent, a CCC as it is."""
     return f"{100 * value:.1f}" if score_name == "UA" else f"{value:.3f}"
