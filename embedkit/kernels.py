@@ -31,6 +31,9 @@ def batch_product(values: Tensor, weight: Tensor) -> Tensor:
 
     Gradients are not tracked.
     """
+    if torch.compiler.is_exporting():
+        # A graph for elsewhere holds no operators of this machine, and its sizes are not known yet.
+        return torch.bmm(values, weight.transpose(1, 2))
     work = values.shape[1] * weight.shape[1] * weight.shape[2]
     fits = values.device.type == "cpu" and values.dtype == weight.dtype == torch.float32
     if not (fits and work >= WORTH_A_CALL and has_onednn()):

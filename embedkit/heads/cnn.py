@@ -66,7 +66,8 @@ class CnnHead(Head):
         """Score `[groups, batch, frames, layers, bands]`."""
         smallest = 2**self.options.blocks
         frames = mix_frames(self.mix, inputs.values)
-        frames = F.pad(frames, (0, 0, 0, max(0, smallest - frames.shape[3])))
+        missing = torch.sym_max(0, smallest - frames.shape[3])  # type: ignore[no-untyped-call]
+        frames = F.pad(frames, (0, 0, 0, missing))
         lengths = own_lengths(inputs).clamp_min(smallest)
         pooled = torch.stack(
             [

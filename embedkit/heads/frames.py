@@ -27,12 +27,12 @@ def average_runs(inputs: HeadInputs, run: int) -> HeadInputs:
     if run == 1:
         return inputs
     frames = inputs.values.shape[2]
-    runs = -(-frames // run)
+    runs = (frames + run - 1) // run
     filled = F.pad(inputs.values, (0, 0, 0, 0, 0, runs * run - frames))
     starts = run * torch.arange(runs, device=filled.device)
     own = (own_lengths(inputs).unsqueeze(-1) - starts).clamp(1, run).to(filled.dtype)
     sums = filled.view(*filled.shape[:2], runs, run, *filled.shape[3:]).sum(3)
-    return HeadInputs(values=sums / own[..., None, None], lengths=-(-own_lengths(inputs) // run))
+    return HeadInputs(values=sums / own[..., None, None], lengths=(own_lengths(inputs) + run - 1) // run)
 
 
 def mix_frames(mix: LayerMix, values: Tensor) -> Tensor:

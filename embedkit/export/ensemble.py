@@ -1,0 +1,119 @@
+"""Finished heads as one torch module: embeddings in, averaged probabilities (or ratings) out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from embedkit.errors import RunError
+from embedkit.export.predictor import ChosenHead, Predictor
+from embedkit.heads import resolve_head
+from embedkit.heads.base import HeadInputs, HeadShape
+from embedkit.heads.stack import load_states
+from embedkit.losses import build_loss
+from embedkit.training.targets import Scale
+
+
+class Ensemble(nn.Module):
+    """The heads of a predictor; the mean over folds and seeds of what each of them says.
+
+    Raises:
+        RunError: weights that are missing or of another shape.
+    """
+
+    def __init__(self, predictor: Predictor, heads: Sequence[ChosenHead] | None = None) -> None:
+        super().__init__()
+        chosen = predictor.heads if heads is None else heads
+        folds = dict.fromkeys(head.number for head in chosen)
+        try:
+            self.folds = nn.ModuleList(
+                FoldHeads(predictor, [head for head in chosen if head.number == number]) for number in folds
+            )
+        except KeyError as error:
+            raise RunError(
+                f"The heads of {predictor.folder} lack {error}; run embedkit fit again with --overwrite."
+            ) from None
+        self.eval().requires_grad_(False)
+
+    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Score embeddings.
+
+        Args:
+            values: Means `[batch, layers, dimensions]`, or frames `[batch, frames, layers, dimensions]`.
+            lengths: Own frames of each clip `[batch]`; None for means.
+
+        Returns:
+            `[batch, classes]` probabilities, or `[batch, dimensions]` ratings.
+        """
+        return torch.stack([fold(values, lengths) for fold in self.folds]).mean(0)
+
+
+class FoldHeads(nn.Module):
+    """The heads of one fold, which share a standardiser; those of equal settings are one stack."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, predictor: Predictor, heads: Sequence[ChosenHead]) -> None:
+        super().__init__()
+        tensors, number = predictor.tensors, heads[0].number
+        self.register_buffer("mean", tensors[f"{number}/mean"].float())
+        self.register_buffer("scale", tensors[f"{number}/scale"].float())
+        self.loss = build_loss(predictor.config["loss_spec"])
+        self.ratings = _Ratings(predictor, number) if predictor.rates else None
+        groups = {spec: [head for head in heads if head.spec == spec] for spec in dict.fromkeys(h.spec for h in heads)}
+        self.counts = [len(group) / len(heads) for group in groups.values()]
+        self.stacks = nn.ModuleList(self._build(predictor, spec, group) for spec, group in groups.items())
+
+    def _build(self, predictor: Predictor, spec: str, heads: Sequence[ChosenHead]) -> nn.Module:
+        _, head_class, options = resolve_head(spec)
+        shape = HeadShape(
+            groups=1,
+            members=len(heads),
+            layers=self.mean.shape[0],
+            dimensions=self.mean.shape[1],
+            classes=len(predictor.names),
+            classifier=self.loss.classifier,
+        )
+        stack = head_class(shape, options, [Generator().manual_seed(0) for _ in heads])
+        load_states(stack, [[_state(predictor, f"{head.number}/{head.seed}/") for head in heads]])
+        return stack
+
+    def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+        standardised = (values - self.mean) * self.scale
+        if lengths is not None:
+            padding = torch.arange(values.shape[1], device=values.device) >= lengths[:, None]
+            standardised = standardised.masked_fill(padding[..., None, None], 0.0)
+        inputs = HeadInputs(values=standardised[None], lengths=None if lengths is None else lengths[None])
+        shares = [
+            self._read(stack(inputs)[0]).mean(0) * count for stack, count in zip(self.stacks, self.counts, strict=True)
+        ]
+        return torch.stack(shares).sum(0)
+
+    def _read(self, scores: Tensor) -> Tensor:
+        read: Tensor = self.loss.probabilities(scores) if self.ratings is None else self.ratings(scores)
+        return read
+
+
+class _Ratings(nn.Module):
+    """Bring what heads give back to the unit of the ratings."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, predictor: Predictor, number: int) -> None:
+        super().__init__()
+        scale = Scale.load(predictor.tensors, f"{number}/")
+        if scale is None:
+            raise KeyError(f"{number}/rating_mean")
+        self.register_buffer("mean", torch.from_numpy(scale.mean).float())
+        self.register_buffer("deviation", torch.from_numpy(scale.deviation).float())
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return scores * self.deviation + self.mean
+
+
+def _state(predictor: Predictor, prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in predictor.tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,108 @@
+"""Write a module as an ONNX file that says what it is."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embedkit.errors import ConfigError, RunError
+
+LARGEST_FILE = 2_000_000_000
+"""Bytes of weights in one ONNX file, whose format ends at 2 GiB; more lie beside it, in `NAME.onnx.data`."""
+
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+
+
+def require_onnx() -> None:
+    """Refuse to start without the packages that ONNX files are written and checked by.
+
+    Raises:
+        ConfigError: one of them is not installed.
+    """
+    from importlib.util import find_spec
+
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"ONNX files are written by packages that are not installed ({', '.join(missing)}); "
+            "install them by pip install 'embedkit[onnx]', or take --format folder."
+        )
+
+
+def write_onnx(
+    module: nn.Module,
+    example: Tensor,
+    path: Path,
+    *,
+    names: tuple[str, str],
+    dynamic: Mapping[int, Any],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a module of one input and one output.
+
+    Args:
+        module: In evaluation mode, on the CPU.
+        example: An input.
+        path: The file; weights above `LARGEST_FILE` bytes lie beside it.
+        names: Of the input and of the output.
+        dynamic: Dimensions of the input of any size, as `torch.export` takes them.
+        metadata: Texts by name, for the file's `metadata_props`.
+
+    Raises:
+        RunError: an operator that has no counterpart in ONNX.
+    """
+    try:
+        with torch.no_grad(), _quiet():
+            program: Any = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=(dict(dynamic),),
+                input_names=[names[0]],
+                output_names=[names[1]],
+                verbose=False,
+            )
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise RunError(
+            f"PyTorch cannot write this head and encoder as ONNX ({reason}); take --format folder."
+        ) from error
+    program.model.metadata_props.update(metadata)
+    size = sum(values.numel() * values.element_size() for values in module.state_dict().values())
+    program.save(path, external_data=size > LARGEST_FILE)
+
+
+def run_onnx(path: Path, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Run an ONNX file on the CPU, input by input."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return [session.run(None, {name: values})[0] for values in inputs]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's reports to itself: what matters of them is the error, or the check afterwards."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
