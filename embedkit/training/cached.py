@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from typing import Any, TypeAlias
@@ -34,8 +34,8 @@ class FoldResult:
         standardiser: Statistics of the training side.
         scale: By what ratings were standardised; None for classes.
         outputs: On the test side, `[seeds, utterances, outputs]`: class probabilities, or ratings in their own unit.
-        losses: What was chosen in its search, `[seeds, epochs]`: mean training loss over the inner folds.
-        dev_scores: The same by UA, or mean CCC, of the predictions of the inner folds together, `[seeds, epochs]`.
+        losses: What was chosen in its search, `[seeds, epochs]`: mean training loss over the inner folds; or empty.
+        dev_scores: The same by UA, or mean CCC, of the predictions of the inner folds together; or empty.
     """
 
     fold: Fold
@@ -44,8 +44,8 @@ class FoldResult:
     standardiser: Standardiser
     scale: Scale | None
     outputs: NDArray[np.float64]
-    losses: NDArray[np.float64]
-    dev_scores: NDArray[np.float64]
+    losses: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    dev_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
 
 
 def count_heads(plan: FoldPlan, candidates: int, seeds: int) -> int:

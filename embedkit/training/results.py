@@ -120,7 +120,7 @@ def describe_choices(
 def learning_curves(results: Sequence[FoldResult], seeds: Sequence[int], score_name: str) -> dict[str, Any]:
     """Tell how what was chosen learned in its search: training loss and validation score, `[seeds][epochs]`.
 
-    Both are means over the folds; a loss or score that is no number is null.
+    Both are means over the folds, and empty where folds keep none; a loss or score that is no number is null.
     """
     losses, scores = (
         np.mean([getattr(result, name) for result in results], axis=0) for name in ("losses", "dev_scores")
