@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from embedkit.store.reader import open_store
     from embedkit.training.classifier import HeadClassifier
     from embedkit.training.dataset import EmbeddingDataset
+    from embedkit.workflows.check import check_corpus
     from embedkit.workflows.extract import extract_embeddings as extract
     from embedkit.workflows.fit import fit_heads as fit
     from embedkit.workflows.predict import predict_audio as predict
@@ -30,6 +31,7 @@ __all__ = [
     "EmbedkitError",
     "HeadClassifier",
     "__version__",
+    "check_corpus",
     "extract",
     "fit",
     "open_corpus",
@@ -42,6 +44,7 @@ _PLACES = {
     "EmbeddingDataset": "embedkit.training.dataset:EmbeddingDataset",
     "EmbedkitError": "embedkit.errors:EmbedkitError",
     "HeadClassifier": "embedkit.training.classifier:HeadClassifier",
+    "check_corpus": "embedkit.workflows.check:check_corpus",
     "extract": "embedkit.workflows.extract:extract_embeddings",
     "fit": "embedkit.workflows.fit:fit_heads",
     "open_corpus": "embedkit.corpora:open_corpus",

@@ -23,7 +23,7 @@ from embedkit.extraction.request import BATCH_SECONDS
 from embedkit.workflows.predict import Prediction
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["extract", "fit", "table", "figure", "predict", "demo", "inspect", "verify", "list"]
+COMMANDS = ["extract", "fit", "table", "figure", "predict", "demo", "check", "inspect", "verify", "list"]
 LOSSES = ["ce", "label-smoothing", "focal", "aam", "ccc"]
 
 Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]

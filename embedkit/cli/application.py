@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from embedkit.cli.catalogue import list_command
+from embedkit.cli.check import check
 from embedkit.cli.demo import demo
 from embedkit.cli.extract import extract
 from embedkit.cli.figure import figure
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (extract, fit, table, figure, predict, demo, inspect, verify):
+for _command in (extract, fit, table, figure, predict, demo, check, inspect, verify):
     app.command()(_command)
 app.command("list")(list_command)
 

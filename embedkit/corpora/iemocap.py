@@ -37,6 +37,7 @@ DEMO_NOTE = "The demo corpus is synthetic and for trying out only: its numbers s
 _SESSION = re.compile(r"Session\d+")
 _UTTERANCE = re.compile(r"(?P<dialogue>(?P<session>Ses\d\d)[FM]_\w+)_(?P<letter>[FM])[A-Za-z0-9]*")
 _LINE = re.compile(r"\[[^\]]*\]\s+(?P<id>\S+)\s+(?P<code>\S+)\s+\[(?P<ratings>[^\]]*)\]")
+_SCRIPT = re.compile(r"_(script\d+(?:_\d+)?)")
 _NUMBER = re.compile(r"\d+(\.\d*)?")
 
 
@@ -56,8 +57,9 @@ def read_iemocap(folder: Path) -> Corpus:
     """Read every labelled utterance that has audio.
 
     The speaker is the session and the letter of the utterance's *last* token ("Ses01M" for `Ses01F_impro01_M000`);
-    the session is "Ses01". Columns: valence, arousal, dominance (NaN where missing), gender, dialogue, and style
-    ("improvised" or "scripted"). The task is four classes with excitement merged into happiness.
+    the session is "Ses01". Columns: valence, arousal, dominance (NaN where missing), gender, dialogue, style
+    ("improvised" or "scripted") and script ("script01_1", played in every session; empty where improvised). The task
+    is four classes with excitement merged into happiness.
 
     Raises:
         CorpusError: labels or audio are missing altogether, or an evaluation file cannot be read.
@@ -146,6 +148,7 @@ def _utterance(label: _Label, match: re.Match[str], path: str) -> Utterance:
             "gender": "female" if match["letter"] == "F" else "male",
             "dialogue": match["dialogue"],
             "style": _style(match["dialogue"]),
+            "script": found[1] if (found := _SCRIPT.search(match["dialogue"])) else "",
         },
     )
 

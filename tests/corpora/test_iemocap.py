@@ -53,6 +53,7 @@ def test_an_utterance_holds_what_the_files_say(tmp_path: Path) -> None:
     assert dict(utterance.columns) == {
         "valence": 2.5, "arousal": 3.25, "dominance": 2.0,
         "gender": "female", "dialogue": "Ses01F_impro01", "style": "improvised",
+        "script": "",
     }  # fmt: skip
     assert corpus.task.classes == ("anger", "happiness", "neutral", "sadness")
     assert dict(corpus.task.merge) == {"excitement": "happiness"}
@@ -74,6 +75,7 @@ def test_the_speaker_is_the_letter_of_the_last_token(tmp_path: Path, utterance: 
     (found,) = read_iemocap(tmp_path).utterances
     assert (found.speaker, found.columns["gender"]) == (speaker, gender)
     assert found.columns["style"] == ("scripted" if "script" in utterance else "improvised")
+    assert found.columns["script"] == (utterance.rsplit("_", 1)[0][7:] if "script" in utterance else "")
 
 
 def test_every_label_is_kept_in_words(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""The command `embedkit check`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from embedkit.cli.options import Where, read_merge, split_texts
+from embedkit.cli.output import show, writes_bold
+from embedkit.config import read_config
+
+
+def check(
+    corpus: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CORPUS",
+            help="A corpus folder, a CSV manifest, demo, or module:function:FOLDER of your own. "
+            "[default: embedkit.toml's, else demo]",
+        ),
+    ] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDS", help="The folds of the study, as for fit. [default: fit's]"),
+    ] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option(metavar="A,B,C", help="The labels that take part. [default: fit's]")
+    ] = None,
+    merge: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=LABEL", help="Count a label as another; repeatable. [default: fit's]"),
+    ] = None,
+    where: Where = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads that decode audio. [default: up to 4]")
+    ] = None,
+    format: Annotated[Literal["text", "json"], typer.Option(metavar="FORMAT", help="text or json.")] = "text",
+) -> None:
+    """Look at a corpus before a study: labels, speakers, folds and all audio.
+
+    Examples:
+
+        embedkit check path/to/EmoDB
+        embedkit check corpus.csv --folds split --format json
+
+    Exits with 1 where something would make results invalid: audio that cannot be read, the same audio under different
+    labels or speakers, speakers on several sides of a given split, or folds that cannot be trained.
+    """
+    import json
+
+    from embedkit.workflows.check import check_corpus
+    from embedkit.workflows.check_table import render_check
+
+    config = read_config()
+    study = config.options("fit")
+    found = check_corpus(
+        corpus or config.corpus or "demo",
+        folds=folds or study.get("folds"),
+        classes=split_texts(classes or study.get("classes", [])) or None,
+        merge=read_merge(merge or study.get("merge", []), "--merge") or None,
+        where=where or study.get("where", []),
+        workers=workers,
+        progress=None,
+    )
+    if format == "json":
+        show(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        show(render_check(found, bold=writes_bold()))
+    if not found.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,117 @@
+"""Draw what a check found as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from embedkit.corpora.reader import count_noun
+
+if TYPE_CHECKING:
+    from embedkit.workflows.check import CorpusCheck
+
+WIDTH = 80
+MOST_ROWS, MOST_LABELS = 24, 8
+"""More speakers or sessions than these are summed up, for more labels there is no column each."""
+
+
+def render_check(check: CorpusCheck, *, bold: bool = False) -> str:
+    """Draw a check in 80 columns, with bold type where asked for."""
+    console = Console(width=WIDTH, force_terminal=bold, no_color=True, highlight=False, emoji=False)
+    with console.capture() as capture:
+        for part in _parts(check):
+            console.print(part)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _parts(check: CorpusCheck) -> Sequence[RenderableType]:
+    facts = check.to_dict()
+    labels = list(facts["labels"])
+    parts: list[RenderableType] = [_summary(facts), "", _labels(facts["labels"])]
+    for name in ("speakers", "sessions", "splits"):
+        if facts[name]:
+            parts += ["", _groups(name.removesuffix("s"), facts[name], labels)]
+    for severity, title in (("problem", "Problems: results would be invalid"), ("warning", "Warnings")):
+        messages = [finding.message for finding in check.findings if finding.severity == severity]
+        if messages:
+            parts += ["", Text(title, style="bold"), *(_item(message) for message in messages)]
+    verdict = "Nothing was found that makes results invalid." if check.ok else "Correct the problems before a study."
+    return [*parts, "", Text(verdict, style="bold")]
+
+
+def _summary(facts: Mapping[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    durations = facts["durations"]
+    formats = [f"{count:,} at {rate} Hz" for rate, count in facts["sampling_rates"].items()]
+    channels = ", ".join(facts["channels"])
+    rows = [
+        ("corpus", f"{facts['corpus']} ({facts['kind']}), {facts['root']}"),
+        ("utterances", f"{facts['utterances']:,} of {count_noun(len(facts['speakers']), 'speaker')}"),
+        ("left out", ", ".join(f"{label} {count:,}" for label, count in facts["left_out"].items())),
+        (
+            "audio",
+            f"{durations['total'] / 3600:.2f} hours; {durations['shortest']:.2f} to {durations['longest']:.2f} s, "
+            f"median {durations['median']:.2f} s",
+        ),
+        ("format", f"{', '.join(formats)}; channels: {channels}" if formats else ""),
+        ("folds", f"by {facts['folds']}"),
+        *(("note", note) for note in facts["notes"]),
+    ]
+    for name, value in rows:
+        if value:
+            table.add_row(Text(name), Text(value))
+    return table
+
+
+def _labels(labels: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = _table("label", "utterances", "share", "speakers", "minutes", "mean s")
+    total = sum(entry["utterances"] for entry in labels.values())
+    for label, entry in labels.items():
+        count, seconds = entry["utterances"], entry["seconds"]
+        table.add_row(
+            Text(label),
+            f"{count:,}",
+            f"{count / total:.1%}",
+            f"{entry['speakers']:,}",
+            f"{seconds / 60:.1f}",
+            f"{seconds / count:.2f}",
+        )
+    return table
+
+
+def _groups(name: str, groups: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -> RenderableType:
+    """Draw the utterances of each speaker, session or side by label, or sum them up where they are many."""
+    if len(groups) > MOST_ROWS:
+        counts = sorted(entry["utterances"] for entry in groups.values())
+        complete = sum(set(labels) <= set(entry["labels"]) for entry in groups.values())
+        return Text(
+            f"{len(groups):,} {name}s of {counts[0]:,} to {counts[-1]:,} utterances, "
+            f"median {counts[len(counts) // 2]:,}; {complete:,} have all labels"
+        )
+    shown = labels if len(labels) <= MOST_LABELS else []
+    table = _table(name, "all", "min", *shown)
+    for title, entry in groups.items():
+        counts = [entry["labels"].get(label, 0) for label in shown]
+        row = [f"{entry['utterances']:,}", f"{entry['seconds'] / 60:.1f}", *(f"{count:,}" for count in counts)]
+        table.add_row(Text(title), *row)
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column(Text(first), overflow="fold")
+    for name in others:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    return table
+
+
+def _item(message: str) -> RenderableType:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row("-", Text(message))
+    return Padding(grid, (0, 0, 0, 2))
