@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedkit.encoders.sources import PUBLISHED, is_repository
+from embedkit.encoders.sources import PUBLISHED, VGGISH_FILE, is_repository
 from embedkit.errors import EncoderError, UnknownNameError
 from embedkit.registry import Part, Registry, load_object, looks_like_target, unknown_name
 
@@ -28,6 +28,10 @@ ENCODERS = Registry(
         ("mfcc", Part("embedkit.encoders.acoustic:MfccEncoder", "13 MFCC with deltas and delta-deltas, 50 a second")),
         ("logmel", Part("embedkit.encoders.acoustic:LogMelEncoder", "64 log-mel bands, 50 a second")),
         ("vggish", Part("embedkit.encoders.vggish:VggishEncoder", "VGGish, 128 dimensions every 0.96 s")),
+        (
+            "vggish-scratch",
+            Part("embedkit.encoders.vggish:UntrainedVggish", "VGGish with random weights, to be trained end to end"),
+        ),
         ("wav2vec2", Part(PRETRAINED, "wav2vec 2.0 base, LibriSpeech 960 h (facebook/wav2vec2-base)")),
         ("wav2vec2-large", Part(PRETRAINED, "wav2vec 2.0 large, Libri-Light 60k h (facebook/wav2vec2-large-lv60)")),
         ("hubert", Part(PRETRAINED, "HuBERT base, LibriSpeech 960 h (facebook/hubert-base-ls960)")),
@@ -43,6 +47,7 @@ ENCODERS = Registry(
 )
 
 ACOUSTIC = ("mfcc", "logmel")
+VGGISH = ("vggish", "vggish-scratch")
 
 
 def load_encoder(
@@ -53,6 +58,7 @@ def load_encoder(
     precision: str = "fp32",
     window: str | float = "clip",
     sources: Mapping[str, str] | None = None,
+    trainable: bool = False,
 ) -> Encoder:
     """Load an encoder.
 
@@ -67,6 +73,7 @@ def load_encoder(
         window: Whisper only: `clip`, or seconds that every clip is padded to.
         sources: Where names lead instead of the published weights (`[encoders]` of embedkit.toml): a folder, a file
             of VGGish's weights, or a Hugging Face id.
+        trainable: Whether its weights are to be trained (`Encoder.forward`); only checkpoints and VGGish can.
 
     Raises:
         UnknownNameError: neither registered, nor a folder, nor of the form of a Hugging Face id.
@@ -77,9 +84,22 @@ def load_encoder(
     parts = split_name(name, sources)
     if not all(parts):
         raise UnknownNameError(unknown_name("encoder", name, [*ENCODERS, *sources]))
+    if trainable:
+        _require_trainable(name, parts)
     if len(parts) > 1:
         return _concatenate(name, parts, options, sources)
-    return _load_one(name, options, sources)
+    return _load_one(name, options, sources, trainable=trainable)
+
+
+def _require_trainable(name: str, parts: list[str]) -> None:
+    if len(parts) > 1:
+        raise EncoderError(f"The encoder {name!r} joins several; name the one that is to be trained.")
+    if name in ACOUSTIC or looks_like_target(name):
+        kind = "is computed from the signal and has no weights" if name in ACOUSTIC else "is a class of your own"
+        raise EncoderError(
+            f"The encoder {name!r} {kind}, so it cannot be fine-tuned; expected a transformers checkpoint or VGGish: "
+            "choose one, or fit with --mode cached or frozen."
+        )
 
 
 def split_name(name: str, sources: Mapping[str, str] | None = None) -> list[str]:
@@ -110,27 +130,31 @@ def encoder_label(name: str) -> str:
 def _concatenate(name: str, parts: list[str], options: dict[str, Any], sources: Mapping[str, str]) -> Encoder:
     encoders = []
     for part in parts:
-        single = part in ACOUSTIC or part == "vggish" or looks_like_target(part)
+        single = part in ACOUSTIC or part in VGGISH or looks_like_target(part)
         chosen = options | {"layers": "all", "window": "clip"} if single else options
         encoders.append(_load_one(part, chosen, sources))
     combined: Encoder = load_object(CONCATENATED)(encoders, name=name)
     return combined
 
 
-def _load_one(name: str, options: dict[str, Any], sources: Mapping[str, str]) -> Encoder:
+def _load_one(name: str, options: dict[str, Any], sources: Mapping[str, str], *, trainable: bool = False) -> Encoder:
     if looks_like_target(name):
         own: Encoder = load_object(OWN)(name, options)
         return own
-    if name in ACOUSTIC or name == "vggish":
+    if name in ACOUSTIC or name in VGGISH:
         return _load_single_layer(name, options, sources)
     source = sources.get(name) or PUBLISHED.get(name) or name
+    weights = Path(source).expanduser() / VGGISH_FILE
+    if weights.is_file():
+        vggish: Encoder = ENCODERS.load("vggish")(name=name, source=weights, device=options["device"])
+        return vggish
     if source == name and not (Path(name).expanduser().is_dir() or is_repository(name)):
         if re.match(r"[./~]|.*[/\\]", name):
             raise EncoderError(f"There is no folder {name!r}; expected a checkpoint's folder, or a registered encoder.")
         hint = " A local folder, a Hugging Face id (org/name) or a class of your own (module:Class) works as well."
         raise UnknownNameError(unknown_name("encoder", name, [*ENCODERS, *sources]) + hint)
     try:
-        encoder: Encoder = load_object(PRETRAINED)(name, source, **options)
+        encoder: Encoder = load_object(PRETRAINED)(name, source, **options, trainable=trainable)
     except EncoderError as error:
         raise EncoderError(f"{error}{_misspelt(name, sources)}") from error
     return encoder
@@ -152,7 +176,7 @@ def _load_single_layer(name: str, options: dict[str, Any], sources: Mapping[str,
     if options["window"] != "clip":
         raise EncoderError(f"The encoder {name!r} has no window option; expected 'clip', got {options['window']!r}.")
     source = sources.get(name)
-    if name == "vggish":
+    if name in VGGISH:
         encoder: Encoder = ENCODERS.load(name)(name=name, source=source, device=str(device))
         return encoder
     if source is not None:

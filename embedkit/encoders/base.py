@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from embedkit.errors import EncoderError
 
 LayerSink: TypeAlias = Callable[[int, Tensor, Tensor], None]
 """Called once per kept layer, in order: position in `Encoder.layers`, values `[batch, frames, dimensions]`
@@ -14,7 +17,7 @@ on the encoder's device (padding frames hold anything), and lengths `[batch]` (o
 
 
 class Encoder(ABC):
-    """A frozen encoder. An utterance's embedding never depends on what shares its batch.
+    """An encoder. An utterance's embedding never depends on what shares its batch.
 
     Attributes:
         name: What the user called it; used in paths and tables.
@@ -30,6 +33,7 @@ class Encoder(ABC):
         default_head: The head that `fit` takes by default.
         default_max_seconds: Longer clips are encoded in overlapping windows of this length, unless asked otherwise;
             None: only those longer than the encoder takes.
+        network: What `forward` trains, with its parameters in fp32; None where nothing can be trained.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Encoder(ABC):
     default_frame_dtype: str = "float16"
     default_head: str = "linear"
     default_max_seconds: float | None = None
+    network: nn.Module | None = None
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
@@ -64,3 +69,26 @@ class Encoder(ABC):
             waveforms: One float32 tensor `[samples]` per clip, on the CPU, at `sampling_rate`.
             sink: Receives the layers; nothing is kept here, so that pooling needs one layer's memory at a time.
         """
+
+    def forward(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
+        """Run one batch as `encode` does, with gradients, and with dropout where the network is in training mode.
+
+        Raises:
+            EncoderError: the encoder has no weights to train, or was not loaded to be trained.
+        """
+        raise EncoderError(
+            f"The encoder {self.name!r} cannot be trained; expected a transformers checkpoint or VGGish: "
+            "keep its features as they are, with --mode cached or frozen."
+        )
+
+    def draw(self, seed: int) -> bool:
+        """Give a network that starts from random weights new ones; return whether it is one."""
+        return False
+
+    def save(self, folder: Path) -> None:
+        """Write the network into a folder that `load_encoder` reads.
+
+        Raises:
+            EncoderError: there is no network.
+        """
+        raise EncoderError(f"The encoder {self.name!r} has no weights to be saved.")

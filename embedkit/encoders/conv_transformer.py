@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,13 +50,16 @@ class ConvTransformerEncoder(PretrainedEncoder):
         self.final_norm_at = config.num_hidden_layers if getattr(config, "do_stable_layer_norm", False) else None
 
         model.to(self.device)
-        self._convolutions = ConvStack(model.feature_extractor.conv_layers, self.dtype)
-        self._positions = PositionalConv(model.encoder.pos_conv_embed, self.dtype)
+        trainable = request.trainable
+        self._convolutions = ConvStack(model.feature_extractor.conv_layers, self.dtype, trainable=trainable)
+        self._positions = PositionalConv(model.encoder.pos_conv_embed, self.dtype, trainable=trainable)
         self._projection = model.feature_projection.to(self.dtype)
         self._norm = model.encoder.layer_norm.to(self.dtype)
+        self._dropout = model.encoder.dropout
+        self._filling = getattr(model, "masked_spec_embed", None)
         self._transformer = nn.ModuleList(model.encoder.layers[: self.layers[-1]]).to(self.dtype)
         self.linear_kernel = "torch"
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" and not trainable:
             pack_linears(self._projection)
             self.linear_kernel = pack_linears(self._transformer)
         self.smallest_input = self._convolutions.smallest_input()
@@ -76,7 +81,7 @@ class ConvTransformerEncoder(PretrainedEncoder):
         features, lengths = self._convolutions(batch, [len(clip) for clip in clips])
         padding = padding_mask(lengths, features.shape[1], self.device)
         own = torch.tensor(lengths)
-        hidden = self._embed(features, padding)
+        hidden = self._embed(features, lengths, padding)
         kept = {layer: position for position, layer in enumerate(self.layers)}
         if 0 in kept:
             sink(0, hidden.float(), own)
@@ -84,18 +89,23 @@ class ConvTransformerEncoder(PretrainedEncoder):
         positions = position_bias(self._transformer, hidden.shape[1]) if self.family == "wavlm" else None
         for number, layer in enumerate(self._transformer, start=1):
             if positions is None:
-                hidden = layer(hidden, attention_mask=keys)
+                hidden = self._through(layer, hidden, keys)
             else:
-                hidden = run_layer(layer, hidden, positions, keys, norm_first=self.final_norm_at is not None)
+                run = partial(run_layer, layer, norm_first=self.final_norm_at is not None)
+                hidden = self._through(run, hidden, positions, keys)
             if number in kept:
                 normed = self._norm(hidden) if number == self.final_norm_at else hidden
                 sink(kept[number], normed.float(), own)
 
-    def _embed(self, features: Tensor, padding: Tensor | None) -> Tensor:
+    def _embed(self, features: Tensor, lengths: Sequence[int], padding: Tensor | None) -> Tensor:
         projected = self._projection(features)
-        hidden = silence(projected[0] if isinstance(projected, tuple) else projected, padding)
+        hidden = projected[0] if isinstance(projected, tuple) else projected
+        if self.masking is not None and self._transformer.training:
+            hidden = self.masking(hidden, lengths, self._filling)
+        hidden = silence(hidden, padding)
         hidden = hidden + self._positions(hidden, padding)
-        return hidden if self.final_norm_at is not None else self._norm(hidden)
+        embedded: Tensor = self._dropout(hidden if self.final_norm_at is not None else self._norm(hidden))
+        return embedded
 
 
 def normalise(clip: Tensor) -> Tensor:

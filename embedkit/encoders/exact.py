@@ -49,14 +49,15 @@ class ConvStack:
     Args:
         layers: Layers of a transformers feature encoder (`conv`, `activation`, perhaps `layer_norm`).
         dtype: Number format of all layers but the first.
+        trainable: Whether the layers' weights may change, and are read anew in every pass.
     """
 
-    def __init__(self, layers: Iterable[nn.Module], dtype: torch.dtype) -> None:
+    def __init__(self, layers: Iterable[nn.Module], dtype: torch.dtype, *, trainable: bool = False) -> None:
         first, *rest = layers
         over_time = isinstance(getattr(first, "layer_norm", None), nn.GroupNorm)
         self.layers = [
-            _TimeNormedConvLayer(first, dtype) if over_time else _ConvLayer(first, torch.float32),
-            *(_ConvLayer(layer, dtype) for layer in rest),
+            _TimeNormedConvLayer(first, dtype, trainable) if over_time else _ConvLayer(first, torch.float32, trainable),
+            *(_ConvLayer(layer, dtype, trainable) for layer in rest),
         ]
 
     def __call__(self, waveforms: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
@@ -69,8 +70,10 @@ class ConvStack:
         Returns:
             Features `[batch, frames, channels]`, and the own frames of each clip.
         """
-        values, own = waveforms[..., None], list(lengths)
-        for layer in self.layers:
+        first, *rest = self.layers
+        with torch.autocast(waveforms.device.type, enabled=False):
+            values, own = first(waveforms[..., None], list(lengths))
+        for layer in rest:
             values, own = layer(values, own)
         return values, own
 
@@ -96,13 +99,12 @@ class ConvStack:
 
 
 class _ConvLayer:
-    def __init__(self, layer: Any, dtype: torch.dtype) -> None:
+    def __init__(self, layer: Any, dtype: torch.dtype, trainable: bool) -> None:
         self.kernel: int = layer.conv.kernel_size[0]
         self.stride: int = layer.conv.stride[0]
         self.dtype = dtype
-        self.weight, self.bias = _convolution(layer.conv, dtype)
-        norm = getattr(layer, "layer_norm", None)
-        self.norm = None if norm is None else copy.deepcopy(norm).to(dtype)
+        self.weights = _Weights(layer.conv, dtype, trainable)
+        self.norm = _kept(getattr(layer, "layer_norm", None), dtype, trainable)
         self.activation = layer.activation
 
     def length(self, samples: int) -> int:
@@ -110,7 +112,7 @@ class _ConvLayer:
 
     def __call__(self, values: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
         own = [self.length(length) for length in lengths]
-        values = _convolve(values.to(self.dtype), self.weight, self.bias, stride=self.stride)
+        values = _convolve(values.to(self.dtype), *self.weights(), stride=self.stride)
         if self.norm is not None:
             values = self.norm(values)
         return self.activation(values), own
@@ -130,15 +132,16 @@ class _TimeNormedConvLayer(_ConvLayer):
 
     norm: nn.GroupNorm
 
-    def __init__(self, layer: Any, dtype: torch.dtype) -> None:
-        super().__init__(layer, torch.float32)
+    def __init__(self, layer: Any, dtype: torch.dtype, trainable: bool) -> None:
+        super().__init__(layer, torch.float32, trainable)
         self.result_dtype = dtype
 
     def __call__(self, values: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
         own = [self.length(length) for length in lengths]
         windows = values[..., 0].unfold(-1, self.kernel, self.stride)
-        folded = [self._fold(windows[row, :length]) for row, length in enumerate(own)]
-        if values.device.type == "cpu":
+        kernel = self.weights()[0][:, 0, 0].T.double()
+        folded = [self._fold(windows[row, :length], kernel) for row, length in enumerate(own)]
+        if values.device.type == "cpu" and not folded[0][0].requires_grad:
             return self._convolve_in_blocks(windows, own, folded), own
         kernels, biases = (torch.stack(parts) for parts in zip(*folded, strict=True))
         return self.activation(torch.baddbmm(biases[:, None], windows, kernels)).to(self.result_dtype), own
@@ -155,9 +158,8 @@ class _TimeNormedConvLayer(_ConvLayer):
             clip[length:] = 0.0
         return values
 
-    def _fold(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+    def _fold(self, windows: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
         """Return kernel `[samples, channels]` and bias `[channels]` for a clip's windows `[frames, samples]`."""
-        kernel = self.weight[:, 0, 0].T.double()
         exact = windows.double()
         mean = exact.mean(0)
         centred = exact - mean
@@ -175,12 +177,12 @@ class PositionalConv:
     Args:
         module: `pos_conv_embed` of a transformers encoder.
         dtype: Number format.
+        trainable: Whether its weights may change, and are read anew in every pass.
     """
 
-    def __init__(self, module: Any, dtype: torch.dtype) -> None:
-        batch_norm = getattr(module, "batch_norm", None)
-        self.batch_norm = None if batch_norm is None else copy.deepcopy(batch_norm).to(dtype)
-        self.stages = [_PositionalStage(stage, dtype) for stage in getattr(module, "layers", [module])]
+    def __init__(self, module: Any, dtype: torch.dtype, *, trainable: bool = False) -> None:
+        self.batch_norm = _kept(getattr(module, "batch_norm", None), dtype, trainable)
+        self.stages = [_PositionalStage(stage, dtype, trainable) for stage in getattr(module, "layers", [module])]
 
     def __call__(self, values: Tensor, padding: Tensor | None) -> Tensor:
         """Return the embedding of `[batch, frames, channels]`, same shape."""
@@ -192,8 +194,8 @@ class PositionalConv:
 
 
 class _PositionalStage:
-    def __init__(self, stage: Any, dtype: torch.dtype) -> None:
-        self.weight, self.bias = _convolution(stage.conv, dtype)
+    def __init__(self, stage: Any, dtype: torch.dtype, trainable: bool) -> None:
+        self.weights = _Weights(stage.conv, dtype, trainable)
         self.groups: int = stage.conv.groups
         self.padding: int = stage.conv.padding[0]
         self.surplus = 1 - stage.conv.kernel_size[0] % 2
@@ -202,7 +204,7 @@ class _PositionalStage:
 
     def __call__(self, values: Tensor) -> Tensor:
         frames = values.shape[1]
-        values = _convolve(values, self.weight, self.bias, padding=self.padding, groups=self.groups)
+        values = _convolve(values, *self.weights(), padding=self.padding, groups=self.groups)
         if self.surplus:
             values = values[:, :frames]
         if self.normalised:
@@ -211,10 +213,24 @@ class _PositionalStage:
         return result
 
 
-def _convolution(conv: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """Return weight and bias of a 1-D convolution as a 2-D one; a weight norm is folded in fp32."""
-    weight = conv.weight.detach()[:, :, None].to(dtype).contiguous(memory_format=torch.channels_last)
-    return weight, None if conv.bias is None else conv.bias.detach().to(dtype)
+class _Weights:
+    """Weight and bias of a 1-D convolution as those of a 2-D one; a weight norm is folded in fp32."""
+
+    def __init__(self, conv: Any, dtype: torch.dtype, trainable: bool) -> None:
+        self.conv, self.dtype = conv, dtype
+        self.kept = None if trainable else tuple(None if part is None else part.detach() for part in self.read())
+
+    def __call__(self) -> Any:
+        return self.kept or self.read()
+
+    def read(self) -> tuple[Tensor, Tensor | None]:
+        weight = self.conv.weight[:, :, None].to(self.dtype).contiguous(memory_format=torch.channels_last)
+        return weight, None if self.conv.bias is None else self.conv.bias.to(self.dtype)
+
+
+def _kept(norm: Any, dtype: torch.dtype, trainable: bool) -> Any:
+    """Return a norm of the wanted type: the module itself where it is to be trained."""
+    return norm if norm is None or trainable else copy.deepcopy(norm).to(dtype)
 
 
 def _convolve(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.utils.checkpoint import checkpoint
 
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.encoders.checkpoint import digest_weights, read_config, read_preprocessor
 from embedkit.encoders.precision import DTYPES, resolve_device, resolve_precision, true_fp32
-from embedkit.encoders.sources import Checkpoint, find_checkpoint
+from embedkit.encoders.sources import PREPROCESSOR_FILE, Checkpoint, find_checkpoint
+from embedkit.encoders.spec_augment import SpecAugment
 from embedkit.errors import EncoderError
 
 ALGORITHM = 1
@@ -36,6 +40,7 @@ class Request:
     device: torch.device
     precision: str
     window: str | float
+    trainable: bool = False
 
 
 def load_pretrained(
@@ -46,8 +51,11 @@ def load_pretrained(
     device: str = "cpu",
     precision: str = "fp32",
     window: str | float = "clip",
+    trainable: bool = False,
 ) -> PretrainedEncoder:
     """Load an encoder from a local folder or a Hugging Face id; the family decides how it runs.
+
+    To be trained, it keeps its weights in fp32 whatever the precision of its passes.
 
     Raises:
         EncoderError: a source, a checkpoint, a device or an option that cannot be used.
@@ -69,6 +77,7 @@ def load_pretrained(
         device=place,
         precision=resolved,
         window=window,
+        trainable=trainable,
     )
     if config.model_type == "whisper":
         return WhisperEncoder(request)
@@ -88,22 +97,30 @@ def refuse_window(request: Request) -> None:
 
 
 class PretrainedEncoder(Encoder):
-    """A frozen transformers model.
+    """A transformers model.
 
     Attributes:
         family: transformers' name of the architecture.
         largest_input: Samples; a longer clip is refused. None where there is no limit.
         forward_passes: Batches run so far.
+        layerdrop: Share of the transformer layers that are left out at random in training.
+        recompute: Whether layers compute their activations again for the gradient instead of keeping them.
+        masking: What hides parts of the input in training; None for nothing.
     """
 
     largest_input: int | None = None
+    recompute = False
+    masking: SpecAugment | None = None
 
     def __init__(self, request: Request, model: nn.Module) -> None:
         self.name = request.name
         self.family: str = request.config.model_type
         self.device = request.device
         self.precision = request.precision
-        self.dtype = DTYPES[request.precision]
+        self.trainable = request.trainable
+        self.network = model if request.trainable else None
+        self.dtype = torch.float32 if request.trainable else DTYPES[request.precision]
+        self.layerdrop = float(getattr(request.config, "layerdrop", getattr(request.config, "encoder_layerdrop", 0.0)))
         self.checkpoint = request.checkpoint
         self.weights_digest = digest_weights(model)
         self.sampling_rate = int(request.preprocessor.get("sampling_rate", DEFAULT_SAMPLING_RATE))
@@ -136,12 +153,45 @@ class PretrainedEncoder(Encoder):
             EncoderError: a clip that is longer than `largest_input`, or clips of unequal length where the family
                 needs equal ones.
         """
+        with torch.inference_mode():
+            self._pass(waveforms, sink)
+
+    def forward(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
+        """Run one batch as `encode` does, with gradients, and with dropout where the network is in training mode."""
+        if self.network is None:
+            raise EncoderError(
+                f"The encoder {self.name!r} was loaded to be kept as it is; load it with trainable=True."
+            )
+        self._pass(waveforms, sink)
+
+    def save(self, folder: Path) -> None:
+        """Write the network and its feature extractor's settings as transformers does, ready for `load_encoder`."""
+        assert self.network is not None
+        network: Any = self.network
+        network.save_pretrained(folder)
+        settings = self.checkpoint.folder / PREPROCESSOR_FILE
+        if settings.is_file():
+            shutil.copyfile(settings, folder / PREPROCESSOR_FILE)
+
+    def _pass(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
         if not waveforms:
             return
         clips = [self._stretched(waveform) for waveform in waveforms]
         self.forward_passes += 1
-        with torch.inference_mode(), true_fp32():
+        mixed = self.trainable and self.precision != "fp32"
+        with true_fp32(), torch.autocast(self.device.type, DTYPES[self.precision], enabled=mixed):
             self._run(clips, sink)
+
+    def _through(self, layer: Callable[..., Tensor], hidden: Tensor, *arguments: Any) -> Tensor:
+        """Run one transformer layer; in training it may be dropped (Fan et al. 2020), or computed again later."""
+        if self.network is None or not torch.is_grad_enabled():
+            return layer(hidden, *arguments)
+        if self.network.training and self.layerdrop and float(torch.rand(())) < self.layerdrop:
+            return hidden
+        if not self.recompute:
+            return layer(hidden, *arguments)
+        again: Tensor = checkpoint(layer, hidden, *arguments, use_reentrant=False)
+        return again
 
     @abstractmethod
     def _run(self, clips: list[Tensor], sink: LayerSink) -> None:

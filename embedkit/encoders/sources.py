@@ -29,6 +29,9 @@ Without a commit the repository's main branch is taken; the commit it stood at i
 """
 
 CONFIG_FILE = "config.json"
+VGGISH_FILE = "vggish.safetensors"
+"""By which the folder of a VGGish that was trained here is known."""
+
 PREPROCESSOR_FILE = "preprocessor_config.json"
 WEIGHT_FILES = (
     "model.safetensors",

@@ -9,13 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.encoders.precision import resolve_device, true_fp32
-from embedkit.encoders.vggish_weights import PUBLISHED_URL, digest_weights, download_weights, load_weights, read_weights
+from embedkit.encoders.sources import VGGISH_FILE
+from embedkit.encoders.vggish_weights import (
+    PUBLISHED_URL,
+    digest_weights,
+    download_weights,
+    load_weights,
+    read_weights,
+)
+from embedkit.errors import EncoderError
 
 SAMPLING_RATE = 16_000
 HOP_SAMPLES = 160
@@ -118,12 +127,20 @@ class VggishEncoder(Encoder):
         self.dimensions = shape.dimensions
         self.device = resolve_device(device)
         self._source = PUBLISHED_URL if source is None else str(source)
+        network = self._make(shape, source)
+        self._weights_digest = digest_weights(network.state_dict())
+        self.network: nn.Module = network.requires_grad_(False).eval().to(self.device)
+
+    def _make(self, shape: VggishShape, source: str | Path | None) -> VggishNetwork:
         state = download_weights() if source is None else read_weights(Path(source))
         with torch.device("meta"):
             network = VggishNetwork(shape)
         load_weights(network, state, source=self._source)
-        self._weights_digest = digest_weights(network.state_dict())
-        self.network = network.requires_grad_(False).eval().to(self.device)
+        return network
+
+    def save(self, folder: Path) -> None:
+        """Write the weights in torchvggish's layout, ready for `load_encoder`."""
+        save_file(self.network.state_dict(), folder / VGGISH_FILE)
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the numbers."""
@@ -150,15 +167,46 @@ class VggishEncoder(Encoder):
         windows = 1 + (max(samples, self.smallest_input) - WINDOW_SAMPLES) // HOP_SAMPLES
         return windows // EXAMPLE_FRAMES
 
-    @torch.no_grad()
     def encode(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
         """Run the examples of all clips as one batch, at most 128 at a time."""
+        with torch.inference_mode():
+            self.forward(waveforms, sink)
+
+    def forward(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
+        """Run the examples of all clips with gradients."""
         examples = [log_mel_examples(_pad_to(waveform, self.smallest_input)) for waveform in waveforms]
         lengths = [len(clip) for clip in examples]
         batches = torch.split(torch.cat(examples), EXAMPLES_PER_FORWARD)
         with true_fp32():
             vectors = torch.cat([self.network(batch.to(self.device)) for batch in batches])
         sink(0, pad_sequence(list(torch.split(vectors, lengths)), batch_first=True), torch.tensor(lengths))
+
+
+class UntrainedVggish(VggishEncoder):
+    """The network of VGGish with random weights (He et al. 2015), as where it is trained from scratch."""
+
+    def _make(self, shape: VggishShape, source: str | Path | None) -> VggishNetwork:
+        if source is not None:
+            raise EncoderError(f"The encoder {self.name!r} starts from random weights; remove its source {source!r}.")
+        self._source = "random weights"
+        network = VggishNetwork(shape)
+        _draw(network, 0)
+        return network
+
+    def draw(self, seed: int) -> bool:
+        """Draw new weights."""
+        _draw(self.network, seed)
+        return True
+
+
+@torch.no_grad()
+def _draw(network: nn.Module, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sorted(network.named_parameters()):
+        fresh = torch.zeros(parameter.shape)
+        if name.endswith("weight"):
+            nn.init.kaiming_normal_(fresh, nonlinearity="relu", generator=generator)
+        parameter.copy_(fresh)
 
 
 def _pad_to(waveform: Tensor, samples: int) -> Tensor:

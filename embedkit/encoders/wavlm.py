@@ -30,9 +30,9 @@ def run_layer(layer: Any, hidden: Tensor, positions: Tensor, keys: Tensor | None
     """
     attended: Tensor
     if norm_first:
-        attended = hidden + _attend(layer.attention, layer.layer_norm(hidden), positions, keys)
+        attended = hidden + layer.dropout(_attend(layer.attention, layer.layer_norm(hidden), positions, keys))
         return attended + _feed(layer, layer.final_layer_norm(attended))
-    attended = layer.layer_norm(hidden + _attend(layer.attention, hidden, positions, keys))
+    attended = layer.layer_norm(hidden + layer.dropout(_attend(layer.attention, hidden, positions, keys)))
     result: Tensor = layer.final_layer_norm(attended + _feed(layer, attended))
     return result
 
@@ -51,7 +51,8 @@ def _attend(attention: Any, hidden: Tensor, positions: Tensor, keys: Tensor | No
     bias = _gate(attention, hidden.view(by_head).transpose(1, 2)) * positions
     if keys is not None:
         bias += keys
-    attended = scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    dropout = attention.dropout if attention.training else 0.0
+    attended = scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype), dropout_p=dropout)
     result: Tensor = attention.out_proj(attended.transpose(1, 2).flatten(2))
     return result
 

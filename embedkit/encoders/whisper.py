@@ -60,7 +60,8 @@ class WhisperEncoder(PretrainedEncoder):
         self._positions: Tensor = model.embed_positions.weight
         self._norm = model.layer_norm
         self._transformer = nn.ModuleList(model.layers[: self.layers[-1]])
-        self.linear_kernel = pack_linears(self._transformer) if self.device.type == "cpu" else "torch"
+        packed = self.device.type == "cpu" and not request.trainable
+        self.linear_kernel = pack_linears(self._transformer) if packed else "torch"
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the numbers."""
@@ -101,7 +102,7 @@ class WhisperEncoder(PretrainedEncoder):
         if 0 in kept:
             sink(0, _own_frames(hidden, lengths), own)
         for number, layer in enumerate(self._transformer, start=1):
-            hidden = layer(hidden, attention_mask=keys)
+            hidden = self._through(layer, hidden, keys)
             if number in kept:
                 normed = self._norm(hidden) if number == self._depth else hidden
                 sink(kept[number], _own_frames(normed, lengths), own)
@@ -112,7 +113,11 @@ class WhisperEncoder(PretrainedEncoder):
         A window holds an even number of mel frames, and the second convolution (stride 2, width 3) ends each window
         on its last mel frame: it never reads beyond, so that only the mel frames need to be zero there.
         """
-        values: Tensor = self._log_mel(clips, [size * self._hop for size in windows]).to(self.dtype)
+        with torch.autocast(self.device.type, enabled=False):
+            values = self._log_mel(clips, [size * self._hop for size in windows]).to(self.dtype)
+        if self.masking is not None and self._transformer.training:
+            bands = values.transpose(1, 2)
+            values = self.masking(bands, [MEL_FRAMES_PER_FRAME * size for size in windows]).transpose(1, 2)
         for convolution in self._convolutions:
             values = gelu(convolution(values))
         frames = values.transpose(1, 2).contiguous()

@@ -6,18 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from embedkit.encoders.transfer import ToHost, lengths_on
+from embedkit.encoders.pooling import pool_frames
+from embedkit.encoders.transfer import ToHost
 from embedkit.errors import ExtractionError
 from embedkit.store.layout import Array
 from embedkit.store.writer import Rows
 
 
 class Pool:
-    """A sink for one batch: mean and population standard deviation in float32, and the frames where they are kept.
-
-    Padding never enters: on a CPU each clip's own frames are reduced by themselves, so that the result is the same to
-    the bit whatever the padding; on other devices padding is masked. Deviations are taken from the mean (two passes).
-    """
+    """A sink for one batch: mean and population standard deviation in float32, and the frames where they are kept."""
 
     def __init__(self, *, statistics: bool = True, frame_dtype: str | None = None) -> None:
         self.statistics = statistics
@@ -34,8 +31,7 @@ class Pool:
             raise ExtractionError(f"The encoder gave layer {position} where layer {len(self._frames)} was expected.")
         own = [int(length) for length in lengths]
         if self.statistics:
-            pool = _pool_each if values.device.type == "cpu" else pool_masked
-            mean, std = pool(values, own)
+            mean, std = pool_frames(values, own)
             self._means.append(mean)
             self._stds.append(std)
         self._frames.append([] if self.frame_dtype is None else self._keep(values, own))
@@ -64,26 +60,6 @@ class Pool:
         clips = [clip[:length] for clip, length in zip(kept, own, strict=True)]
         # The encoder may use its own memory again; what was cast or has travelled is nobody else's.
         return [clip.clone() for clip in clips] if kept is values else clips
-
-
-def _pool_each(values: Tensor, own: list[int]) -> tuple[Tensor, Tensor]:
-    means, stds = [], []
-    for clip, length in zip(values, own, strict=True):
-        frames = clip[:length].float()
-        mean = frames.mean(dim=0)
-        means.append(mean)
-        stds.append((frames - mean).square_().mean(dim=0).sqrt_())
-    return torch.stack(means), torch.stack(stds)
-
-
-def pool_masked(values: Tensor, own: list[int]) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation `[batch, dimensions]` of each clip's own frames, all clips at once."""
-    counts = lengths_on(own, values.device)
-    padding = (torch.arange(values.shape[1], device=values.device) >= counts[:, None])[..., None]
-    frames = values.float().masked_fill(padding, 0.0)
-    mean = frames.sum(dim=1) / counts[:, None]
-    squares = (frames - mean[:, None]).masked_fill_(padding, 0.0).square_()
-    return mean, (squares.sum(dim=1) / counts[:, None]).sqrt_()
 
 
 def is_finite(rows: Rows) -> bool:

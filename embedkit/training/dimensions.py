@@ -10,8 +10,7 @@ import numpy as np
 from embedkit.errors import FitError
 from embedkit.losses import build_loss
 from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
-from embedkit.store.reader import Store
-from embedkit.training.task import TaskData, filter_rows
+from embedkit.training.task import Source, TaskData, filter_rows
 
 DEFAULT_LOSS = "ccc-regression"
 
@@ -19,7 +18,7 @@ _KEYS = ("std", "ci", "dev", "by_fold")
 """What follows a score's name in a run's row."""
 
 
-def define_dimensions(store: Store, dimensions: Sequence[str], *, where: Sequence[str] = ()) -> TaskData:
+def define_dimensions(store: Source, dimensions: Sequence[str], *, where: Sequence[str] = ()) -> TaskData:
     """Choose the utterances that are rated on all of some dimensions, whatever their label.
 
     Args:
@@ -57,13 +56,13 @@ def define_dimensions(store: Store, dimensions: Sequence[str], *, where: Sequenc
     )
 
 
-def find_rating_columns(store: Store) -> list[str]:
+def find_rating_columns(store: Source) -> list[str]:
     """Name the columns of numbers that come from the corpus, sorted."""
     usual = (*STANDARD_COLUMNS, *MEASURED_COLUMNS)
     return sorted(name for name in store.columns if name not in usual and _is_numeric(store, name))
 
 
-def require_fitting_loss(loss: str, store: Store, dimensions: Sequence[str]) -> None:
+def require_fitting_loss(loss: str, store: Source, dimensions: Sequence[str]) -> None:
     """Refuse a loss that cannot train what is asked for.
 
     Raises:
@@ -81,7 +80,7 @@ def require_fitting_loss(loss: str, store: Store, dimensions: Sequence[str]) -> 
         )
 
 
-def _require_columns(store: Store, dimensions: Sequence[str]) -> None:
+def _require_columns(store: Source, dimensions: Sequence[str]) -> None:
     if len(set(dimensions)) < len(dimensions):
         raise FitError(f"The targets {', '.join(dimensions)} hold one twice; name each once.")
     for name in dimensions:
@@ -100,10 +99,10 @@ def _require_columns(store: Store, dimensions: Sequence[str]) -> None:
             )
 
 
-def _told(store: Store) -> str:
+def _told(store: Source) -> str:
     names = find_rating_columns(store)
     return f"{store.corpus} has {', '.join(names)}" if names else f"{store.corpus} has no column of numbers"
 
 
-def _is_numeric(store: Store, name: str) -> bool:
+def _is_numeric(store: Source, name: str) -> bool:
     return store.column(name).dtype.kind in "iuf"

@@ -56,12 +56,14 @@ class Features(ABC):
         level: "utterance" or "frame".
         layers, dimensions: Shape of one vector.
         device: Where gathered batches are put.
+        live: Whether an encoder runs whenever something is gathered.
     """
 
     level: str
     layers: int
     dimensions: int
     device: torch.device
+    live = False
 
     @abstractmethod
     def __len__(self) -> int:
@@ -88,6 +90,18 @@ class Features(ABC):
         """Frames per utterance, for batches of similar length; None where length does not matter."""
         return None
 
+    def train(self, training: bool) -> None:
+        """Say whether what is gathered next is trained on; it matters where an encoder is trained as well."""
+        return
+
+    def step(self) -> None:
+        """Let an encoder that is trained follow the gradient of what was gathered last."""
+        return
+
+    def keep(self) -> None:
+        """Remember an encoder that is trained as it is now: its head is the best so far."""
+        return
+
 
 class UtteranceFeatures(Features):
     """Utterance means `[utterances, layers, dimensions]`, held once."""
@@ -113,7 +127,7 @@ class UtteranceFeatures(Features):
         return Standardiser.from_moments(mean.cpu().numpy(), (squares / len(index)).cpu().numpy())
 
     def normalise_by(self, owners: Names) -> None:
-        for index in _members(owners):
+        for index in members_of(owners):
             rows = torch.from_numpy(index).to(self.device)
             own = Standardiser.stack([self.moments(index)], self.device)
             self.values[rows] = own.apply(self.values[rows][None])[0]
@@ -153,7 +167,7 @@ class StreamedFeatures(UtteranceFeatures):
         return len(self.rows)
 
     def normalise_by(self, owners: Names) -> None:
-        members = _members(owners)
+        members = members_of(owners)
         norms = [self.moments(index) for index in members]
         numbers = np.empty(len(self), dtype=np.int64)
         for number, index in enumerate(members):
@@ -222,7 +236,7 @@ class FrameFeatures(Features):
 
     def normalise_by(self, owners: Names) -> None:
         shifts, factors = np.empty_like(self.means), np.empty_like(self.means)
-        for index in _members(owners):
+        for index in members_of(owners):
             own = self.moments(index)
             shifts[index], factors[index] = own.mean.numpy(), own.scale.numpy()
         self.means, self.deviations = (self.means - shifts) * factors, self.deviations * factors
@@ -243,5 +257,5 @@ class FrameFeatures(Features):
         return HeadInputs(values=values.masked_fill_(padding[..., None, None], 0.0), lengths=own)
 
 
-def _members(owners: Names) -> list[Indices]:
+def members_of(owners: Names) -> list[Indices]:
     return [np.flatnonzero(owners == owner) for owner in np.unique(owners)]

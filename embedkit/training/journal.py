@@ -18,8 +18,6 @@ from safetensors import SafetensorError
 from embedkit.training.packing import unpack
 from embedkit.training.stack import Group, GroupResult, Recipe
 
-_ARRAYS = ("losses", "dev_scores", "predictions")
-
 
 class Journal:
     """A folder with one safetensors file for each finished stack, named by everything that determines its heads.

@@ -9,17 +9,15 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from embedkit.training.features import Standardiser
-from embedkit.training.stack import Group, GroupResult, State
+from embedkit.training.stack import RESULT_ARRAYS, Group, GroupResult, State
 from embedkit.training.targets import Scale
-
-_ARRAYS = ("losses", "dev_scores", "predictions")
 
 
 def pack(results: Sequence[GroupResult]) -> bytes:
     """Write everything that results hold, named `<group>/<array>` and `<group>/<member>/<parameter>`."""
     named: dict[str, Tensor] = {}
     for place, result in enumerate(results):
-        for name in _ARRAYS:
+        for name in RESULT_ARRAYS:
             named[f"{place}/{name}"] = torch.from_numpy(getattr(result, name))
         named[f"{place}/mean"] = result.standardiser.mean.cpu().clone()
         named[f"{place}/scale"] = result.standardiser.scale.cpu().clone()
@@ -50,7 +48,7 @@ def unpack(packed: bytes, groups: Sequence[Group]) -> list[GroupResult]:
 
 
 def _take(tensors: Mapping[str, Tensor], place: int, states: list[State]) -> GroupResult:
-    losses, dev_scores, predictions = (tensors[f"{place}/{name}"].numpy() for name in _ARRAYS)
+    losses, dev_scores, predictions = (tensors[f"{place}/{name}"].numpy() for name in RESULT_ARRAYS)
     return GroupResult(
         losses=losses,
         dev_scores=dev_scores,

@@ -62,7 +62,7 @@ def run_groups(
         if found:
             keep(place, found)
     missing = [place for place, found in enumerate(known) if not found]
-    workers = 1 if features.device.type == "cuda" else threads
+    workers = 1 if features.live or features.device.type == "cuda" else threads
     for place, packed in work_side_by_side(train, missing, workers):
         found = unpack(packed, stacks[place])
         if journal:

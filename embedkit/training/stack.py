@@ -7,6 +7,7 @@ loss, gradient, clipping, learning rate and stop of a head are its own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,9 @@ from embedkit.training.optimiser import StackedAdam
 from embedkit.training.targets import Scale, Targets, build_targets
 
 State = dict[str, Tensor]
+
+RESULT_ARRAYS = ("losses", "dev_scores", "predictions")
+"""What results hold of every epoch."""
 
 WORTH_RESTACKING = 0.75
 """A stack is made smaller once its heads still learning fit into this share of it."""
@@ -127,12 +131,10 @@ def train_stack(
     Returns:
         One result per group, in order.
     """
-    stack = _Stack(features, build_targets(targets, recipe.classes), groups, recipe, keep_best=keep_best, dtype=dtype)
+    stack = Stack(features, build_targets(targets, recipe.classes), groups, recipe, keep_best=keep_best, dtype=dtype)
     epoch = 0
     while stack.learning.any():
-        stack.train_epoch(epoch)
-        stack.validate(epoch)
-        stack.finish_heads(epoch)
+        stack.run_epoch(epoch)
         epoch += 1
         if on_epoch is not None:
             on_epoch(epoch)
@@ -165,6 +167,7 @@ def score_utterances(
 ) -> Tensor:
     """Score utterances `[groups, n]` without training: `[groups, members, n, classes]` on the CPU."""
     head.eval()
+    features.train(False)
     order = np.argsort(features.durations[index[0]], kind="stable") if features.durations is not None else None
     arranged = index if order is None else index[:, order]
     dtype = next(head.parameters()).dtype
@@ -176,7 +179,7 @@ def score_utterances(
     return scores if order is None else scores[:, :, np.argsort(order, kind="stable")]
 
 
-class _Stack:
+class Stack:
     """Heads in training. `places[g][m]` names the head now at (g, m) by its group and member at the start."""
 
     def __init__(
@@ -213,9 +216,49 @@ class _Stack:
         """The heads now in the stack; those of a group are listed under the group they came from."""
         return [[group.members[m] for _, m in row] for group, row in zip(self.groups, self.places, strict=True)]
 
+    def run_epoch(self, epoch: int) -> None:
+        """Train, validate, and let heads finish."""
+        self.train_epoch(epoch)
+        self.validate(epoch)
+        self.finish_heads(epoch)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that a stack that was never made smaller goes on from, as tensors and plain values."""
+        return {
+            "head": self.head.state_dict(),
+            "generators": [generator.get_state() for generator in self.head.generators],
+            "moments": [self.optimiser.first, self.optimiser.second],
+            "steps": self.optimiser.steps,
+            "orders": [json.dumps(order.bit_generator.state) for order in self.orders],
+            "progress": {name: torch.from_numpy(getattr(self, name)) for name in ("learning", "best", "since")},
+            "results": [
+                {name: torch.from_numpy(getattr(result, name)) for name in RESULT_ARRAYS} for result in self.results
+            ],
+            "states": [result.states for result in self.results],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what `snapshot` gave into a stack that was made alike."""
+        self.head.load_state_dict(state["head"])
+        for generator, kept in zip(self.head.generators, state["generators"], strict=True):
+            generator.set_state(kept)
+        self.optimiser.steps = state["steps"]
+        for own, kept in zip((self.optimiser.first, self.optimiser.second), state["moments"], strict=True):
+            for moments, values in zip(own, kept, strict=True):
+                moments.copy_(values)
+        for order, kept in zip(self.orders, state["orders"], strict=True):
+            order.bit_generator.state = json.loads(kept)
+        for name, values in state["progress"].items():
+            setattr(self, name, values.numpy())
+        for result, arrays, states in zip(self.results, state["results"], state["states"], strict=True):
+            for name, values in arrays.items():
+                getattr(result, name)[...] = values.numpy()
+            result.states[:] = states
+
     def train_epoch(self, epoch: int) -> None:
         """Pass over every training side once."""
         self.head.train()
+        self.features.train(True)
         device = self.features.device
         progress = epoch / self.recipe.epochs
         total = torch.zeros(self.learning.shape, dtype=torch.float64, device=device)
@@ -226,6 +269,7 @@ class _Stack:
             values = self.loss(scores, wanted, torch.from_numpy(mask).to(device), progress)
             values.sum().backward()  # type: ignore[no-untyped-call]
             self.optimiser.step(learning_rate_factor(progress), clip=self.recipe.clip)
+            self.features.step()
             total += values.detach()
         means = total.cpu().numpy() / count_steps(len(sides[0]), self.recipe.batch_size)
         for g, m in np.argwhere(self.learning):
@@ -264,6 +308,7 @@ class _Stack:
             tired = waits and self.since[g, m] >= self.recipe.patience
             if (self.keep_best and better) or (not self.keep_best and (ends or tired)):
                 result.states[member] = slice_state(self.head, g, m)
+                self.features.keep()
             if tired:
                 result.predictions[member, epoch + 1 :] = result.predictions[member, epoch]
             if ends or tired:

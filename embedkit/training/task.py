@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,62 @@ from embedkit.training.features import CHUNK, Features, FrameFeatures, StreamedF
 from embedkit.training.folds import CROSSED, Indices, Names
 
 _FIELDS = ("id", "path", "label", "speaker", "session", "split")
+
+
+class Source(Protocol):
+    """What defines a task: a store, or a corpus that is encoded while heads train."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def corpus(self) -> str: ...
+
+    @property
+    def task(self) -> dict[str, Any]: ...
+
+    @property
+    def encoder(self) -> dict[str, Any]: ...
+
+    @property
+    def extraction(self) -> dict[str, Any]: ...
+
+    @property
+    def trained_on(self) -> dict[str, Any]: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def layers(self) -> tuple[int, ...]: ...
+
+    @property
+    def has_frames(self) -> bool: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def ids(self) -> NDArray[Any]: ...
+
+    @property
+    def labels(self) -> NDArray[Any]: ...
+
+    @property
+    def speakers(self) -> NDArray[Any]: ...
+
+    @property
+    def sessions(self) -> NDArray[Any]: ...
+
+    @property
+    def splits(self) -> NDArray[Any]: ...
+
+    def column(self, name: str) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +122,7 @@ class TaskData:
 
 
 def define_task(
-    store: Store,
+    store: Source,
     *,
     classes: Sequence[str] | None = None,
     merge: Mapping[str, str] | None = None,
@@ -116,7 +173,7 @@ def define_task(
     )
 
 
-def take_all(store: Store) -> TaskData:
+def take_all(store: Source) -> TaskData:
     """Take every utterance as it is, to be scored without a task."""
     return TaskData(
         rows=np.arange(len(store)),
@@ -132,7 +189,7 @@ def take_all(store: Store) -> TaskData:
     )
 
 
-def fold_column(store: Store, data: TaskData, kind: str) -> Names | None:
+def fold_column(store: Source, data: TaskData, kind: str) -> Names | None:
     """Return the column that folds rotate over; None for the kinds that need none.
 
     Raises:
@@ -209,7 +266,7 @@ def _load_frames(
     )
 
 
-def require_frames(store: Store, reader: str) -> None:
+def require_frames(store: Source, reader: str) -> None:
     """Refuse a store without frames with the option that would have kept them."""
     if not store.has_frames:
         raise FitError(
@@ -234,7 +291,7 @@ def _fits_in_memory(size: int, memory_gb: float | None) -> bool:
     return size < (physical / 4 if memory_gb is None else memory_gb * 1e9)
 
 
-def filter_rows(store: Store, where: Sequence[str]) -> Indices:
+def filter_rows(store: Source, where: Sequence[str]) -> Indices:
     """Return the rows of a store for which every `COLUMN=VALUE` filter holds.
 
     Raises:
@@ -260,7 +317,7 @@ def _plain(value: str | float) -> str | float:
     return value if isinstance(value, str) else float(value)
 
 
-def _require_labels(wanted: Sequence[str], labels: Names, store: Store) -> None:
+def _require_labels(wanted: Sequence[str], labels: Names, store: Source) -> None:
     known = sorted(set(labels.tolist()))
     for label in wanted:
         if label not in known:

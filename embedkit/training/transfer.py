@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 
 from embedkit.errors import FitError
 from embedkit.heads.base import HeadInputs
-from embedkit.store.reader import Store
 from embedkit.training.dimensions import define_dimensions
 from embedkit.training.features import Features, Standardiser
 from embedkit.training.folds import ONE_SPEAKER_GROUP, Fold, FoldPlan, Indices, Names, choose_validations
-from embedkit.training.task import TaskData, define_task
+from embedkit.training.task import Source, TaskData, define_task
 
 KIND = "other corpus"
 
 
-def define_transfer(store: Store, data: TaskData, other: Store, merge: Mapping[str, str]) -> TaskData:
+def define_transfer(store: Source, data: TaskData, other: Source, merge: Mapping[str, str]) -> TaskData:
     """Choose the utterances of another corpus that belong to the classes of a task, under a label map.
 
     Where dimensions are predicted, those rated on the same ones.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -274,9 +274,15 @@ class Cell:
     @property
     def title(self) -> str:
         """What cells that differ in their loss alone have in common."""
-        layer = "" if self.layer is None else f" layer {self.layer}"
+        return self.name_with([] if self.layer is None else [self.layer])
+
+    def name_with(self, layers: Sequence[int]) -> str:
+        """Name cells that differ in their loss and their layer, all of whose layers are given in order."""
+        told = "" if not layers else f" layer {layers[0]}"
+        if len(layers) > 1:
+            told = f" layers {layers[0]} to {layers[-1]} one by one"
         corpus = self.store.corpus if self.other is None else f"{self.store.corpus} tested on {self.other.corpus}"
-        return f"{corpus} {self.store.path.stem}{layer}, {self.head}"
+        return f"{corpus} {self.store.path.stem}{told}, {self.head}"
 
     def __str__(self) -> str:
         told = "" if self.settings.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from embedkit.errors import RunError
 from embedkit.registry import looks_like_target
 from embedkit.training.cached import FoldResult, train_losses
-from embedkit.training.features import UtteranceFeatures
+from embedkit.training.features import Features, UtteranceFeatures
 from embedkit.training.journal import Journal
 from embedkit.training.layerwise import LayerFeatures, plan_layers, split_layers
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
@@ -38,13 +39,13 @@ def fit_cells(
     for cell in cells:
         if (record := known[id(cell)]) is not None:
             tell(f"{cell}: {_tell_score(cell, record.metrics)}, fitted before, nothing changed")
-    missing = [cell for cell in cells if known[id(cell)] is None]
-    work = _Work(total=sum(cell.count_heads() for cell in missing))
+    rows = [(row, [cell for cell in row if known[id(cell)] is None]) for row in plan_rows(cells)]
+    todo = [_Row.plan(row, missing) for row, missing in rows if missing]
+    work = _Work(total=sum(cell.count_heads() for row in todo for cell in row.trained))
     trained: dict[int, RunRecord] = {}
     with show_progress(progress, "fit", note=work.note) as report:
-        for row in plan_rows(cells):
-            if own := [cell for cell in row if known[id(cell)] is None]:
-                trained |= _fit_row(row, own, threads, work.follow(row, report), tell)
+        for row in todo:
+            trained |= _fit_row(row, threads, work.follow(row.trained, report), tell)
     return [known[id(cell)] or trained[id(cell)] for cell in cells]
 
 
@@ -65,11 +66,23 @@ def plan_rows(cells: Sequence[Cell]) -> list[list[Cell]]:
     return [[cell for cell, other in zip(cells, keys, strict=True) if other == key] for key in dict.fromkeys(keys)]
 
 
+@dataclass(frozen=True)
+class _Row:
+    """Cells trained together, those of them whose runs are missing, and where finished stacks are kept."""
+
+    trained: Sequence[Cell]
+    missing: Sequence[Cell]
+    journal: Journal | None
+
+    @classmethod
+    def plan(cls, row: Sequence[Cell], missing: Sequence[Cell]) -> _Row:
+        """Stopped between two of its runs, a row goes on with the stacks it had: all that it needs of them is kept."""
+        journal = _journal(row)
+        return cls(row if journal is not None and journal.folder.exists() else missing, missing, journal)
+
+
 def _name_row(row: Sequence[Cell]) -> str:
-    layers = sorted({cell.layer for cell in row if cell.layer is not None})
-    if len(layers) < 2:
-        return row[0].title
-    return row[0].title.replace(f" layer {row[0].layer},", f" layers {layers[0]} to {layers[-1]} one by one,")
+    return row[0].name_with(sorted({cell.layer for cell in row if cell.layer is not None}))
 
 
 class _Work:
@@ -114,21 +127,15 @@ class _Work:
         return f"{self.title}, {best}: {', '.join(found)}" if found else self.title
 
 
-def _fit_row(
-    row: Sequence[Cell], missing: Sequence[Cell], threads: int, on_stack: Callable[..., None], tell: Tell
-) -> dict[int, RunRecord]:
+def _fit_row(row: _Row, threads: int, on_stack: Callable[..., None], tell: Tell) -> dict[int, RunRecord]:
     started = time.perf_counter()
-    first = row[0]
-    journal = _journal(row)
-    # Stopped between two of its runs, a row goes on with the stacks it had: all that it needs of them is kept.
-    together = row if journal is not None and journal.folder.exists() else missing
-    results = _train(together, threads, on_stack, journal)
-    first.release()
-    records = {id(cell): _write(cell, results[id(cell)], tell) for cell in missing}
-    if journal is not None:
-        journal.clear()
-    heads = sum(cell.count_heads() for cell in missing)
-    tell(f"{_name_row(missing)}: {heads} heads in {time.perf_counter() - started:.0f} s")
+    results = _train(row.trained, threads, on_stack, row.journal)
+    row.trained[0].release()
+    records = {id(cell): _write(cell, results[id(cell)], tell) for cell in row.missing}
+    if row.journal is not None:
+        row.journal.clear()
+    heads = sum(cell.count_heads() for cell in row.missing)
+    tell(f"{_name_row(row.missing)}: {heads} heads in {time.perf_counter() - started:.0f} s")
     return records
 
 
@@ -137,11 +144,14 @@ def _train(
 ) -> dict[int, list[FoldResult]]:
     """Train cells that differ in their loss, or in loss and layer, together."""
     first = row[0]
-    features, targets, plan = first.features, first.data.targets, first.plan
+    targets, plan = first.data.targets, first.plan
+    features: Features
     layers = list(dict.fromkeys(cell.layer for cell in row))
     places = [first.store.layers.index(layer) for layer in layers if layer is not None]
     layered = len(layers) > 1
-    if layered:
+    if not layered:
+        features = first.features
+    else:
         whole = first.load(layer=None)
         assert isinstance(whole, UtteranceFeatures)
         features, plan = LayerFeatures(whole), plan_layers(plan, len(whole), places)
@@ -193,6 +203,7 @@ def _write(cell: Cell, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
         metrics=metrics,
         predictions=prediction_rows(cell.data, results, seeds),
         heads=head_tensors(results, seeds),
+        curves=learning_curves(results, seeds, cell.data.score_name),
     )
     tell(f"{cell}: {_tell_score(cell, metrics)}")
     return record
@@ -203,7 +214,6 @@ def _tell_score(cell: Cell, metrics: Mapping[str, Any]) -> str:
     return f"{name} {_in_unit(name, metrics[name.lower()])}{' %' if name == 'UA' else ''}"
 
 
-        curves=learning_curves(results, seeds, cell.data.score_name),
 def _in_unit(score_name: str, value: float) -> str:
     """Write a UA in percent, a CCC as it is."""
     return f"{100 * value:.1f}" if score_name == "UA" else f"{value:.3f}"

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embedkit.encoders.pooling import pool_masked
 from embedkit.errors import ExtractionError
-from embedkit.extraction.pooling import Pool, pool_masked
+from embedkit.extraction.pooling import Pool
 from embedkit.extraction.windows import Merge
 
 

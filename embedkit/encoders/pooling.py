@@ -1,0 +1,48 @@
+"""Mean and standard deviation of every clip's own frames, padding left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from embedkit.encoders.transfer import lengths_on
+
+
+def pool_frames(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return mean and population standard deviation `[batch, dimensions]` of each clip's own frames, in float32.
+
+    On a CPU each clip is reduced by itself, so that the result is the same to the bit whatever the padding; on other
+    devices padding is masked. Deviations are taken from the mean (two passes).
+
+    Args:
+        values: `[batch, frames, dimensions]`; padding may hold anything.
+        own: Own frames of each clip.
+    """
+    return _pool_each(values, own) if values.device.type == "cpu" else pool_masked(values, own)
+
+
+def _pool_each(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:
+    means, stds = [], []
+    for clip, length in zip(values, own, strict=True):
+        frames = clip[:length].float()
+        mean = frames.mean(dim=0)
+        means.append(mean)
+        stds.append((frames - mean).square_().mean(dim=0).sqrt_())
+    return torch.stack(means), torch.stack(stds)
+
+
+def pool_masked(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Do what `pool_frames` does for all clips at once."""
+    counts = lengths_on(own, values.device)
+    padding = (torch.arange(values.shape[1], device=values.device) >= counts[:, None])[..., None]
+    frames = values.float().masked_fill(padding, 0.0)
+    mean = frames.sum(dim=1) / counts[:, None]
+    squares = (frames - mean[:, None]).masked_fill_(padding, 0.0).square_()
+    return mean, (squares.sum(dim=1) / counts[:, None]).sqrt_()
+
+
+def mean_frames(values: Tensor, own: Sequence[int]) -> Tensor:
+    """Return the mean `[batch, dimensions]` of each clip's own frames, in float32, with gradients."""
+    return torch.stack([clip[:length].float().mean(dim=0) for clip, length in zip(values, own, strict=True)])

@@ -1,0 +1,176 @@
+"""Train heads and the encoder behind them together: a head, an encoder, a fold at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedkit.encoders.precision import true_fp32
+from embedkit.training.batches import count_steps
+from embedkit.training.cached import FoldResult
+from embedkit.training.folds import Fold, FoldPlan
+from embedkit.training.live import LiveFeatures
+from embedkit.training.scoring import score_heads
+from embedkit.training.search import Candidate
+from embedkit.training.selection import Choice, choose, pooled_scores
+from embedkit.training.shelf import Shelf, name_head
+from embedkit.training.stack import Group, GroupResult, Member, Recipe, Stack
+from embedkit.training.targets import build_targets
+from embedkit.training.tuning import Tuner
+
+BEST_EPOCH = "best epoch kept"
+
+OnEpoch: TypeAlias = Callable[[str, int, float], None]
+"""Called after every epoch with the loss, the epochs done of the head, and its best development score."""
+
+SaveEncoder: TypeAlias = Callable[[Fold, int], None]
+"""Called with the fold and the seed of a head that is finished, while the encoder is the one that belongs to it."""
+
+
+def plan_tuning(plan: FoldPlan) -> FoldPlan:
+    """Choose epoch and rates on the one development group, and keep what was best there: nothing is trained again."""
+    folds = tuple(replace(fold, validations=fold.validations[:1], refit=False) for fold in plan.folds)
+    return replace(plan, folds=folds, selection=f"{plan.selection.partition(', then refit')[0]}, {BEST_EPOCH}")
+
+
+def count_tuned(plan: FoldPlan, candidates: int, seeds: int) -> int:
+    """Return how many heads, each with an encoder of its own, one loss trains."""
+    return len(plan.folds) * candidates * seeds
+
+
+def tune_loss(
+    features: LiveFeatures,
+    targets: NDArray[Any],
+    plan: FoldPlan,
+    recipe: Recipe,
+    loss: str,
+    *,
+    grid: Sequence[Candidate],
+    seeds: Sequence[int],
+    tuner: Tuner,
+    work: Path,
+    on_epoch: OnEpoch = lambda loss, epochs, score: None,
+    save_encoder: SaveEncoder | None = None,
+) -> list[FoldResult]:
+    """Train one head and one encoder for every fold, seed and candidate; keep the best on the development group.
+
+    Args:
+        features: Of the tuner's encoder.
+        plan: As `plan_tuning` makes it.
+        work: Folder of what is finished and of the last checkpoint; the same call goes on from there.
+
+    Returns:
+        One result per fold.
+    """
+    features.tuned = tuner
+    _ = features.measured
+    shelf = Shelf(work, tuner.processes, keeps_encoders=save_encoder is not None)
+    results = []
+    for fold in plan.folds:
+        own = []
+        for seed in seeds:
+            best: _Tuned | None = None
+            for number in range(len(grid)):
+                run = _Run(features, targets, fold, recipe, loss, grid, number, seed, tuner)
+                key = name_head(loss, fold, seed, number)
+                found = run.finished(shelf, key) or run.train(shelf, key, on_epoch)
+                best = found if best is None or found.choice.score > best.choice.score else best
+            assert best is not None
+            own.append(best)
+            if save_encoder is not None:
+                tuner.load(shelf.read_encoder(name_head(loss, fold, seed, best.choice.candidate)))
+                tuner.train(False)
+                save_encoder(fold, seed)
+        results.append(_join(fold, own))
+    return results
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tuned:
+    """One finished head: what was chosen for it, what became of it, and what it says of the test side."""
+
+    choice: Choice
+    result: GroupResult
+    scores: NDArray[np.float64]
+    outputs: NDArray[np.float64]
+
+
+def _join(fold: Fold, own: Sequence[_Tuned]) -> FoldResult:
+    return FoldResult(
+        fold=fold,
+        choices=tuple(one.choice for one in own),
+        states=tuple(one.result.states[0] for one in own),
+        standardiser=own[0].result.standardiser,
+        scale=own[0].result.scale,
+        outputs=np.stack([one.outputs for one in own]),
+        losses=np.stack([one.result.losses[0] for one in own]),
+        dev_scores=np.stack([one.scores for one in own]),
+    )
+
+
+class _Run:
+    """The training of one head and its encoder."""
+
+    def __init__(
+        self,
+        features: LiveFeatures,
+        targets: NDArray[Any],
+        fold: Fold,
+        recipe: Recipe,
+        loss: str,
+        grid: Sequence[Candidate],
+        number: int,
+        seed: int,
+        tuner: Tuner,
+    ) -> None:
+        self.features, self.fold, self.loss, self.seed, self.tuner = features, fold, loss, seed, tuner
+        self.number, self.candidate = number, grid[number]
+        self.recipe = replace(recipe, head=self.candidate.head)
+        self.truth = build_targets(targets, recipe.classes)
+        train, validate = fold.validations[0]
+        member = Member(
+            loss=loss,
+            seed=seed,
+            learning_rate=self.candidate.learning_rate,
+            weight_decay=self.candidate.weight_decay,
+            epochs=recipe.epochs,
+        )
+        self.group = Group(train=train, validate=validate, seed=seed, members=(member,))
+
+    def train(self, shelf: Shelf, key: str, on_epoch: OnEpoch) -> _Tuned:
+        stack = Stack(self.features, self.truth, [self.group], self.recipe, keep_best=True, dtype=torch.float32)
+        self.tuner.start(self.seed, self.recipe.epochs * count_steps(len(self.group.train), self.recipe.batch_size))
+        epoch = shelf.restore(key, stack, self.tuner)
+        with true_fp32():
+            while stack.learning.any():
+                stack.run_epoch(epoch)
+                epoch += 1
+                shelf.checkpoint(key, stack, self.tuner, epoch)
+                on_epoch(self.loss, epoch, float(np.nanmax(stack.results[0].dev_scores)))
+            self.tuner.load(self.tuner.best)
+            found = self._judge(stack.results[0], self._score_test(stack.results[0]))
+        shelf.add(key, found.result, found.outputs, self.tuner.best)
+        return found
+
+    def finished(self, shelf: Shelf, key: str) -> _Tuned | None:
+        found = shelf.find(key, self.group)
+        return None if found is None else self._judge(*found)
+
+    def _judge(self, result: GroupResult, outputs: NDArray[np.float64]) -> _Tuned:
+        scores = pooled_scores(self.truth, [self.group.validate], [result.predictions])
+        choice = replace(choose(scores, smoothing=1), candidate=self.number)
+        return _Tuned(choice=choice, result=result, scores=scores[0], outputs=outputs)
+
+    def _score_test(self, result: GroupResult) -> NDArray[np.float64]:
+        heads = [self.candidate.head]
+        index, standardiser = self.fold.test, result.standardiser
+        found: NDArray[np.float64] = score_heads(
+            self.features, heads, self.loss, result.states, standardiser, index, self.recipe, scale=result.scale
+        )[0]
+        return found

@@ -1,0 +1,84 @@
+"""Several processes that train one model together: each encodes a share of every mini-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from embedkit.training.folds import Indices
+
+
+class Processes:
+    """A process alone.
+
+    Attributes:
+        rank, count: Which process this is, and of how many.
+    """
+
+    rank, count = 0, 1
+
+    def share(self, index: Indices) -> Indices:
+        """Return which of these utterances this process encodes."""
+        return index
+
+    def join(self, index: Indices, own: Mapping[int, Tensor]) -> list[Tensor]:
+        """Return what all processes encoded, in the order of the utterances; gradients flow to one's own."""
+        return [own[row] for row in index.tolist()]
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Add up the gradients of all processes."""
+
+    def wait(self) -> None:
+        """Go on once every process is here."""
+
+
+ALONE = Processes()
+
+
+class Together(Processes):
+    """The processes of `accelerate launch`, each with its own device or share of the cores.
+
+    Every process computes the heads and the loss on the whole mini-batch, from its own embeddings with gradients and
+    those of the others without; the gradients of the encoder then add up to those of the whole mini-batch, for losses
+    over batch statistics as well.
+    """
+
+    def __init__(self) -> None:
+        from accelerate import PartialState
+
+        state = PartialState()
+        self.rank, self.count, self.device = state.process_index, state.num_processes, state.device
+
+    def share(self, index: Indices) -> Indices:
+        # A process without a share encodes something all the same, so that all of them take part in what is sent.
+        return index[self.rank :: self.count] if len(index) > self.rank else index[:1]
+
+    def join(self, index: Indices, own: Mapping[int, Tensor]) -> list[Tensor]:
+        from accelerate.utils import gather, pad_across_processes
+
+        mine = [own[row].detach() for row in self.share(index).tolist()]
+        lengths = torch.tensor([len(values) for values in mine], device=self.device)
+        block = pad_across_processes(pad_across_processes(pad_sequence(mine, batch_first=True), dim=0), dim=1)
+        sizes = gather(pad_across_processes(lengths, dim=0)).view(self.count, -1).tolist()
+        blocks = gather(block.contiguous()).view(self.count, -1, *block.shape[1:])
+        found: dict[int, Tensor] = {}
+        for rank in range(self.count):
+            for place, row in enumerate(index[rank :: self.count].tolist()):
+                found[row] = own[row] if rank == self.rank else blocks[rank, place, : sizes[rank][place]]
+        return [found[row] for row in index.tolist()]
+
+    @torch.no_grad()
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        from accelerate.utils import reduce
+
+        for parameter in parameters:
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = reduce(gradient, reduction="sum")
+
+    def wait(self) -> None:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()

@@ -1,0 +1,193 @@
+"""A corpus and an encoder that stand where a store stands: what heads read is encoded whenever they read it."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embedkit.audio import read_audio
+from embedkit.corpora.base import STANDARD_COLUMNS, Corpus
+from embedkit.encoders import encoder_label
+from embedkit.encoders.base import Encoder
+from embedkit.errors import FitError
+from embedkit.extraction.items import Failures, Item, stamp_files, survey
+from embedkit.extraction.request import determining
+from embedkit.extraction.windows import Windows
+from embedkit.registry import unknown_name
+from embedkit.store.layout import canonical_json, digest_bytes
+from embedkit.training.live import LiveFeatures
+from embedkit.training.processes import ALONE, Processes
+from embedkit.training.task import TaskData
+
+OPTIONS = {"statistics": "mean over own frames"}
+
+
+class Speech:
+    """The utterances of a corpus, with the part of a store's interface that fitting needs.
+
+    Args:
+        corpus: The utterances.
+        encoder: The encoder.
+        name: What the user called it.
+        threads: Threads of the encoder on a CPU.
+        processes: Each encodes its share of every mini-batch.
+
+    Raises:
+        ExtractionError: audio that cannot be used.
+        FitError: a clip that is too long for one pass.
+    """
+
+    def __init__(
+        self, corpus: Corpus, encoder: Encoder, name: str, *, threads: int, processes: Processes = ALONE
+    ) -> None:
+        self.source, self.live_encoder, self.name = corpus, encoder, name
+        self.threads, self.processes = threads, processes
+        failures = Failures("fail")
+        stamps = stamp_files(corpus, failures)
+        self.items: list[Item] = survey(
+            corpus,
+            corpus.utterances,
+            stamps,
+            sampling_rate=encoder.sampling_rate,
+            workers=min(4, os.cpu_count() or 1),
+            failures=failures,
+        )
+        self._require_short()
+        self._waves: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus."""
+        return self.source.name
+
+    @property
+    def path(self) -> Path:
+        """Where a store of the same would lie: named as the encoder is."""
+        return self.source.root / encoder_label(self.name)
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """The corpus's standard task."""
+        return {"classes": list(self.source.task.classes), "merge": dict(self.source.task.merge)}
+
+    @cached_property
+    def encoder(self) -> dict[str, Any]:
+        """Everything that determines the numbers."""
+        return self.live_encoder.identity()
+
+    @property
+    def extraction(self) -> dict[str, Any]:
+        """How the numbers are made."""
+        return {"options": OPTIONS}
+
+    @property
+    def trained_on(self) -> dict[str, Any]:
+        """Speakers and utterances that the encoder was fine-tuned on before; empty where it was not."""
+        return dict(self.encoder.get("trained_on") or {})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the encoder, wherever it was found."""
+        return digest_bytes(canonical_json([determining(self.encoder), OPTIONS]).encode())
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the utterances and of their audio files' sizes and times."""
+        columns = [[str(value) for value in self.column(name).tolist()] for name in self.columns]
+        return digest_bytes(canonical_json([self.fingerprint, columns, [list(item) for item in self.items]]).encode())
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers of the layers that are encoded."""
+        return self.live_encoder.layers
+
+    @property
+    def has_frames(self) -> bool:
+        """Frames are never kept, and always to be had."""
+        return True
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns: the standard ones, then the corpus's own."""
+        return (*STANDARD_COLUMNS, *(self.source.utterances[0].columns if len(self) else ()))
+
+    @property
+    def ids(self) -> NDArray[Any]:
+        """Utterance ids, `[utterances]`."""
+        return self.column("id")
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """Labels, `[utterances]`."""
+        return self.column("label")
+
+    @property
+    def speakers(self) -> NDArray[Any]:
+        """Speakers, `[utterances]`; empty text where unknown."""
+        return self.column("speaker")
+
+    @property
+    def sessions(self) -> NDArray[Any]:
+        """Sessions, `[utterances]`; empty text where the corpus has none."""
+        return self.column("session")
+
+    @property
+    def splits(self) -> NDArray[Any]:
+        """Given splits, `[utterances]`; empty text where the corpus has none."""
+        return self.column("split")
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return a column `[utterances]`.
+
+        Raises:
+            FitError: there is no such column.
+        """
+        if name not in self.columns:
+            raise FitError(unknown_name("column", name, self.columns))
+        values = [utterance.value(name) for utterance in self.source.utterances]
+        if name in ("start", "end"):
+            return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+        return np.array(values)
+
+    def live_features(self, data: TaskData, level: str) -> LiveFeatures:
+        """Return the embeddings of the utterances of a task, encoded whenever they are gathered."""
+        rows = data.rows.tolist()
+        samples = np.array([self.items[row].samples for row in rows], dtype=np.int64)
+        return LiveFeatures(
+            self.live_encoder,
+            lambda place: self.read(rows[place]),
+            samples,
+            level,
+            threads=self.threads,
+            processes=self.processes,
+        )
+
+    def read(self, row: int) -> Tensor:
+        """Return the waveform of an utterance, `[samples]`; decoded once."""
+        if row not in self._waves:
+            item, rate = self.items[row], self.live_encoder.sampling_rate
+            wave = read_audio(self.source.root / item.path, sampling_rate=rate, start=item.start, end=item.end)
+            missing = max(0, self.live_encoder.smallest_input - len(wave))
+            self._waves[row] = torch.from_numpy(np.pad(wave, (0, missing)))
+        return self._waves[row]
+
+    def _require_short(self) -> None:
+        windows = Windows.for_encoder(self.live_encoder, None)
+        too_long = [item for item in self.items if windows is not None and item.samples > windows.samples]
+        if too_long and windows is not None:
+            limit = windows.samples / self.live_encoder.sampling_rate
+            raise FitError(
+                f"{len(too_long)} of {len(self)} utterances are longer than the {limit:g} s that {self.name} takes at "
+                f"once (the first is {too_long[0].id!r}); leave them out with --where, or fit on a store, for which "
+                "they are cut into windows."
+            )
