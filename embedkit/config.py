@@ -60,7 +60,7 @@ SECTIONS: Mapping[str, Mapping[str, Kind]] = {
         "memory-gb": "number",
         "runs": "path",
     },
-    "table": {"runs": "path", "metric": "text", "format": "text", "published": "switch"},
+    "table": {"runs": "path", "metric": "text", "format": "text", "published": "switch", "compare": "switch"},
 }
 """The keys of each section: the names of the command's options, and what a value must be."""
 

@@ -26,11 +26,16 @@ def table(
         ),
     ] = None,
     format: Annotated[
-        Literal["text", "markdown", "latex", "csv", "json"] | None,
-        typer.Option(metavar="FORMAT", help="text, markdown, latex, csv or json. [default: text]"),
+        Literal["text", "markdown", "latex", "html", "csv", "json"] | None,
+        typer.Option(metavar="FORMAT", help="text, markdown, latex, html, csv or json. [default: text]"),
     ] = None,
     published: Annotated[
-        bool | None, typer.Option("--published", help="Set the study's published numbers, with notes, beside.")
+        bool | None,
+        typer.Option("--published", help="Set the figures of the study, SUPERB and EmoBox, with notes, beside."),
+    ] = None,
+    compare: Annotated[
+        bool | None,
+        typer.Option("--compare/--no-compare", help="Test and mark which runs differ. [default: compare]"),
     ] = None,
 ) -> None:
     """Show encoders by losses, one table for each protocol.
@@ -41,7 +46,8 @@ def table(
         embedkit table --metric all --format latex > table.tex
         embedkit table --metric wa --published
 
-    The best loss of each row is marked; a random split is named as what it is.
+    The best loss of each row is marked, and by paired tests over speakers what differs and what does not; a random
+    split is named as what it is.
     """
     given = locals().copy()
     config = read_config()

@@ -25,11 +25,14 @@ SAMPLES = 65_535
 """Swaps drawn where there are more speakers."""
 
 _CHUNK = 4096
+_NUMBERS = 2**21
 _TOLERANCE = 1e-10
 _SEED = 0
 
 
-def swap_p_values(first: ArrayLike, second: ArrayLike, score: Callable[[FloatArray], FloatArray] | None = None) -> FloatArray:
+def swap_p_values(
+    first: ArrayLike, second: ArrayLike, score: Callable[[FloatArray], FloatArray] | None = None
+) -> FloatArray:
     """Compute the two-sided p of the difference of two systems' scores, of many pairs at once.
 
     Args:
@@ -54,7 +57,7 @@ def swap_p_values(first: ArrayLike, second: ArrayLike, score: Callable[[FloatArr
     change = (other - one).reshape(speakers, -1)
     observed = np.abs(sums(whole[None]) - sums(rest[None]))[0]
     reached = np.zeros(observed.shape)
-    for swapped in _swaps(speakers):
+    for swapped in _swaps(speakers, max(1, min(_CHUNK, _NUMBERS // max(1, change.shape[1])))):
         moved = (swapped @ change).reshape(-1, *parts)
         reached += (np.abs(sums(whole + moved) - sums(rest - moved)) >= observed - _TOLERANCE).sum(0)
     return np.asarray((reached + (0 if is_exact(speakers) else 1)) * smallest_p(speakers))
@@ -114,8 +117,8 @@ def agreement_moments(ratings: ArrayLike, predictions: ArrayLike, speakers: Arra
         speakers: The speaker of each utterance, as an index.
 
     Shape:
-        Ratings `[utterances, dimensions]`, predictions `[seeds, utterances, dimensions]`, speakers `[utterances]`, output
-        `[speakers, seeds, dimensions, 6]`.
+        Ratings `[utterances, dimensions]`, predictions `[seeds, utterances, dimensions]`, speakers `[utterances]`,
+        output `[speakers, seeds, dimensions, 6]`.
     """
     truth, owners = np.asarray(ratings, dtype=np.float64), np.asarray(speakers)
     # Ratings far from zero would lose digits in the differences of large sums.
@@ -123,7 +126,7 @@ def agreement_moments(ratings: ArrayLike, predictions: ArrayLike, speakers: Arra
     x, y = np.broadcast_arrays(np.asarray(predictions, dtype=np.float64) - centre, truth - centre)
     moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1)
     members = np.equal.outer(np.arange(owners.max() + 1), owners).astype(np.float64)
-    return np.einsum("pu,sudm->psdm", members, moments)
+    return np.asarray(np.einsum("pu,sudm->psdm", members, moments), dtype=np.float64)
 
 
 def mean_concordance(moments: FloatArray) -> FloatArray:
@@ -140,16 +143,16 @@ def mean_concordance(moments: FloatArray) -> FloatArray:
     return np.asarray(each.mean((-2, -1)))
 
 
-def _swaps(speakers: int) -> Iterator[FloatArray]:
+def _swaps(speakers: int, chunk: int) -> Iterator[FloatArray]:
     """Yield which speakers change sides, `[swaps, speakers]` of 0 and 1, in pieces.
 
     The last speaker stays where all swaps are tried: the other half of them only turns the sign.
     """
     if is_exact(speakers):
         numbers = np.arange(2 ** (speakers - 1))
-        for start in range(0, len(numbers), _CHUNK):
-            yield (numbers[start : start + _CHUNK, None] >> np.arange(speakers) & 1).astype(np.float64)
+        for start in range(0, len(numbers), chunk):
+            yield (numbers[start : start + chunk, None] >> np.arange(speakers) & 1).astype(np.float64)
         return
     random = np.random.default_rng(_SEED)
-    for start in range(0, SAMPLES, _CHUNK):
-        yield random.integers(0, 2, (min(_CHUNK, SAMPLES - start), speakers), dtype=np.uint8).astype(np.float64)
+    for start in range(0, SAMPLES, chunk):
+        yield random.integers(0, 2, (min(chunk, SAMPLES - start), speakers), dtype=np.uint8).astype(np.float64)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from embedkit.reporting.grid import Grid, Line
 from embedkit.reporting.labels import Row, place_rows
+from embedkit.reporting.marks import describe_tests, mark_runs
 from embedkit.reporting.metrics import METRICS, read_cell
 from embedkit.reporting.protocol import describe_protocol, describe_title
 
@@ -13,8 +14,8 @@ from embedkit.reporting.protocol import describe_protocol, describe_title
 def lay_out_dimensions(rows: Sequence[Row], metric: str) -> Grid:
     """Lay out the runs of one protocol, a line each.
 
-    Nothing is marked: dimensions are no alternatives to each other. Errors have no mean, for dimensions may differ in
-    their units.
+    No best is marked: dimensions are no alternatives to each other. Errors have no mean, for dimensions may differ in
+    their units. The first column carries the marks of tests: those of the mean CCC.
     """
     places = place_rows(rows)
     dimensions = [str(name) for name in rows[0]["dimensions"]]
@@ -24,14 +25,16 @@ def lay_out_dimensions(rows: Sequence[Row], metric: str) -> Grid:
     lines = tuple(
         Line(
             labels=(f"{place.encoder}, {place.head}", place.loss),
-            cells=tuple(read_cell(row, key, METRICS[metric]) for key in keys),
+            cells=tuple(
+                read_cell(row, key, METRICS[metric], "" if number else mark) for number, key in enumerate(keys)
+            ),
         )
-        for place, row in zip(places, rows, strict=True)
+        for place, row, mark in zip(places, rows, mark_runs(rows, places, metric), strict=True)
     )
     return Grid(
         title=describe_title(rows[0], metric),
         label_headers=("encoder, head", "loss"),
         columns=tuple(dimensions),
         lines=lines,
-        notes=tuple(describe_protocol(rows)),
+        notes=(*describe_tests(rows, places, metric), *describe_protocol(rows)),
     )

@@ -8,12 +8,16 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One number in its metric's unit, with its standard deviation where one is known."""
+    """One number in its metric's unit, with its standard deviation where one is known.
+
+    `mark` says how it compares: with a baseline, and by letters with other rows.
+    """
 
     mean: float
     std: float | None = None
     best: bool = False
     decimals: int = 1
+    mark: str = ""
 
     @property
     def number(self) -> str:
@@ -64,3 +68,8 @@ def _mark(cells: tuple[Cell | None, ...], pick: Callable[[list[float]], float]) 
         return cells
     best = pick(numbers)
     return tuple(cell and replace(cell, best=float(cell.number) == best) for cell in cells)
+
+
+def has_best(document: Document) -> bool:
+    """Tell whether any cell is marked as the best of its line."""
+    return any(cell and cell.best for grid in document.grids for line in grid.lines for cell in line.cells)

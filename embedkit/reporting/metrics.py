@@ -65,14 +65,14 @@ def metrics_of(task: Task) -> list[str]:
     return [name for name, metric in METRICS.items() if metric.task == task]
 
 
-def read_cell(row: Mapping[str, Any], key: str, how: Metric) -> Cell | None:
+def read_cell(row: Mapping[str, Any], key: str, how: Metric, mark: str = "") -> Cell | None:
     """Read one number of a run's row with its spread over seeds; None where it has none."""
     mean, std = row.get(key), row.get(f"{key}_std")
     if mean is None or not math.isfinite(mean):
         return None
     known = std is not None and math.isfinite(std) and row["seeds"] > 1
     spread = how.factor * std if known and std is not None else None
-    return Cell(mean=how.factor * mean, std=spread, decimals=how.decimals)
+    return Cell(mean=how.factor * mean, std=spread, decimals=how.decimals, mark=mark)
 
 
 DEFINITIONS = (

@@ -47,6 +47,8 @@ KEYS = (
     "ccc",
     "ccc_std",
     "ccc_ci",
+    "tests",
+    "not_compared",
 )
 """The keys that every record has, in this order; further ones of a run follow."""
 

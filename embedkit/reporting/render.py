@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from embedkit.reporting.grid import Cell, Document, Grid
+from embedkit.reporting.grid import Cell, Document, Grid, has_best
 from embedkit.reporting.labels import shorten_names
 
 WIDTH = 80
@@ -19,7 +19,7 @@ BOLD = ("\x1b[1m", "\x1b[0m")
 def render_text(document: Document, *, bold: bool = False, width: int = WIDTH) -> str:
     """Draw for a terminal: the best cells carry a star, and bold type where asked for."""
     blocks = [_text_grid(grid, bold=bold, width=width) for grid in _say_notes_once(document.grids)]
-    notes = ["* best loss of its row.", *document.notes] if _has_best(document) else document.notes
+    notes = ["* best loss of its row.", *document.notes] if has_best(document) else document.notes
     return "\n\n".join([*blocks, "\n".join(textwrap.fill(note, width) for note in notes)]).rstrip()
 
 
@@ -32,15 +32,12 @@ def _say_notes_once(grids: Sequence[Grid]) -> list[Grid]:
     ]
 
 
-def _has_best(document: Document) -> bool:
-    return any(cell and cell.best for grid in document.grids for line in grid.lines for cell in line.cells)
-
-
 def _text_grid(grid: Grid, *, bold: bool, width: int) -> str:
     headers = [_wrap_header(column) for column in grid.columns]
     cell = max(
         [len(piece) + 1 for pieces in headers for piece in pieces]
         + [len(_plain(cell)) for line in grid.lines for cell in line.cells]
+        + [len(cell.mark) + 1 for line in grid.lines for cell in line.cells if cell]
     )
     labels, sizes, room = _fit_labels(grid, cell, width)
     parts = [textwrap.fill(grid.title, width), "-" * min(width, len(grid.title))]
@@ -86,8 +83,12 @@ def _text_block(
         texts = grid.label_headers if level == height - 1 else ("", "")
         lines.append(label(texts) + "".join(f" {pieces[level] + ' ':>{cell_width}}" for pieces in heads))
     for texts, line in zip(labels, grid.lines, strict=True):
-        cells = [_text_cell(cell, cell_width, bold) for cell in line.cells[columns]]
-        lines.append(label(texts) + "".join(f" {cell}" for cell in cells))
+        cells = line.cells[columns]
+        lines.append(label(texts) + "".join(f" {_text_cell(cell, cell_width, bold)}" for cell in cells))
+        if any(cell and cell.mark for cell in cells):
+            # Marks stand below their numbers, so that as many columns fit as without them.
+            marks = [f"{cell.mark if cell else ''} ".rjust(cell_width) for cell in cells]
+            lines.append(label(("", "")) + "".join(f" {mark}" for mark in marks))
     return [line.rstrip() for line in lines]
 
 
@@ -125,7 +126,7 @@ def _wrap_header(label: str) -> list[str]:
 def render_markdown(document: Document) -> str:
     """Draw as Markdown: one heading, table and notes for each grid; best cells in bold."""
     blocks = [_markdown_grid(grid) for grid in _say_notes_once(document.grids)]
-    notes = ["Bold: best loss of its row.", *document.notes] if _has_best(document) else document.notes
+    notes = ["Bold: best loss of its row.", *document.notes] if has_best(document) else document.notes
     return "\n\n".join([*blocks, *(_escape(note, _MARKDOWN) for note in notes)])
 
 
@@ -142,12 +143,13 @@ def _markdown_grid(grid: Grid) -> str:
 
 def _markdown_cell(cell: Cell) -> str:
     number = f"**{cell.number}**" if cell.best else cell.number
-    return " ".join(filter(None, [number, cell.spread]))
+    mark = f"<sup>{_escape(cell.mark, _MARKDOWN)}</sup>" if cell.mark else ""
+    return " ".join(filter(None, [number, cell.spread, mark]))
 
 
 def render_latex(document: Document) -> str:
     """Draw as LaTeX tables for the booktabs package; the notes stand under each table."""
-    notes = ["Bold: best loss of its row.", *document.notes] if _has_best(document) else document.notes
+    notes = ["Bold: best loss of its row.", *document.notes] if has_best(document) else document.notes
     return "\n\n".join(["% needs \\usepackage{booktabs}", *(_latex_grid(grid, notes) for grid in document.grids)])
 
 
@@ -176,7 +178,8 @@ def _latex_grid(grid: Grid, more_notes: Sequence[str]) -> str:
 def _latex_cell(cell: Cell) -> str:
     number = f"\\textbf{{{cell.number}}}" if cell.best else cell.number
     spread = f" {{\\scriptsize$\\pm${cell.spread[1:]}}}" if cell.spread else ""
-    return number + spread
+    mark = f" \\textsuperscript{{{_escape(cell.mark, _LATEX)}}}" if cell.mark else ""
+    return number + spread + mark
 
 
 def _cells(grid: Grid, table: Mapping[str, str], draw: Callable[[Cell], str]) -> list[list[str]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from embedkit.encoders import ENCODERS
@@ -11,10 +12,12 @@ from embedkit.errors import ConfigError, RunError
 from embedkit.heads import HEADS
 from embedkit.losses import LOSSES
 from embedkit.registry import unknown_name
-from embedkit.reporting import published as study
+from embedkit.reporting.comparison import TESTED, compare_runs
 from embedkit.reporting.dimensions import lay_out_dimensions
-from embedkit.reporting.grid import Cell, Document, Grid, Line, mark_best
+from embedkit.reporting.grid import Document, Grid, Line, mark_best
+from embedkit.reporting.html import render_html
 from embedkit.reporting.labels import Row, place_rows
+from embedkit.reporting.marks import describe_tests, mark_runs
 from embedkit.reporting.metrics import (
     AGREEMENT,
     CALIBRATION,
@@ -31,10 +34,11 @@ from embedkit.reporting.protocol import (
     differing_fields,
     split_by_protocol,
 )
+from embedkit.reporting.published import lay_out_published
 from embedkit.reporting.records import render_csv, render_json
 from embedkit.reporting.render import render_latex, render_markdown, render_text
 
-FORMATS = ("text", "markdown", "latex", "csv", "json")
+FORMATS = ("text", "markdown", "latex", "html", "csv", "json")
 REQUIRED = ("corpus", "encoder", "head", "loss", "folds", "classes", "seeds", "utterances")
 
 
@@ -43,10 +47,11 @@ class Table:
     """Runs, ready to be drawn; `str(table)` and `print(table)` draw it.
 
     Attributes:
-        rows: One mapping for each run, metrics as fractions, in the order of the table.
+        rows: One mapping for each run, metrics as fractions, in the order of the table; `tests` holds its differences
+            from other runs where these were tested.
         metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict dimensions; "all" (one table each);
             or None for UA and CCC, whichever a run has.
-        format: What `str` draws: "text", "markdown", "latex", "csv" or "json".
+        format: What `str` draws: "text", "markdown", "latex", "html", "csv" or "json".
         published: Whether the study's published numbers stand beside.
     """
 
@@ -65,13 +70,13 @@ class Table:
             if self.published:
                 raise ConfigError(
                     f"The published numbers cannot stand beside runs in {chosen}, where their notes would be lost; "
-                    "leave out --published, or choose --format text, markdown or latex."
+                    "leave out --published, or choose --format text, markdown, latex or html."
                 )
             return render_csv(self.rows) if chosen == "csv" else render_json(self.rows)
         document = _draw(self)
-        if chosen == "markdown":
-            return render_markdown(document)
-        return render_latex(document) if chosen == "latex" else render_text(document, bold=bold)
+        if chosen == "text":
+            return render_text(document, bold=bold)
+        return {"markdown": render_markdown, "latex": render_latex, "html": render_html}[chosen](document)
 
     def to_markdown(self) -> str:
         """Draw as Markdown."""
@@ -79,7 +84,12 @@ class Table:
 
 
 def build_table(
-    rows: Iterable[Row], *, metric: str | None = None, format: str = "text", published: bool = False
+    rows: Iterable[Row],
+    *,
+    metric: str | None = None,
+    format: str = "text",
+    published: bool = False,
+    predictions: Iterable[Path | None] | None = None,
 ) -> Table:
     """Build a table of encoders by losses from the metrics of runs.
 
@@ -87,14 +97,19 @@ def build_table(
         rows: One mapping for each run, as in a run's `metrics.json`.
         metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict dimensions; "all" for one table each;
             or None for UA and CCC, whichever a run has.
-        format: What `str(table)` draws: "text", "markdown", "latex", "csv" or "json".
-        published: Set the study's published accuracies, with notes on what each was, beside.
+        format: What `str(table)` draws: "text", "markdown", "latex", "html", "csv" or "json".
+        published: Set published figures, with notes on what each was, beside.
+        predictions: The CSV of each run's predictions, None for those that have none. From these the differences
+            between runs are tested and marked; without them nothing is.
 
     Raises:
         ConfigError: an unknown metric or format.
         RunError: no rows, none that has the metric, or a row that lacks what a table needs.
     """
-    ordered = sorted(map(_printable, rows), key=_order)
+    given = [_printable(row) for row in rows]
+    paths = [None] * len(given) if predictions is None else list(predictions)
+    pairs = sorted(zip(given, paths, strict=True), key=lambda pair: _order(pair[0]))
+    ordered = [row for row, _ in pairs]
     if not ordered:
         raise RunError("There are no runs to show; train some first: embedkit fit.")
     for row in ordered:
@@ -103,6 +118,9 @@ def build_table(
             raise RunError(
                 f"A run lacks {', '.join(map(repr, missing))} in its metrics; fit it again with --overwrite."
             )
+    if any(paths) and (metric in (None, "all", *TESTED.values()) or format in ("csv", "json")):
+        compared = compare_runs(ordered, [path for _, path in pairs])
+        ordered = [row | one.to_fields() for row, one in zip(ordered, compared, strict=True)]
     table = Table(
         rows=tuple(ordered),
         metric=None if metric is None else _require("metric", metric, (*METRICS, "all")),
@@ -183,7 +201,7 @@ def _draw(table: Table) -> Document:
         notes.append(f"Runs that differ in {fields} stand in tables of their own: do not compare across tables.")
     if table.published:
         classified = [row for row in real if task_of(row) == "classes"]
-        grids += [_published_grid(classified, metrics)] if real else []
+        grids += lay_out_published(classified, metrics) if real else []
         if len(real) < len(table.rows):
             notes.append("The demo corpus is synthetic, so it is not shown beside published numbers.")
     return Document(grids=tuple(grids), notes=tuple(notes))
@@ -208,8 +226,8 @@ def _grid(rows: Sequence[Row], metric: str) -> Grid:
     places = place_rows(rows)
     columns = list(dict.fromkeys(place.loss for place in sorted(places, key=lambda place: _loss_order(place.loss))))
     cells = {
-        (place.encoder, place.head, place.loss): read_cell(row, metric, METRICS[metric])
-        for place, row in zip(places, rows, strict=True)
+        (place.encoder, place.head, place.loss): read_cell(row, metric, METRICS[metric], mark)
+        for place, row, mark in zip(places, rows, mark_runs(rows, places, metric), strict=True)
     }
     labels = dict.fromkeys((place.encoder, place.head) for place in places)
     lines = [Line(labels=label, cells=tuple(cells.get((*label, column)) for column in columns)) for label in labels]
@@ -218,7 +236,7 @@ def _grid(rows: Sequence[Row], metric: str) -> Grid:
         label_headers=("encoder", "head"),
         columns=tuple(columns),
         lines=mark_best(lines, lowest=METRICS[metric].lowest_is_best),
-        notes=tuple(describe_protocol(rows)),
+        notes=(*describe_tests(rows, places, metric), *describe_protocol(rows)),
     )
 
 
@@ -226,31 +244,6 @@ def _loss_order(label: str) -> tuple[int, str]:
     names = list(LOSSES)
     name = label.partition(":")[0]
     return (names.index(name) if name in names else len(names), label)
-
-
-def _published_grid(rows: Sequence[Row], metrics: Collection[str]) -> Grid:
-    """Set the study's systems in a table of their own, each with the runs here that correspond to it."""
-    ours: dict[str, dict[str, None]] = {}
-    for row in rows:
-        system = study.published_system(row)
-        if system is not None:
-            ours.setdefault(system, {})[f"{study.last_part(row['encoder'])} with {row['head']}"] = None
-    lines = tuple(
-        Line(labels=(system, str(study.CLASSES[system])), cells=tuple(Cell(mean=value, decimals=2) for value in values))
-        for system, values in study.ACCURACIES.items()
-    )
-    notes = [study.SUMMARY]
-    if set(metrics) != {"wa"}:
-        notes.append("They are accuracies: the tables of WA (--metric wa) are the nearest counterpart.")
-    pairs = "; ".join(f"{system}: {', '.join(names)}" for system, names in ours.items())
-    notes.append(f"Nearest here: {pairs}." if pairs else "No run here has an encoder of the study.")
-    return Grid(
-        title="Published by the study (accuracy in %)",
-        label_headers=("system", "classes"),
-        columns=study.LOSSES,
-        lines=lines,
-        notes=(*notes, *(f"{system}: {note}" for system, note in study.NOTES.items())),
-    )
 
 
 __all__ = ["FORMATS", "Table", "build_table"]

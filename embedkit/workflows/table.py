@@ -18,6 +18,7 @@ def tabulate_runs(
     metric: str | None = None,
     format: str = "text",
     published: bool = False,
+    compare: bool = True,
 ) -> Table:
     """Build the table of encoders by losses; `print` shows it.
 
@@ -25,8 +26,9 @@ def tabulate_runs(
         runs: A folder that holds runs, what `embedkit.fit` returned, or rows as in `metrics.json`.
         metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict dimensions; "all" for one table each;
             or None for UA and CCC, whichever a run has.
-        format: What `print` shows: "text", "markdown", "latex", "csv" or "json".
-        published: Set the study's published accuracies, with notes on what each was, beside.
+        format: What `print` shows: "text", "markdown", "latex", "html", "csv" or "json".
+        published: Set the figures of the study, SUPERB and EmoBox on IEMOCAP, with notes on what each was, beside.
+        compare: Test and mark which runs differ, by their predictions.
 
     Raises:
         RunError: there are no runs, or one is damaged.
@@ -36,5 +38,9 @@ def tabulate_runs(
         from embedkit.training.runs import find_runs
 
         runs = find_runs(runs)
-    rows = [record if isinstance(record, Mapping) else record.metrics for record in runs]
-    return build_table(rows, metric=metric, format=format, published=published)
+    given = list(runs)
+    rows = [record if isinstance(record, Mapping) else record.metrics for record in given]
+    predictions = [None if isinstance(record, Mapping) else record.predictions_path for record in given]
+    return build_table(
+        rows, metric=metric, format=format, published=published, predictions=predictions if compare else None
+    )

@@ -17,17 +17,44 @@ def metrics(**changes: Any) -> dict[str, Any]:
     return {**row, "classes": ["a", "b"], "seeds": 3, "utterances": 20, "speakers": 4, **numbers, **changes}
 
 
-def test_a_folder_records_and_rows_give_the_same_table(tmp_path: Path) -> None:
-    rows = [metrics(), metrics(loss="ccc", ua=0.75)]
+def write_runs(folder: Path, rows: list[dict[str, Any]], wrong: list[int]) -> list[SimpleNamespace]:
+    """Write runs whose predictions are right but for the first so many utterances of every speaker."""
     for number, row in enumerate(rows):
-        folder = tmp_path / "emodb" / str(number)
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps({"format_version": 1}))
-        (folder / "metrics.json").write_text(json.dumps(row))
+        run = folder / "emodb" / str(number)
+        run.mkdir(parents=True)
+        (run / "config.json").write_text(json.dumps({"format_version": 1}))
+        (run / "metrics.json").write_text(json.dumps(row))
+        lines = ["id,speaker,session,label,fold,seed,predicted,p_a,p_b"]
+        for seed in range(row["seeds"]):
+            for speaker in range(row["speakers"]):
+                for place in range(10):
+                    truth = "ab"[place % 2]
+                    found = "ba"[place % 2] if place < wrong[number] else truth
+                    lines.append(f"u{speaker}-{place},s{speaker},,{truth},f,{seed},{found},0.5,0.5")
+        (run / "predictions.csv").write_text("\n".join(lines) + "\n")
+    return [
+        SimpleNamespace(metrics=row, predictions_path=folder / "emodb" / str(n) / "predictions.csv")
+        for n, row in enumerate(rows)
+    ]
+
+
+def test_a_folder_and_records_give_the_same_table_with_marks_and_rows_without(tmp_path: Path) -> None:
+    rows = [metrics(speakers=8, ua=0.4), metrics(speakers=8, loss="ccc", ua=0.8)]
+    records: Any = write_runs(tmp_path, rows, wrong=[6, 2])
     from_folder = str(embedkit.table(tmp_path))
-    from_records = str(embedkit.table([SimpleNamespace(metrics=row) for row in rows]))  # type: ignore[list-item]
-    assert "75.0 ±50.0*" in from_folder
-    assert from_folder == from_records == str(embedkit.table(rows))
+    assert "80.0 ±50.0*" in from_folder
+    assert from_folder == str(embedkit.table(records))
+    assert "Marks: < below, > above" in from_folder
+    bare = str(embedkit.table(rows))
+    assert bare == str(embedkit.table(tmp_path, compare=False))
+    assert "Marks" not in bare
+    (first, second) = json.loads(embedkit.table(tmp_path, format="json").render())
+    assert first["tests"] == []
+    (test,) = second["tests"]
+    assert test["against"] == {"encoder": "mfcc", "head": "lstm", "loss": "ce"}
+    assert test["difference"] == pytest.approx(0.4)
+    assert test["p"] == test["p_adjusted"] == test["smallest_p"] == 2 / 2**8
+    assert json.loads(embedkit.table(rows, format="json").render())[0]["tests"] is None
 
 
 def test_metric_and_format_are_passed_on() -> None:

@@ -1,0 +1,209 @@
+"""Which runs differ: paired tests in families, from the predictions of runs that share a protocol.
+
+The losses of an encoder and head are compared with cross-entropy; under each loss, all encoders (with their heads) are
+compared with each other. Each of these is a family of its own, corrected after Holm.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from embedkit.errors import RunError
+from embedkit.evaluation.significance import (
+    SAMPLES,
+    holm_adjust,
+    is_exact,
+    mean_concordance,
+    smallest_p,
+    swap_p_values,
+)
+from embedkit.reporting.labels import Place, Row, place_rows
+from embedkit.reporting.metrics import Task, task_of
+from embedkit.reporting.outcomes import Outcome, read_outcome
+from embedkit.reporting.protocol import protocol_key
+
+LEVEL = 0.05
+"""The share of families without any difference in which one is claimed all the same."""
+
+BASELINES: Mapping[Task, str] = {"classes": "ce", "dimensions": "ccc-regression"}
+TESTED: Mapping[Task, str] = {"classes": "ua", "dimensions": "ccc"}
+
+FamilyKind: TypeAlias = Literal["losses", "encoders"]
+Pair: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One run against another.
+
+    Attributes:
+        family: "losses": against cross-entropy; "encoders": against another encoder under the same loss.
+        against: Where the other run stands in the table.
+        metric: What was tested: "ua", or "ccc" (the mean over dimensions).
+        difference: This run's score less the other's, averaged over seeds.
+        p, p_adjusted: Of the test, and after Holm within the family.
+        comparisons: How many tests the family holds.
+        speakers: How many there are.
+        exact: Whether all swaps were tried.
+    """
+
+    family: FamilyKind
+    against: Place
+    metric: str
+    difference: float
+    p: float
+    p_adjusted: float
+    comparisons: int
+    speakers: int
+    exact: bool
+
+    @property
+    def differs(self) -> bool:
+        """Whether a difference was shown."""
+        return self.p_adjusted <= LEVEL
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p that so few speakers can give."""
+        return smallest_p(self.speakers)
+
+    @property
+    def smallest_p_adjusted(self) -> float:
+        """The same after Holm: above `LEVEL`, nothing in this family can be shown."""
+        return min(1.0, self.comparisons * self.smallest_p)
+
+    @property
+    def swaps(self) -> int:
+        """How many swaps stand behind p."""
+        return 2**self.speakers if self.exact else SAMPLES
+
+
+@dataclass(kw_only=True)
+class Compared:
+    """How one run compares: its differences, or why it has none with some runs of its table."""
+
+    differences: list[Difference] = field(default_factory=list)
+    left_out: str | None = None
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return what is kept in the run's row: everything as JSON can hold it."""
+        derived = ("differs", "smallest_p", "smallest_p_adjusted", "swaps")
+        tests = [asdict(one) | {name: getattr(one, name) for name in derived} for one in self.differences]
+        return {"tests": tests, "not_compared": self.left_out}
+
+
+def compare_runs(rows: Sequence[Row], predictions: Sequence[Path | None]) -> list[Compared]:
+    """Test the differences between runs of the same protocol.
+
+    Args:
+        rows: One mapping for each run, as in its `metrics.json`.
+        predictions: The CSV of each run's predictions; None leaves it out.
+
+    Returns:
+        One entry for each run. In a family of losses only the other losses have an entry, not cross-entropy.
+    """
+    compared = [Compared() for _ in rows]
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        groups[protocol_key(row)].append(index)
+    for group in groups.values():
+        places = dict(zip(group, place_rows([rows[index] for index in group]), strict=True))
+        outcomes = _read_outcomes(rows, {index: predictions[index] for index in group}, compared)
+        for kind, pairs in _families(rows, places, outcomes):
+            _test_family(kind, pairs, rows, places, outcomes, compared)
+    return compared
+
+
+def _read_outcomes(
+    rows: Sequence[Row], predictions: Mapping[int, Path | None], compared: list[Compared]
+) -> dict[int, Outcome]:
+    """Read what can be compared, and say why the rest cannot."""
+    paths = {index: path for index, path in predictions.items() if path is not None}
+    outcomes: dict[int, Outcome] = {}
+    for index, path in paths.items() if len(paths) > 1 else ():
+        try:
+            outcomes[index] = read_outcome(path, rows[index].get("dimensions") or ())
+        except RunError as error:
+            compared[index].left_out = str(error)
+    counts = Counter(outcome.pairing for outcome in outcomes.values()).most_common(1)
+    for index, outcome in outcomes.items():
+        if outcome.pairing != counts[0][0]:
+            compared[index].left_out = "its utterances, labels, speakers or seeds are not those of the others"
+    return outcomes
+
+
+def _families(
+    rows: Sequence[Row], places: Mapping[int, Place], outcomes: Mapping[int, Outcome]
+) -> Iterator[tuple[FamilyKind, list[Pair]]]:
+    """Yield the pairs of each family that are paired in fact."""
+    lines: dict[tuple[str, str], list[int]] = defaultdict(list)
+    columns: dict[str, list[int]] = defaultdict(list)
+    for index in outcomes:
+        place = places[index]
+        lines[place.encoder, place.head].append(index)
+        # The best of an encoder's layers is chosen on test data, so layers are no systems to be ranked.
+        if rows[index].get("layer") is None:
+            columns[place.loss].append(index)
+
+    def paired(pairs: Sequence[Pair]) -> list[Pair]:
+        return [(one, other) for one, other in pairs if outcomes[one].pairing == outcomes[other].pairing]
+
+    for line in lines.values():
+        baseline = _baseline(rows, line)
+        if baseline is not None:
+            yield "losses", paired([(index, baseline) for index in line if index != baseline])
+    for column in columns.values():
+        yield "encoders", paired(list(combinations(column, 2)))
+
+
+def _baseline(rows: Sequence[Row], line: Sequence[int]) -> int | None:
+    """Find the run under the loss that others are compared with; without settings where there are several."""
+    candidates = [index for index in line if rows[index]["loss"] == BASELINES[task_of(rows[index])]]
+    return min(candidates, key=lambda index: any((rows[index].get("loss_options") or {}).values()), default=None)
+
+
+def _test_family(
+    kind: FamilyKind,
+    pairs: Sequence[Pair],
+    rows: Sequence[Row],
+    places: Mapping[int, Place],
+    outcomes: Mapping[int, Outcome],
+    compared: list[Compared],
+) -> None:
+    """Test the pairs of a family together, and note the result with each run."""
+    if not pairs:
+        return
+    metric = TESTED[task_of(rows[pairs[0][0]])]
+    p_values = np.empty(len(pairs))
+    by_pairing: dict[str, list[int]] = defaultdict(list)
+    for number, (one, _) in enumerate(pairs):
+        by_pairing[outcomes[one].pairing].append(number)
+    for numbers in by_pairing.values():
+        first, second = (
+            np.stack([outcomes[pairs[number][side]].parts for number in numbers], axis=1) for side in (0, 1)
+        )
+        p_values[numbers] = swap_p_values(first, second, mean_concordance if metric == "ccc" else None)
+    adjusted = holm_adjust(p_values)
+    for (one, other), p, p_adjusted in zip(pairs, p_values, adjusted, strict=True):
+        speakers = len(outcomes[one].parts)
+        for this, that in ((one, other),) if kind == "losses" else ((one, other), (other, one)):
+            compared[this].differences.append(
+                Difference(
+                    family=kind,
+                    against=places[that],
+                    metric=metric,
+                    difference=outcomes[this].score - outcomes[that].score,
+                    p=float(p),
+                    p_adjusted=float(p_adjusted),
+                    comparisons=len(pairs),
+                    speakers=speakers,
+                    exact=is_exact(speakers),
+                )
+            )

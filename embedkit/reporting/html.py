@@ -1,0 +1,61 @@
+"""Draw a document as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from embedkit.reporting.grid import Cell, Document, Grid, has_best
+
+_STYLE = (
+    ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}"
+    ".wide{overflow-x:auto}table{border-collapse:collapse;border-block:2px solid}"
+    "caption{text-align:left;font-weight:600}th,td{padding:.2rem .7rem;text-align:right;white-space:nowrap}"
+    "thead th{border-bottom:1px solid}.label{text-align:left;font-weight:400}small{opacity:.75}"
+    ".notes{font-size:.85rem}"
+)
+
+
+def render_html(document: Document) -> str:
+    """Draw as a page of tables: best cells in bold, marks raised, notes below; light or dark as the reader likes."""
+    title = document.grids[0].title if document.grids else "embedkit"
+    notes = [*(["Bold: best loss of its row."] if has_best(document) else []), *document.notes]
+    body = "\n".join([*map(draw_grid, document.grids), _draw_notes(notes)])
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>"
+    )
+
+
+def draw_grid(grid: Grid) -> str:
+    """Draw one table with its notes, without a page around it."""
+    heads = [*(_head(text, "label") for text in grid.label_headers), *(_head(text) for text in grid.columns)]
+    rows = [
+        "".join(
+            [*(f'<th scope="row" class="label">{escape(text)}</th>' for text in line.labels), *map(_cell, line.cells)]
+        )
+        for line in grid.lines
+    ]
+    lines = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    return (
+        f'<div class="wide"><table>\n<caption>{escape(grid.title)}</caption>\n'
+        f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table></div>\n{_draw_notes(grid.notes)}"
+    )
+
+
+def _head(text: str, kind: str = "") -> str:
+    return f'<th scope="col"{f" class={kind!r}" if kind else ""}>{escape(text)}</th>'
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
+        return "<td>-</td>"
+    number = f"<strong>{cell.number}</strong>" if cell.best else cell.number
+    spread = f" <small>{cell.spread}</small>" if cell.spread else ""
+    mark = f" <sup>{escape(cell.mark)}</sup>" if cell.mark else ""
+    return f"<td>{number}{spread}{mark}</td>"
+
+
+def _draw_notes(notes: Sequence[str]) -> str:
+    return "\n".join(f'<p class="notes">{escape(note)}</p>' for note in notes)

@@ -1,0 +1,146 @@
+"""What a table shows of paired tests: a mark in each cell, and the lines below that say what the marks mean."""
+
+from __future__ import annotations
+
+import string
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from embedkit.reporting.comparison import BASELINES, LEVEL, FamilyKind
+from embedkit.reporting.labels import Place, Row
+from embedkit.reporting.metrics import METRICS, task_of
+
+Test: TypeAlias = Mapping[str, Any]
+Spot: TypeAlias = tuple[str, str, str]
+
+BELOW, ABOVE, SAME = "<", ">", "~"
+
+
+def mark_runs(rows: Sequence[Row], places: Sequence[Place], metric: str) -> list[str]:
+    """Write the mark of each run of one protocol; nothing where it was not tested, or where nothing could be shown."""
+    letters = _letters(rows, places, metric)
+    marks = []
+    for row, place in zip(rows, places, strict=True):
+        baseline = [_sign(test) for test in _tests(row, metric, "losses") if _can_be_shown(test)]
+        marks.append(" ".join(filter(None, [*baseline, letters.get(_spot(place), "")])))
+    return marks
+
+
+def describe_tests(rows: Sequence[Row], places: Sequence[Place], metric: str) -> list[str]:
+    """Write what marks mean, how was tested, what could not be shown, and which runs were left out."""
+    tests = [test for row in rows for test in _tests(row, metric)]
+    notes = [_legend(rows, tests, metric), _method(tests, metric), _hopeless(tests)]
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for row, place in zip(rows, places, strict=True):
+        if row.get("not_compared"):
+            reasons[row["not_compared"]].append(f"{place.encoder}, {place.head}, {place.loss}")
+    notes += [f"Not compared: {'; '.join(runs)}: {reason.rstrip('.')}." for reason, runs in reasons.items()]
+    return [note for note in notes if note]
+
+
+def _legend(rows: Sequence[Row], tests: Sequence[Test], metric: str) -> str:
+    meanings = []
+    shown = {test["family"] for test in tests if _can_be_shown(test)}
+    if "losses" in shown:
+        baseline = BASELINES[task_of(rows[0])]
+        meanings.append(f"{BELOW} below, {ABOVE} above, {SAME} not shown to differ from {baseline} in its row")
+    if "encoders" in shown:
+        meanings.append("rows that share a letter under a loss are not shown to differ")
+    return f"Marks: {'; '.join(meanings)}." if meanings else ""
+
+
+def _method(tests: Sequence[Test], metric: str) -> str:
+    if not any(map(_can_be_shown, tests)):
+        return ""
+    first = tests[0]
+    which = f"all {first['swaps']:,}" if first["exact"] else f"{first['swaps']:,} random"
+    limits = {test["family"]: 0.0 for test in tests}
+    for test in tests:
+        limits[test["family"]] = max(limits[test["family"]], test["smallest_p_adjusted"])
+    told = ", ".join(f"{_p(value)} ({family})" for family, value in limits.items())
+    return (
+        f"Tests of {METRICS[metric].label}: {which} swaps of predictions within {first['speakers']} speakers, "
+        f"{100 * LEVEL:g} % after Holm; smallest p attainable {_p(first['smallest_p'])}, after Holm {told}."
+    )
+
+
+def _hopeless(tests: Sequence[Test]) -> str:
+    """Say where no difference could be shown however large."""
+    lost = {test["family"]: test for test in tests if not _can_be_shown(test)}
+    if not lost:
+        return ""
+    speakers = next(iter(lost.values()))["speakers"]
+    parts = [
+        f"{test['comparisons']} comparison{'s' * (test['comparisons'] != 1)} of {family} "
+        f"(smallest p {_p(test['smallest_p'])}, after Holm {_p(test['smallest_p_adjusted'])})"
+        for family, test in lost.items()
+    ]
+    return (
+        f"With {speakers} speaker{'s' * (speakers != 1)} nothing can be significant, however large the difference, "
+        f"among {' or '.join(parts)}."
+    )
+
+
+def _letters(rows: Sequence[Row], places: Sequence[Place], metric: str) -> dict[Spot, str]:
+    """Give runs under the same loss letters such that two share one where no difference was shown (Piepho 2004)."""
+    columns: dict[str, list[tuple[Row, Place]]] = defaultdict(list)
+    for row, place in zip(rows, places, strict=True):
+        if any(_can_be_shown(test) for test in _tests(row, metric, "encoders")):
+            columns[place.loss].append((row, place))
+    letters: dict[Spot, str] = {}
+    for column in columns.values():
+        ranked = sorted(column, key=lambda pair: -(pair[0][metric] or 0.0))
+        order = [_spot(place) for _, place in ranked]
+        others = {_spot(place): _tests(row, metric, "encoders") for row, place in ranked}
+        groups: list[set[Spot]] = []
+        for spot, tests in others.items():
+            tested = {spot, *(_spot(test["against"]) for test in tests)}
+            groups += [] if tested in groups else [tested]
+        for spot, tests in others.items():
+            for test in tests:
+                if test["differs"]:
+                    groups = _split(groups, spot, _spot(test["against"]))
+        groups.sort(key=lambda group: sorted(map(order.index, group)))
+        for spot in order:
+            letters[spot] = "".join(_letter(number) for number, group in enumerate(groups) if spot in group)
+    return letters
+
+
+def _split(groups: Sequence[set[Spot]], one: Spot, other: Spot) -> list[set[Spot]]:
+    """Take two that differ apart in every group, and drop groups that lie within another."""
+    parts: list[set[Spot]] = []
+    for group in groups:
+        for part in [group - {one}, group - {other}] if {one, other} <= group else [group]:
+            if part not in parts:
+                parts.append(part)
+    return [part for part in parts if not any(part < whole for whole in parts)]
+
+
+def _letter(number: int) -> str:
+    names = string.ascii_letters
+    return names[number] if number < len(names) else f"({number + 1})"
+
+
+def _spot(place: Place | Mapping[str, str]) -> Spot:
+    if isinstance(place, Place):
+        return place.encoder, place.head, place.loss
+    return place["encoder"], place["head"], place["loss"]
+
+
+def _sign(test: Test) -> str:
+    if not test["differs"]:
+        return SAME
+    return ABOVE if test["difference"] > 0 else BELOW
+
+
+def _can_be_shown(test: Test) -> bool:
+    return bool(test["smallest_p_adjusted"] <= LEVEL)
+
+
+def _tests(row: Row, metric: str, family: FamilyKind | None = None) -> list[Test]:
+    return [test for test in row.get("tests") or () if test["metric"] == metric and family in (None, test["family"])]
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}"

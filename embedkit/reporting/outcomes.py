@@ -1,0 +1,91 @@
+"""What a run's predictions add to its score, speaker by speaker: all that a paired test needs of them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+
+from embedkit.errors import RunError
+from embedkit.evaluation.significance import FloatArray, agreement_moments, mean_concordance, recall_shares
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One run's predictions, summed within each speaker.
+
+    Attributes:
+        pairing: Equal for runs on the same utterances of the same speakers, with the same truth and as many seeds.
+        parts: `[speakers, ...]`, speakers in sorted order: shares of the UA, or moments of the CCC.
+        score: The UA or the mean CCC, averaged over seeds.
+    """
+
+    pairing: str
+    parts: FloatArray
+    score: float
+
+
+def read_outcome(path: Path, dimensions: Sequence[str] = ()) -> Outcome:
+    """Read the columns that are needed from a run's predictions.
+
+    Args:
+        path: The CSV, one row for each utterance and seed.
+        dimensions: The ratings that the run predicts; none where it predicts classes.
+
+    Raises:
+        RunError: the file is missing, damaged or incomplete, or does not name the speakers.
+    """
+    truths, guesses = (
+        (list(dimensions), [f"predicted_{name}" for name in dimensions])
+        if dimensions
+        else (
+            ["label"],
+            ["predicted"],
+        )
+    )
+    ids, speakers, seeds, *values = _read_columns(path, ["id", "speaker", "seed", *truths, *guesses])
+    if not all(speakers):
+        raise RunError(f"{path} does not name the speaker of every utterance, so nothing can be paired by speaker.")
+    true, found = values[: len(truths)], values[len(truths) :]
+    units = sorted({*zip(ids, speakers, *true, strict=True)})
+    count = len(set(seeds))
+    if len({unit[0] for unit in units}) != len(units) or len(units) * count != len(ids):
+        raise RunError(f"{path} does not hold one prediction for each utterance and seed.")
+    pairing = hashlib.sha256(repr((units, count)).encode()).hexdigest()
+    owners = _number(speakers)
+    if not dimensions:
+        right = [one == other for one, other in zip(found[0], true[0], strict=True)]
+        shares = recall_shares(right, _number(true[0]), owners)
+        return Outcome(pairing=pairing, parts=shares, score=float(shares.sum()))
+    order = np.array(sorted(range(len(ids)), key=lambda row: (seeds[row], ids[row]))).reshape(count, -1)
+    try:
+        ratings, predicted = (np.array(columns, dtype=np.float64).T[order] for columns in (true, found))
+    except ValueError as error:
+        raise RunError(f"{path} holds something other than numbers ({error}).") from error
+    moments = agreement_moments(ratings[0], predicted, owners[order[0]])
+    return Outcome(pairing=pairing, parts=moments, score=float(mean_concordance(moments.sum(0))))
+
+
+def _read_columns(path: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            pick = itemgetter(*(header.index(name) for name in names))
+            columns = list(zip(*map(pick, reader), strict=True))
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise RunError(f"{path} cannot be read ({error}).") from error
+    if not columns:
+        raise RunError(f"{path} holds no predictions.")
+    return columns
+
+
+def _number(texts: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Number texts by their sorted order."""
+    places = {text: place for place, text in enumerate(sorted(set(texts)))}
+    return np.fromiter((places[text] for text in texts), dtype=np.int64, count=len(texts))
