@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from embedkit.corpora.base import Corpus, Task, Utterance
-from embedkit.corpora.reader import count_note, left_out_note, list_audio, relative_path, sort_utterances
+from embedkit.corpora.reader import (
+    count_note,
+    is_audio,
+    left_out_note,
+    list_audio,
+    list_names,
+    relative_path,
+    sort_utterances,
+    walk_files,
+)
 from embedkit.errors import CorpusError
 
 
@@ -28,6 +37,12 @@ def find_audio_folder(folder: Path, inner: Sequence[str], pattern: re.Pattern[st
         if holds_names(candidate, pattern):
             return candidate
     return None
+
+
+def holds_names_below(folder: Path, inner: re.Pattern[str], pattern: re.Pattern[str]) -> bool:
+    """Tell whether a folder, or a folder in it whose name matches `inner`, holds audio named by a pattern."""
+    below = (folder / name for name in list_names(folder) if inner.fullmatch(name))
+    return holds_names(folder, pattern) or any(holds_names(candidate, pattern) for candidate in below)
 
 
 def keep_first_of_each_name(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
@@ -80,3 +95,33 @@ def match_audio(
         [path.name for path in repeated], "file{s} that is there in another format"
     )
     return [(relative_path(root, path), match) for path, match in matches if match is not None], notes
+
+
+def match_audio_below(
+    root: Path, pattern: re.Pattern[str], *, depth: int, name: Callable[[Path], str] = lambda path: path.stem
+) -> tuple[list[tuple[str, re.Match[str]]], tuple[str, ...]]:
+    """Match every audio file down to `depth` folders below the root.
+
+    Args:
+        root: The corpus.
+        pattern: What the whole of a name must match.
+        depth: How many folders below the root to look.
+        name: Gives a file's name; of files with the same one, that in the fewest folders counts.
+
+    Returns:
+        (path relative to the root, match) of each file named by the pattern, and notes on those left out.
+    """
+    kept: dict[str, tuple[str, re.Match[str]]] = {}
+    strangers, repeated = [], []
+    for path in sorted(walk_files(root, depth=depth), key=lambda path: (len(path.parts), str(path))):
+        if not is_audio(path.name):
+            continue
+        relative, match = relative_path(root, path), pattern.fullmatch(name(path))
+        if match is None:
+            strangers.append(relative)
+        elif kept.setdefault(match[0], (relative, match))[0] != relative:
+            repeated.append(relative)
+    notes = left_out_note(strangers, "file{s} whose name is not one of this corpus") + left_out_note(
+        repeated, "repetition{s} of a file"
+    )
+    return list(kept.values()), notes

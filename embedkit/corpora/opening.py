@@ -23,6 +23,11 @@ CORPORA = Registry(
         ("emodb", Part("embedkit.corpora.emodb:READER", "EmoDB, German, seven classes")),
         ("ravdess", Part("embedkit.corpora.ravdess:READER", "RAVDESS, audio-only speech, eight classes")),
         ("crema-d", Part("embedkit.corpora.crema_d:READER", "CREMA-D, six classes")),
+        ("msp-podcast", Part("embedkit.corpora.msp_podcast:READER", "MSP-Podcast with its partitions, eight classes")),
+        ("meld", Part("embedkit.corpora.meld:READER", "MELD, its tables and audio of each utterance, seven classes")),
+        ("tess", Part("embedkit.corpora.tess:READER", "TESS, two speakers, seven classes")),
+        ("savee", Part("embedkit.corpora.savee:READER", "SAVEE, four speakers, seven classes")),
+        ("emovo", Part("embedkit.corpora.emovo:READER", "EMOVO, Italian, seven classes")),
         ("manifest", Part("embedkit.corpora.manifest:READER", "any corpus by a CSV file with the columns path,label")),
     ],
 )

@@ -7,6 +7,8 @@ import pytest
 from embedkit.corpora import CORPORA, open_corpus
 from embedkit.errors import CorpusError
 
+FURTHER = ["msp-podcast", "meld", "tess", "savee", "emovo"]
+
 
 def touch(root: Path, *names: str) -> Path:
     for name in names:
@@ -33,7 +35,7 @@ def sentence(source: str | Path) -> str:
 
 
 def test_every_registered_corpus_loads_and_has_a_summary() -> None:
-    assert list(CORPORA) == ["demo", "iemocap", "emodb", "ravdess", "crema-d", "manifest"]
+    assert list(CORPORA) == ["demo", "iemocap", "emodb", "ravdess", "crema-d", *FURTHER, "manifest"]
     for name in CORPORA:
         assert CORPORA.summary(name)
         assert not CORPORA.load(name).recognise(Path("missing"))
