@@ -71,18 +71,19 @@ def read_outcome(path: Path, dimensions: Sequence[str] = ()) -> Outcome:
     return Outcome(pairing=pairing, parts=moments, score=float(mean_concordance(moments.sum(0))))
 
 
-def _read_columns(path: Path, names: Sequence[str]) -> list[tuple[str, ...]]:
+def _read_columns(path: Path, names: Sequence[str]) -> list[list[str]]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
             header = next(reader, [])
             pick = itemgetter(*(header.index(name) for name in names))
-            columns = list(zip(*map(pick, reader), strict=True))
+            # One flat list: the garbage collector would look through one of rows again and again.
+            cells = [cell for row in reader for cell in pick(row)]
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise RunError(f"{path} cannot be read ({error}).") from error
-    if not columns:
+    if not cells:
         raise RunError(f"{path} holds no predictions.")
-    return columns
+    return [cells[place :: len(names)] for place in range(len(names))]
 
 
 def _number(texts: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

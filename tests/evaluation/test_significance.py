@@ -1,0 +1,162 @@
+"""Swap tests against a naive loop over all swaps; Holm against its definition; false claims in simulation."""
+
+import time
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import recall_score
+
+from benchmarks.simulated_speakers import WORLDS
+from embedkit.errors import FitError
+from embedkit.evaluation.metrics import concordance_correlation, unweighted_average_recall
+from embedkit.evaluation.significance import (
+    SAMPLES,
+    agreement_moments,
+    holm_adjust,
+    mean_concordance,
+    recall_shares,
+    smallest_p,
+    swap_p_values,
+)
+
+P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
+
+
+def systems(speakers: int, seeds: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw truth `[N]`, predictions of two systems `[2, seeds, N]` and speakers; some speakers lack a class."""
+    random = np.random.default_rng(speakers)
+    owners = np.repeat(np.arange(speakers), random.integers(4, 12, speakers))
+    truth = random.integers(0, 3, len(owners))
+    right = random.random((2, seeds, len(owners))) < np.array([0.75, 0.55])[:, None, None]
+    return truth, np.where(right, truth, (truth + 1) % 3), owners
+
+
+def shares_of(truth: np.ndarray, predictions: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    seeds = len(predictions)
+    return recall_shares((predictions == truth).ravel(), np.tile(truth, seeds), np.tile(owners, seeds))
+
+
+def test_shares_add_up_to_the_recall_averaged_over_seeds() -> None:
+    truth, predictions, owners = systems(5)
+    expected = np.mean([recall_score(truth, row, average="macro") for row in predictions[0]])
+    assert shares_of(truth, predictions[0], owners).sum() == pytest.approx(expected, abs=1e-12)
+
+
+def test_p_is_the_share_of_all_swaps_of_predictions_that_reach_the_difference() -> None:
+    truth, (one, other), owners = systems(6)
+
+    def difference(first: np.ndarray, second: np.ndarray) -> float:
+        return float(
+            np.mean([unweighted_average_recall(truth, row, 3) for row in first])
+            - np.mean([unweighted_average_recall(truth, row, 3) for row in second])
+        )
+
+    reached = 0
+    for swapped in product([False, True], repeat=6):
+        changed = np.array(swapped)[owners]
+        found = difference(np.where(changed, other, one), np.where(changed, one, other))
+        reached += abs(found) >= abs(difference(one, other)) - 1e-10
+    p = swap_p_values(shares_of(truth, one, owners)[:, None], shares_of(truth, other, owners)[:, None])
+    assert p == pytest.approx([reached / 2**6], abs=1e-12)
+
+
+def test_p_of_concordance_is_that_of_all_swaps_too() -> None:
+    random = np.random.default_rng(0)
+    owners = np.repeat(np.arange(5), [3, 4, 5, 6, 7])
+    ratings = 3 + random.standard_normal((len(owners), 2))
+    one, other = (ratings + noise * random.standard_normal((3, *ratings.shape)) for noise in (0.5, 1.2))
+
+    def score(predictions: np.ndarray) -> float:
+        return float(concordance_correlation(np.moveaxis(predictions, -1, -2), ratings.T).mean())
+
+    moments = [agreement_moments(ratings, system, owners) for system in (one, other)]
+    assert mean_concordance(moments[0].sum(0)) == pytest.approx(score(one), abs=1e-12)
+    reached = 0
+    for swapped in product([False, True], repeat=5):
+        changed = np.array(swapped)[owners][:, None]
+        found = score(np.where(changed, other, one)) - score(np.where(changed, one, other))
+        reached += abs(found) >= abs(score(one) - score(other)) - 1e-10
+    p = swap_p_values(moments[0][:, None], moments[1][:, None], mean_concordance)
+    assert p == pytest.approx([reached / 2**5], abs=1e-12)
+
+
+@pytest.mark.parametrize("speakers", [2, 5, 16])
+def test_a_difference_in_the_same_direction_everywhere_gives_the_smallest_p(speakers: int) -> None:
+    better, worse = np.full((speakers, 1), 0.2), np.full((speakers, 1), 0.1)
+    assert swap_p_values(better, worse) == pytest.approx([2 / 2**speakers])
+    assert smallest_p(speakers) == 2 / 2**speakers
+    assert swap_p_values(better, better) == pytest.approx([1.0])
+
+
+def test_many_speakers_are_sampled_reproducibly_and_near_the_exact_p() -> None:
+    random = np.random.default_rng(0)
+    change = random.normal(0.3, 1.0, (17, 3))
+    sampled = swap_p_values(change, np.zeros_like(change))
+    assert (sampled == swap_p_values(change, np.zeros_like(change))).all()
+    signs = np.array(list(product([-1, 1], repeat=17)))
+    exact = (np.abs(signs @ change) >= np.abs(change.sum(0)) - 1e-10).mean(0)
+    assert sampled == pytest.approx(exact, abs=5 * np.sqrt(0.25 / SAMPLES))
+    certain = swap_p_values(np.ones((40, 1)), np.zeros((40, 1)))
+    assert certain == smallest_p(40) == 1 / (SAMPLES + 1)
+
+
+def test_pairs_tested_together_are_as_if_alone() -> None:
+    first, second = np.random.default_rng(0).random((2, 9, 4))
+    together = swap_p_values(first, second)
+    alone = [swap_p_values(first[:, [k]], second[:, [k]])[0] for k in range(4)]
+    assert together == pytest.approx(alone, abs=1e-12)
+    assert swap_p_values(second, first) == pytest.approx(together, abs=1e-12)
+
+
+def test_all_swaps_of_sixteen_speakers_take_well_under_a_second() -> None:
+    random = np.random.default_rng(0)
+    first, second = random.random((2, 16, 10))
+    start = time.process_time()
+    swap_p_values(first, second)
+    assert time.process_time() - start < 0.5
+
+
+@pytest.mark.parametrize("shapes", [((0, 1), (0, 1)), ((3, 1), (4, 1))])
+def test_what_is_not_paired_is_refused(shapes: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    with pytest.raises(FitError, match="same speakers"):
+        swap_p_values(np.zeros(shapes[0]), np.zeros(shapes[1]))
+
+
+@given(P_VALUES)
+def test_holm_rejects_what_stepping_down_rejects(p_values: list[float]) -> None:
+    adjusted = holm_adjust(p_values)
+    assert (adjusted >= p_values).all()
+    for level in (0.01, 0.05, 0.2):
+        rejected = set()
+        for step, index in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+            if p_values[index] * (len(p_values) - step) > level:
+                break
+            rejected.add(index)
+        assert {index for index, p in enumerate(adjusted) if p <= level} == rejected
+
+
+@pytest.mark.parametrize("speakers", [8, 12])
+@pytest.mark.parametrize("pairs", [[(1, 0), (2, 0), (3, 0), (4, 0)], list(combinations(range(4), 2))])
+def test_equal_systems_are_told_apart_in_at_most_one_family_of_twenty(
+    speakers: int, pairs: list[tuple[int, int]]
+) -> None:
+    random = np.random.default_rng(1)
+    claims, simulations = 0, 2000
+    for _ in range(simulations):
+        truth, predictions, owners = WORLDS[1].draw(random, speakers, systems=5, seeds=2)
+        shares = [shares_of(truth, one, owners) for one in predictions]
+        first, second = (np.stack([shares[pair[side]] for pair in pairs], axis=1) for side in (0, 1))
+        claims += holm_adjust(swap_p_values(first, second)).min() <= 0.05
+    # So many claims would come from a true rate of 5 % in less than one of a hundred runs.
+    assert claims <= scipy.stats.binom.ppf(0.99, simulations, 0.05)
+
+
+def test_a_real_difference_is_found() -> None:
+    random = np.random.default_rng(0)
+    truth, predictions, owners = WORLDS[0].draw(random, 10, systems=2, gain=0.6)
+    one, other = (shares_of(truth, system, owners)[:, None] for system in predictions)
+    assert swap_p_values(one, other)[0] < 0.01
