@@ -12,28 +12,38 @@ from embedkit.config import read_config
 
 def figure(
     kind: Annotated[
-        Literal["layers"], typer.Argument(metavar="KIND", help="layers: a metric over the layers of each encoder.")
+        Literal["layers", "confusion", "classes", "speakers", "curves", "weights", "map"],
+        typer.Argument(
+            metavar="KIND",
+            help="layers: a metric over the layers of each encoder; confusion: matrices; classes, speakers: recall of "
+            "each; curves: validation score and training loss; weights: of the layers; map: of the embeddings.",
+        ),
     ],
     runs: Annotated[
         Path | None,
         typer.Argument(metavar="RUNS", help="Folder that holds the runs. [default: embedkit.toml's, else runs]"),
     ] = None,
     metric: Annotated[
-        Literal["ua", "wa", "f1", "nll", "ece", "ccc"], typer.Option(help="ua, wa, f1, nll, ece or ccc.")
+        Literal["ua", "wa", "f1", "nll", "ece", "ccc"],
+        typer.Option(metavar="METRIC", help="Of layers: ua, wa, f1, nll, ece or ccc."),
     ] = "ua",
+    format: Annotated[
+        Literal["svg", "pdf"], typer.Option(metavar="FORMAT", help="svg, or pdf with embedkit[pdf].")
+    ] = "svg",
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("figures"),
 ) -> None:
-    """Draw single figures for papers, as SVG.
+    """Draw single figures for papers, as SVG or PDF.
 
     Examples:
 
         embedkit fit embeddings/emodb/hubert.h5 --layers each --loss all
         embedkit figure layers
+        embedkit figure confusion --format pdf --out paper/figures
 
-    Points are means over seeds, bars one standard deviation.
+    Points are means over seeds, bars and bands one standard deviation.
     """
     folder = runs or read_config().options("fit").get("runs", "runs")
-    from embedkit.workflows.figure import write_layer_figures
+    from embedkit.workflows.figure import write_figures
 
-    for path in write_layer_figures(folder, metric=metric, out=out):
+    for path in write_figures(folder, kind, metric=metric, format=format, out=out):
         typer.echo(path)

@@ -2,38 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from embedkit.errors import RunError
+from embedkit.errors import ConfigError, RunError
+from embedkit.registry import unknown_name
 from embedkit.reporting.figures import draw_layers
+from embedkit.reporting.figures.chart import Chart, file_names
+from embedkit.reporting.figures.learning import draw_curves, draw_weights
+from embedkit.reporting.figures.maps import build_map, draw_maps
+from embedkit.reporting.figures.panels import Panel, plan_panels, tested_stores
+from embedkit.reporting.figures.pdf import convert_to_pdf
+from embedkit.reporting.figures.recall import Read, draw_classes, draw_confusions, draw_speakers
+from embedkit.reporting.predictions import read_predictions
+
+if TYPE_CHECKING:
+    from embedkit.training.runs import RunRecord
+
+FORMATS = ("svg", "pdf")
+_Draw = Callable[[Sequence[Panel], Read], Mapping[str, Chart]]
+
+_KINDS: Mapping[str, tuple[_Draw, str]] = {
+    "confusion": (draw_confusions, "none predicts classes"),
+    "classes": (draw_classes, "none predicts classes"),
+    "speakers": (draw_speakers, "none predicts classes of utterances whose speakers are known"),
+    "curves": (lambda panels, read: draw_curves(panels), "none keeps its learning curves; fit again with --overwrite"),
+    "weights": (lambda panels, read: draw_weights(panels), "no head weighs several layers"),
+    "map": (lambda panels, read: draw_maps([build_map(one, read(one)) for one in tested_stores(panels)]), "none"),
+}
+KINDS = ("layers", *_KINDS)
 
 
-def write_layer_figures(runs: str | Path = "runs", *, metric: str = "ua", out: str | Path = "figures") -> list[Path]:
-    """Write a metric over the layers of every encoder trained with `--layers each`, one SVG each.
+def write_figures(
+    runs: str | Path = "runs",
+    kind: str = "layers",
+    *,
+    metric: str = "ua",
+    format: str = "svg",
+    out: str | Path = "figures",
+) -> list[Path]:
+    """Write all figures of one kind, one file each.
 
     Args:
         runs: The folder that holds the runs.
-        metric: "ua", "wa", "f1", "nll", "ece", or "ccc" (the mean over the dimensions).
+        kind: "layers" (a metric by layer, from `fit --layers each`), "confusion", "classes" and "speakers" (recall),
+            "curves" (validation score and training loss by epoch), "weights" (of the layers), "map" (embeddings).
+        metric: Of "layers": "ua", "wa", "f1", "nll", "ece", or "ccc" (the mean over the dimensions).
+        format: "svg" or "pdf"; the latter needs embedkit[pdf].
         out: The folder to write to; made where it is missing, files of the same names are replaced.
 
     Returns:
         The files.
 
     Raises:
-        RunError: no run of a single layer, or files that cannot be written.
-        ConfigError: an unknown metric.
+        RunError: no run has what is to be drawn, a store is gone, or files cannot be written.
+        ConfigError: an unknown kind, metric or format, or PDF without what it needs.
     """
     from embedkit.training.runs import find_runs
 
-    figures = draw_layers([record.metrics for record in find_runs(runs)], metric)
+    for what, name, known in (("figure", kind, KINDS), ("format", format, FORMATS)):
+        if name not in known:
+            raise ConfigError(unknown_name(what, name, known))
+    records = find_runs(runs)
+    charts = draw_layers([one.metrics for one in records], metric) if kind == "layers" else _draw(kind, records, runs)
     folder = Path(out)
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, svg in figures.items():
-            kept = "".join(letter if letter.isalnum() or letter in "-_+.@=" else "-" for letter in name)
-            paths.append(folder / f"{kept}.svg")
-            paths[-1].write_text(svg, encoding="utf-8")
+        for name, chart in file_names(charts).items():
+            svg = chart.standalone()
+            paths.append(folder / f"{name}.{format}")
+            paths[-1].write_bytes(svg.encode() if format == "svg" else convert_to_pdf(svg))
     except OSError as error:
         raise RunError(f"Figures cannot be written to {folder} ({error.strerror}); choose another --out.") from error
     return paths
+
+
+def _draw(kind: str, records: Sequence[RunRecord], runs: str | Path) -> Mapping[str, Chart]:
+    draw, why = _KINDS[kind]
+    panels = plan_panels(records)
+    charts = draw(panels, read_predictions) if panels else {}
+    if not charts:
+        found = why if panels else "all are of single layers"
+        raise RunError(f"No run below {runs} can be drawn as {kind}: {found}.")
+    return charts

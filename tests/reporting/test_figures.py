@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from embedkit.errors import ConfigError, RunError
 from embedkit.reporting.figures import draw_layers
+from embedkit.reporting.figures.chart import Chart
 from tests.reporting.conftest import MakeRow
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -32,9 +33,9 @@ def test_higher_values_are_drawn_higher_and_layers_from_left_to_right(
     make_row: MakeRow, rows: list[list[float]]
 ) -> None:
     values = {f"loss{place}": row for place, row in enumerate(rows)}
-    ((_, svg),) = draw_layers(layer_rows(make_row, values)).items()
+    ((_, chart),) = draw_layers(layer_rows(make_row, values)).items()
     drawn = []
-    for circle in ET.fromstring(svg).iter(f"{SVG}circle"):
+    for circle in ET.fromstring(chart.inline()).iter(f"{SVG}circle"):
         told = re.match(r"(\w+), layer (\d): ([\d.]+)", circle.findtext(f"{SVG}title") or "")
         assert told is not None
         value = values[told[1]][int(told[2])]
@@ -42,7 +43,8 @@ def test_higher_values_are_drawn_higher_and_layers_from_left_to_right(
         drawn.append((int(told[2]), value, float(circle.get("cx", "")), float(circle.get("cy", ""))))
     assert len(drawn) == 3 * len(rows)
     for first in drawn:
-        assert 0 <= first[3] <= 400
+        assert 0 <= first[2] <= chart.width
+        assert 0 <= first[3] <= chart.height
         for second in drawn:
             assert (first[0] < second[0]) <= (first[2] < second[2])
             assert (first[1] - second[1] > 0.01) <= (first[3] < second[3])
@@ -57,8 +59,8 @@ def test_encoders_and_protocols_have_figures_of_their_own(make_row: MakeRow) -> 
 
 
 def test_names_cannot_break_out_of_the_figure(make_row: MakeRow) -> None:
-    ((_, svg),) = draw_layers(layer_rows(make_row, {"ce": [0.1, 0.2]}, encoder='<script>"&')).items()
-    assert ET.fromstring(svg).find(f".//{SVG}script") is None
+    ((_, chart),) = draw_layers(layer_rows(make_row, {"ce": [0.1, 0.2]}, encoder='<script>"&')).items()
+    assert ET.fromstring(chart.standalone()).find(f".//{SVG}script") is None
 
 
 def test_runs_of_all_layers_have_no_such_figure(make_row: MakeRow) -> None:
@@ -71,8 +73,9 @@ def test_runs_of_all_layers_have_no_such_figure(make_row: MakeRow) -> None:
 def test_figures_are_written_below_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from embedkit.workflows import figure
 
-    monkeypatch.setattr(figure, "draw_layers", lambda rows, metric: {"layers-../../x": "<svg/>"})
+    chart = Chart(title="x", body="", width=10, height=10)
+    monkeypatch.setattr(figure, "draw_layers", lambda rows, metric: {"layers-../../x": chart})
     monkeypatch.setattr("embedkit.training.runs.find_runs", lambda folder: [])
-    (path,) = figure.write_layer_figures(tmp_path, out=tmp_path / "out")
+    (path,) = figure.write_figures(tmp_path, out=tmp_path / "out")
     assert path.parent == tmp_path / "out"
-    assert path.read_text() == "<svg/>"
+    assert path.read_text() == chart.standalone()

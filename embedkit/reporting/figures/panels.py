@@ -1,0 +1,74 @@
+"""Which runs share a figure: those of one protocol, encoder and head; their losses are its series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from embedkit.losses import LOSSES
+from embedkit.reporting.labels import Row, place_rows
+from embedkit.reporting.protocol import split_by_protocol
+from embedkit.reporting.published import last_part
+
+if TYPE_CHECKING:
+    from embedkit.training.runs import RunRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """Runs of one encoder and head, by their losses."""
+
+    corpus: str
+    encoder: str
+    head: str
+    runs: dict[str, RunRecord]
+
+    @property
+    def name(self) -> str:
+        """What a title calls them."""
+        return f"{self.corpus}: {last_part(self.encoder)}, {self.head}"
+
+    @property
+    def file_name(self) -> str:
+        """What a file's name calls them."""
+        return f"{self.corpus}-{last_part(self.encoder)}-{self.head}"
+
+
+def split_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Group runs by protocol, in order of appearance."""
+    by_row = {id(record.metrics): record for record in records}
+    groups = split_by_protocol([record.metrics for record in records])
+    return [[by_row[id(row)] for row in group] for group in groups]
+
+
+def plan_panels(records: Sequence[RunRecord]) -> list[Panel]:
+    """Arrange the runs of all layers together; those of single layers have figures of their own."""
+    panels = []
+    for group in split_runs([record for record in records if record.metrics.get("layer") is None]):
+        places = place_rows([record.metrics for record in group])
+        for encoder, head in dict.fromkeys((place.encoder, place.head) for place in places):
+            own = [
+                (place.loss, record)
+                for place, record in zip(places, group, strict=True)
+                if (place.encoder, place.head) == (encoder, head)
+            ]
+            runs = dict(sorted(own, key=lambda pair: loss_order(pair[1].metrics)))
+            corpus = str(group[0].metrics.get("test_corpus") or group[0].metrics["corpus"])
+            panels.append(Panel(corpus=corpus, encoder=encoder, head=head, runs=runs))
+    return panels
+
+
+def loss_order(row: Row) -> int:
+    """Return the place of a run's loss in the catalogue, to sort by."""
+    names = list(LOSSES)
+    return names.index(row["loss"]) if row["loss"] in names else len(names)
+
+
+def tested_stores(panels: Sequence[Panel]) -> list[RunRecord]:
+    """Return one run for every store that was tested on."""
+    found: dict[str, RunRecord] = {}
+    for panel in panels:
+        for record in panel.runs.values():
+            found.setdefault(str((record.config.get("test_store") or record.config["store"])["digest"]), record)
+    return list(found.values())

@@ -1,0 +1,73 @@
+"""Read what a run predicted, utterance by utterance."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedkit.errors import RunError
+
+if TYPE_CHECKING:
+    from embedkit.training.runs import RunRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """The test sides of all folds together, in order of appearance.
+
+    Attributes:
+        ids, speakers, sessions, labels: Of every utterance, `[utterances]`.
+        classes: Names of the classes; empty where dimensions are predicted.
+        truth: Class index of every utterance, `[utterances]`; empty for dimensions.
+        predicted: Class index under every seed, `[seeds, utterances]`; empty for dimensions.
+        probability: Of the true class under every seed, `[seeds, utterances]`; empty for dimensions.
+    """
+
+    ids: tuple[str, ...]
+    speakers: tuple[str, ...]
+    sessions: tuple[str, ...]
+    labels: tuple[str, ...]
+    classes: tuple[str, ...]
+    truth: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probability: NDArray[np.float64]
+
+    @property
+    def hits(self) -> NDArray[np.bool_]:
+        """Whether the prediction is right, `[seeds, utterances]`."""
+        return np.asarray(self.predicted == self.truth)
+
+
+def read_predictions(record: RunRecord) -> Predictions:
+    """Read a run's predictions.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        with open(record.predictions_path, newline="", encoding="utf-8") as file:
+            by_seed: dict[str, dict[str, Mapping[str, str]]] = {}
+            for row in csv.DictReader(file):
+                by_seed.setdefault(row["seed"], {})[row["id"]] = row
+        return _arrange(list(by_seed.values()), [str(name) for name in record.config.get("classes", ())])
+    except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
+        raise RunError(
+            f"The predictions of {record.folder} cannot be read ({error!r}); run embedkit fit again with --overwrite."
+        ) from error
+
+
+def _arrange(by_seed: Sequence[Mapping[str, Mapping[str, str]]], classes: Sequence[str]) -> Predictions:
+    first = list(by_seed[0].values())
+    truth, predicted, probability = np.empty(0, np.int64), np.empty((0, 0), np.int64), np.empty((0, 0))
+    if "predicted" in first[0]:
+        place = {name: number for number, name in enumerate(classes)}
+        truth = np.array([place[row["label"]] for row in first])
+        predicted = np.array([[place[own[row["id"]]["predicted"]] for row in first] for own in by_seed])
+        probability = np.array([[float(own[row["id"]][f"p_{row['label']}"]) for row in first] for own in by_seed])
+    columns = {f"{name}s": tuple(row[name] for row in first) for name in ("id", "speaker", "session", "label")}
+    return Predictions(**columns, classes=tuple(classes), truth=truth, predicted=predicted, probability=probability)
