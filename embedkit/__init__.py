@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from embedkit.training.classifier import HeadClassifier
     from embedkit.training.dataset import EmbeddingDataset
     from embedkit.workflows.check import check_corpus
+    from embedkit.workflows.export import export_run
     from embedkit.workflows.extract import extract_embeddings as extract
     from embedkit.workflows.fit import fit_heads as fit
     from embedkit.workflows.predict import predict_audio as predict
+    from embedkit.workflows.predict import stream_predictions
     from embedkit.workflows.table import tabulate_runs as table
 
     __version__: str
@@ -32,11 +34,13 @@ __all__ = [
     "HeadClassifier",
     "__version__",
     "check_corpus",
+    "export_run",
     "extract",
     "fit",
     "open_corpus",
     "open_store",
     "predict",
+    "stream_predictions",
     "table",
 ]
 
@@ -45,11 +49,13 @@ _PLACES = {
     "EmbedkitError": "embedkit.errors:EmbedkitError",
     "HeadClassifier": "embedkit.training.classifier:HeadClassifier",
     "check_corpus": "embedkit.workflows.check:check_corpus",
+    "export_run": "embedkit.workflows.export:export_run",
     "extract": "embedkit.workflows.extract:extract_embeddings",
     "fit": "embedkit.workflows.fit:fit_heads",
     "open_corpus": "embedkit.corpora:open_corpus",
     "open_store": "embedkit.store.reader:open_store",
     "predict": "embedkit.workflows.predict:predict_audio",
+    "stream_predictions": "embedkit.workflows.predict:stream_predictions",
     "table": "embedkit.workflows.table:tabulate_runs",
 }
 

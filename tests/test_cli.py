@@ -20,10 +20,11 @@ from embedkit.config import SECTIONS
 from embedkit.errors import ExtractionError, StoreError
 from embedkit.extraction.plan import SHARD_SECONDS
 from embedkit.extraction.request import BATCH_SECONDS
+from embedkit.workflows.clips import Clip
 from embedkit.workflows.predict import Prediction
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["extract", "fit", "table", "figure", "predict", "demo", "check", "inspect", "verify", "list"]
+COMMANDS = ["extract", "fit", "table", "figure", "predict", "export", "demo", "check", "inspect", "verify", "list"]
 LOSSES = ["ce", "label-smoothing", "focal", "aam", "ccc"]
 
 Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
@@ -329,14 +330,14 @@ def test_verify_exits_with_one_where_something_is_damaged(run: Any, replace_work
 
 def test_predictions_are_printed_in_every_format(run: Any, replace_workflow: Any) -> None:
     found = [Prediction(path="a, b.wav", label="anger", probabilities={"anger": 0.75, "fear": 0.25})]
-    calls = replace_workflow("predict", "predict_audio", found)
+    calls = replace_workflow("predict", "stream_predictions", found)
     assert run("predict", "runs/x", "a, b.wav").stdout == "a, b.wav: anger (anger 0.75, fear 0.25)\n"
-    assert calls[0][0] == (Path("runs/x"), [Path("a, b.wav")])
+    assert calls[0][0] == (Path("runs/x"), [Clip(name="a, b.wav", path=Path("a, b.wav"))])
     csv = run("predict", "runs/x", "a, b.wav", "--format", "csv").stdout
     assert csv == 'path,label,anger,fear\n"a, b.wav",anger,0.75,0.25\n'
-    assert json.loads(run("predict", "runs/x", "a, b.wav", "--format", "json").stdout) == [
-        {"path": "a, b.wav", "label": "anger", "probabilities": {"anger": 0.75, "fear": 0.25}}
-    ]
+    told = {"path": "a, b.wav", "label": "anger", "probabilities": {"anger": 0.75, "fear": 0.25}}
+    assert json.loads(run("predict", "runs/x", "a, b.wav", "--format", "json").stdout) == [told]
+    assert json.loads(run("predict", "runs/x", "a, b.wav", "--format", "jsonl").stdout) == told
 
 
 def test_a_bug_keeps_its_traceback(run: Any, replace_workflow: Any) -> None:

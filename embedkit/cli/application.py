@@ -14,6 +14,7 @@ import typer
 from embedkit.cli.catalogue import list_command
 from embedkit.cli.check import check
 from embedkit.cli.demo import demo
+from embedkit.cli.export import export
 from embedkit.cli.extract import extract
 from embedkit.cli.figure import figure
 from embedkit.cli.fit import fit
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (extract, fit, table, figure, predict, demo, check, inspect, verify):
+for _command in (extract, fit, table, figure, predict, export, demo, check, inspect, verify):
     app.command()(_command)
 app.command("list")(list_command)
 

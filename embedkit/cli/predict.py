@@ -2,33 +2,115 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from embedkit.cli.options import Device
-from embedkit.cli.output import show, tell
+from embedkit.cli.output import tell
 from embedkit.config import read_config
+from embedkit.errors import ConfigError
+
+Format: TypeAlias = Literal["text", "csv", "json", "jsonl"]
+
+_FORMATS: dict[str, Format] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".txt": "text"}
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as `embedkit fit` prints it.")],
-    audio: Annotated[list[Path], typer.Argument(metavar="AUDIO", help="Audio files.")],
-    device: Device = None,
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="A run's folder, as `embedkit fit` prints it, or an exported folder."),
+    ],
+    audio: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT", help="Audio files, folders of them, or CSV lists (path, perhaps start and end)."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to a file instead, clip by clip.")] = None,
     format: Annotated[
-        Literal["text", "csv", "json"], typer.Option(metavar="FORMAT", help="text, csv or json.")
-    ] = "text",
+        Format | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="text, csv, json (one list) or jsonl (an object a line). [default: by --out's ending, else text]",
+        ),
+    ] = None,
+    fold: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Ask only the heads of this fold. [default: the mean of all]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Ask only the heads of this seed. [default: the mean of all]")
+    ] = None,
+    device: Device = None,
+    on_error: Annotated[
+        Literal["fail", "skip"],
+        typer.Option(metavar="WORD", help="fail: stop at the first audio that cannot be used; skip: say so and go on."),
+    ] = "fail",
 ) -> None:
-    """Classify audio files with a fitted run.
+    """Classify (or rate) audio with a fitted run.
 
     Examples:
 
         embedkit predict runs/demo/mfcc/lstm/ce-1a2b3c4d my.wav other.flac
+        embedkit predict runs/demo/mfcc/lstm/ce-1a2b3c4d recordings/ --out found.csv
+        embedkit predict exported/ calls.csv --format jsonl --on-error skip
 
-    The encoder is found again from the run.
+    Results appear clip by clip. The encoder is found again from the run.
     """
-    from embedkit.workflows.predict import predict_audio, render_predictions
+    chosen = _choose_format(out, format)
+    from embedkit.workflows.clips import find_clips
+    from embedkit.workflows.predict import render_predictions, stream_predictions
+    from embedkit.workflows.progress import show_progress
 
-    predictions = predict_audio(run, audio, device=device or "auto", sources=read_config().encoders, tell=tell)
-    show(render_predictions(predictions, format))
+    clips = find_clips(audio)
+    segments = any(clip.start is not None or clip.end is not None for clip in clips)
+    with show_progress(False if out is None else None, "predict") as report:
+
+        def watched(predictions: Iterable[Any]) -> Iterable[Any]:
+            for number, found in enumerate(predictions, start=1):
+                yield found
+                if report is not None:
+                    report(number, len(clips))
+
+        predictions = stream_predictions(
+            run,
+            clips,
+            fold=fold,
+            seed=seed,
+            device=device or "auto",
+            on_error=on_error,
+            sources=read_config().encoders,
+            tell=tell,
+        )
+        _write(render_predictions(watched(predictions), chosen, segments=segments), out)
+
+
+def _choose_format(out: Path | None, format: Format | None) -> Format:
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+        raise ConfigError(f"--out {str(out)!r} is no file in a folder that is there; name another.")
+    if format is not None or out is None:
+        return format or "text"
+    if out.suffix.lower() not in _FORMATS:
+        raise ConfigError(f"--out {str(out)!r} ends in none of {', '.join(_FORMATS)}; name the --format.")
+    return _FORMATS[out.suffix.lower()]
+
+
+def _write(lines: Iterable[str], out: Path | None) -> None:
+    """Write lines as they come, so that what is there stays if the next one fails."""
+    if out is None:
+        for line in lines:
+            typer.echo(line)
+        return
+    stream = iter(lines)
+    # What is there is only replaced once there is something to write.
+    first = next(stream, None)
+    try:
+        with out.open("w", encoding="utf-8") as file:
+            for line in chain([] if first is None else [first], stream):
+                print(line, file=file, flush=True)
+    except OSError as error:
+        raise ConfigError(f"--out {str(out)!r} cannot be written ({error.strerror}); name another file.") from error
+    typer.echo(out)

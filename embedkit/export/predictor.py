@@ -17,7 +17,7 @@ from embedkit.training.runs import RunRecord, read_run
 
 FORMAT = "embedkit-predictor"
 FORMAT_VERSION = 1
-DESCRIPTION_FILE = "embedkit.json"
+DESCRIPTION_FILE = "predictor.json"
 HEADS_FILE = "head.safetensors"
 
 KEPT = (

@@ -1,242 +1,286 @@
-"""Classify or rate audio files with the heads of a fitted run."""
+"""Classify or rate audio with the heads of a fitted run, clip after clip as it comes."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from embedkit.audio import read_audio
-from embedkit.corpora.base import Corpus, Utterance
-from embedkit.errors import RunError
-from embedkit.heads import expand_head, resolve_head
-from embedkit.store.reader import Store
-from embedkit.training.features import Standardiser
-from embedkit.training.runs import RunRecord, read_run
-from embedkit.training.scoring import score_heads
-from embedkit.training.stack import Recipe
-from embedkit.training.targets import Scale
-from embedkit.training.task import load_features, take_all
-from embedkit.workflows.extract import extract_embeddings
+from embedkit.audio import probe_audio
+from embedkit.errors import AudioError, ConfigError
+from embedkit.export.clip import layer_place
+from embedkit.export.encoder import find_encoder, group_by_encoder
+from embedkit.export.ensemble import Ensemble
+from embedkit.export.predictor import ChosenHead, Predictor, open_predictor
+from embedkit.extraction.encoding import Recipe
+from embedkit.extraction.items import Item, file_stamp
+from embedkit.extraction.request import BATCH_SECONDS
+from embedkit.extraction.streaming import embed_stream
+from embedkit.extraction.windows import Windows
+from embedkit.store.writer import Rows
+from embedkit.training.runs import RunRecord
+from embedkit.workflows.clips import Clip, find_clips
 from embedkit.workflows.fit import choose_device
+
+LONGEST_PIECE_SECONDS = 300.0
+"""Longer clips are heard in pieces where the whole of their frames would have to be in memory."""
+
+OnError = Literal["fail", "skip"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a run says of one audio file.
+    """What a run says of one clip.
 
     Attributes:
         path: The file as it was given.
         label: The most probable class; empty for a run that predicts dimensions.
         probabilities: Class -> probability, averaged over the run's heads (all folds and seeds).
         dimensions: Dimension -> rating in the unit of the run's corpus, averaged alike; empty for classes.
+        start, end: The stretch of the file in seconds, where one was named.
     """
 
     path: str
     label: str = ""
     probabilities: Mapping[str, float] = field(default_factory=dict)
     dimensions: Mapping[str, float] = field(default_factory=dict)
+    start: float | None = None
+    end: float | None = None
 
     @property
     def told(self) -> dict[str, Any]:
         """What is printed: what the run can tell."""
+        times = {name: value for name, value in (("start", self.start), ("end", self.end)) if value is not None}
         if self.dimensions:
-            return {"path": self.path, "dimensions": dict(self.dimensions)}
-        return {"path": self.path, "label": self.label, "probabilities": dict(self.probabilities)}
-
-
-_NEEDED = ("head_spec", "loss_spec", "classes", "seeds", "folds", "store")
+            return {"path": self.path, **times, "dimensions": dict(self.dimensions)}
+        return {"path": self.path, **times, "label": self.label, "probabilities": dict(self.probabilities)}
 
 
 def predict_audio(
     run: str | os.PathLike[str] | RunRecord,
     audio: Sequence[str | os.PathLike[str]],
+    **options: Any,
+) -> list[Prediction]:
+    """Predict all clips and return them together; see `stream_predictions`, which takes the same arguments."""
+    return list(stream_predictions(run, audio, **options))
+
+
+def stream_predictions(
+    run: str | os.PathLike[str] | RunRecord,
+    audio: Sequence[str | os.PathLike[str] | Clip],
     *,
+    fold: str | None = None,
+    seed: int | None = None,
     device: str = "auto",
+    on_error: OnError = "fail",
     sources: Mapping[str, str] | None = None,
     tell: Callable[[str], None] = lambda _: None,
-) -> list[Prediction]:
-    """Encode audio files as the run's store was made and average what all its heads say: probabilities, or ratings.
+) -> Iterator[Prediction]:
+    """Encode clips as the run's corpus was and average what all its heads say: probabilities, or ratings.
+
+    Clips longer than the encoder takes at once are encoded in the windows of an extraction, which heads on utterance
+    means do not notice. Of a clip of more than five minutes, heads on frames, and on features that are computed clip
+    by clip, hear equal pieces of at most five minutes; what they say is averaged.
 
     Args:
-        run: A run's folder, or its record.
-        audio: Audio files.
+        run: A run's folder, or its record, or a folder that `export_run` wrote.
+        audio: Audio files, folders of them, CSV lists (see `find_clips`), or clips.
+        fold, seed: Ask only the heads of this fold, or of this seed; None for the mean over all.
         device: "auto", "cpu" or "cuda".
+        on_error: "fail" at the first clip that cannot be used, or "skip" it and tell.
         sources: Where encoder names lead, if elsewhere than when the store was made (`[encoders]` of embedkit.toml).
         tell: Receives what is worth saying.
 
+    Yields:
+        One prediction for each clip, in order, as soon as it is known.
+
     Raises:
         RunError: no run, a damaged one, one normalised by speaker, or an encoder that is not the run's.
-        AudioError: a file that is missing or cannot be used.
+        CorpusError: a folder without audio, or a list that cannot be read.
+        AudioError: a clip that is missing or cannot be used; all of them where they are skipped.
         EncoderError: the encoder cannot be had any more.
     """
-    record = run if isinstance(run, RunRecord) else read_run(Path(run))
-    if not audio:
-        return []
-    if record.config.get("normalise"):
-        raise RunError(
-            f"The run {record.folder} normalises each speaker by all of their utterances, which single files cannot "
-            "give; fit one without --normalise to predict with."
+    if on_error not in ("fail", "skip"):
+        raise ConfigError(f"--on-error is {on_error!r}, expected fail or skip.")
+    predictor = open_predictor(run if isinstance(run, RunRecord) else Path(run), fold=fold, seed=seed)
+    clips = [clip for one in audio for clip in ([one] if isinstance(one, Clip) else find_clips([one]))]
+    if on_error == "fail":
+        for clip in clips:
+            if not clip.path.is_file():
+                probe_audio(clip.path)
+    if not clips:
+        return
+    parts = [
+        _Part(predictor, heads, device=device, sources=sources, tell=tell) for heads in group_by_encoder(predictor)
+    ]
+    usable = 0
+    for clip, *found in zip(clips, *(part.score(clips) for part in parts), strict=True):
+        outputs = [one for one in found if not isinstance(one, AudioError)]
+        problem = next((one for one in found if isinstance(one, AudioError)), None)
+        if problem is None:
+            usable += 1
+            yield _prediction(clip, predictor, np.sum(outputs, axis=0))
+        elif on_error == "fail":
+            raise AudioError(f"{problem} Clips like this are left out with --on-error skip.") from problem
+        else:
+            tell(f"Left out: {problem}")
+    if not usable:
+        raise AudioError(f"Not one of the {len(clips)} clips could be used; see what was said of each.")
+
+
+class _Part:
+    """The heads that read one encoder, and their share in the mean."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        heads: tuple[ChosenHead, ...],
+        *,
+        device: str,
+        sources: Mapping[str, str] | None,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.device = choose_device(device)
+        self.encoder = find_encoder(predictor, heads, device=device, sources=sources)
+        self.ensemble = Ensemble(predictor, heads).to(self.device)
+        self.share = len(heads) / len(predictor.heads)
+        self.place, self.on_frames, self.tell = layer_place(predictor), predictor.level == "frame", tell
+        options = predictor.config["store"].get("options") or {}
+        asked = options.get("max_seconds")
+        self.recipe = Recipe(
+            encoder=self.encoder,
+            root=Path(),
+            frame_dtype=(options.get("frame_dtype") or self.encoder.default_frame_dtype) if self.on_frames else None,
+            windows=Windows.for_encoder(self.encoder, asked["seconds"] if asked else None),
+            batch_seconds=BATCH_SECONDS[self.device.type],
         )
-    for path in audio:
-        # What cannot be decoded is told by the file's name, before the encoder is loaded.
-        read_audio(path, sampling_rate=int(record.config["store"]["encoder"]["sampling_rate"]))
-    _, head_class, _ = resolve_head(expand_head(record.config["head_spec"])[0])
-    with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
-        corpus = _corpus_of([Path(path) for path in audio])
-        store = _encode(record, corpus, head_class.level, Path(folder), device=device, sources=sources, tell=tell)
-        with store:
-            features = load_features(
-                store,
-                take_all(store),
-                head_class.level,
-                choose_device(device),
-                layer=record.config.get("layer"),
-            )
-            outputs = _score(record, features, len(audio))
-            order = {name: place for place, name in enumerate(store.ids.tolist())}
+
+    def score(self, clips: Sequence[Clip]) -> Iterator[NDArray[np.float64] | AudioError]:
+        """Yield what the heads say of each clip, times their share; or why it cannot be used."""
+        pieces: deque[list[Item | AudioError]] = deque()
+        whole = not (self.on_frames or self.recipe.windows is None)
+
+        def wanted() -> Iterator[Item | AudioError]:
+            for clip in clips:
+                pieces.append(_cut(clip, self.encoder.sampling_rate, math.inf if whole else LONGEST_PIECE_SECONDS))
+                yield from pieces[-1]
+
+        stream = embed_stream(self.recipe, wanted(), tell=self.tell)
+        for first in stream:
+            own = pieces.popleft()
+            yield self._average(own, [first, *(next(stream) for _ in own[1:])])
+
+    def _average(
+        self, pieces: Sequence[Item | AudioError], found: Iterable[Rows | AudioError]
+    ) -> NDArray[np.float64] | AudioError:
+        total, samples = np.zeros(1), 0
+        problem = None
+        for piece, rows in zip(pieces, found, strict=True):
+            if isinstance(rows, AudioError):
+                problem = problem or rows
+            elif isinstance(piece, Item):
+                total = total + piece.samples * self._ask(rows)
+                samples += piece.samples
+        return problem if problem is not None else self.share * total / samples
+
+    @torch.inference_mode()
+    def _ask(self, rows: Rows) -> NDArray[np.float64]:
+        values = rows.frames if self.on_frames else rows.mean
+        assert values is not None
+        chosen = values if self.place is None else values[..., self.place : self.place + 1, :]
+        tensor = torch.from_numpy(np.ascontiguousarray(chosen, dtype=np.float32))[None].to(self.device)
+        lengths = torch.tensor([tensor.shape[1]], device=self.device) if self.on_frames else None
+        scores: NDArray[np.float64] = self.ensemble(tensor, lengths)[0].double().cpu().numpy()
+        return scores
+
+
+def _cut(clip: Clip, rate: int, most_seconds: float) -> list[Item | AudioError]:
+    """Read a clip's header and cut it into equal pieces of at most so many seconds."""
+    try:
+        duration = probe_audio(clip.path).duration_seconds
+        stamp = file_stamp(clip.path)
+    except AudioError as error:
+        return [error]
+    except OSError as error:
+        return [AudioError(f"Cannot read the audio file {str(clip.path)!r} ({error.strerror}).")]
+    start = clip.start or 0.0
+    end = duration if clip.end is None else min(clip.end, duration)
+    count = max(1, math.ceil((end - start) / most_seconds))
+    edges = [clip.start, *(start + (end - start) * number / count for number in range(1, count)), clip.end]
+    samples = max(1, round((end - start) / count * rate))
     return [
-        _prediction(str(path), record.config, outputs[order[utterance.id]])
-        for path, utterance in zip(audio, corpus.utterances, strict=True)
+        Item("", str(clip.path), begin, until, samples, *stamp)
+        for begin, until in pairwise(edges)
     ]
 
 
-def _corpus_of(paths: Sequence[Path]) -> Corpus:
-    width = len(str(len(paths)))
-    utterances = tuple(
-        Utterance(id=f"{number:0{width}d}", path=str(path.resolve()), label="?") for number, path in enumerate(paths)
-    )
-    return Corpus(name="audio", kind="files", root=Path("/"), utterances=utterances)
+def _prediction(clip: Clip, predictor: Predictor, outputs: NDArray[np.float64]) -> Prediction:
+    told = {name: float(value) for name, value in zip(predictor.names, outputs, strict=True)}
+    if predictor.rates:
+        return Prediction(path=clip.name, dimensions=told, start=clip.start, end=clip.end)
+    label = predictor.names[int(outputs.argmax())]
+    return Prediction(path=clip.name, label=label, probabilities=told, start=clip.start, end=clip.end)
 
 
-def _encode(
-    record: RunRecord,
-    corpus: Corpus,
-    level: str,
-    folder: Path,
+def render_predictions(
+    predictions: Iterable[Prediction],
+    format: Literal["text", "csv", "json", "jsonl"] = "text",
     *,
-    device: str,
-    sources: Mapping[str, str] | None,
-    tell: Callable[[str], None],
-) -> Store:
-    known = record.config["store"]
-    identity, options = known["encoder"], known["options"]
-    windows = options.get("max_seconds")
-    network = next((part for part in _parts(identity) if part.get("weights_digest")), None)
-    window = network["window"] if network else None
-    store = extract_embeddings(
-        corpus,
-        encoder=identity["name"],
-        layers=",".join(map(str, identity["layers"])) if network else "all",
-        level="both" if level == "frame" else "utterance",
-        frame_dtype=options.get("frame_dtype"),
-        out=folder / "audio.h5",
-        device=device,
-        precision=network["precision"] if network else "fp32",
-        window=window if isinstance(window, str | int | float) else "clip",
-        max_seconds=windows["seconds"] if windows else None,
-        sources={**_sources(identity), **(sources or {})},
-        progress=False,
-    )
-    for expected, found in zip(_digests(identity), _digests(store.encoder), strict=True):
-        if expected != found:
-            raise RunError(
-                f"The encoder {identity['name']!r} found now has other weights ({str(found)[:12]}) than the run's "
-                f"({str(expected)[:12]}); name the run's under [encoders] in embedkit.toml, or fit again."
-            )
-    return store
+    segments: bool = False,
+) -> Iterator[str]:
+    """Write predictions line by line as they come.
 
-
-def _parts(identity: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return list(identity.get("parts") or [identity])
-
-
-def _digests(identity: Mapping[str, Any]) -> list[str | None]:
-    return [part.get("weights_digest") for part in _parts(identity)]
-
-
-def _sources(identity: Mapping[str, Any]) -> dict[str, str]:
-    """Return where the encoder's weights came from, by the names it had."""
-    found = {}
-    for part in _parts(identity):
-        if part.get("weights_digest") is not None and part.get("source"):
-            revision = part.get("revision")
-            found[str(part["name"])] = f"{part['source']}@{revision}" if revision else str(part["source"])
-    return found
-
-
-def _score(record: RunRecord, features: Any, count: int) -> NDArray[np.float64]:
-    """Average what the heads of all folds and seeds say: `[utterances, classes]`, or `[utterances, dimensions]`."""
-    config = record.config
-    heads = {(choice["fold"], choice["seed"]): choice.get("head", config["head_spec"]) for choice in config["choices"]}
-    recipe = Recipe(head=config["head_spec"], classes=len(config.get("dimensions") or config["classes"]))
-    tensors = record.load_heads()
-    everything = np.arange(count)
-    totals = []
-    for fold, name in enumerate(config["folds"]["names"]):
-        try:
-            standardiser = Standardiser(mean=tensors[f"{fold}/mean"], scale=tensors[f"{fold}/scale"])
-            scale = _scale(tensors, fold) if config.get("dimensions") else None
-            states = [_state(tensors, f"{fold}/{seed}/") for seed in config["seeds"]]
-        except KeyError as error:
-            raise RunError(
-                f"The heads of {record.folder} lack {error}; run embedkit fit again with --overwrite."
-            ) from None
-        own = [heads[name, seed] for seed in config["seeds"]]
-        found = score_heads(features, own, config["loss_spec"], states, standardiser, everything, recipe, scale=scale)
-        totals.append(found.mean(0))
-    mean: NDArray[np.float64] = np.mean(totals, axis=0)
-    return mean
-
-
-def _scale(tensors: Mapping[str, Tensor], fold: int) -> Scale:
-    scale = Scale.load(tensors, f"{fold}/")
-    if scale is None:
-        raise KeyError(f"{fold}/rating_mean")
-    return scale
-
-
-def _state(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _prediction(path: str, config: Mapping[str, Any], outputs: NDArray[np.float64]) -> Prediction:
-    names = config.get("dimensions") or config["classes"]
-    told = {name: float(value) for name, value in zip(names, outputs, strict=True)}
-    if config.get("dimensions"):
-        return Prediction(path=path, dimensions=told)
-    return Prediction(path=path, label=names[int(outputs.argmax())], probabilities=told)
-
-
-def render_predictions(predictions: Sequence[Prediction], format: Literal["text", "csv", "json"] = "text") -> str:
-    """Write predictions as text (one line each, classes by probability, or dimensions), CSV or JSON."""
-    if format == "json":
-        return json.dumps([found.told for found in predictions], indent=2, ensure_ascii=False)
+    Args:
+        predictions: As `stream_predictions` yields them.
+        format: "text" (classes by probability, or dimensions), "csv", "json" (one list) or "jsonl" (an object a line).
+        segments: Whether a CSV has columns for start and end.
+    """
     if format == "csv":
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        if predictions and predictions[0].dimensions:
-            writer.writerow(["path", *predictions[0].dimensions])
-            writer.writerows([found.path, *found.dimensions.values()] for found in predictions)
-            return buffer.getvalue().rstrip("\n")
-        writer.writerow(["path", "label", *(predictions[0].probabilities if predictions else ())])
-        writer.writerows([found.path, found.label, *found.probabilities.values()] for found in predictions)
-        return buffer.getvalue().rstrip("\n")
-    return "\n".join(f"{found.path}: {_describe(found)}" for found in predictions)
+        yield from _csv_lines(predictions, segments=segments)
+    elif format == "json":
+        before = "["
+        for found in predictions:
+            yield before + "\n" * (before == "[") + json.dumps(found.told, ensure_ascii=False)
+            before = ","
+        yield "[]" if before == "[" else "]"
+    else:
+        write = _describe if format == "text" else lambda found: json.dumps(found.told, ensure_ascii=False)
+        yield from map(write, predictions)
+
+
+def _csv_lines(predictions: Iterable[Prediction], *, segments: bool) -> Iterator[str]:
+    times = ["start", "end"] if segments else []
+    for number, found in enumerate(predictions):
+        values = found.dimensions or found.probabilities
+        if number == 0:
+            yield _csv_line(["path", *times, *([] if found.dimensions else ["label"]), *values])
+        own = [found.start, found.end] if segments else []
+        yield _csv_line([found.path, *own, *([] if found.dimensions else [found.label]), *values.values()])
+
+
+def _csv_line(fields: Sequence[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="").writerow(fields)
+    return buffer.getvalue()
 
 
 def _describe(found: Prediction) -> str:
+    where = found.path
+    if found.start is not None or found.end is not None:
+        where += f" [{found.start or 0:g} s to {'its end' if found.end is None else f'{found.end:g} s'}]"
     if found.dimensions:
-        return ", ".join(f"{name} {value:.2f}" for name, value in found.dimensions.items())
+        return f"{where}: " + ", ".join(f"{name} {value:.2f}" for name, value in found.dimensions.items())
     ranked = sorted(found.probabilities.items(), key=lambda item: -item[1])
-    return f"{found.label} ({', '.join(f'{label} {share:.2f}' for label, share in ranked)})"
+    return f"{where}: {found.label} ({', '.join(f'{label} {share:.2f}' for label, share in ranked)})"

@@ -64,12 +64,13 @@ def test_clips_are_rated_in_the_unit_of_the_corpus(corpus: Path, tmp_path: Path,
     assert high.dimensions["arousal"] == pytest.approx(9, abs=1.5)
     (alone,) = embedkit.predict(record, [clips[1]])
     assert alone.dimensions == pytest.approx(dict(high.dimensions), abs=1e-4)
-    text = render_predictions([low, high])
-    assert text.splitlines()[0] == (
+    assert next(render_predictions([low, high])) == (
         f"{clips[0]}: valence {low.dimensions['valence']:.2f}, arousal {low.dimensions['arousal']:.2f}"
     )
-    assert json.loads(render_predictions([low], "json")) == [{"path": str(clips[0]), "dimensions": low.dimensions}]
-    assert render_predictions([low], "csv").splitlines()[0] == "path,valence,arousal"
+    assert json.loads("".join(render_predictions([low], "json"))) == [
+        {"path": str(clips[0]), "dimensions": low.dimensions}
+    ]
+    assert next(render_predictions([low], "csv")) == "path,valence,arousal"
 
 
 def test_ratings_without_their_scale_are_refused(corpus: Path, tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""A folder that holds all that predicting needs: the encoder as transformers writes it, the heads, what they are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+import embedkit
+from embedkit.encoders.base import Encoder
+from embedkit.encoders.checkpoint import _quiet, load_model, read_config
+from embedkit.encoders.concatenation import ConcatenatedEncoder
+from embedkit.encoders.pretrained import PretrainedEncoder
+from embedkit.encoders.sources import CARD_FILE, PREPROCESSOR_FILE
+from embedkit.encoders.vggish import VggishEncoder
+from embedkit.encoders.whisper import ENCODER_KEYS
+from embedkit.export.encoder import VGGISH_FILE, part_folder
+from embedkit.export.predictor import DESCRIPTION_FILE, FORMAT, FORMAT_VERSION, HEADS_FILE, KEPT, Predictor
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+def write_folder(predictor: Predictor, encoder: Encoder, folder: Path) -> None:
+    """Write heads, description and the encoder's weights into a folder that is there.
+
+    Args:
+        predictor: The heads that are kept.
+        encoder: Their encoder; one without weights is found by its name again.
+        folder: Where to; the encoder lies in it as transformers writes it, the parts of a concatenation in folders of
+            their own.
+    """
+    from safetensors.torch import save_file
+
+    tensors, description = _select(predictor)
+    save_file({name: values.contiguous() for name, values in tensors.items()}, folder / HEADS_FILE)
+    text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
+    parts = encoder.parts if isinstance(encoder, ConcatenatedEncoder) else (encoder,)
+    for place, part in enumerate(parts):
+        target = part_folder(folder, predictor.identity, place)
+        if isinstance(part, PretrainedEncoder):
+            target.mkdir(exist_ok=True)
+            _write_checkpoint(part, target)
+        elif isinstance(part, VggishEncoder):
+            target.mkdir(exist_ok=True)
+            state = {name: value.contiguous() for name, value in part.network.state_dict().items()}
+            save_file(state, target / VGGISH_FILE)
+    for path in folder.rglob("*.safetensors"):
+        # The library leaves its files to their owner alone; a folder that is handed on is for others, too.
+        path.chmod((folder / DESCRIPTION_FILE).stat().st_mode)
+
+
+def _select(predictor: Predictor) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of the chosen heads, folds numbered anew, and what is to be known of them."""
+    config = predictor.config
+    folds = list(dict.fromkeys((head.number, head.fold) for head in predictor.heads))
+    seeds = list(dict.fromkeys(head.seed for head in predictor.heads))
+    tensors = {}
+    for place, (number, _) in enumerate(folds):
+        for name, values in predictor.tensors.items():
+            own, _, rest = name.partition("/")
+            seed, _, parameter = rest.partition("/")
+            if own == str(number) and (not parameter or seed in map(str, seeds)):
+                tensors[f"{place}/{rest}"] = values
+    names = [fold for _, fold in folds]
+    kept = {name: config[name] for name in KEPT if name in config}
+    choices = [choice for choice in kept["choices"] if str(choice["fold"]) in names and choice["seed"] in seeds]
+    store = {"encoder": dict(predictor.identity), "options": config["store"].get("options", {})}
+    description = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        **kept,
+        "folds": {"kind": config["folds"].get("kind"), "names": names},
+        "seeds": seeds,
+        "choices": choices,
+        "store": store,
+        "run": predictor.folder.name,
+        "versions": {"embedkit": embedkit.__version__},
+    }
+    return tensors, description
+
+
+def _write_checkpoint(encoder: PretrainedEncoder, folder: Path) -> None:
+    """Write config.json, preprocessor_config.json and model.safetensors."""
+    from transformers import AutoModel
+
+    config = read_config(encoder.checkpoint)
+    if config.model_type == "whisper":
+        _write_whisper(encoder, config, folder)
+    else:
+        model: Any = load_model(encoder.checkpoint, AutoModel, config, heads_allowed=True)
+        with _quiet():
+            model.save_pretrained(folder)
+    for name in (PREPROCESSOR_FILE, CARD_FILE):
+        if (encoder.checkpoint.folder / name).is_file():
+            shutil.copyfile(encoder.checkpoint.folder / name, folder / name)
+
+
+def _write_whisper(encoder: PretrainedEncoder, config: Any, folder: Path) -> None:
+    """Write Whisper's encoder as the part of the whole model that it is, which is what transformers looks for."""
+    from safetensors.torch import save_file
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    model = load_model(encoder.checkpoint, WhisperEncoder, config, key_mapping=ENCODER_KEYS)
+    state: Mapping[str, Tensor] = model.state_dict()
+    tensors = {f"encoder.{name}": values.contiguous() for name, values in state.items()}
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    config.architectures = ["WhisperModel"]
+    with _quiet():
+        config.save_pretrained(folder)

@@ -1,0 +1,94 @@
+"""Embed clips as they come, in their order: what prediction does, where no store is kept."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+import numpy as np
+import torch
+
+from embedkit.errors import AudioError
+from embedkit.extraction.encoding import Recipe, finish_batch, read_batches, start_batch
+from embedkit.extraction.items import Failures, Item
+from embedkit.extraction.passes import Passes
+from embedkit.extraction.plan import MOST_CLIPS, Batch
+from embedkit.extraction.shards import Measured, ShardWriter
+from embedkit.store.layout import Array
+from embedkit.store.writer import Rows
+
+
+def embed_stream(
+    recipe: Recipe,
+    wanted: Iterable[Item | AudioError],
+    *,
+    workers: int = 2,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Iterator[Rows | AudioError]:
+    """Encode clips as an extraction would, a few batches of audio read ahead.
+
+    Args:
+        recipe: How clips become rows.
+        wanted: The clips, taken as they are needed; what is an error already is handed on in its place.
+        workers: Threads that read audio.
+        tell: Hears that batches had to be made smaller.
+
+    Yields:
+        The rows of each clip, or why it cannot be used.
+
+    Raises:
+        ExtractionError: a clip does not fit into memory, or into the type of the frames.
+    """
+    groups: deque[list[Item | AudioError]] = deque()
+
+    def plan() -> Iterator[Batch]:
+        for group in _group(wanted, recipe.batch_seconds * recipe.encoder.sampling_rate):
+            groups.append(group)
+            yield tuple(one for one in group if isinstance(one, Item))
+
+    passes = Passes(recipe.encoder, tell)
+    with ThreadPoolExecutor(workers) as pool:
+        for clips in read_batches(recipe, plan(), pool):
+            found = _Collected()
+            with torch.inference_mode():
+                started = start_batch(recipe, passes, clips)
+                finish_batch(recipe, passes, started, cast(ShardWriter, found), Failures("skip"))
+            rows = iter(found.rows)
+            yield from (next(rows) if isinstance(one, Item) else one for one in groups.popleft())
+
+
+def _group(wanted: Iterable[Item | AudioError], most: float) -> Iterator[list[Item | AudioError]]:
+    """Group neighbours into batches of at most so many samples with padding, at least one clip each."""
+    group: list[Item | AudioError] = []
+    longest = 0
+    for one in wanted:
+        samples = one.samples if isinstance(one, Item) else 0
+        if group and (len(group) == MOST_CLIPS or max(longest, samples) * (len(group) + 1) > most):
+            yield group
+            group, longest = [], 0
+        group.append(one)
+        longest = max(longest, samples)
+    if group:
+        yield group
+
+
+class _Collected:
+    """Takes what a shard would take, and keeps it."""
+
+    def __init__(self) -> None:
+        self.rows: list[Rows | AudioError] = []
+        self._frames: list[Array] = []
+
+    def add_frames(self, frames: Array) -> None:
+        self._frames.append(frames)
+
+    def add(self, item: Item, rows: Rows, measured: Measured) -> None:
+        frames = np.concatenate(self._frames) if self._frames else rows.frames
+        self.rows.append(Rows(rows.mean, rows.std, frames))
+        self._frames = []
+
+    def fail(self, item: Item, reason: str) -> None:
+        self.rows.append(AudioError(reason if item.path in reason else f"{item.path!r} cannot be used: {reason}"))
+        self._frames = []

@@ -1,0 +1,273 @@
+"""Export: a run as one ONNX file, or as a folder for transformers and `embedkit predict`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import embedkit
+from embedkit.encoders.base import Encoder
+from embedkit.encoders.precision import true_fp32
+from embedkit.errors import ConfigError, RunError
+from embedkit.export.checking import Clip, Difference, choose_clips, compare, require_equal
+from embedkit.export.clip import ClipHeads, FrameHeads, encode_clip
+from embedkit.export.encoder import find_encoder, group_by_encoder, parts_of
+from embedkit.export.ensemble import Ensemble
+from embedkit.export.folder import write_folder
+from embedkit.export.graphs import build_graph
+from embedkit.export.onnx import require_onnx, run_onnx, write_onnx
+from embedkit.export.predictor import DESCRIPTION_FILE, Predictor, open_predictor
+from embedkit.export.recurrent import use_onnx_lstm
+from embedkit.training.runs import RunRecord
+
+Format = Literal["onnx", "folder", "both"]
+FORMATS = ("onnx", "folder", "both")
+ONNX_FILE = "model.onnx"
+TOLERANCE = 1e-4
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        path: The ONNX file, or the folder.
+        differences: From PyTorch, the largest one on each clip: of a probability, or of a rating in standard deviations
+            of the ratings trained on.
+    """
+
+    path: Path
+    differences: tuple[Difference, ...]
+
+    @property
+    def largest_difference(self) -> float:
+        """The largest difference on any clip."""
+        return max(one.difference for one in self.differences)
+
+
+def export_run(
+    run: str | os.PathLike[str] | RunRecord,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    format: Format = "onnx",
+    fold: str | None = None,
+    seed: int | None = None,
+    check: Sequence[str | os.PathLike[str]] = (),
+    tolerance: float = TOLERANCE,
+    overwrite: bool = False,
+    sources: Mapping[str, str] | None = None,
+    tell: Tell = lambda _: None,
+) -> Export:
+    """Write a run's encoder and heads for use elsewhere, and compare what was written with PyTorch.
+
+    As in `predict`, the outputs are the mean over the heads of all folds and seeds, unless one is named.
+
+    Args:
+        run: A run's folder, or its record; an exported folder as well.
+        out: The file or the folder to write; by default named after the run, in the current folder.
+        format: "onnx": one file, a waveform in and probabilities (or ratings) out; without the encoder where that is
+            no network. "folder": the encoder as transformers writes it, beside the heads in safetensors; `predict`
+            takes it as a run. "both": such a folder with the ONNX file in it.
+        fold, seed: Take only the heads of this fold, or of this seed.
+        check: Recordings to compare on; by default some of the run's corpus.
+        tolerance: A larger difference is an error, and nothing is kept.
+        overwrite: Replace what was exported before.
+        sources: Where encoder names lead, if elsewhere than in the run (`[encoders]` of embedkit.toml).
+        tell: Receives what is worth saying.
+
+    Raises:
+        RunError: no run, one that is damaged or cannot be exported, too large a difference, or no place to write.
+        ConfigError: an unknown format, or packages that are missing.
+        EncoderError: an encoder that cannot be had any more, or not be written as ONNX.
+        AudioError: a recording to compare on that cannot be used.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"The format is {format!r}, expected one of {', '.join(FORMATS)}.")
+    if not tolerance > 0:
+        raise ConfigError(f"The tolerance is {tolerance}, expected a number above 0.")
+    if format != "folder":
+        require_onnx()
+    source = run if isinstance(run, RunRecord) else Path(run)
+    predictor = open_predictor(source, fold=fold, seed=seed)
+    groups = group_by_encoder(predictor)
+    if len(groups) > 1:
+        names = ", ".join(dict.fromkeys(head.fold for head in predictor.heads))
+        raise RunError(f"The run {predictor.folder} has an encoder for each fold; name one with --fold ({names}).")
+    target = Path(out) if out is not None else Path(predictor.title + (".onnx" if format == "onnx" else ""))
+    with _writing(target, is_folder=format != "onnx", overwrite=overwrite) as partial:
+        has_network = any(part.get("weights_digest") for part in parts_of(predictor.identity))
+        encoder = find_encoder(
+            predictor, groups[0], device="cpu", precision="fp32" if has_network else None, sources=sources
+        )
+        _tell_of(predictor, tell)
+        job = _Job(predictor, encoder, has_network, tolerance, *_prepare_check(predictor, encoder, check))
+        differences: list[Difference] = []
+        if format != "onnx":
+            write_folder(predictor, encoder, partial)
+            differences += job.check_folder(partial)
+        if format != "folder":
+            differences += job.write_onnx(partial / (ONNX_FILE if format == "both" else target.name))
+    found = Export(path=target, differences=tuple(differences))
+    tell(_report(predictor, found, job.described, tolerance))
+    return found
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One export: its parts, and the clips that it is compared on."""
+
+    predictor: Predictor
+    encoder: Encoder
+    has_network: bool
+    tolerance: float
+    clips: list[Clip]
+    described: str
+
+    def write_onnx(self, path: Path) -> list[Difference]:
+        """Write the ONNX file and compare it with embedkit's own encoder and the heads in PyTorch."""
+        heads = FrameHeads(self.predictor, Ensemble(self.predictor)).eval()
+        with torch.inference_mode(), true_fp32():
+            frames = [encode_clip(self.encoder, clip.waveform) for clip in self.clips]
+            expected = [heads(own) for own in frames]
+        module: Any = heads
+        if self.has_network:
+            module = ClipHeads(build_graph(self.encoder), self.encoder.smallest_input, heads).eval()
+        use_onnx_lstm(module)
+        inputs = [clip.waveform for clip in self.clips] if self.has_network else [own.clone() for own in frames]
+        write_onnx(
+            module,
+            max(inputs, key=len),
+            path,
+            names=("waveform" if self.has_network else "frames", _output_name(self.predictor)),
+            dynamic={0: torch.export.Dim("samples" if self.has_network else "frames", min=2)},
+            metadata=_describe(self.predictor, self.encoder, has_network=self.has_network),
+        )
+        found = run_onnx(path, [values.numpy() for values in inputs])
+        return self._compare("The ONNX file", expected, found)
+
+    def check_folder(self, folder: Path) -> list[Difference]:
+        """Compare the folder, opened as anyone would, with the run."""
+        again = open_predictor(folder)
+        encoder = find_encoder(again, again.heads, device="cpu", precision="fp32" if self.has_network else None)
+        scores = []
+        with torch.inference_mode(), true_fp32():
+            for predictor, own in ((self.predictor, self.encoder), (again, encoder)):
+                heads = FrameHeads(predictor, Ensemble(predictor)).eval()
+                scores.append([heads(encode_clip(own, clip.waveform)) for clip in self.clips])
+        return self._compare("The folder", scores[0], [values.numpy() for values in scores[1]])
+
+    def _compare(self, what: str, expected: Sequence[Any], found: Sequence[Any]) -> list[Difference]:
+        differences = compare(self.predictor, self.clips, expected, found)
+        require_equal(what, differences, self.tolerance)
+        return differences
+
+
+def _prepare_check(
+    predictor: Predictor, encoder: Encoder, check: Sequence[str | os.PathLike[str]]
+) -> tuple[list[Clip], str]:
+    return choose_clips(predictor, [Path(path) for path in check], getattr(encoder, "largest_input", None))
+
+
+def _tell_of(predictor: Predictor, tell: Tell) -> None:
+    identity = predictor.identity
+    if not any(part.get("weights_digest") for part in parts_of(identity)):
+        tell(
+            f"The encoder {identity['name']!r} is no network: the heads alone are exported, for its frames "
+            "[frames, layers, dimensions]."
+        )
+    precisions = {str(part["precision"]) for part in parts_of(identity)} - {"fp32"}
+    if precisions:
+        tell(f"The run's encoder computed in {'+'.join(sorted(precisions))}; what is exported computes in fp32.")
+
+
+def _output_name(predictor: Predictor) -> str:
+    return "ratings" if predictor.rates else "probabilities"
+
+
+def _describe(predictor: Predictor, encoder: Encoder, *, has_network: bool) -> dict[str, str]:
+    """Write what a user of the ONNX file must know, as texts; lists and objects in JSON."""
+    rate, heads = encoder.sampling_rate, predictor.heads
+    largest = getattr(encoder, "largest_input", None)
+    waveform = f"waveform: one clip, mono, float32 [samples] at {rate} Hz, full scale from -1 to 1"
+    frames = f"frames: one clip's {encoder.name}, float32 [frames, {len(encoder.layers)}, {encoder.dimensions}]"
+    output = "ratings: float32 [dimensions], in the unit of the corpus"
+    if not predictor.rates:
+        output = "probabilities: float32 [classes], adding up to 1"
+    described: dict[str, Any] = {
+        "producer": f"embedkit {embedkit.__version__}",
+        "input": waveform if has_network else frames,
+        "output": output,
+        "labels": predictor.names,
+        "sampling_rate": rate,
+        "smallest_input_samples": encoder.smallest_input,
+        "largest_input_samples": "any" if largest is None else largest,
+        "encoder": predictor.identity,
+        "corpus": predictor.config["corpus"],
+        "heads": list(dict.fromkeys(head.spec for head in heads)),
+        "loss": predictor.config["loss_spec"],
+        "folds": list(dict.fromkeys(head.fold for head in heads)),
+        "seeds": list(dict.fromkeys(head.seed for head in heads)),
+        "averaged_heads": len(heads),
+        "run": predictor.folder.name,
+    }
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in described.items()
+    }
+
+
+def _report(predictor: Predictor, export: Export, described: str, tolerance: float) -> str:
+    seconds = [one.seconds for one in export.differences]
+    unit = "rating, in standard deviations," if predictor.rates else "probability"
+    return (
+        f"Compared with PyTorch on {described}, {min(seconds):.2f} to {max(seconds):.2f} s: the largest difference "
+        f"of a {unit} is {export.largest_difference:.1e} (allowed: {tolerance:g}). "
+        f"Heads averaged: {len(predictor.heads)}."
+    )
+
+
+@contextmanager
+def _writing(target: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path]:
+    """Give a folder beside the target to write in; what is in it takes the target's place once all went well."""
+    _require_free(target, is_folder=is_folder, overwrite=overwrite)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as name:
+            partial = Path(name, "whole")
+            partial.mkdir()
+            yield partial
+            if is_folder:
+                shutil.rmtree(target, ignore_errors=True)
+                partial.replace(target)
+            else:
+                # The file itself comes last: a reader who finds it finds its weights.
+                for path in sorted(partial.iterdir(), key=lambda path: path.name == target.name):
+                    path.replace(target.with_name(path.name))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunError(f"{target} cannot be written ({reason}); choose another --out.") from error
+
+
+def _require_free(target: Path, *, is_folder: bool, overwrite: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if is_folder and not target.is_dir():
+        raise RunError(f"{target} is a file, expected a folder to write or none; choose another --out.")
+    if not is_folder and not target.is_file():
+        raise RunError(f"{target} is a folder, expected the path of an .onnx file; choose another --out.")
+    ours = not is_folder or (target / DESCRIPTION_FILE).is_file() or not any(target.iterdir())
+    if not ours:
+        raise RunError(f"{target} holds something else than an exported run; choose another --out.")
+    if not overwrite and (not is_folder or any(target.iterdir())):
+        raise RunError(f"{target} is there already; give --overwrite to replace it, or choose another --out.")
