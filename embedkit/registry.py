@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from embedkit.errors import ConfigError, UnknownNameError
+from embedkit.errors import ConfigError, EmbedkitError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,22 @@ def load_object(target: str) -> Any:
         return getattr(module, attribute)
     except Exception as error:
         raise UnknownNameError(f"Cannot import {target!r}: {_why_not(name, error)}.") from error
+
+
+def import_extra(module: str, *, extra: str, needed_by: str, error: type[EmbedkitError]) -> Any:
+    """Import a library that comes with an extra of embedkit.
+
+    Raises:
+        EmbedkitError: of the class given; it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as missing:
+        if not _is_missing(module, missing):
+            raise
+        raise error(
+            f"{needed_by} needs {module}, which is not installed; run pip install 'embedkit[{extra}]'."
+        ) from missing
 
 
 def _why_not(module: str, error: Exception) -> str:

@@ -7,7 +7,7 @@ import pytest
 from embedkit.corpora import CORPORA, open_corpus
 from embedkit.errors import CorpusError
 
-FURTHER = ["msp-podcast", "meld", "tess", "savee", "emovo"]
+FURTHER = ["msp-podcast", "meld", "tess", "savee", "emovo", "audformat", "datasets"]
 
 
 def touch(root: Path, *names: str) -> Path:

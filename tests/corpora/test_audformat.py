@@ -1,0 +1,141 @@
+"""Databases that audformat itself writes are read as it reads them, but nothing in them is executed."""
+
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedkit.corpora import open_corpus
+from embedkit.errors import CorpusError
+
+audformat = pytest.importorskip("audformat", reason="audformat is not installed (pip install 'embedkit[audformat]')")
+
+FILES = [f"wav/{number}.wav" for number in range(4)]
+
+
+def add(database: Any, table: str, index: Any, split: str | None = None, **columns: list[Any]) -> None:
+    database[table] = audformat.Table(index, split_id=split)
+    for name, values in columns.items():
+        database[table][name] = audformat.Column(scheme_id=name if name in database.schemes else None)
+        database[table][name].set(values)
+
+
+def make_database() -> Any:
+    database = audformat.Database("my db", source="here", usage=audformat.define.Usage.UNRESTRICTED)
+    database.splits["train"] = audformat.Split(audformat.define.SplitType.TRAIN)
+    database.splits["held-out"] = audformat.Split(audformat.define.SplitType.TEST)
+    database.schemes["emotion"] = audformat.Scheme(labels=["anger", "joy", "neutral"])
+    database.schemes["speaker"] = audformat.Scheme(labels={1: {"gender": "male", "age": 31}, 2: {"gender": "female"}})
+    database.schemes["valence"] = audformat.Scheme(audformat.define.DataType.FLOAT)
+    database.schemes["duration"] = audformat.Scheme(audformat.define.DataType.TIME)
+    add(database, "emotion", audformat.filewise_index(FILES), emotion=["anger", "joy", None, "neutral"])
+    train, test = audformat.filewise_index(FILES[:2]), audformat.filewise_index(FILES[2:])
+    add(database, "emotion.train", train, "train", emotion=["joy", "joy"])
+    add(database, "emotion.test", test, "held-out", emotion=["joy", "joy"])
+    add(database, "files", audformat.filewise_index(FILES), speaker=[1, 2, 1, 2], duration=["1s", "2s", "3s", "4s"],
+        transcription=["eins", None, "drei", "vier"], session=["a", "a", "b", "b"])  # fmt: skip
+    add(database, "ratings", audformat.filewise_index(FILES[:2]), valence=[0.25, None])
+    return database
+
+
+@pytest.mark.parametrize("storage", ["parquet", "csv"])
+def test_files_with_speakers_splits_and_further_columns(tmp_path: Path, storage: str) -> None:
+    make_database().save(str(tmp_path), storage_format=storage)
+    corpus = open_corpus(tmp_path)
+    assert (corpus.name, corpus.kind, corpus.root) == ("my-db", "audformat", tmp_path)
+    assert corpus.notes == ("Left out 1 file without a label, such as 'wav/2.wav'.",)
+    first, second, third = corpus.utterances
+    assert [item.path for item in corpus.utterances] == ["wav/0.wav", "wav/1.wav", "wav/3.wav"]
+    assert [item.id for item in corpus.utterances] == ["0", "1", "3"]
+    assert [item.label for item in corpus.utterances] == ["anger", "joy", "neutral"]
+    assert [item.split for item in corpus.utterances] == ["train", "train", "test"]
+    assert [item.speaker for item in corpus.utterances] == ["1", "2", "2"]
+    assert [item.session for item in corpus.utterances] == ["a", "a", "b"]
+    assert dict(first.columns) == {"transcription": "eins", "valence": 0.25, "age": 31.0, "gender": "male"}
+    assert second.columns["transcription"] == ""
+    assert math.isnan(float(second.columns["valence"]))
+    assert third.columns["gender"] == "female"
+
+
+def test_segments_from_all_tables_that_have_labels(tmp_path: Path) -> None:
+    database = make_database()
+    for name in ("emotion", "emotion.train", "emotion.test"):
+        database.drop_tables(name)
+    starts, ends = ["0s", "1.5s"], ["1.5s", None]
+    add(database, "train", audformat.segmented_index(FILES[:1] * 2, starts, ends), "train", emotion=["joy", "anger"])
+    add(database, "test", audformat.segmented_index(FILES[1:2], ["0s"], [None]), "held-out", emotion=["joy"])
+    database.save(str(tmp_path))
+    utterances = open_corpus(tmp_path).utterances
+    assert {(item.path, item.start, item.end, item.label, item.split, item.speaker) for item in utterances} == {
+        ("wav/0.wav", None, 1.5, "joy", "train", "1"),
+        ("wav/0.wav", 1.5, None, "anger", "train", "1"),
+        ("wav/1.wav", None, None, "joy", "test", "2"),
+    }
+    assert {item.columns["valence"] for item in utterances if item.path == "wav/0.wav"} == {0.25}
+
+
+def test_tables_that_contradict_each_other_or_have_no_labels(tmp_path: Path) -> None:
+    database = make_database()
+    database.drop_tables("emotion")
+    add(database, "other", audformat.filewise_index(FILES[:1]), emotion=["anger"])
+    database.save(str(tmp_path / "a"))
+    with pytest.raises(CorpusError, match=r"'wav/0.wav' both 'joy' and 'anger' as emotion; make a table 'emotion'"):
+        open_corpus(tmp_path / "a")
+    for name in ("emotion.train", "emotion.test", "other"):
+        database.drop_tables(name)
+    database.save(str(tmp_path / "b"))
+    with pytest.raises(CorpusError, match=r"No table .* column 'emotion' or 'label'; columns found: .*files\.speaker"):
+        open_corpus(tmp_path / "b")
+
+
+def test_headers_and_tables_execute_nothing(tmp_path: Path) -> None:
+    make_database().save(str(tmp_path))
+    (tmp_path / "db.emotion.pkl").write_bytes(b"cos\nsystem\n(S'touch executed'\ntR.")
+    os.utime(tmp_path / "db.emotion.pkl", (2e9, 2e9))
+    assert len(open_corpus(tmp_path).utterances) == 3
+    (tmp_path / "db.emotion.parquet").unlink()
+    with pytest.raises(CorpusError, match=r"no db.emotion.parquet or .csv \(pickled tables are not read\)"):
+        open_corpus(tmp_path)
+    header = tmp_path / "db.yaml"
+    header.write_text(f"evil: !!python/object/apply:os.mkdir [{str(tmp_path / 'executed')!r}]\n" + header.read_text())
+    with pytest.raises(CorpusError, match="header"):
+        open_corpus(tmp_path)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "../secret.wav", "wav/../../secret.wav"])
+def test_files_outside_the_database_are_refused(tmp_path: Path, file: str) -> None:
+    database = make_database()
+    database.save(str(tmp_path), storage_format="csv")
+    table = tmp_path / "db.emotion.csv"
+    table.write_text(table.read_text().replace("wav/1.wav", file))
+    with pytest.raises(CorpusError, match="does not lie below it"):
+        open_corpus(tmp_path)
+
+
+def test_table_names_that_lead_elsewhere_are_refused(tmp_path: Path) -> None:
+    make_database().save(str(tmp_path))
+    header = tmp_path / "db.yaml"
+    header.write_text(header.read_text().replace("  emotion.train:\n", "  x/../../emotion:\n"))
+    with pytest.raises(CorpusError, match="expected a plain name"):
+        open_corpus(tmp_path)
+
+
+def test_without_the_library_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_database().save(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "audformat", None)
+    with pytest.raises(CorpusError, match=r"run pip install 'embedkit\[audformat\]'\.$"):
+        open_corpus(tmp_path)
+
+
+def test_a_damaged_header_or_table(tmp_path: Path) -> None:
+    make_database().save(str(tmp_path))
+    (tmp_path / "db.files.parquet").write_bytes(b"no parquet")
+    with pytest.raises(CorpusError, match=r"db.files.parquet' cannot be read"):
+        open_corpus(tmp_path)
+    (tmp_path / "db.yaml").write_text("[1, 2")
+    with pytest.raises(CorpusError, match="is not audformat's"):
+        open_corpus(tmp_path)
