@@ -1,7 +1,8 @@
 """Which runs differ: paired tests in families, from the predictions of runs that share a protocol.
 
 The losses of an encoder and head are compared with cross-entropy; under each loss, all encoders (with their heads) are
-compared with each other. Each of these is a family of its own, corrected after Holm.
+compared with each other, and so are the heads of each encoder. Each of these is a family of its own, corrected after
+Holm.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ LEVEL = 0.05
 BASELINES: Mapping[Task, str] = {"classes": "ce", "dimensions": "ccc-regression"}
 TESTED: Mapping[Task, str] = {"classes": "ua", "dimensions": "ccc"}
 
-FamilyKind: TypeAlias = Literal["losses", "encoders"]
+FamilyKind: TypeAlias = Literal["losses", "encoders", "heads"]
 Pair: TypeAlias = tuple[int, int]
 
 
@@ -44,7 +45,8 @@ class Difference:
     """One run against another.
 
     Attributes:
-        family: "losses": against cross-entropy; "encoders": against another encoder under the same loss.
+        family: "losses": against cross-entropy; "encoders": against another encoder under the same loss; "heads":
+            against another head of the same encoder under the same loss.
         against: Where the other run stands in the table.
         metric: What was tested: "ua", or "ccc" (the mean over dimensions).
         difference: This run's score less the other's, averaged over seeds.
@@ -160,7 +162,14 @@ def _families(
         if baseline is not None:
             yield "losses", paired([(index, baseline) for index in line if index != baseline])
     for column in columns.values():
-        yield "encoders", paired(list(combinations(column, 2)))
+        encoders: list[Pair] = []
+        heads: dict[str, list[Pair]] = defaultdict(list)
+        for one, other in combinations(column, 2):
+            encoder = places[one].encoder
+            (heads[encoder] if encoder == places[other].encoder else encoders).append((one, other))
+        yield "encoders", paired(encoders)
+        for pairs in heads.values():
+            yield "heads", paired(pairs)
 
 
 def _baseline(rows: Sequence[Row], line: Sequence[int]) -> int | None:

@@ -30,7 +30,8 @@ def render_html(document: Document) -> str:
 
 def draw_grid(grid: Grid) -> str:
     """Draw one table with its notes, without a page around it."""
-    heads = [*(_head(text, "label") for text in grid.label_headers), *(_head(text) for text in grid.columns)]
+    heads = [f'<th scope="col" class="label">{escape(text)}</th>' for text in grid.label_headers]
+    heads += [f'<th scope="col">{escape(text)}</th>' for text in grid.columns]
     rows = [
         "".join(
             [*(f'<th scope="row" class="label">{escape(text)}</th>' for text in line.labels), *map(_cell, line.cells)]
@@ -42,10 +43,6 @@ def draw_grid(grid: Grid) -> str:
         f'<div class="wide"><table>\n<caption>{escape(grid.title)}</caption>\n'
         f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table></div>\n{_draw_notes(grid.notes)}"
     )
-
-
-def _head(text: str, kind: str = "") -> str:
-    return f'<th scope="col"{f" class={kind!r}" if kind else ""}>{escape(text)}</th>'
 
 
 def _cell(cell: Cell | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from embedkit.reporting.comparison import BASELINES, LEVEL, FamilyKind
 from embedkit.reporting.labels import Place, Row
@@ -15,6 +15,9 @@ Test: TypeAlias = Mapping[str, Any]
 Spot: TypeAlias = tuple[str, str, str]
 
 BELOW, ABOVE, SAME = "<", ">", "~"
+FAMILIES: tuple[FamilyKind, ...] = get_args(FamilyKind)
+RANKED: tuple[FamilyKind, ...] = ("encoders", "heads")
+"""The families whose results letters show."""
 
 
 def mark_runs(rows: Sequence[Row], places: Sequence[Place], metric: str) -> list[str]:
@@ -22,7 +25,7 @@ def mark_runs(rows: Sequence[Row], places: Sequence[Place], metric: str) -> list
     letters = _letters(rows, places, metric)
     marks = []
     for row, place in zip(rows, places, strict=True):
-        baseline = [_sign(test) for test in _tests(row, metric, "losses") if _can_be_shown(test)]
+        baseline = [_sign(test) for test in _tests(row, metric, ("losses",)) if _can_be_shown(test)]
         marks.append(" ".join(filter(None, [*baseline, letters.get(_spot(place), "")])))
     return marks
 
@@ -45,7 +48,7 @@ def _legend(rows: Sequence[Row], tests: Sequence[Test], metric: str) -> str:
     if "losses" in shown:
         baseline = BASELINES[task_of(rows[0])]
         meanings.append(f"{BELOW} below, {ABOVE} above, {SAME} not shown to differ from {baseline} in its row")
-    if "encoders" in shown:
+    if shown & set(RANKED):
         meanings.append("rows that share a letter under a loss are not shown to differ")
     return f"Marks: {'; '.join(meanings)}." if meanings else ""
 
@@ -55,10 +58,11 @@ def _method(tests: Sequence[Test], metric: str) -> str:
         return ""
     first = tests[0]
     which = f"all {first['swaps']:,}" if first["exact"] else f"{first['swaps']:,} random"
-    limits = {test["family"]: 0.0 for test in tests}
-    for test in tests:
-        limits[test["family"]] = max(limits[test["family"]], test["smallest_p_adjusted"])
-    told = ", ".join(f"{_p(value)} ({family})" for family, value in limits.items())
+    limits = {
+        family: max((test["smallest_p_adjusted"] for test in tests if test["family"] == family), default=None)
+        for family in FAMILIES
+    }
+    told = ", ".join(f"{_p(value)} ({family})" for family, value in limits.items() if value is not None)
     return (
         f"Tests of {METRICS[metric].label}: {which} swaps of predictions within {first['speakers']} speakers, "
         f"{100 * LEVEL:g} % after Holm; smallest p attainable {_p(first['smallest_p'])}, after Holm {told}."
@@ -67,18 +71,20 @@ def _method(tests: Sequence[Test], metric: str) -> str:
 
 def _hopeless(tests: Sequence[Test]) -> str:
     """Say where no difference could be shown however large."""
-    lost = {test["family"]: test for test in tests if not _can_be_shown(test)}
+    hopeless = {test["family"]: test for test in tests if not _can_be_shown(test)}
+    lost = {family: hopeless[family] for family in FAMILIES if family in hopeless}
     if not lost:
         return ""
-    speakers = next(iter(lost.values()))["speakers"]
+    first = next(iter(lost.values()))
     parts = [
         f"{test['comparisons']} comparison{'s' * (test['comparisons'] != 1)} of {family} "
         f"(smallest p {_p(test['smallest_p'])}, after Holm {_p(test['smallest_p_adjusted'])})"
         for family, test in lost.items()
     ]
+    hint = "; compare fewer runs at once" if first["smallest_p"] <= LEVEL else ""
     return (
-        f"With {speakers} speaker{'s' * (speakers != 1)} nothing can be significant, however large the difference, "
-        f"among {' or '.join(parts)}."
+        f"With {first['speakers']} speaker{'s' * (first['speakers'] != 1)} nothing can be significant, however large "
+        f"the difference, among {' or '.join(parts)}{hint}."
     )
 
 
@@ -86,17 +92,18 @@ def _letters(rows: Sequence[Row], places: Sequence[Place], metric: str) -> dict[
     """Give runs under the same loss letters such that two share one where no difference was shown (Piepho 2004)."""
     columns: dict[str, list[tuple[Row, Place]]] = defaultdict(list)
     for row, place in zip(rows, places, strict=True):
-        if any(_can_be_shown(test) for test in _tests(row, metric, "encoders")):
+        if any(_can_be_shown(test) for test in _tests(row, metric, RANKED)):
             columns[place.loss].append((row, place))
     letters: dict[Spot, str] = {}
     for column in columns.values():
         ranked = sorted(column, key=lambda pair: -(pair[0][metric] or 0.0))
         order = [_spot(place) for _, place in ranked]
-        others = {_spot(place): _tests(row, metric, "encoders") for row, place in ranked}
+        others = {_spot(place): _tests(row, metric, RANKED) for row, place in ranked}
         groups: list[set[Spot]] = []
         for spot, tests in others.items():
             tested = {spot, *(_spot(test["against"]) for test in tests)}
-            groups += [] if tested in groups else [tested]
+            joined = [group for group in groups if group & tested]
+            groups = [group for group in groups if not group & tested] + [tested.union(*joined)]
         for spot, tests in others.items():
             for test in tests:
                 if test["differs"]:
@@ -138,8 +145,8 @@ def _can_be_shown(test: Test) -> bool:
     return bool(test["smallest_p_adjusted"] <= LEVEL)
 
 
-def _tests(row: Row, metric: str, family: FamilyKind | None = None) -> list[Test]:
-    return [test for test in row.get("tests") or () if test["metric"] == metric and family in (None, test["family"])]
+def _tests(row: Row, metric: str, families: Sequence[FamilyKind] = FAMILIES) -> list[Test]:
+    return [test for test in row.get("tests") or () if test["metric"] == metric and test["family"] in families]
 
 
 def _p(value: float) -> str:

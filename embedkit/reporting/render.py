@@ -194,7 +194,7 @@ def _escape(text: str, table: Mapping[str, str]) -> str:
     return "".join(table.get(letter, letter) for letter in text)
 
 
-_MARKDOWN = {letter: f"\\{letter}" for letter in "\\|*_<[]`"} | {"\n": " "}
+_MARKDOWN = {letter: f"\\{letter}" for letter in "\\|*_<[]`~"} | {"\n": " "}
 _LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "\\": "\\textbackslash{}",
     "~": "\\textasciitilde{}",

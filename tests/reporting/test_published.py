@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from embedkit.reporting import build_table
-from embedkit.reporting.published import ACCURACIES, published_system
+from embedkit.reporting.published import ACCURACIES, published_encoder, published_system
 
 
 def test_all_numbers_and_notes_are_shown(make_row: Any) -> None:
@@ -57,3 +57,37 @@ def test_the_demo_never_stands_beside_published_numbers(make_row: Any) -> None:
     mixed = str(build_table([demo, make_row(corpus="iemocap")], published=True))
     assert "81.41" in mixed
     assert "demo (synthetic" not in mixed
+
+
+@pytest.mark.parametrize(
+    ("encoder", "name"),
+    [
+        ("hubert", "hubert"),
+        ("facebook/hubert-base-ls960@dba3bb0", "hubert"),
+        ("/models/wav2vec2-base/", "wav2vec2"),
+        ("microsoft/wavlm-base-plus", "wavlm"),
+        ("openai/whisper-large-v3", "whisper-large-v3"),
+        ("microsoft/wavlm-base", None),
+        ("hubert+mfcc", None),
+        ("mfcc", None),
+    ],
+)
+def test_published_encoders_are_recognised(encoder: str, name: str | None) -> None:
+    assert published_encoder(encoder) == name
+
+
+@pytest.mark.parametrize("format", ["text", "markdown", "latex", "html"])
+def test_benchmarks_stand_beside_the_same_encoder_each_with_its_protocol(make_row: Any, format: str) -> None:
+    rows = [make_row(corpus="iemocap", encoder=encoder, wa=0.6) for encoder in ("mfcc", "hubert", "wavlm")]
+    drawn = build_table(rows, metric="wa", published=True).render(format)
+    part = drawn[drawn.index("Published by others") :]
+    assert all(part.count(number) == 1 for number in ("64.92", "63.87", "63.10", "63.45", "67.98"))
+    assert "63.43" not in part
+    assert part.index("[1] SUPERB" if format == "text" else "SUPERB, Yang") < part.index("EmoBox, Ma")
+    flat = " ".join(part.split())
+    assert "linear head; session folds, but chosen on a random share of the training speakers" in flat
+    assert not any(mark in part.replace("**", "BOLD") for mark in ("BOLD", "textbf", "<strong>", "92*", "98*"))
+    assert "of another corpus" not in flat
+    elsewhere = " ".join(build_table([make_row(encoder="hubert")], published=True).render(format).split())
+    assert "the runs above are of another corpus" in elsewhere
+    assert "Published by others" not in build_table([make_row(encoder="mfcc")], published=True).render(format)

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import embedkit
+from embedkit.cli import app
 from embedkit.errors import RunError
 
 
@@ -55,6 +57,23 @@ def test_a_folder_and_records_give_the_same_table_with_marks_and_rows_without(tm
     assert test["difference"] == pytest.approx(0.4)
     assert test["p"] == test["p_adjusted"] == test["smallest_p"] == 2 / 2**8
     assert json.loads(embedkit.table(rows, format="json").render())[0]["tests"] is None
+
+
+def test_comparing_is_an_option_of_the_command_and_a_key_of_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_runs(tmp_path / "runs", [metrics(speakers=8, ua=0.4), metrics(speakers=8, loss="ccc", ua=0.8)], wrong=[6, 2])
+
+    def run(*options: str) -> str:
+        return CliRunner().invoke(app, ["table", *options], catch_exceptions=False).stdout
+
+    assert "Marks" in run()
+    assert "Marks" not in run("--no-compare")
+    assert "Marks" in run("--format", "html")
+    Path("embedkit.toml").write_text("[table]\ncompare = false\n")
+    assert "Marks" not in run()
+    assert "Marks" in run("--compare")
 
 
 def test_metric_and_format_are_passed_on() -> None:
