@@ -93,9 +93,10 @@ def test_tables_that_contradict_each_other_or_have_no_labels(tmp_path: Path) -> 
 
 def test_headers_and_tables_execute_nothing(tmp_path: Path) -> None:
     make_database().save(str(tmp_path))
-    (tmp_path / "db.emotion.pkl").write_bytes(b"cos\nsystem\n(S'touch executed'\ntR.")
+    (tmp_path / "db.emotion.pkl").write_bytes(f"cos\nmkdir\n(V{tmp_path / 'executed'}\ntR.".encode())
     os.utime(tmp_path / "db.emotion.pkl", (2e9, 2e9))
     assert len(open_corpus(tmp_path).utterances) == 3
+    assert not (tmp_path / "executed").exists()
     (tmp_path / "db.emotion.parquet").unlink()
     with pytest.raises(CorpusError, match=r"no db.emotion.parquet or .csv \(pickled tables are not read\)"):
         open_corpus(tmp_path)
