@@ -35,7 +35,9 @@ def table(
     ] = None,
     compare: Annotated[
         bool | None,
-        typer.Option("--compare/--no-compare", help="Test and mark which runs differ. [default: compare]"),
+        typer.Option(
+            "--compare/--no-compare", help="Test and mark which runs differ in UA (or CCC). [default: compare]"
+        ),
     ] = None,
 ) -> None:
     """Show encoders by losses, one table for each protocol.

@@ -36,5 +36,6 @@ def lay_out_dimensions(rows: Sequence[Row], metric: str) -> Grid:
         label_headers=("encoder, head", "loss"),
         columns=tuple(dimensions),
         lines=lines,
-        notes=(*describe_tests(rows, places, metric), *describe_protocol(rows)),
+        legend=tuple(describe_tests(rows, places, metric)),
+        notes=tuple(describe_protocol(rows)),
     )

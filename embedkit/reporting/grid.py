@@ -40,12 +40,16 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """One table of numbers that may be compared with each other."""
+    """One table of numbers that may be compared with each other.
+
+    `legend` says what its marks mean; `notes` may be those of other grids, too, and are then said once.
+    """
 
     title: str
     label_headers: tuple[str, str]
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
+    legend: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -73,3 +77,12 @@ def _mark(cells: tuple[Cell | None, ...], pick: Callable[[list[float]], float]) 
 def has_best(document: Document) -> bool:
     """Tell whether any cell is marked as the best of its line."""
     return any(cell and cell.best for grid in document.grids for line in grid.lines for cell in line.cells)
+
+
+def say_notes_once(grids: Sequence[Grid]) -> list[Grid]:
+    """Drop the notes of a grid that is followed by one with the same."""
+    following = [*(grid.notes for grid in grids[1:]), None]
+    return [
+        replace(grid, notes=() if grid.notes == notes else grid.notes)
+        for grid, notes in zip(grids, following, strict=True)
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from embedkit.reporting.grid import Cell, Document, Grid, has_best
+from embedkit.reporting.grid import Cell, Document, Grid, has_best, say_notes_once
 
 _STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}"
@@ -20,7 +20,7 @@ def render_html(document: Document) -> str:
     """Draw as a page of tables: best cells in bold, marks raised, notes below; light or dark as the reader likes."""
     title = document.grids[0].title if document.grids else "embedkit"
     notes = [*(["Bold: best loss of its row."] if has_best(document) else []), *document.notes]
-    body = "\n".join([*map(draw_grid, document.grids), _draw_notes(notes)])
+    body = "\n".join([*map(draw_grid, say_notes_once(document.grids)), _draw_notes(notes)])
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -39,10 +39,11 @@ def draw_grid(grid: Grid) -> str:
         for line in grid.lines
     ]
     lines = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    return (
-        f'<div class="wide"><table>\n<caption>{escape(grid.title)}</caption>\n'
-        f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table></div>\n{_draw_notes(grid.notes)}"
+    table = (
+        f"<table>\n<caption>{escape(grid.title)}</caption>\n<thead><tr>{''.join(heads)}</tr></thead>\n"
+        f"<tbody>\n{lines}\n</tbody>\n</table>"
     )
+    return f'<div class="wide">{table}</div>\n{_draw_notes((*grid.legend, *grid.notes))}'
 
 
 def _cell(cell: Cell | None) -> str:

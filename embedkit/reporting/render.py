@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
-from embedkit.reporting.grid import Cell, Document, Grid, has_best
+from embedkit.reporting.grid import Cell, Document, Grid, has_best, say_notes_once
 from embedkit.reporting.labels import shorten_names
 
 WIDTH = 80
@@ -18,18 +17,9 @@ BOLD = ("\x1b[1m", "\x1b[0m")
 
 def render_text(document: Document, *, bold: bool = False, width: int = WIDTH) -> str:
     """Draw for a terminal: the best cells carry a star, and bold type where asked for."""
-    blocks = [_text_grid(grid, bold=bold, width=width) for grid in _say_notes_once(document.grids)]
+    blocks = [_text_grid(grid, bold=bold, width=width) for grid in say_notes_once(document.grids)]
     notes = ["* best loss of its row.", *document.notes] if has_best(document) else document.notes
     return "\n\n".join([*blocks, "\n".join(textwrap.fill(note, width) for note in notes)]).rstrip()
-
-
-def _say_notes_once(grids: Sequence[Grid]) -> list[Grid]:
-    """Drop the notes of a grid that is followed by one with the same."""
-    following = [*(grid.notes for grid in grids[1:]), None]
-    return [
-        replace(grid, notes=() if grid.notes == notes else grid.notes)
-        for grid, notes in zip(grids, following, strict=True)
-    ]
 
 
 def _text_grid(grid: Grid, *, bold: bool, width: int) -> str:
@@ -45,7 +35,7 @@ def _text_grid(grid: Grid, *, bold: bool, width: int) -> str:
         columns = slice(start, start + room)
         parts += _text_block(grid, labels, sizes, headers[columns], columns, cell, bold)
         parts.append("")
-    parts += [textwrap.fill(note, width) for note in grid.notes]
+    parts += [textwrap.fill(note, width) for note in (*grid.legend, *grid.notes)]
     return "\n".join(parts).rstrip()
 
 
@@ -125,7 +115,7 @@ def _wrap_header(label: str) -> list[str]:
 
 def render_markdown(document: Document) -> str:
     """Draw as Markdown: one heading, table and notes for each grid; best cells in bold."""
-    blocks = [_markdown_grid(grid) for grid in _say_notes_once(document.grids)]
+    blocks = [_markdown_grid(grid) for grid in say_notes_once(document.grids)]
     notes = ["Bold: best loss of its row.", *document.notes] if has_best(document) else document.notes
     return "\n\n".join([*blocks, *(_escape(note, _MARKDOWN) for note in notes)])
 
@@ -137,7 +127,7 @@ def _markdown_grid(grid: Grid) -> str:
     headers = [_escape(text, _MARKDOWN) for text in (*grid.label_headers, *grid.columns)]
     lines = [row(headers), row(["---", "---", *["---:"] * len(grid.columns)])]
     lines += [row(texts) for texts in _cells(grid, _MARKDOWN, _markdown_cell)]
-    notes = [_escape(note, _MARKDOWN) for note in grid.notes]
+    notes = [_escape(note, _MARKDOWN) for note in (*grid.legend, *grid.notes)]
     return "\n\n".join([f"### {_escape(grid.title, _MARKDOWN)}", "\n".join(lines), *notes])
 
 
@@ -158,6 +148,7 @@ def _latex_grid(grid: Grid, more_notes: Sequence[str]) -> str:
         return f"{' & '.join(texts)} \\\\"
 
     headers = [_escape(text, _LATEX) for text in (*grid.label_headers, *grid.columns)]
+    notes = (*grid.legend, *grid.notes, *more_notes)
     lines = [
         "\\begin{table}",
         "\\centering",
@@ -169,7 +160,7 @@ def _latex_grid(grid: Grid, more_notes: Sequence[str]) -> str:
         *(row(texts) for texts in _cells(grid, _LATEX, _latex_cell)),
         "\\bottomrule",
         "\\end{tabular}",
-        *(f"\\par\\smallskip{{\\footnotesize {_escape(note, _LATEX)}\\par}}" for note in (*grid.notes, *more_notes)),
+        *(f"\\par\\smallskip{{\\footnotesize {_escape(note, _LATEX)}\\par}}" for note in notes),
         "\\end{table}",
     ]
     return "\n".join(lines)

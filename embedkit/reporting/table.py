@@ -236,7 +236,8 @@ def _grid(rows: Sequence[Row], metric: str) -> Grid:
         label_headers=("encoder", "head"),
         columns=tuple(columns),
         lines=mark_best(lines, lowest=METRICS[metric].lowest_is_best),
-        notes=(*describe_tests(rows, places, metric), *describe_protocol(rows)),
+        legend=tuple(describe_tests(rows, places, metric)),
+        notes=tuple(describe_protocol(rows)),
     )
 
 

@@ -140,7 +140,8 @@ def test_marks_stand_below_their_numbers(make_row: Any, write: Write) -> None:
     assert max(map(len, text.splitlines())) <= 80
     assert str(build_table(rows)) == str(build_table(rows, predictions=[None] * len(rows)))
     assert "Marks" not in str(build_table(rows, predictions=paths, metric="wa"))
-    assert str(build_table(rows, predictions=paths, metric="all")).count("Marks:") == 1
+    everything = str(build_table(rows, predictions=paths, metric="all"))
+    assert [everything.count(start) for start in ("Marks:", "Tests of UA:", "Protocol:")] == [1, 1, 1]
 
 
 def test_marks_fit_in_eighty_columns_under_five_losses(make_row: Any, write: Write) -> None:
@@ -315,6 +316,7 @@ def test_html_is_one_page_with_marks_and_best(make_row: Any, write: Write) -> No
     assert "<strong>" in page[: page.index("Published by the study")]
     assert "<strong>" not in page[page.index("Published by the study") :]
     assert "<b>" not in page
+    assert re.search("<sup>&lt; [ab]</sup>", page)
 
 
 def test_markdown_raises_marks(make_row: Any, write: Write) -> None:
