@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from embedkit.workflows.check import check_corpus
     from embedkit.workflows.export import export_run
     from embedkit.workflows.extract import extract_embeddings as extract
+    from embedkit.workflows.figure import write_figures
     from embedkit.workflows.fit import fit_heads as fit
     from embedkit.workflows.predict import predict_audio as predict
     from embedkit.workflows.predict import stream_predictions
+    from embedkit.workflows.report import write_report
     from embedkit.workflows.table import tabulate_runs as table
 
     __version__: str
@@ -42,6 +44,8 @@ __all__ = [
     "predict",
     "stream_predictions",
     "table",
+    "write_figures",
+    "write_report",
 ]
 
 _PLACES = {
@@ -57,6 +61,8 @@ _PLACES = {
     "predict": "embedkit.workflows.predict:predict_audio",
     "stream_predictions": "embedkit.workflows.predict:stream_predictions",
     "table": "embedkit.workflows.table:tabulate_runs",
+    "write_figures": "embedkit.workflows.figure:write_figures",
+    "write_report": "embedkit.workflows.report:write_report",
 }
 
 

@@ -1,0 +1,241 @@
+"""Lay out the report: what stands in it, in which order; the template draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from embedkit.errors import RunError
+from embedkit.reporting.figures.chart import COLOURS, DARK, LIGHT, Chart, write_styles
+from embedkit.reporting.figures.layers import draw_layers
+from embedkit.reporting.figures.learning import draw_curves, draw_weights
+from embedkit.reporting.figures.maps import KINDS, METHODS, SIDE, Map, build_map, draw_map
+from embedkit.reporting.figures.panels import Panel, plan_panels, split_runs, tested_stores
+from embedkit.reporting.figures.recall import MOST_SPEAKERS, Read, draw_classes, draw_confusions, draw_speakers
+from embedkit.reporting.metrics import SCORES, task_of
+from embedkit.reporting.predictions import Predictions, read_predictions
+from embedkit.reporting.protocol import describe_protocol
+from embedkit.reporting.published import last_part
+from embedkit.reporting.report.commands import list_commands
+from embedkit.reporting.report.hardest import Tally, list_hardest, tally_utterances
+from embedkit.reporting.report.listings import Listing, list_intervals, list_stores, list_versions
+from embedkit.reporting.table import build_table
+
+if TYPE_CHECKING:
+    from embedkit.training.runs import RunRecord
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Charts under one heading, or why there are none."""
+
+    heading: str
+    note: str
+    charts: Sequence[Chart] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Runs of one protocol."""
+
+    title: str
+    notes: Sequence[str]
+    table: str
+    intervals: Listing
+    figures: Sequence[Figures]
+    hardest: Listing | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnMap:
+    """A map as it is first shown, and what the script needs to show it otherwise."""
+
+    chart: Chart
+    note: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def render_report(records: Sequence[RunRecord], *, runs: str, tell: Tell = lambda _: None) -> str:
+    """Draw the page.
+
+    Args:
+        records: The runs.
+        runs: Their folder, as commands name it.
+        tell: Receives what takes long.
+
+    Raises:
+        RunError: a run is damaged.
+    """
+    known: dict[str, Predictions] = {}
+
+    def read(record: RunRecord) -> Predictions:
+        key = str(record.folder)
+        if key not in known:
+            known[key] = read_predictions(record)
+        return known[key]
+
+    groups = split_runs(records)
+    titles = _titles(groups)
+    panels = [plan_panels(group) for group in groups]
+    tallies = [tally_utterances(own, read) for own in panels]
+    studies = [
+        _study(title, group, own, read, tally)
+        for title, group, own, tally in zip(titles, groups, panels, tallies, strict=True)
+    ]
+    maps, gone = _maps([one for own in panels for one in own], read, tallies, tell)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    place = files(__package__)
+    texts = {name: place.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")}
+    return environment.from_string(texts["page.html"]).render(
+        title=" and ".join(dict.fromkeys(str(record.metrics["corpus"]) for record in records)),
+        studies=studies,
+        maps=maps,
+        gone=gone,
+        stores=list_stores(records),
+        versions=list_versions(records),
+        commands=list_commands(records, runs),
+        styles=Markup(_palette() + write_styles(lambda name: f"var(--{name})") + texts["page.css"]),
+        script=Markup(texts["page.js"]),
+        data={"side": SIDE, "colours": len(COLOURS), "kinds": KINDS, "maps": [one.data for one in maps]},
+        methods=METHODS,
+        colour_by=list(dict.fromkeys(name for one in maps for name in one.data["groups"])),
+        svg=lambda chart: Markup(chart.inline()),
+        key=lambda chart, place: Markup(chart.key(6, 6, place)),
+        colours=len(COLOURS),
+        count=len(records),
+    )
+
+
+def _palette() -> str:
+    light, dark = ("".join(f"--{name}:{colour};" for name, colour in theme.items()) for theme in (LIGHT, DARK))
+    return f":root{{color-scheme:light dark;{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+
+
+def _titles(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
+    names = []
+    for group in groups:
+        row = group[0].metrics
+        names.append(
+            f"{row['corpus']} tested on {row['test_corpus']}" if row.get("test_corpus") else str(row["corpus"])
+        )
+    return [
+        name if names.count(name) == 1 else f"{name}, protocol {names[: place + 1].count(name)}"
+        for place, name in enumerate(names)
+    ]
+
+
+def _study(
+    title: str, group: Sequence[RunRecord], panels: Sequence[Panel], read: Read, tallies: dict[str, Tally]
+) -> Study:
+    whole = [record for record in group if record.metrics.get("layer") is None] or list(group)
+    table = build_table([one.metrics for one in whole], predictions=[one.predictions_path for one in whole])
+    return Study(
+        title=title,
+        notes=describe_protocol([record.metrics for record in group]),
+        table=Markup(_cut_body(table.render("html"))),
+        intervals=list_intervals(panels),
+        figures=_draw_figures(group, panels, read),
+        hardest=list_hardest(tallies) if tallies else None,
+    )
+
+
+def _cut_body(page: str) -> str:
+    return page.partition("<body>")[2].partition("</body>")[0]
+
+
+def _draw_figures(group: Sequence[RunRecord], panels: Sequence[Panel], read: Read) -> list[Figures]:
+    metric = SCORES[task_of(group[0].metrics)][0]
+    no_classes = "No run here predicts classes."
+    try:
+        layers = draw_layers([record.metrics for record in group], metric)
+    except RunError:
+        layers = {}
+    drawn = [
+        (
+            "Confusion matrices",
+            "Mean over seeds, in percent of the true class.",
+            draw_confusions(panels, read),
+            no_classes,
+        ),
+        (
+            "Recall of every class",
+            "Dots are means over seeds, bars one standard deviation.",
+            draw_classes(panels, read),
+            no_classes,
+        ),
+        (
+            "UA of every speaker",
+            "Mean recall over the classes that the speaker has; bars are one standard deviation over seeds. "
+            f"Of more than {MOST_SPEAKERS} speakers, those with the lowest.",
+            draw_speakers(panels, read),
+            "No run here predicts classes of utterances whose speakers are known.",
+        ),
+        (
+            "Learning curves",
+            "What was chosen, on the inner folds it was chosen on: means over folds, bands one standard deviation over "
+            "seeds. Losses of different kinds have different units, so each is told in percent of its first epoch's.",
+            draw_curves(panels),
+            "The runs here keep no learning curves.",
+        ),
+        (
+            "Weights of the layers",
+            "Shares of the encoder's layers in the mean that heads learned; bars are one standard deviation over folds "
+            "and seeds.",
+            draw_weights(panels),
+            "No head here weighs several layers.",
+        ),
+        (
+            f"{metric.upper()} by layer",
+            "Heads on one layer alone; the best layer is found on test data, so it tells of the encoder and is no result.",
+            layers,
+            "There are no runs of single layers: embedkit fit --layers each trains them.",
+        ),
+    ]
+    return [
+        Figures(heading=heading, note=note, charts=list(charts.values()), missing="" if charts else missing)
+        for heading, note, charts, missing in drawn
+    ]
+
+
+def _maps(
+    panels: Sequence[Panel], read: Read, tallies: Sequence[dict[str, Tally]], tell: Tell
+) -> tuple[list[DrawnMap], list[str]]:
+    """Draw the embeddings of every store that is still there; say of the others why not."""
+    drawn, gone = [], []
+    for record in tested_stores(panels):
+        encoder = last_part(str(record.config["encoder"]))
+        tell(f"map of {encoder}: t-SNE of {len(read(record).ids):,} utterances")
+        try:
+            found = build_map(record, read(record))
+        except RunError as error:
+            gone.append(f"There is no map of {encoder}. {error}")
+            continue
+        by = "label" if "label" in found.groups else next(iter(found.groups))
+        chart = draw_map(found, METHODS[0], by)
+        drawn.append(DrawnMap(chart=chart, note=found.note, data=_pack(found, encoder, tallies)))
+    return drawn, gone
+
+
+def _pack(found: Map, encoder: str, tallies: Sequence[dict[str, Tally]]) -> dict[str, Any]:
+    """Write a map in few letters: coordinates in tenths, groups as numbers."""
+    groups = {}
+    for name, owners in found.groups.items():
+        names = sorted(set(owners))
+        place = {owner: number for number, owner in enumerate(names)}
+        groups[name] = {"names": names, "of": [place[owner] for owner in owners]}
+    heard = [next((one[name] for one in tallies if name in one), None) for name in found.ids]
+    return {
+        "title": found.title,
+        "ids": found.ids,
+        "groups": groups,
+        "points": {method: (10 * xy).round().astype(int).ravel().tolist() for method, xy in found.points.items()},
+        "right": [f"{one.right[encoder]} of {one.asked[encoder]}" if one else "" for one in heard],
+    }
