@@ -151,7 +151,7 @@ def _latex_grid(grid: Grid, more_notes: Sequence[str]) -> str:
     notes = (*grid.legend, *grid.notes, *more_notes)
     lines = [
         "\\begin{table}",
-        "\\centering",
+        "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
         f"\\caption{{{_escape(grid.title, _LATEX)}}}",
         f"\\begin{{tabular}}{{ll{'r' * len(grid.columns)}}}",
         "\\toprule",
@@ -169,7 +169,7 @@ def _latex_grid(grid: Grid, more_notes: Sequence[str]) -> str:
 def _latex_cell(cell: Cell) -> str:
     number = f"\\textbf{{{cell.number}}}" if cell.best else cell.number
     spread = f" {{\\scriptsize$\\pm${cell.spread[1:]}}}" if cell.spread else ""
-    mark = f" \\textsuperscript{{{_escape(cell.mark, _LATEX)}}}" if cell.mark else ""
+    mark = f"\\textsuperscript{{{_escape(cell.mark, _LATEX)}}}" if cell.mark else ""
     return number + spread + mark
 
 
@@ -188,7 +188,7 @@ def _escape(text: str, table: Mapping[str, str]) -> str:
 _MARKDOWN = {letter: f"\\{letter}" for letter in "\\|*_<[]`~"} | {"\n": " "}
 _LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "\\": "\\textbackslash{}",
-    "~": "\\textasciitilde{}",
+    "~": "$\\sim$",
     "[": "{[}",
     "]": "{]}",
     "^": "\\textasciicircum{}",
