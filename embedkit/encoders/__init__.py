@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from embedkit.encoders.base import Encoder
 
 PRETRAINED = "embedkit.encoders.pretrained:load_pretrained"
+OPENSMILE = "embedkit.encoders.opensmile:OpensmileEncoder"
 OWN = "embedkit.encoders.own:load_own"
 CONCATENATED = "embedkit.encoders.concatenation:ConcatenatedEncoder"
 
@@ -27,6 +28,10 @@ ENCODERS = Registry(
     [
         ("mfcc", Part("embedkit.encoders.acoustic:MfccEncoder", "13 MFCC with deltas and delta-deltas, 50 a second")),
         ("logmel", Part("embedkit.encoders.acoustic:LogMelEncoder", "64 log-mel bands, 50 a second")),
+        ("egemaps", Part(OPENSMILE, "88 eGeMAPS functionals, one vector an utterance, with embedkit[opensmile]")),
+        ("egemaps-lld", Part(OPENSMILE, "25 eGeMAPS descriptors, 100 a second, with embedkit[opensmile]")),
+        ("compare", Part(OPENSMILE, "6,373 ComParE functionals, one vector an utterance, with embedkit[opensmile]")),
+        ("compare-lld", Part(OPENSMILE, "65 ComParE descriptors, 100 a second, with embedkit[opensmile]")),
         ("vggish", Part("embedkit.encoders.vggish:VggishEncoder", "VGGish, 128 dimensions every 0.96 s")),
         (
             "vggish-scratch",
@@ -46,7 +51,7 @@ ENCODERS = Registry(
     ],
 )
 
-ACOUSTIC = ("mfcc", "logmel")
+ACOUSTIC = ("mfcc", "logmel", "egemaps", "egemaps-lld", "compare", "compare-lld")
 VGGISH = ("vggish", "vggish-scratch")
 
 

@@ -19,8 +19,9 @@ class ConcatenatedEncoder(Encoder):
     """The vectors of all parts, on the frames of the first.
 
     The frame of another part that is nearest in time is taken (frame i is centred at (i + 0.5) / frame rate), the
-    part's last one where it ends earlier. Utterance embeddings are statistics over these aligned frames. A part with
-    one layer is repeated beside every layer of the others; parts with several must have equally many.
+    part's last one where it ends earlier; one vector a clip stands beside every frame. Utterance
+    embeddings are statistics over these aligned frames. A part with one layer is repeated beside every layer of the
+    others; parts with several must have equally many.
 
     Of several many-layer parts, only the last one streams: the layers of the others are kept until its turn.
 
@@ -52,6 +53,11 @@ class ConcatenatedEncoder(Encoder):
     def _check_parts(self) -> None:
         if len(self.parts) < 2:
             raise EncoderError("A concatenation needs two encoders or more, joined as in 'hubert+mfcc'.")
+        if not self.parts[0].frame_rate:
+            raise EncoderError(
+                f"The encoder {self.parts[0].name!r} gives one vector a clip, which has no frames to join others to; "
+                "name it last."
+            )
         rates = {part.sampling_rate for part in self.parts}
         if len(rates) > 1:
             told = ", ".join(f"{part.name} {part.sampling_rate} Hz" for part in self.parts)

@@ -62,6 +62,8 @@ class Windows:
             return None
         if max_seconds is None and largest is not None:
             wanted = min(wanted, largest)
+        if not encoder.frame_rate:
+            raise ExtractionError(f"{encoder.name} gives one vector a clip and cannot be cut; leave out --max-seconds.")
         hop = round(encoder.sampling_rate / encoder.frame_rate)
         if abs(hop * encoder.frame_rate / encoder.sampling_rate - 1) > 1e-6:
             raise ExtractionError(f"{encoder.name} cannot be cut into windows: its frames fall between samples.")

@@ -80,7 +80,8 @@ class StoreDescription:
         frames = f"frames as {self.frame_dtype}" if self.frame_dtype else "no frames"
         labels = ", ".join(f"{label or '(none)'} {count}" for label, count in self.labels.items())
         counts = f"{self.utterances} of {count_noun(self.speakers, 'speaker')}"
-        layers = f"{_numbers(self.layers)}, {self.dimensions} dimensions each, {self.frame_rate:g} frames a second"
+        rate = f"{self.frame_rate:g} frames a second" if self.frame_rate else "one vector an utterance"
+        layers = f"{_numbers(self.layers)}, {self.dimensions} dimensions each, {rate}"
         rows = [
             ("corpus", f"{self.corpus} ({self.corpus_kind}), {self.corpus_root}"),
             ("encoder", f"{encoder.get('name', '?')} ({encoder.get('family', 'unknown family')})"),
