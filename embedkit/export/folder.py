@@ -12,7 +12,7 @@ from torch import Tensor
 
 import embedkit
 from embedkit.encoders.base import Encoder
-from embedkit.encoders.checkpoint import _quiet, load_model, read_config
+from embedkit.encoders.checkpoint import load_model, quiet, read_config
 from embedkit.encoders.concatenation import ConcatenatedEncoder
 from embedkit.encoders.pretrained import PretrainedEncoder
 from embedkit.encoders.sources import CARD_FILE, PREPROCESSOR_FILE
@@ -93,7 +93,7 @@ def _write_checkpoint(encoder: PretrainedEncoder, folder: Path) -> None:
         _write_whisper(encoder, config, folder)
     else:
         model: Any = load_model(encoder.checkpoint, AutoModel, config, heads_allowed=True)
-        with _quiet():
+        with quiet():
             model.save_pretrained(folder)
     for name in (PREPROCESSOR_FILE, CARD_FILE):
         if (encoder.checkpoint.folder / name).is_file():
@@ -110,5 +110,5 @@ def _write_whisper(encoder: PretrainedEncoder, config: Any, folder: Path) -> Non
     tensors = {f"encoder.{name}": values.contiguous() for name, values in state.items()}
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     config.architectures = ["WhisperModel"]
-    with _quiet():
+    with quiet():
         config.save_pretrained(folder)

@@ -132,9 +132,9 @@ def _choose_heads(
 ) -> tuple[ChosenHead, ...]:
     names, seeds = [str(name) for name in config["folds"]["names"]], list(config["seeds"])
     if fold is not None and fold not in names:
-        raise RunError(f"{folder}: {unknown_name('fold', fold, names)}")
+        raise RunError(unknown_name(f"fold of {folder}", fold, names))
     if seed is not None and seed not in seeds:
-        raise RunError(f"{folder} has no seed {seed}; expected one of {', '.join(map(str, seeds))}.")
+        raise RunError(f"The run {folder} has no seed {seed}; expected one of {', '.join(map(str, seeds))}.")
     specs = {
         (str(choice["fold"]), choice["seed"]): choice.get("head", config["head_spec"]) for choice in config["choices"]
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -10,50 +12,28 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from safetensors.torch import save_file
 
 import embedkit
-from embedkit.errors import AudioError, EncoderError, RunError
-from embedkit.training.runs import RunRecord
-from embedkit.workflows.predict import render_predictions
+from embedkit.errors import AudioError, ConfigError, CorpusError, EncoderError, RunError
+from embedkit.export.ensemble import Ensemble
+from embedkit.export.predictor import open_predictor
+from embedkit.extraction import encoding
+from embedkit.workflows import predict as workflow
+from embedkit.workflows.predict import render_predictions, stream_predictions
 from tests.encoders.checkpoints import write_conv_checkpoint
-
-RATE = 16000
+from tests.workflows.tones import RATE, fit_tones, write_tones
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """Twelve clips of four speakers: tones of two pitches, told apart by any encoder."""
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    rows = ["path,label,speaker,arousal,valence"]
-    for number in range(24):
-        label, pitch = (("low", 150), ("high", 900))[number % 2]
-        time = np.arange(int(RATE * (0.3 + 0.05 * (number % 5)))) / RATE
-        clip = 0.3 * np.sin(2 * np.pi * pitch * time) + 0.02 * generator.normal(size=len(time))
-        soundfile.write(folder / f"{number:02d}.wav", clip, RATE)
-        rows.append(f"{number:02d}.wav,{label},s{number // 6},{pitch / 100},{-3 if label == 'low' else 2}")
-    (folder / "corpus.csv").write_text("\n".join(rows) + "\n")
-    return folder
-
-
-def fitted(corpus: Path, tmp_path: Path, encoder: str, **options: Any) -> RunRecord:
-    store = embedkit.extract(
-        corpus / "corpus.csv",
-        encoder=encoder,
-        out=tmp_path / "store.h5",
-        progress=False,
-        sources=options.pop("sources", None),
-    )
-    settings: dict[str, Any] = {"seeds": 2, "epochs": 6, "learning_rates": (1e-2,), "batch_size": 8, **options}
-    (record,) = embedkit.fit(store, folds="speaker", runs=tmp_path / "runs", **settings)
-    return record
+    return write_tones(tmp_path / "corpus")
 
 
 @pytest.mark.parametrize("head", ["linear", "lstm"])
 def test_clips_are_rated_in_the_unit_of_the_corpus(corpus: Path, tmp_path: Path, head: str) -> None:
-    record = fitted(corpus, tmp_path, "mfcc", heads=[head], targets=["valence", "arousal"], epochs=15)
+    record = fit_tones(corpus, "mfcc", heads=[head], targets=["valence", "arousal"], epochs=15)
     clips = [corpus / "00.wav", corpus / "01.wav"]
     low, high = embedkit.predict(record.folder, clips)
     assert (low.label, low.probabilities) == ("", {})
@@ -74,7 +54,7 @@ def test_clips_are_rated_in_the_unit_of_the_corpus(corpus: Path, tmp_path: Path,
 
 
 def test_ratings_without_their_scale_are_refused(corpus: Path, tmp_path: Path) -> None:
-    record = fitted(corpus, tmp_path, "mfcc", targets=["valence"], epochs=1, heads=["linear"])
+    record = fit_tones(corpus, "mfcc", targets=["valence"], epochs=1, heads=["linear"])
     tensors = {name: value for name, value in record.load_heads().items() if "rating" not in name}
     save_file(tensors, record.folder / "heads.safetensors")
     with pytest.raises(RunError, match="lack '0/rating_mean'"):
@@ -83,7 +63,7 @@ def test_ratings_without_their_scale_are_refused(corpus: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("head", ["linear", "lstm"])
 def test_clips_are_classified_as_they_were_learnt(corpus: Path, tmp_path: Path, head: str) -> None:
-    record = fitted(corpus, tmp_path, "mfcc", heads=[head])
+    record = fit_tones(corpus, "mfcc", heads=[head])
     clips = [corpus / "00.wav", corpus / "01.wav", corpus / "02.wav"]
     found = embedkit.predict(record.folder, clips)
     assert [one.label for one in found] == ["low", "high", "low"]
@@ -108,7 +88,7 @@ def test_a_run_of_a_single_layer_reads_that_layer(corpus: Path, tmp_path: Path) 
 
 def test_the_encoder_is_found_again_where_its_name_led(corpus: Path, tmp_path: Path) -> None:
     weights = write_conv_checkpoint(tmp_path / "weights", "hubert")
-    record = fitted(corpus, tmp_path, "hubert", sources={"hubert": str(weights)})
+    record = fit_tones(corpus, "hubert", sources={"hubert": str(weights)})
     (found,) = embedkit.predict(record.folder, [corpus / "01.wav"])
     moved = tmp_path / "moved"
     shutil.move(weights, moved)
@@ -119,16 +99,14 @@ def test_the_encoder_is_found_again_where_its_name_led(corpus: Path, tmp_path: P
 
 
 def test_another_encoder_is_refused(corpus: Path, tmp_path: Path) -> None:
-    record = fitted(
-        corpus, tmp_path, "hubert", sources={"hubert": str(write_conv_checkpoint(tmp_path / "one", "hubert"))}
-    )
+    record = fit_tones(corpus, "hubert", sources={"hubert": str(write_conv_checkpoint(tmp_path / "one", "hubert"))})
     other = write_conv_checkpoint(tmp_path / "other", "hubert", num_conv_pos_embeddings=8)
     with pytest.raises(RunError, match="other weights"):
         embedkit.predict(record.folder, [corpus / "01.wav"], sources={"hubert": str(other)})
 
 
 def test_what_cannot_be_predicted_is_told(corpus: Path, tmp_path: Path) -> None:
-    record = fitted(corpus, tmp_path, "mfcc", heads=["linear"])
+    record = fit_tones(corpus, "mfcc", heads=["linear"])
     with pytest.raises(AudioError, match=r"none\.wav"):
         embedkit.predict(record.folder, [corpus / "none.wav"])
     (corpus / "broken.wav").write_bytes(b"RIFF")
@@ -147,6 +125,147 @@ def test_what_cannot_be_predicted_is_told(corpus: Path, tmp_path: Path) -> None:
 
 def test_a_concatenation_is_found_again(corpus: Path, tmp_path: Path) -> None:
     weights = write_conv_checkpoint(tmp_path / "weights", "wavlm")
-    record = fitted(corpus, tmp_path, "wavlm+mfcc", sources={"wavlm": str(weights)}, heads=["linear"])
+    record = fit_tones(corpus, "wavlm+mfcc", sources={"wavlm": str(weights)}, heads=["linear"])
     found = embedkit.predict(record.folder, [corpus / "00.wav", corpus / "01.wav"])
     assert [one.label for one in found] == ["low", "high"]
+
+
+def test_folders_and_lists_are_expanded_in_order(corpus: Path, tmp_path: Path) -> None:
+    record = fit_tones(corpus, "mfcc", heads=["linear"])
+    folder = tmp_path / "found"
+    (folder / "b").mkdir(parents=True)
+    for name in ("b/00.wav", "a.WAV", "._a.wav", "notes.txt"):
+        shutil.copy(corpus / f"{'01' if name == 'a.WAV' else '00'}.wav", folder / name)
+    soundfile.write(
+        folder / "both.flac", np.concatenate([soundfile.read(corpus / f"0{number}.wav")[0] for number in (0, 1)]), RATE
+    )
+    (folder / "list.csv").write_text("who;path;end;start\nx;both.flac;0.3;\ny;both.flac;;0.31\n")
+    clips = [folder / "list.csv", folder, corpus / "02.wav"]
+    found = embedkit.predict(record, clips)
+    names = ["both.flac", "both.flac", *(str(folder / name) for name in ("a.WAV", "both.flac", "b/00.wav"))]
+    assert [one.path for one in found] == [*names, str(corpus / "02.wav")]
+    assert [one.label for one in found[:3]] == ["low", "high", "high"]
+    assert [(one.start, one.end) for one in found[:3]] == [(None, 0.3), (0.31, None), (None, None)]
+    rows = list(csv.DictReader(io.StringIO("\n".join(render_predictions(found, "csv", segments=True)))))
+    assert [row["start"] for row in rows[:3]] == ["", "0.31", ""]
+    assert float(rows[1]["high"]) == found[1].probabilities["high"]
+    told = [json.loads(line) for line in render_predictions(found, "jsonl")]
+    assert told[1] == {"path": "both.flac", "start": 0.31, "label": "high", "probabilities": found[1].probabilities}
+    assert next(render_predictions(found[1:])).startswith("both.flac [0.31 s to its end]: high (high ")
+
+
+def test_inputs_that_hold_no_clips_are_told(corpus: Path, tmp_path: Path) -> None:
+    record = fit_tones(corpus, "mfcc", heads=["linear"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CorpusError, match=r"'.*empty' holds no audio"):
+        embedkit.predict(record, [tmp_path / "empty"])
+    for text, problem in {
+        "file,start\na.wav,1\n": r"no column `path` \(found: file, start\)",
+        "path\n": "no rows",
+        "path,start\na.wav,soon\n": "Row 2 .* has 'soon' as start",
+        "path,start\n,1\n": "Row 2 .* has no path",
+    }.items():
+        (tmp_path / "list.csv").write_text(text)
+        with pytest.raises(CorpusError, match=problem):
+            embedkit.predict(record, [tmp_path / "list.csv"])
+    assert embedkit.predict(record, []) == []
+    with pytest.raises(ConfigError, match="expected fail or skip"):
+        embedkit.predict(record, [], on_error="ignore")  # type: ignore[arg-type]
+
+
+def test_results_come_before_the_last_clip_is_read(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = fit_tones(corpus, "mfcc", heads=["linear"])
+    read: list[str] = []
+    original = encoding.read_audio
+
+    def watched(path: Path, **options: Any) -> Any:
+        read.append(Path(path).name)
+        return original(path, **options)
+
+    monkeypatch.setattr(encoding, "read_audio", watched)
+    monkeypatch.setitem(workflow.BATCH_SECONDS, "cpu", 0.5)
+    clips = [corpus / f"{number:02d}.wav" for number in range(24)]
+    stream = stream_predictions(record, clips, device="cpu")
+    assert next(stream).path == str(clips[0])
+    assert 1 <= len(read) < 12
+    assert [one.path for one in stream] == [str(clip) for clip in clips[1:]]
+    assert sorted(read) == [clip.name for clip in clips]
+
+
+@pytest.mark.parametrize("on_error", ["fail", "skip"])
+def test_broken_audio_ends_the_stream_or_is_left_out(corpus: Path, tmp_path: Path, on_error: Any) -> None:
+    record = fit_tones(corpus, "mfcc", heads=["linear"])
+    for name, content in {"broken.wav": b"RIFF", "cut.wav": (corpus / "00.wav").read_bytes()[:4000]}.items():
+        (corpus / name).write_bytes(content)
+    nan = np.full(8000, np.nan, np.float32)
+    soundfile.write(corpus / "nan.wav", nan, RATE, subtype="FLOAT")
+    clips = [corpus / name for name in ("00.wav", "broken.wav", "01.wav", "cut.wav", "nan.wav", "02.wav")]
+    said: list[str] = []
+    stream = stream_predictions(record, clips, on_error=on_error, tell=said.append)
+    assert next(stream).path == str(clips[0])
+    if on_error == "fail":
+        with pytest.raises(AudioError, match=r"broken\.wav.*--on-error skip"):
+            list(stream)
+        assert not said
+    else:
+        assert [one.path for one in stream] == [str(clips[2]), str(clips[5])]
+        assert [name in line for name, line in zip(("broken.wav", "cut.wav", "nan.wav"), said, strict=True)] == [
+            True
+        ] * 3
+        with pytest.raises(AudioError, match="Not one of the 2 clips"):
+            embedkit.predict(record, [clips[1], corpus / "none.wav"], on_error="skip")
+
+
+def test_a_long_clip_is_encoded_in_the_windows_of_an_extraction(corpus: Path, tmp_path: Path) -> None:
+    weights = write_conv_checkpoint(tmp_path / "weights", "hubert")
+    record = fit_tones(corpus, "hubert", sources={"hubert": str(weights)}, extract={"max_seconds": 0.5})
+    long = np.concatenate([soundfile.read(corpus / f"{number:02d}.wav")[0] for number in range(0, 24, 2)])
+    soundfile.write(tmp_path / "long.wav", long, RATE)
+    (tmp_path / "long.csv").write_text("path,label\nlong.wav,low\n")
+    store = embedkit.extract(
+        tmp_path / "long.csv",
+        encoder="hubert",
+        sources={"hubert": str(weights)},
+        max_seconds=0.5,
+        out=tmp_path / "long.h5",
+        progress=False,
+    )
+    (found,) = embedkit.predict(record, [tmp_path / "long.wav"])
+    expected = Ensemble(open_predictor(record))(torch.from_numpy(np.asarray(store.mean(layer="all"))))[0]
+    assert list(found.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("head", ["linear", "lstm"])
+def test_a_very_long_clip_is_heard_in_equal_pieces(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
+) -> None:
+    record = fit_tones(corpus, "mfcc", heads=[head])
+    monkeypatch.setattr(workflow, "LONGEST_PIECE_SECONDS", 0.25)
+    tones = [soundfile.read(corpus / f"0{number}.wav")[0][:4000] for number in (0, 1, 2)]
+    soundfile.write(tmp_path / "long.wav", np.concatenate([tones[0], *tones]), RATE)
+    (tmp_path / "pieces.csv").write_text(
+        "path,start,end\n" + "".join(f"long.wav,{number / 4},{number / 4 + 0.25}\n" for number in range(4))
+    )
+    (found,) = embedkit.predict(record, [tmp_path / "long.wav"])
+    pieces = embedkit.predict(record, [tmp_path / "pieces.csv"])
+    assert [one.label for one in pieces] == ["low", "low", "high", "low"]
+    mean = np.mean([one.probabilities["low"] for one in pieces])
+    assert found.probabilities["low"] == pytest.approx(mean, abs=1e-6)
+
+
+def test_one_fold_or_seed_is_asked_alone(corpus: Path) -> None:
+    record = fit_tones(corpus, "mfcc", heads=["linear"])
+    clip = [corpus / "00.wav"]
+    alone = [
+        embedkit.predict(record, clip, fold=fold, seed=seed)[0].probabilities["low"]
+        for fold in ("s0", "s1", "s2", "s3")
+        for seed in (0, 1)
+    ]
+    assert len(set(alone)) == 8
+    assert embedkit.predict(record, clip)[0].probabilities["low"] == pytest.approx(np.mean(alone), abs=1e-6)
+    with pytest.raises(RunError, match=r"Unknown fold of .* 's9'\. Known: s0, s1"):
+        embedkit.predict(record, clip, fold="s9")
+    with pytest.raises(RunError, match="no seed 7; expected one of 0, 1"):
+        embedkit.predict(record, clip, seed=7)
