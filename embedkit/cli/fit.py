@@ -10,12 +10,43 @@ import typer
 from embedkit.cli.options import Device, Threads, Where, choose_options, read_merge, read_number, split_texts
 from embedkit.cli.output import tell
 from embedkit.config import read_config
+from embedkit.corpora.opening import DEMO
 from embedkit.registry import split_specs
+
+TUNING = {
+    "encoder_lr": "encoder_rate",
+    "warmup": "warmup",
+    "tune_layers": "layers",
+    "tune_convolutions": "convolutions",
+    "recompute": "recompute",
+    "accumulate": "accumulate",
+    "augment": "augment",
+    "lora_rank": "rank",
+    "lora_alpha": "alpha",
+    "lora_targets": "targets",
+}
+"""Options of an encoder that is trained, and what they are called in `Tuning`."""
 
 
 def fit(
     inputs: Annotated[
-        list[Path] | None, typer.Argument(metavar="INPUT", help="Stores. [default: every one below embeddings/]")
+        list[Path] | None,
+        typer.Argument(
+            metavar="INPUT",
+            help="Stores [default: every one below embeddings/]; with --mode frozen, finetune or lora corpora.",
+        ),
+    ] = None,
+    mode: Annotated[
+        Literal["cached", "frozen", "finetune", "lora"] | None,
+        typer.Option(
+            metavar="MODE",
+            help="cached: heads on stores. frozen: the encoder runs in every epoch. finetune: it is trained with the "
+            "head. lora: adapters in it are. [default: cached]",
+        ),
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="What runs in the modes other than cached, as for `embedkit extract`."),
     ] = None,
     loss: Annotated[
         list[str] | None,
@@ -34,9 +65,11 @@ def fit(
         ),
     ] = None,
     layers: Annotated[
-        Literal["all", "each"] | None,
+        str | None,
         typer.Option(
-            metavar="WORD", help="all: train on a learned mean of the layers; each: on each layer alone. [default: all]"
+            metavar="WORD",
+            help="all: train on a learned mean of the layers; each: on each layer alone. In the other modes than "
+            "cached: all, last, 6 or 4-9. [default: all]",
         ),
     ] = None,
     normalise: Annotated[
@@ -102,6 +135,50 @@ def fit(
     clip: Annotated[
         float | None, typer.Option(metavar="NORM", help="Largest norm of a head's gradient. [default: no limit]")
     ] = None,
+    encoder_lr: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", help="Learning rate of an encoder that is trained. [default: 1e-5, lora 1e-4]"),
+    ] = None,
+    warmup: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of the training over which that rate rises. [default: 0.1]"),
+    ] = None,
+    tune_layers: Annotated[
+        str | None, typer.Option(metavar="LAYERS", help="Transformer layers that are trained: 7-12. [default: all]")
+    ] = None,
+    tune_convolutions: Annotated[
+        bool | None, typer.Option("--tune-convolutions", help="Train the convolutional front end as well.")
+    ] = None,
+    recompute: Annotated[
+        bool | None, typer.Option("--recompute", help="Gradient checkpointing: a third more time, much less memory.")
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Pass a mini-batch in N parts; the result is the same. [default: 1]"),
+    ] = None,
+    augment: Annotated[
+        list[str] | None, typer.Option(metavar="A,B", help="noise, speed, specaugment. [default: none]")
+    ] = None,
+    lora_rank: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Rank of the adapters. [default: 8]")
+    ] = None,
+    lora_alpha: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Scale of the adapters. [default: 16]")
+    ] = None,
+    lora_targets: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B", help="Linear layers with adapters. [default: q_proj,k_proj,v_proj,out_proj]"),
+    ] = None,
+    save_encoder: Annotated[
+        bool | None, typer.Option("--save-encoder", help="Keep the trained encoder of every fold in the run.")
+    ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "auto"] | None,
+        typer.Option(metavar="NAME", help="Of the encoder's passes: fp32, bf16 or auto. [default: fp32]"),
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(metavar="SECONDS", help="Whisper's window, as for `embedkit extract`. [default: clip]")
+    ] = None,
     device: Device = None,
     threads: Threads = None,
     memory_gb: Annotated[
@@ -127,12 +204,14 @@ def fit(
         embedkit fit embeddings/iemocap/hubert.h5 --loss ccc --folds speaker
         embedkit fit embeddings/iemocap/hubert.h5 --targets valence,arousal
         embedkit fit embeddings/emodb/hubert.h5 --layers each --loss all
+        embedkit fit path/to/emodb --encoder hubert --mode finetune --save-encoder
 
     Learning rate, epoch and all else that is searched are chosen on the training side of each fold; a cell that is
     already there is not trained again. Options with several values take them repeated or separated by commas.
     """
     given = locals().copy()
-    options = choose_options("fit", read_config(), given)
+    config = read_config()
+    options = choose_options("fit", config, given)
     from embedkit.heads import HEADS
     from embedkit.losses import LOSSES
 
@@ -147,7 +226,24 @@ def fit(
         "test_merge": read_merge(options.pop("test_merge", []), "--test-merge"),
     }
     options |= {name: value for name, value in keywords.items() if value}
+    tuning = {TUNING[name]: options.pop(name) for name in TUNING if name in options}
+    for name in ("augment", "targets"):
+        if name in tuning:
+            tuning[name] = tuple(split_texts(tuning[name]))
     from embedkit.workflows.fit import find_stores, fit_heads
 
-    for record in fit_heads(inputs or find_stores(), overwrite=overwrite, progress=None, tell=tell, **options):
+    cached = options.get("mode", "cached") == "cached"
+    found = inputs or (find_stores() if cached else [Path(config.corpus or DEMO)])
+    named = split_texts(options.pop("encoder", []))
+    encoders = named if encoder or not cached else []
+    for record in fit_heads(
+        found,
+        encoders=encoders,
+        tuning=tuning,
+        sources=config.encoders,
+        overwrite=overwrite,
+        progress=None,
+        tell=tell,
+        **options,
+    ):
         typer.echo(record.folder)

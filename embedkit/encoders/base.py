@@ -85,8 +85,8 @@ class Encoder(ABC):
         """Give a network that starts from random weights new ones; return whether it is one."""
         return False
 
-    def save(self, folder: Path) -> None:
-        """Write the network into a folder that `load_encoder` reads.
+    def save(self, folder: Path, network: nn.Module | None = None) -> None:
+        """Write the network, or another one in its place, into a folder that `load_encoder` reads.
 
         Raises:
             EncoderError: there is no network.

@@ -39,7 +39,7 @@ def read_config(checkpoint: Checkpoint) -> Any:
     from transformers import AutoConfig
 
     try:
-        with _quiet():
+        with quiet():
             return AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise EncoderError(
@@ -87,7 +87,7 @@ def load_model(
         EncoderError: the weights cannot be read without running code, or names or shapes do not fit.
     """
     try:
-        with _quiet():
+        with quiet():
             model, report = model_class.from_pretrained(
                 checkpoint.folder,
                 config=config,
@@ -151,7 +151,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' reports and bars: what matters of them becomes an error."""
     from transformers.utils import logging as transformers_logging
 

@@ -16,9 +16,9 @@ from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
 from embedkit.encoders.base import Encoder, LayerSink
-from embedkit.encoders.checkpoint import digest_weights, read_config, read_preprocessor
+from embedkit.encoders.checkpoint import digest_weights, quiet, read_config, read_preprocessor
 from embedkit.encoders.precision import DTYPES, resolve_device, resolve_precision, true_fp32
-from embedkit.encoders.sources import PREPROCESSOR_FILE, Checkpoint, find_checkpoint
+from embedkit.encoders.sources import PREPROCESSOR_FILE, Checkpoint, find_checkpoint, read_card
 from embedkit.encoders.spec_augment import SpecAugment
 from embedkit.errors import EncoderError
 
@@ -123,6 +123,7 @@ class PretrainedEncoder(Encoder):
         self.layerdrop = float(getattr(request.config, "layerdrop", getattr(request.config, "encoder_layerdrop", 0.0)))
         self.checkpoint = request.checkpoint
         self.weights_digest = digest_weights(model)
+        self.trained_on = read_card(request.checkpoint.folder).get("trained_on", {})
         self.sampling_rate = int(request.preprocessor.get("sampling_rate", DEFAULT_SAMPLING_RATE))
         self.forward_passes = 0
 
@@ -144,6 +145,7 @@ class PretrainedEncoder(Encoder):
             "precision": self.precision,
             "algorithm": ALGORITHM,
             "versions": {"torch": torch.__version__, "transformers": version("transformers")},
+            **({"trained_on": self.trained_on} if self.trained_on else {}),
         }
 
     def encode(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
@@ -164,11 +166,16 @@ class PretrainedEncoder(Encoder):
             )
         self._pass(waveforms, sink)
 
-    def save(self, folder: Path) -> None:
-        """Write the network and its feature extractor's settings as transformers does, ready for `load_encoder`."""
-        assert self.network is not None
-        network: Any = self.network
-        network.save_pretrained(folder)
+    def save(self, folder: Path, network: nn.Module | None = None) -> None:
+        """Write the network and its feature extractor's settings as transformers does, ready for `load_encoder`.
+
+        Args:
+            folder: Where to.
+            network: What to write in the place of its own network.
+        """
+        saved: Any = network or self.network
+        with quiet():
+            saved.save_pretrained(folder)
         settings = self.checkpoint.folder / PREPROCESSOR_FILE
         if settings.is_file():
             shutil.copyfile(settings, folder / PREPROCESSOR_FILE)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from embedkit.errors import EncoderError
 
@@ -31,6 +32,9 @@ Without a commit the repository's main branch is taken; the commit it stood at i
 CONFIG_FILE = "config.json"
 VGGISH_FILE = "vggish.safetensors"
 """By which the folder of a VGGish that was trained here is known."""
+
+CARD_FILE = "embedkit.json"
+"""In the folder of an encoder that was trained here: what it was trained on."""
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
 WEIGHT_FILES = (
@@ -187,3 +191,24 @@ class _Hub:
 
 def _toml_key(name: str) -> str:
     return name if re.fullmatch(r"[\w-]+", name) else json.dumps(name)
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Return the card of an encoder that was trained by embedkit; empty where there is none.
+
+    Raises:
+        EncoderError: the card cannot be read: nobody could tell what the encoder has seen.
+    """
+    path = folder / CARD_FILE
+    if not path.is_file():
+        return {}
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(card["trained_on"]["speakers"], list) or not isinstance(card["trained_on"]["corpus"], str):
+            raise TypeError("no list of speakers")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EncoderError(
+            f"The card {str(path)!r} of a trained encoder cannot be read ({error}); without it nobody knows which "
+            "speakers it has seen: write it again with fit --save-encoder."
+        ) from error
+    return card

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.encoders.precision import resolve_device, true_fp32
-from embedkit.encoders.sources import VGGISH_FILE
+from embedkit.encoders.sources import VGGISH_FILE, read_card
 from embedkit.encoders.vggish_weights import (
     PUBLISHED_URL,
     digest_weights,
@@ -127,6 +127,7 @@ class VggishEncoder(Encoder):
         self.dimensions = shape.dimensions
         self.device = resolve_device(device)
         self._source = PUBLISHED_URL if source is None else str(source)
+        self._trained_on = {} if source is None else read_card(Path(source).parent).get("trained_on", {})
         network = self._make(shape, source)
         self._weights_digest = digest_weights(network.state_dict())
         self.network: nn.Module = network.requires_grad_(False).eval().to(self.device)
@@ -138,9 +139,9 @@ class VggishEncoder(Encoder):
         load_weights(network, state, source=self._source)
         return network
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, network: nn.Module | None = None) -> None:
         """Write the weights in torchvggish's layout, ready for `load_encoder`."""
-        save_file(self.network.state_dict(), folder / VGGISH_FILE)
+        save_file((network or self.network).state_dict(), folder / VGGISH_FILE)
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the numbers."""
@@ -160,6 +161,7 @@ class VggishEncoder(Encoder):
             "postprocessing": "none",
             "precision": "fp32",
             "versions": {"torch": torch.__version__},
+            **({"trained_on": self._trained_on} if self._trained_on else {}),
         }
 
     def frame_count(self, samples: int) -> int:

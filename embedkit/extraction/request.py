@@ -98,8 +98,13 @@ class Request:
 
     @cached_property
     def trained_on(self) -> dict[str, Any]:
-        """Speakers and utterances that the encoder was fine-tuned on."""
-        return dict(self.encoder.identity().get("trained_on") or {})
+        """What the encoder was fine-tuned on: its speakers by name, its utterances by number.
+
+        Which utterances these are stands in a column of the store (`SEEN_COLUMN`): of a large corpus their names would
+        not fit into an attribute.
+        """
+        known = self.encoder.identity().get("trained_on") or {}
+        return {name: len(value) if name.endswith("utterances") else value for name, value in known.items()}
 
     @property
     def options(self) -> dict[str, Any]:

@@ -51,6 +51,9 @@ STANDARD_COLUMNS = ("id", "path", "label", "speaker", "session", "split", "start
 MEASURED_COLUMNS = ("duration", "padded", "digest", "audio_size", "audio_mtime")
 """Columns that the extraction adds; their names are reserved."""
 
+SEEN_COLUMN = "encoder_saw"
+"""In stores of fine-tuned encoders: "train" for an utterance they were trained on, "dev" for one they were chosen on."""
+
 FRAME_DTYPES = ("float16", "float32")
 
 

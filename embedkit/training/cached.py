@@ -15,7 +15,7 @@ from embedkit.training.features import Features, Standardiser
 from embedkit.training.folds import Fold, FoldPlan
 from embedkit.training.journal import Journal
 from embedkit.training.mixed_loss import classifier_of
-from embedkit.training.schedule import OnStack, run_groups
+from embedkit.training.schedule import OnPart, OnStack, run_groups
 from embedkit.training.scoring import score_heads
 from embedkit.training.search import Candidate
 from embedkit.training.selection import Choice, choose, pooled_scores
@@ -64,6 +64,7 @@ def train_losses(
     seeds: Sequence[int],
     threads: int,
     on_stack: OnStack = lambda groups, results: None,
+    on_epoch: OnPart = lambda groups, epochs: None,
     journal: Journal | None = None,
 ) -> dict[str, list[FoldResult]]:
     """Train one head under several losses together: every fold, inner fold, seed and candidate.
@@ -79,6 +80,7 @@ def train_losses(
         seeds: Of initial weights, dropout and the order of mini-batches.
         threads: Stacks trained side by side.
         on_stack: Called after every stack.
+        on_epoch: Called after every epoch of a stack in which an encoder ran.
         journal: Where finished stacks are kept.
 
     Returns:
@@ -86,7 +88,14 @@ def train_losses(
     """
     keep_best = not all(fold.refit for fold in plan.folds)
     run = partial(
-        run_groups, features, targets, keep_best=keep_best, threads=threads, on_stack=on_stack, journal=journal
+        run_groups,
+        features,
+        targets,
+        keep_best=keep_best,
+        threads=threads,
+        on_stack=on_stack,
+        on_epoch=on_epoch,
+        journal=journal,
     )
     cells = [(loss, fold, seed) for loss in losses for fold in plan.folds for seed in seeds]
     truth = build_targets(targets, recipe.classes)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from embedkit.encoders.precision import true_fp32
@@ -16,18 +15,16 @@ from embedkit.training.batches import count_steps
 from embedkit.training.cached import FoldResult
 from embedkit.training.folds import Fold, FoldPlan
 from embedkit.training.live import LiveFeatures
+from embedkit.training.schedule import OnPart, OnStack
 from embedkit.training.scoring import score_heads
 from embedkit.training.search import Candidate
 from embedkit.training.selection import Choice, choose, pooled_scores
 from embedkit.training.shelf import Shelf, name_head
-from embedkit.training.stack import Group, GroupResult, Member, Recipe, Stack
+from embedkit.training.stack import Group, GroupResult, Member, Recipe, train_stack
 from embedkit.training.targets import build_targets
 from embedkit.training.tuning import Tuner
 
 BEST_EPOCH = "best epoch kept"
-
-OnEpoch: TypeAlias = Callable[[str, int, float], None]
-"""Called after every epoch with the loss, the epochs done of the head, and its best development score."""
 
 SaveEncoder: TypeAlias = Callable[[Fold, int], None]
 """Called with the fold and the seed of a head that is finished, while the encoder is the one that belongs to it."""
@@ -55,7 +52,8 @@ def tune_loss(
     seeds: Sequence[int],
     tuner: Tuner,
     work: Path,
-    on_epoch: OnEpoch = lambda loss, epochs, score: None,
+    on_stack: OnStack = lambda groups, results: None,
+    on_epoch: OnPart = lambda groups, epochs: None,
     save_encoder: SaveEncoder | None = None,
 ) -> list[FoldResult]:
     """Train one head and one encoder for every fold, seed and candidate; keep the best on the development group.
@@ -64,11 +62,15 @@ def tune_loss(
         features: Of the tuner's encoder.
         plan: As `plan_tuning` makes it.
         work: Folder of what is finished and of the last checkpoint; the same call goes on from there.
+        on_stack: Called with every finished head.
+        on_epoch: Called after every epoch of a head.
+        save_encoder: Called with what was best for each fold and seed.
 
     Returns:
         One result per fold.
     """
     features.tuned = tuner
+    tuner.load(tuner.initial)
     _ = features.measured
     shelf = Shelf(work, tuner.processes, keeps_encoders=save_encoder is not None)
     results = []
@@ -80,6 +82,7 @@ def tune_loss(
                 run = _Run(features, targets, fold, recipe, loss, grid, number, seed, tuner)
                 key = name_head(loss, fold, seed, number)
                 found = run.finished(shelf, key) or run.train(shelf, key, on_epoch)
+                on_stack([run.group], [found.result])
                 best = found if best is None or found.choice.score > best.choice.score else best
             assert best is not None
             own.append(best)
@@ -129,7 +132,8 @@ class _Run:
         seed: int,
         tuner: Tuner,
     ) -> None:
-        self.features, self.fold, self.loss, self.seed, self.tuner = features, fold, loss, seed, tuner
+        self.features, self.targets, self.fold, self.loss = features, targets, fold, loss
+        self.seed, self.tuner = seed, tuner
         self.number, self.candidate = number, grid[number]
         self.recipe = replace(recipe, head=self.candidate.head)
         self.truth = build_targets(targets, recipe.classes)
@@ -143,20 +147,23 @@ class _Run:
         )
         self.group = Group(train=train, validate=validate, seed=seed, members=(member,))
 
-    def train(self, shelf: Shelf, key: str, on_epoch: OnEpoch) -> _Tuned:
-        stack = Stack(self.features, self.truth, [self.group], self.recipe, keep_best=True, dtype=torch.float32)
-        self.tuner.start(self.seed, self.recipe.epochs * count_steps(len(self.group.train), self.recipe.batch_size))
-        epoch = shelf.restore(key, stack, self.tuner)
+    def train(self, shelf: Shelf, key: str, on_epoch: OnPart) -> _Tuned:
+        steps = count_steps(len(self.group.train), self.recipe.batch_size)
+        self.tuner.start(self.seed, self.recipe.epochs * steps)
         with true_fp32():
-            while stack.learning.any():
-                stack.run_epoch(epoch)
-                epoch += 1
-                shelf.checkpoint(key, stack, self.tuner, epoch)
-                on_epoch(self.loss, epoch, float(np.nanmax(stack.results[0].dev_scores)))
+            (result,) = train_stack(
+                self.features,
+                self.targets,
+                [self.group],
+                self.recipe,
+                keep_best=True,
+                on_epoch=lambda epochs, results: on_epoch([self.group], epochs),
+                checkpoint=shelf.checkpoint(key, self.tuner),
+            )
             self.tuner.load(self.tuner.best)
-            found = self._judge(stack.results[0], self._score_test(stack.results[0]))
-        shelf.add(key, found.result, found.outputs, self.tuner.best)
-        return found
+            outputs = self._score_test(result)
+        shelf.add(key, result, outputs, self.tuner.best)
+        return self._judge(result, outputs)
 
     def finished(self, shelf: Shelf, key: str) -> _Tuned | None:
         found = shelf.find(key, self.group)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from embedkit.training.checkpoint import Checkpoint
 from embedkit.training.packing import unpack
 from embedkit.training.stack import Group, GroupResult, Recipe
 
@@ -50,6 +51,11 @@ class Journal:
             # The journal only saves time: a full disk is told where the run itself is written.
             with suppress(OSError):
                 partial.unlink()
+
+    def checkpoint(self, groups: Sequence[Group], recipe: Recipe, *, keep_best: bool) -> Checkpoint:
+        """Return where the training of these groups is kept after every epoch."""
+        path = self._path(groups, recipe, keep_best=keep_best)
+        return Checkpoint(path.with_suffix(".checkpoint"), path.stem)
 
     def clear(self) -> None:
         """Remove the folder, and the one it lies in with the last of them: the runs are written."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from embedkit.errors import FitError
 from embedkit.training.folds import Indices
 
 
@@ -82,3 +84,17 @@ class Together(Processes):
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
+
+
+def find_processes() -> Processes:
+    """Return the processes that this one was launched with, alone where it was not.
+
+    Raises:
+        FitError: there are several, and the library accelerate is missing.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return ALONE
+    try:
+        return Together()
+    except ImportError as error:
+        raise FitError("Training in several processes needs accelerate: pip install 'embedkit[finetune]'.") from error

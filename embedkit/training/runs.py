@@ -84,6 +84,7 @@ def write_run(
     predictions: tuple[Sequence[str], Iterable[Sequence[Any]]],
     heads: Mapping[str, Tensor],
     curves: Mapping[str, Any] | None = None,
+    folders: Mapping[str, Path] | None = None,
 ) -> RunRecord:
     """Write a run under a temporary name and rename it when it is whole, replacing an older one.
 
@@ -94,6 +95,7 @@ def write_run(
         predictions: Header and rows of the CSV.
         heads: Tensors by name.
         curves: How the heads learned.
+        folders: Folders that move into the run, by name.
     """
     from safetensors.torch import save_file
 
@@ -110,6 +112,8 @@ def write_run(
         save_file({name: tensor.contiguous() for name, tensor in heads.items()}, partial / _HEADS)
         if curves is not None:
             _write_json(partial / _CURVES, curves)
+        for name, own in (folders or {}).items():
+            own.rename(partial / name)
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)

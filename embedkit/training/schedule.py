@@ -21,6 +21,9 @@ MOST_HEADS, FEWEST_HEADS = 240, 60
 OnStack: TypeAlias = Callable[[Sequence[Group], Sequence[GroupResult]], None]
 """Called with the groups of a finished stack and their results."""
 
+OnPart: TypeAlias = Callable[[Sequence[Group], int], None]
+"""Called with the groups of a stack and its epochs done."""
+
 
 def run_groups(
     features: Features,
@@ -31,6 +34,7 @@ def run_groups(
     keep_best: bool,
     threads: int,
     on_stack: OnStack = lambda groups, results: None,
+    on_epoch: OnPart = lambda groups, epochs: None,
     journal: Journal | None = None,
 ) -> list[GroupResult]:
     """Train groups in stacks, stacks side by side; the result does not depend on how they are stacked.
@@ -39,6 +43,7 @@ def run_groups(
 
     Args:
         threads: Stacks trained at once, on a CPU.
+        on_epoch: Called with the groups of a stack and the epochs done, where the encoder runs in each.
         journal: Keeps every finished stack until the run is written, so that one that was stopped goes on there.
     """
     plan = plan_stacks(groups, recipe, features.level, threads)
@@ -47,10 +52,25 @@ def run_groups(
     parent = os.getpid()
 
     def train(place: int) -> bytes:
-        found = train_stack(
-            features, targets, stacks[place], recipe, keep_best=keep_best, on_epoch=lambda _: _stop_without(parent)
+        def after_epoch(epochs: int, results: Sequence[GroupResult]) -> None:
+            _stop_without(parent)
+            if features.live:
+                on_epoch(stacks[place], epochs)
+
+        checkpoint = None
+        if features.live and journal:
+            checkpoint = journal.checkpoint(stacks[place], recipe, keep_best=keep_best)
+        return pack(
+            train_stack(
+                features,
+                targets,
+                stacks[place],
+                recipe,
+                keep_best=keep_best,
+                on_epoch=after_epoch,
+                checkpoint=checkpoint,
+            )
         )
-        return pack(found)
 
     results: dict[int, GroupResult] = {}
 

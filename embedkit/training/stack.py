@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from embedkit.heads import resolve_head
 from embedkit.heads.base import Classifier, Head, HeadShape
 from embedkit.heads.stack import restack, slice_state
 from embedkit.training.batches import count_steps, epoch_batches
+from embedkit.training.checkpoint import Checkpoint
 from embedkit.training.features import Features, Standardiser
 from embedkit.training.folds import Indices
 from embedkit.training.mixed_loss import MixedLoss
@@ -28,6 +29,9 @@ from embedkit.training.optimiser import StackedAdam
 from embedkit.training.targets import Scale, Targets, build_targets
 
 State = dict[str, Tensor]
+
+OnEpoch: TypeAlias = Callable[[int, Sequence["GroupResult"]], None]
+"""Called after every epoch of a stack with the epochs done and what has become of its groups so far."""
 
 RESULT_ARRAYS = ("losses", "dev_scores", "predictions")
 """What results hold of every epoch."""
@@ -114,7 +118,8 @@ def train_stack(
     recipe: Recipe,
     *,
     keep_best: bool = False,
-    on_epoch: Callable[[int], None] | None = None,
+    on_epoch: OnEpoch = lambda epochs, results: None,
+    checkpoint: Checkpoint | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> list[GroupResult]:
     """Train every head of every group.
@@ -125,19 +130,23 @@ def train_stack(
         groups: Same number of members and of steps an epoch in each; losses of one kind of classifier.
         recipe: Head and budget.
         keep_best: Keep each head as it was after its best validation epoch (the first of equals).
-        on_epoch: Called after every epoch with the number of epochs done.
+        on_epoch: Called after every epoch with the number of epochs done and what has become of the heads so far.
+        checkpoint: Where the training is kept after every epoch, for features that are encoded anew in each.
         dtype: What heads compute in.
 
     Returns:
         One result per group, in order.
     """
     stack = Stack(features, build_targets(targets, recipe.classes), groups, recipe, keep_best=keep_best, dtype=dtype)
-    epoch = 0
+    epoch = 0 if checkpoint is None else checkpoint.restore(stack)
     while stack.learning.any():
         stack.run_epoch(epoch)
         epoch += 1
-        if on_epoch is not None:
-            on_epoch(epoch)
+        if checkpoint is not None:
+            checkpoint.save(stack, epoch)
+        on_epoch(epoch, stack.results)
+    if checkpoint is not None:
+        checkpoint.clear()
     return stack.results
 
 
@@ -318,8 +327,11 @@ class Stack:
     def _shrink(self) -> None:
         """Go on in a smaller stack where enough heads have finished.
 
-        Groups keep equal numbers of heads: one with fewer heads still learning carries finished ones along.
+        Groups keep equal numbers of heads: one with fewer heads still learning carries finished ones along. Beside an
+        encoder that runs in every epoch a head costs nothing, and a checkpoint wants the stack as it was made.
         """
+        if self.features.live:
+            return
         alive = self.learning.sum(1)
         rows = np.flatnonzero(alive)
         if not len(rows) or len(rows) * alive.max() > WORTH_RESTACKING * self.learning.size:

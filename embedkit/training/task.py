@@ -212,35 +212,27 @@ def load_features(
     device: torch.device | str = "cpu",
     *,
     layer: int | None = None,
-    by_speaker: bool = False,
     memory_gb: float | None = None,
 ) -> Features:
     """Load the embeddings a head reads: utterance means into memory, frames from memory or from disk.
 
     Args:
         layer: The number of the only layer to read; None for all.
-        by_speaker: Normalise every speaker by statistics of all their utterances in `data`.
         memory_gb: What is larger is read from disk by the mini-batch; None for a quarter of the machine's memory.
 
     Raises:
         FitError: the head needs frames and the store keeps none.
     """
     place = slice(None) if layer is None else slice(store.layers.index(layer), store.layers.index(layer) + 1)
-    features: Features
-    if level == "utterance":
-        features = _load_means(store, data, place, device, memory_gb)
-    else:
-        features = _load_frames(store, data, place, device, memory_gb)
-    if by_speaker:
-        features.normalise_by(data.speakers)
-    return features
+    load = _load_means if level == "utterance" else _load_frames
+    return load(store, data, place, device, memory_gb)
 
 
 def _load_means(
     store: Store, data: TaskData, place: slice, device: torch.device | str, memory_gb: float | None
 ) -> UtteranceFeatures:
     values = store.mean_values
-    if _fits_in_memory(values.nbytes, memory_gb):
+    if fits_in_memory(values.nbytes, memory_gb):
         return UtteranceFeatures(_means(store)[data.rows][:, place], device)
     for start in range(0, len(values), CHUNK):
         _require_finite(store, values[start : start + CHUNK])
@@ -253,7 +245,7 @@ def _load_frames(
     require_frames(store, "this head")
     offsets = store.frame_offsets
     values = store.frame_values
-    if _fits_in_memory(values.nbytes, memory_gb):
+    if fits_in_memory(values.nbytes, memory_gb):
         values = np.array(values)
     return FrameFeatures(
         values,
@@ -286,7 +278,7 @@ def _require_finite(store: Store, values: NDArray[np.floating[Any]]) -> None:
         raise StoreError(f"The store {store.path} holds values that are not finite; run embedkit verify on it.")
 
 
-def _fits_in_memory(size: int, memory_gb: float | None) -> bool:
+def fits_in_memory(size: int, memory_gb: float | None) -> bool:
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return size < (physical / 4 if memory_gb is None else memory_gb * 1e9)
 

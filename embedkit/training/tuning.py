@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -182,8 +183,11 @@ class Tuner:
         if state["cuda_random"]:
             torch.cuda.set_rng_state_all(state["cuda_random"])
 
-    def plain_network(self) -> nn.Module:
-        """Return the network without adapters, these added to the weights they stand beside."""
+    def save(self, folder: Path) -> None:
+        """Write the encoder into a folder that `load_encoder` reads; adapters are added to the weights beside them."""
+        self.encoder.save(folder, self._plain_network())
+
+    def _plain_network(self) -> nn.Module:
         if self.tuning.mode != "lora":
             return self.network
         from peft.tuners.lora import LoraLayer

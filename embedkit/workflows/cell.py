@@ -20,16 +20,23 @@ from embedkit.registry import parse_spec
 from embedkit.store.reader import Store
 from embedkit.training.cached import count_heads
 from embedkit.training.dimensions import define_dimensions, require_fitting_loss
+from embedkit.training.end_to_end import count_tuned, plan_tuning
 from embedkit.training.features import Features
 from embedkit.training.folds import FoldPlan, default_folds, describe_folds, plan_folds
+from embedkit.training.processes import ALONE, Processes
 from embedkit.training.runs import RUN_FORMAT_VERSION, digest_of
 from embedkit.training.search import Candidate, build_grid, head_settings
 from embedkit.training.stack import Recipe
-from embedkit.training.task import TaskData, define_task, fold_column, load_features, require_frames
+from embedkit.training.task import Source, TaskData, define_task, fold_column, load_features, require_frames
 from embedkit.training.transfer import JoinedFeatures, define_transfer, join_tasks, plan_transfer
+from embedkit.training.tuning import Tuning
+from embedkit.workflows.speech import Speech
 
 ALGORITHM = 1
 """Raised when training changes in a way that changes results, so that old runs are not taken for new ones."""
+
+UNFINISHED = ".unfinished"
+"""Below the folder of the runs: what is finished of runs that are not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +58,9 @@ class Settings:
     normalise: str = "none"
     test_merge: Mapping[str, str] = dataclasses.field(default_factory=dict)
     targets: tuple[str, ...] = ()
+    mode: str = "cached"
+    tuning: Tuning | None = None
+    save_encoder: bool = False
 
     def __post_init__(self) -> None:
         for name, value in {"seeds": self.seeds, "epochs": self.epochs, "batch size": self.batch_size}.items():
@@ -99,14 +109,14 @@ class Cell:
 
     def __init__(
         self,
-        store: Store,
+        store: Source,
         head: str,
         loss: str,
         settings: Settings,
         runs: Path,
         device: torch.device,
         layer: int | None = None,
-        other: Store | None = None,
+        other: Source | None = None,
     ) -> None:
         self.store, self.head, self.loss, self.settings, self.device = store, head, loss, settings, device
         variants = [resolve_head(variant) for variant in expand_head(head)]
@@ -131,24 +141,31 @@ class Cell:
         return self.head_class.level
 
     @property
-    def stores(self) -> list[Store]:
+    def stores(self) -> list[Source]:
         """The store, and the one tested on where that is another."""
         return [self.store] if self.other is None else [self.store, self.other]
+
+    @property
+    def processes(self) -> Processes:
+        """The processes that train together."""
+        return self.store.processes if isinstance(self.store, Speech) else ALONE
 
     @cached_property
     def plan(self) -> FoldPlan:
         if self.other is not None:
             speakers, hold_out = self.data.speakers, self.level == "frame"
             return plan_transfer(len(self.parts[0]), speakers, self.other.corpus, hold_out=hold_out)
+        tuned = self.settings.tuning is not None
         kind = self.settings.folds or default_folds(self.data.sessions, self.data.speakers)
-        return plan_folds(
+        plan = plan_folds(
             kind,
             labels=None if self.data.dimensions else self.data.labels,
             speakers=self.data.speakers,
             groups=fold_column(self.store, self.data, kind),
             splits=self.data.splits,
-            hold_out=self.level == "frame",
+            hold_out=tuned or self.level == "frame",
         )
+        return plan_tuning(plan) if tuned else plan
 
     @cached_property
     def features(self) -> Features:
@@ -156,20 +173,17 @@ class Cell:
 
     def load(self, layer: int | None) -> Features:
         """Load the embeddings that the head reads, of one layer or of all."""
-        by_speaker = self.settings.normalise == "speaker"
-        parts = [
-            load_features(
-                store,
-                data,
-                self.level,
-                self.device,
-                layer=layer,
-                by_speaker=by_speaker,
-                memory_gb=self.settings.memory_gb,
-            )
-            for store, data in zip(self.stores, self.parts, strict=True)
-        ]
+        parts = [self._load(store, data, layer) for store, data in zip(self.stores, self.parts, strict=True)]
+        if self.settings.normalise == "speaker":
+            for features, data in zip(parts, self.parts, strict=True):
+                features.normalise_by(data.speakers)
         return parts[0] if len(parts) == 1 else JoinedFeatures(*parts)
+
+    def _load(self, store: Source, data: TaskData, layer: int | None) -> Features:
+        if isinstance(store, Speech):
+            return store.live_features(data, self.level)
+        assert isinstance(store, Store)
+        return load_features(store, data, self.level, self.device, layer=layer, memory_gb=self.settings.memory_gb)
 
     @property
     def recipe(self) -> Recipe:
@@ -185,7 +199,8 @@ class Cell:
 
     def count_heads(self) -> int:
         """Return how many heads are trained: candidates on inner folds, and what was chosen on whole sides."""
-        return count_heads(self.plan, len(self.grid), self.settings.seeds)
+        count = count_heads if self.settings.tuning is None else count_tuned
+        return count(self.plan, len(self.grid), self.settings.seeds)
 
     def check(self) -> None:
         """Find out before anything is trained what cannot be."""
@@ -218,6 +233,8 @@ class Cell:
         found: dict[str, Any] = {} if self.layer is None else {"layer": self.layer}
         if self.data.dimensions:
             found |= {"dimensions": list(self.data.dimensions)}
+        if self.settings.tuning is not None:
+            found |= {"tuning": dataclasses.asdict(self.settings.tuning)}
         if self.settings.normalise != "none":
             found |= {"normalise": self.settings.normalise, "transductive": True}
         if self.other is not None:
@@ -244,7 +261,7 @@ class Cell:
             "head_options": self.head_options,
             "loss": self.loss_name,
             "loss_options": dataclasses.asdict(self.loss_options),
-            "mode": "cached",
+            "mode": self.settings.mode,
             "folds": describe_folds(self.plan),
             "classes": list(self.data.classes),
             "merge": dict(self.data.merge),
@@ -272,6 +289,11 @@ class Cell:
         return self.runs / _safe(config["corpus"]) / _safe(config["encoder"]) / _safe(self.head_name) / name
 
     @property
+    def work(self) -> Path:
+        """Where the finished heads and the checkpoint lie until the run is written."""
+        return self.runs / UNFINISHED / digest_of([self.config, self.digests])
+
+    @property
     def title(self) -> str:
         """What cells that differ in their loss alone have in common."""
         return self.name_with([] if self.layer is None else [self.layer])
@@ -282,14 +304,15 @@ class Cell:
         if len(layers) > 1:
             told = f" layers {layers[0]} to {layers[-1]} one by one"
         corpus = self.store.corpus if self.other is None else f"{self.store.corpus} tested on {self.other.corpus}"
-        return f"{corpus} {self.store.path.stem}{told}, {self.head}"
+        mode = "" if self.settings.mode == "cached" else f" {self.settings.mode}"
+        return f"{corpus} {self.store.path.stem}{mode}{told}, {self.head}"
 
     def __str__(self) -> str:
         told = "" if self.settings.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
         return f"{self.title}, {self.loss}{told}"
 
 
-def _describe_store(store: Store) -> dict[str, Any]:
+def _describe_store(store: Source) -> dict[str, Any]:
     return {
         "path": os.path.abspath(store.path),
         "fingerprint": store.fingerprint,

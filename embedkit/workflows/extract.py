@@ -21,7 +21,7 @@ from embedkit.extraction.request import Request, Tell
 from embedkit.extraction.run import run_extraction
 from embedkit.extraction.windows import Windows
 from embedkit.store import Store, open_store
-from embedkit.store.layout import FRAME_DTYPES
+from embedkit.store.layout import FRAME_DTYPES, SEEN_COLUMN
 from embedkit.workflows.progress import Progress, show_progress
 
 FOLDER = Path("embeddings")
@@ -119,6 +119,7 @@ def extract_embeddings(
     with open_engine(engine, tell) as runner, show_progress(progress, f"extract {encoder}") as report:
         load = _prepare_loading(encoder, layers=layers, window=window, sources=sources or {}, far=engine != "local")
         loaded = runner.load_encoder(load, device=device, precision=precision, threads=threads)
+        chosen = mark_seen(chosen, loaded.identity().get("trained_on") or {})
         run_extraction(
             Request(
                 corpus=chosen,
@@ -143,6 +144,20 @@ def extract_embeddings(
             )
         )
     return open_store(path)
+
+
+def mark_seen(corpus: Corpus, trained_on: Mapping[str, Any]) -> Corpus:
+    """Add a column that says of every utterance whether the encoder was trained or chosen on it; none if it was not."""
+    if not trained_on:
+        return corpus
+    same = trained_on["corpus"] == corpus.name
+    parts = {"train": set(trained_on["utterances"]), "dev": set(trained_on["development_utterances"])} if same else {}
+    seen = [next((part for part, ids in parts.items() if one.id in ids), "") for one in corpus.utterances]
+    marked = [
+        replace(one, columns={**one.columns, SEEN_COLUMN: part})
+        for one, part in zip(corpus.utterances, seen, strict=True)
+    ]
+    return replace(corpus, utterances=tuple(marked))
 
 
 def default_path(corpus: str, encoder: str) -> Path:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
+from embedkit.corpora import Corpus
 from embedkit.errors import FitError
 from embedkit.losses import LOSSES
 from embedkit.store.reader import Store, open_store
@@ -16,23 +17,38 @@ from embedkit.training.dimensions import DEFAULT_LOSS
 from embedkit.training.plain import describe_plain_parts
 from embedkit.training.runs import RunRecord, require_writable
 from embedkit.training.schedule import default_threads
+from embedkit.training.task import Source
+from embedkit.training.tuning import Tuning
 from embedkit.workflows.cell import Cell, Settings
 from embedkit.workflows.progress import Progress
 from embedkit.workflows.rows import fit_cells
+from embedkit.workflows.speech import open_speech
 
 DEFAULT_LEARNING_RATES = (3e-4, 1e-3, 3e-3)
+EPOCHS, TUNED_EPOCHS = 30, 10
+LORA_RATE = 1e-4
 
-DEFAULT_HEADS = {"mfcc": "lstm", "logmel": "cnn", "vggish": "mlp"}
+Mode: TypeAlias = Literal["cached", "frozen", "finetune", "lora"]
+Input: TypeAlias = Store | Corpus | str | Path
+
+DEFAULT_HEADS = {"mfcc": "lstm", "logmel": "cnn", "vggish": "mlp", "egemaps-lld": "lstm", "compare-lld": "lstm"}
 
 Tell = Callable[[str], None]
 
 
 def fit_heads(
-    stores: Store | str | Path | Sequence[Store | str | Path],
+    stores: Input | Sequence[Input],
     losses: Sequence[str] | str | None = None,
     *,
+    mode: Mode = "cached",
+    encoders: Sequence[str] | str = (),
+    tuning: Mapping[str, Any] | None = None,
+    save_encoder: bool = False,
+    precision: str = "fp32",
+    window: str | float = "clip",
+    sources: Mapping[str, str] | None = None,
     heads: Sequence[str] | str | None = None,
-    layers: Literal["all", "each"] = "all",
+    layers: str = "all",
     normalise: Literal["none", "speaker"] = "none",
     folds: str | None = None,
     test_on: Store | str | Path | None = None,
@@ -42,9 +58,9 @@ def fit_heads(
     merge: Mapping[str, str] | None = None,
     where: Sequence[str] = (),
     targets: Sequence[str] | str = (),
-    learning_rates: Sequence[float] = DEFAULT_LEARNING_RATES,
+    learning_rates: Sequence[float] | None = None,
     weight_decays: Sequence[float] = (0.0,),
-    epochs: int = 30,
+    epochs: int | None = None,
     batch_size: int = 32,
     patience: int | None = None,
     clip: float | None = None,
@@ -61,12 +77,20 @@ def fit_heads(
     A run that is there already, on the same data and with the same settings, is not trained again.
 
     Args:
-        stores: Stores, or their paths.
+        stores: Stores, or their paths; in the modes other than "cached" corpora, or what `extract` takes for them.
         losses: Names with settings ("ce", "focal:gamma=1.5"); "all" stands for the study's five; None for "ce", or
             "ccc-regression" where dimensions are predicted.
+        mode: "cached" trains heads on stores; "frozen" runs the encoder in every epoch instead, with the same result;
+            "finetune" trains the encoder with the head, "lora" adapters in it.
+        encoders: In the modes other than "cached": whatever `extract` takes.
+        tuning: How an encoder is trained, see `embedkit.training.tuning.Tuning`.
+        save_encoder: Keep the trained encoder of every fold and seed in the run.
+        precision: Of the encoder's passes: "fp32", "bf16" or "auto"; what is trained is kept in fp32.
+        window, sources: Of the encoders, as for `extract`.
         heads: Names with settings; None for the encoder's own (mfcc lstm, logmel cnn, vggish mlp, others linear).
             Values between slashes are searched ("mlp:hidden=64/256").
-        layers: "all" for a learned mean over the layers, "each" for a study of every layer alone.
+        layers: "all" for a learned mean over the layers, "each" for a study of every layer alone; in the modes other
+            than "cached" the layers that are encoded, as for `extract`.
         normalise: "speaker" centres and scales every speaker by all of their utterances, test ones included: such runs
             are marked as transductive.
         folds: "session", "speaker", "split", "random", a column, or "speaker+COLUMN" for both at once; None for
@@ -77,8 +101,9 @@ def fit_heads(
         classes, merge, where: The task; None for the corpus's standard one (see `define_task`).
         targets: Columns of numbers ("valence", "arousal", "dominance") to predict in place of classes, all at once by
             one head; utterances that lack one are left out, and counted.
-        learning_rates, weight_decays: Searched for every head, loss and fold alike.
-        epochs, batch_size: The budget of every head.
+        learning_rates, weight_decays: Searched for every head, loss and fold alike; None for 3e-4, 1e-3 and 3e-3, or
+            for 1e-3 alone where the encoder is trained.
+        epochs, batch_size: The budget of every head; None for 30 epochs, or 10 where the encoder is trained.
         patience: Stop a head after so many epochs without a better validation score; None for the whole budget.
         clip: Largest norm of a head's gradient; None for no limit.
         device: "auto", "cpu", "cuda".
@@ -97,7 +122,25 @@ def fit_heads(
         FitError: too few groups, speakers or classes; frames or ratings that are needed and a store lacks.
         StoreError, ConfigError, UnknownNameError: an input or a name that cannot be used.
     """
-    opened = [store if isinstance(store, Store) else open_store(store) for store in _as_list(stores)]
+    tuned = _read_tuning(mode, tuning, save_encoder=save_encoder)
+    if mode == "cached":
+        opened = _open_stores(_as_list(stores), _as_list(encoders))
+    else:
+        opened = open_speech(
+            _as_list(stores),
+            _as_list(encoders),
+            layers=layers,
+            device=device,
+            precision=precision,
+            window=window,
+            sources=sources or {},
+            trainable=tuned is not None,
+            threads=threads or default_threads(),
+            memory_gb=memory_gb,
+        )
+        if test_on is not None:
+            raise FitError(f"Found --test-on beside --mode {mode}; test on another corpus in --mode cached.")
+        layers = "all"
     if not opened:
         raise FitError("There is no store to fit; run embedkit extract first or name a store.")
     if test_on is not None and folds is not None:
@@ -111,9 +154,9 @@ def fit_heads(
         classes=None if classes is None else tuple(classes),
         merge=merge,
         where=tuple(where),
-        learning_rates=tuple(float(rate) for rate in learning_rates),
+        learning_rates=tuple(float(rate) for rate in learning_rates or default_rates(tuned)),
         weight_decays=tuple(float(decay) for decay in weight_decays),
-        epochs=epochs,
+        epochs=epochs or (TUNED_EPOCHS if tuned else EPOCHS),
         batch_size=batch_size,
         patience=patience,
         clip=clip,
@@ -121,6 +164,9 @@ def fit_heads(
         normalise=normalise,
         test_merge=test_merge or {},
         targets=tuple(_as_list(targets)),
+        mode=mode,
+        tuning=tuned,
+        save_encoder=save_encoder,
     )
     if losses is None:
         losses = (DEFAULT_LOSS,) if settings.targets else ("ce",)
@@ -140,7 +186,8 @@ def fit_heads(
     for cell in cells:
         cell.check()
     for store in opened if other is None else [*opened, other]:
-        require_undamaged(store)
+        if isinstance(store, Store):
+            require_undamaged(store)
     said = [describe_plain_parts(cell.head_name, cell.head_class, cell.loss) for cell in cells]
     said += [[f"{note[0].upper()}{note[1:]}." for note in cell.unrated] for cell in cells]
     for sentence in dict.fromkeys(line for lines in said for line in lines):
@@ -149,13 +196,47 @@ def fit_heads(
     return fit_cells(cells, threads or default_threads(), overwrite=overwrite, progress=progress, tell=tell)
 
 
+def _open_stores(stores: Sequence[Input], encoders: Sequence[str]) -> list[Source]:
+    if encoders:
+        raise FitError(
+            f"Found the encoder {encoders[0]!r}, but stores hold embeddings already; leave out --encoder, or run the "
+            "encoder in every epoch with --mode frozen."
+        )
+    for one in stores:
+        if isinstance(one, Corpus):
+            raise FitError(f"{one.name} is a corpus; extract it first, or fit with an encoder and --mode frozen.")
+    return [one if isinstance(one, Store) else open_store(one) for one in stores if not isinstance(one, Corpus)]
+
+
+def _read_tuning(mode: str, settings: Mapping[str, Any] | None, *, save_encoder: bool) -> Tuning | None:
+    """Check the settings of an encoder that is trained; None where none is."""
+    if mode not in get_args(Mode):
+        raise FitError(f"The mode is {mode!r}, expected one of {', '.join(get_args(Mode))}.")
+    if mode == "finetune":
+        return Tuning(mode="finetune", **(settings or {}))
+    if mode == "lora":
+        return Tuning(mode="lora", **{"encoder_rate": LORA_RATE, **(settings or {})})
+    unused = sorted(settings or {}) + ["save_encoder"] * save_encoder
+    if unused:
+        raise FitError(
+            f"The option {unused[0].replace('_', '-')} is for encoders that are trained, but the mode is {mode}; "
+            "choose --mode finetune or lora."
+        )
+    return None
+
+
+def default_rates(tuning: Tuning | None) -> tuple[float, ...]:
+    """Return the learning rates of heads that are searched by default."""
+    return DEFAULT_LEARNING_RATES if tuning is None else (1e-3,)
+
+
 def expand_losses(losses: Sequence[str]) -> list[str]:
     """Replace "all" by the study's five losses, keep settings, drop repetitions."""
     expanded = [name for loss in losses for name in (LOSSES.names_in_all if loss == "all" else [loss])]
     return list(dict.fromkeys(expanded))
 
 
-def default_head(store: Store) -> str:
+def default_head(store: Source) -> str:
     """Return the head a store's encoder is fitted with by default."""
     encoder = store.encoder
     return DEFAULT_HEADS.get(str(encoder.get("name")), DEFAULT_HEADS.get(str(encoder.get("family")), "linear"))
@@ -192,4 +273,4 @@ def find_stores(folder: str | Path = "embeddings") -> list[Path]:
 
 
 def _as_list(value: Any) -> list[Any]:
-    return [value] if isinstance(value, str | Path | Store) else list(value)
+    return [value] if isinstance(value, str | Path | Store | Corpus) else list(value)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,19 @@ import torch
 from embedkit.errors import RunError
 from embedkit.registry import looks_like_target
 from embedkit.training.cached import FoldResult, train_losses
+from embedkit.training.end_to_end import tune_loss
 from embedkit.training.features import Features, UtteranceFeatures
 from embedkit.training.journal import Journal
 from embedkit.training.layerwise import LayerFeatures, plan_layers, split_layers
+from embedkit.training.live import LiveFeatures
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
 from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
 from embedkit.training.search import describe_search
-from embedkit.training.stack import Group, GroupResult
-from embedkit.workflows.cell import Cell
+from embedkit.workflows.cell import UNFINISHED, Cell
+from embedkit.workflows.encoder_folders import FOLDER, EncoderFolders
 from embedkit.workflows.progress import Progress, show_progress
-
-UNFINISHED = ".unfinished"
-"""Below the folder of the runs: finished stacks of runs that are not."""
+from embedkit.workflows.speech import Speech
+from embedkit.workflows.watch import Watch, in_unit
 
 Tell = Callable[[str], None]
 
@@ -41,11 +42,13 @@ def fit_cells(
             tell(f"{cell}: {_tell_score(cell, record.metrics)}, fitted before, nothing changed")
     rows = [(row, [cell for cell in row if known[id(cell)] is None]) for row in plan_rows(cells)]
     todo = [_Row.plan(row, missing) for row, missing in rows if missing]
-    work = _Work(total=sum(cell.count_heads() for row in todo for cell in row.trained))
+    heads = sum(cell.count_heads() for row in todo for cell in row.trained)
+    watch = Watch(heads, max((cell.settings.epochs for cell in cells), default=1))
     trained: dict[int, RunRecord] = {}
-    with show_progress(progress, "fit", note=work.note) as report:
+    with show_progress(progress, "fit", note=watch.note) as watch.report:
         for row in todo:
-            trained |= _fit_row(row, threads, work.follow(row.trained, report), tell)
+            watch.start(_name_row(row.trained), row.trained[0].data.score_name)
+            trained |= _fit_row(row, threads, watch, tell)
     return [known[id(cell)] or trained[id(cell)] for cell in cells]
 
 
@@ -57,7 +60,7 @@ def plan_rows(cells: Sequence[Cell]) -> list[list[Cell]]:
 
     def shared(place: int) -> Any:
         cell = cells[place]
-        if cell.level == "frame":
+        if cell.level == "frame" or cell.settings.tuning is not None:
             return place
         return id(cell.store), cell.head, cell.layer if cell.other is not None else cell.layer is None
 
@@ -85,53 +88,12 @@ def _name_row(row: Sequence[Cell]) -> str:
     return row[0].name_with(sorted({cell.layer for cell in row if cell.layer is not None}))
 
 
-class _Work:
-    """What the progress bar shows: heads done, and the best development score so far under each loss."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.done = total, 0
-        self.title, self.score_name = "", ""
-        self.scores: dict[str, list[float]] = {}
-        self.lock = Lock()
-
-    def follow(self, row: Sequence[Cell], report: Progress | None) -> Callable[..., None]:
-        """Start with another row; return what is called after every stack of it."""
-        self.title, self.score_name, self.scores = _name_row(row), row[0].data.score_name, {}
-
-        def on_stack(groups: Sequence[Group], results: Sequence[GroupResult]) -> None:
-            with self.lock:
-                self.done += sum(len(group.members) for group in groups)
-                for group, result in zip(groups, results, strict=True):
-                    self._add(group, result)
-                if report is not None:
-                    report(self.done, self.total)
-
-        return on_stack
-
-    def _add(self, group: Group, result: GroupResult) -> None:
-        if not len(group.validate):
-            return
-        best: dict[str, float] = {}
-        for member, scores in zip(group.members, result.dev_scores, strict=True):
-            best[member.loss] = max(best.get(member.loss, -1.0), float(np.nanmax(scores)))
-        for loss, score in best.items():
-            self.scores.setdefault(loss, []).append(score)
-
-    def note(self) -> str:
-        """Return one line: the best candidate's development score under each loss, its mean over what is done."""
-        with self.lock:
-            found = [
-                f"{loss} {_in_unit(self.score_name, float(np.mean(scores)))}" for loss, scores in self.scores.items()
-            ]
-        best = f"best development {self.score_name} so far"
-        return f"{self.title}, {best}: {', '.join(found)}" if found else self.title
-
-
-def _fit_row(row: _Row, threads: int, on_stack: Callable[..., None], tell: Tell) -> dict[int, RunRecord]:
+def _fit_row(row: _Row, threads: int, watch: Watch, tell: Tell) -> dict[int, RunRecord]:
     started = time.perf_counter()
-    results = _train(row.trained, threads, on_stack, row.journal)
+    train = _train if row.trained[0].settings.tuning is None else _tune
+    results = train(row, threads, watch)
     row.trained[0].release()
-    records = {id(cell): _write(cell, results[id(cell)], tell) for cell in row.missing}
+    records = {id(cell): _write_once(cell, results[id(cell)], tell) for cell in row.missing}
     if row.journal is not None:
         row.journal.clear()
     heads = sum(cell.count_heads() for cell in row.missing)
@@ -139,14 +101,13 @@ def _fit_row(row: _Row, threads: int, on_stack: Callable[..., None], tell: Tell)
     return records
 
 
-def _train(
-    row: Sequence[Cell], threads: int, on_stack: Callable[..., None], journal: Journal | None
-) -> dict[int, list[FoldResult]]:
+def _train(row: _Row, threads: int, watch: Watch) -> dict[int, list[FoldResult]]:
     """Train cells that differ in their loss, or in loss and layer, together."""
-    first = row[0]
+    cells = row.trained
+    first = cells[0]
     targets, plan = first.data.targets, first.plan
     features: Features
-    layers = list(dict.fromkeys(cell.layer for cell in row))
+    layers = list(dict.fromkeys(cell.layer for cell in cells))
     places = [first.store.layers.index(layer) for layer in layers if layer is not None]
     layered = len(layers) > 1
     if not layered:
@@ -161,26 +122,64 @@ def _train(
         targets,
         plan,
         first.recipe,
-        list(dict.fromkeys(cell.loss for cell in row)),
+        list(dict.fromkeys(cell.loss for cell in cells)),
         grid=first.grid,
         seeds=first.settings.seed_numbers,
         threads=threads,
-        on_stack=on_stack,
-        journal=journal,
+        on_stack=watch.on_stack,
+        on_epoch=watch.on_epoch,
+        journal=row.journal,
     )
     if not layered:
-        return {id(cell): found[cell.loss] for cell in row}
+        return {id(cell): found[cell.loss] for cell in cells}
     split = {loss: split_layers(results, first.plan, places) for loss, results in found.items()}
-    return {id(cell): split[cell.loss][first.store.layers.index(cell.layer)] for cell in row}
+    return {id(cell): split[cell.loss][first.store.layers.index(cell.layer)] for cell in cells}
+
+
+def _tune(row: _Row, threads: int, watch: Watch) -> dict[int, list[FoldResult]]:
+    """Train the heads of one cell, each with an encoder of its own."""
+    (cell,) = row.trained
+    features = cell.features
+    assert isinstance(features, LiveFeatures)
+    assert isinstance(cell.store, Speech)
+    assert cell.settings.tuning is not None
+    tuner = cell.store.tuner(cell.settings.tuning)
+    encoders = EncoderFolders(cell, tuner) if cell.settings.save_encoder else None
+    results = tune_loss(
+        features,
+        cell.data.targets,
+        cell.plan,
+        cell.recipe,
+        cell.loss,
+        grid=cell.grid,
+        seeds=cell.settings.seed_numbers,
+        tuner=tuner,
+        work=cell.work,
+        on_stack=watch.on_stack,
+        on_epoch=watch.on_epoch,
+        save_encoder=None if encoders is None else encoders.save,
+    )
+    return {id(cell): results}
 
 
 def _journal(row: Sequence[Cell]) -> Journal | None:
     """Return where finished stacks are kept; nowhere for a user's own code, which may change until it goes on."""
     cell = row[0]
+    if cell.settings.tuning is not None:
+        return None
     if any(looks_like_target(name) for own in row for name in (own.head_name, own.loss_name)):
         return None
     task = {name: value for name, value in cell.config.items() if not name.startswith("loss")} | cell.digests
     return Journal(cell.runs / UNFINISHED / digest_of([task, cell.loss if cell.level == "frame" else None]), task)
+
+
+def _write_once(cell: Cell, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
+    """Write a run, by the first process where several have trained it."""
+    if cell.processes.rank == 0:
+        _write(cell, results, tell)
+        shutil.rmtree(cell.work, ignore_errors=True)
+    cell.processes.wait()
+    return read_run(cell.folder)
 
 
 def _write(cell: Cell, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
@@ -204,6 +203,7 @@ def _write(cell: Cell, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
         predictions=prediction_rows(cell.data, results, seeds),
         heads=head_tensors(results, seeds),
         curves=learning_curves(results, seeds, cell.data.score_name),
+        folders={FOLDER: cell.work / FOLDER} if cell.settings.save_encoder else None,
     )
     tell(f"{cell}: {_tell_score(cell, metrics)}")
     return record
@@ -211,12 +211,7 @@ def _write(cell: Cell, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
 
 def _tell_score(cell: Cell, metrics: Mapping[str, Any]) -> str:
     name = cell.data.score_name
-    return f"{name} {_in_unit(name, metrics[name.lower()])}{' %' if name == 'UA' else ''}"
-
-
-def _in_unit(score_name: str, value: float) -> str:
-    """Write a UA in percent, a CCC as it is."""
-    return f"{100 * value:.1f}" if score_name == "UA" else f"{value:.3f}"
+    return f"{name} {in_unit(name, metrics[name.lower()])}{' %' if name == 'UA' else ''}"
 
 
 def _known_run(cell: Cell) -> RunRecord | None:
@@ -238,7 +233,7 @@ def _metrics(cell: Cell, scores: Mapping[str, Any]) -> dict[str, Any]:
         "encoder": cell.store.path.stem,
         "head": cell.head_name,
         "loss": cell.loss_name,
-        "mode": "cached",
+        "mode": cell.settings.mode,
         "folds": cell.plan.kind,
         **scores,
         "head_options": cell.head_options,

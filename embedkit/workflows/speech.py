@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedkit.audio import read_audio
+from embedkit.corpora import open_corpus
 from embedkit.corpora.base import STANDARD_COLUMNS, Corpus
-from embedkit.encoders import encoder_label
+from embedkit.encoders import encoder_label, load_encoder
 from embedkit.encoders.base import Encoder
 from embedkit.errors import FitError
 from embedkit.extraction.items import Failures, Item, stamp_files, survey
@@ -23,10 +25,53 @@ from embedkit.extraction.windows import Windows
 from embedkit.registry import unknown_name
 from embedkit.store.layout import canonical_json, digest_bytes
 from embedkit.training.live import LiveFeatures
-from embedkit.training.processes import ALONE, Processes
-from embedkit.training.task import TaskData
+from embedkit.training.processes import ALONE, Processes, Together, find_processes
+from embedkit.training.task import Source, TaskData, fits_in_memory
+from embedkit.training.tuning import Tuner, Tuning
 
-OPTIONS = {"statistics": "mean over own frames"}
+
+def open_speech(
+    corpora: Sequence[str | Path | Corpus],
+    encoders: Sequence[str],
+    *,
+    layers: str,
+    device: str,
+    precision: str,
+    window: str | float,
+    sources: Mapping[str, str],
+    trainable: bool,
+    threads: int,
+    memory_gb: float | None,
+) -> list[Source]:
+    """Open every corpus with every encoder.
+
+    Raises:
+        FitError: no encoder, a store in the place of a corpus, or a precision that nothing can be trained in.
+        CorpusError, EncoderError, UnknownNameError, ExtractionError: a corpus or an encoder that cannot be used.
+    """
+    if not encoders:
+        raise FitError("No encoder was named; give one with --encoder, as for embedkit extract.")
+    processes = find_processes()
+    placed = str(processes.device) if isinstance(processes, Together) and device == "auto" else device
+    if trainable and precision == "fp16":
+        raise FitError("Found --precision fp16, in which gradients vanish; train in bf16, fp32 or auto.")
+    opened: list[Source] = []
+    for name in encoders:
+        encoder = load_encoder(
+            name,
+            layers=layers,
+            device=placed,
+            precision=precision,
+            window=window,
+            sources=sources,
+            trainable=trainable,
+        )
+        for corpus in corpora:
+            if str(corpus).endswith(".h5"):
+                raise FitError(f"{corpus} is a store; name its corpus to run an encoder, or choose --mode cached.")
+            found = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+            opened.append(Speech(found, encoder, name, threads=threads, processes=processes, memory_gb=memory_gb))
+    return opened
 
 
 class Speech:
@@ -38,6 +83,7 @@ class Speech:
         name: What the user called it.
         threads: Threads of the encoder on a CPU.
         processes: Each encodes its share of every mini-batch.
+        memory_gb: Waveforms larger than this are decoded anew in every epoch; None for a quarter of the memory.
 
     Raises:
         ExtractionError: audio that cannot be used.
@@ -45,7 +91,14 @@ class Speech:
     """
 
     def __init__(
-        self, corpus: Corpus, encoder: Encoder, name: str, *, threads: int, processes: Processes = ALONE
+        self,
+        corpus: Corpus,
+        encoder: Encoder,
+        name: str,
+        *,
+        threads: int,
+        processes: Processes = ALONE,
+        memory_gb: float | None = None,
     ) -> None:
         self.source, self.live_encoder, self.name = corpus, encoder, name
         self.threads, self.processes = threads, processes
@@ -60,7 +113,9 @@ class Speech:
             failures=failures,
         )
         self._require_short()
+        self._tuner: Tuner | None = None
         self._waves: dict[int, Tensor] = {}
+        self._fits = fits_in_memory(4 * sum(item.samples for item in self.items), memory_gb)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -72,8 +127,8 @@ class Speech:
 
     @property
     def path(self) -> Path:
-        """Where a store of the same would lie: named as the encoder is."""
-        return self.source.root / encoder_label(self.name)
+        """The corpus's folder, and the name that a store of the same would have."""
+        return self.source.root / f"{encoder_label(self.name)}.h5"
 
     @property
     def task(self) -> dict[str, Any]:
@@ -88,7 +143,9 @@ class Speech:
     @property
     def extraction(self) -> dict[str, Any]:
         """How the numbers are made."""
-        return {"options": OPTIONS}
+        windows = Windows.for_encoder(self.live_encoder, None)
+        options = {"statistics": "mean over own frames", "max_seconds": windows.describe() if windows else None}
+        return {"options": options}
 
     @property
     def trained_on(self) -> dict[str, Any]:
@@ -98,7 +155,7 @@ class Speech:
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the encoder, wherever it was found."""
-        return digest_bytes(canonical_json([determining(self.encoder), OPTIONS]).encode())
+        return digest_bytes(canonical_json([determining(self.encoder), self.extraction]).encode())
 
     @cached_property
     def digest(self) -> str:
@@ -172,13 +229,21 @@ class Speech:
             processes=self.processes,
         )
 
+    def tuner(self, tuning: Tuning) -> Tuner:
+        """Return what trains the encoder, one for all heads: it knows the encoder as it was loaded."""
+        if self._tuner is None:
+            self._tuner = Tuner(self.live_encoder, tuning, self.processes)
+        return self._tuner
+
     def read(self, row: int) -> Tensor:
-        """Return the waveform of an utterance, `[samples]`; decoded once."""
+        """Return the waveform of an utterance, `[samples]`; decoded once where all of them fit into memory."""
         if row not in self._waves:
             item, rate = self.items[row], self.live_encoder.sampling_rate
             wave = read_audio(self.source.root / item.path, sampling_rate=rate, start=item.start, end=item.end)
-            missing = max(0, self.live_encoder.smallest_input - len(wave))
-            self._waves[row] = torch.from_numpy(np.pad(wave, (0, missing)))
+            padded = torch.from_numpy(np.pad(wave, (0, max(0, self.live_encoder.smallest_input - len(wave)))))
+            if not self._fits:
+                return padded
+            self._waves[row] = padded
         return self._waves[row]
 
     def _require_short(self) -> None:

@@ -1,0 +1,87 @@
+"""Where a long training is, kept after every epoch: one that was stopped goes on there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from embedkit.errors import RunError
+from embedkit.training.processes import ALONE, Processes
+
+
+class Resumable(Protocol):
+    """What can be put back where it was."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that it goes on from, as tensors and plain values."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what `snapshot` gave."""
+
+
+class Checkpoint:
+    """One file with everything that a training goes on from.
+
+    Args:
+        path: The file.
+        key: Names the training; the file of another one is left alone.
+        beside: What is trained beside the heads.
+        processes: The first one writes; all of them read.
+    """
+
+    def __init__(self, path: Path, key: str, beside: Sequence[Resumable] = (), processes: Processes = ALONE) -> None:
+        self.path, self.key, self.beside, self.processes = path, key, list(beside), processes
+
+    def restore(self, stack: Resumable) -> int:
+        """Go on where the file was written; return the epochs done, 0 where there is none."""
+        try:
+            state: Any = torch.load(self.path, map_location="cpu", weights_only=True)
+        # Damaged files raise a dozen types; without a checkpoint the training starts anew.
+        except Exception:
+            return 0
+        if state.get("key") != self.key:
+            return 0
+        for part, kept in zip([stack, *self.beside], state["parts"], strict=True):
+            part.restore(kept)
+        return int(state["epoch"])
+
+    def save(self, stack: Resumable, epoch: int) -> None:
+        """Write the file, in one step.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        if self.processes.rank == 0:
+            parts = [part.snapshot() for part in [stack, *self.beside]]
+            state = {"key": self.key, "epoch": epoch, "parts": parts}
+            write_whole(self.path, lambda path: torch.save(state, path))
+        self.processes.wait()
+
+    def clear(self) -> None:
+        """Remove the file."""
+        if self.processes.rank == 0:
+            self.path.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        os.replace(partial, path)
+    # A full disk reaches us from torch as RuntimeError.
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(
+            f"The checkpoint {path} cannot be written ({error}); make room or choose another --runs, and the same "
+            "command continues."
+        ) from error

@@ -1,0 +1,104 @@
+"""Encoders that a run has trained, in folders that `extract --encoder` reads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedkit.encoders.sources import CARD_FILE
+from embedkit.errors import RunError
+from embedkit.training.folds import Fold, Indices
+from embedkit.training.tuning import Tuner
+from embedkit.workflows.cell import Cell
+
+FOLDER = "encoders"
+"""Below a run: one folder for each fold and seed."""
+
+
+class EncoderFolders:
+    """Writes the encoder of every fold and seed, with a card of what it was trained on.
+
+    Args:
+        cell: Whose run it is.
+        tuner: Holds the encoder as it is to be written.
+    """
+
+    def __init__(self, cell: Cell, tuner: Tuner) -> None:
+        self.cell, self.tuner = cell, tuner
+        self.folder = cell.work / FOLDER
+
+    def save(self, fold: Fold, seed: int) -> None:
+        """Write the encoder as it is now.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        if self.tuner.processes.rank != 0:
+            return
+        number = [one.name for one in self.cell.plan.folds].index(fold.name)
+        folder = self.folder / f"fold-{number}-seed-{seed}"
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            self.tuner.save(folder)
+            card = self._card(fold, number, seed)
+            (folder / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            (folder / "README.md").write_text(_model_card(card), encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"The encoder {folder} cannot be written ({error}); make room, and start again.") from error
+
+    def _card(self, fold: Fold, number: int, seed: int) -> dict[str, Any]:
+        cell, data = self.cell, self.cell.data
+        train, develop = fold.validations[0]
+
+        def speakers(index: Indices) -> list[str]:
+            return [str(name) for name in np.unique(data.speakers[index]) if name]
+
+        return {
+            "format": "embedkit-encoder",
+            "base": {key: cell.store.encoder.get(key) for key in ("name", "source", "revision", "weights_digest")},
+            "tuning": asdict(self.tuner.tuning),
+            "head": cell.head,
+            "loss": cell.loss,
+            "seed": seed,
+            "trained_on": {
+                "corpus": cell.store.corpus,
+                "study": cell.folder.name,
+                "folds": cell.plan.kind,
+                "fold": fold.name,
+                "fold_number": number,
+                "seed": seed,
+                "speakers": speakers(train),
+                "development_speakers": speakers(develop),
+                "utterances": [str(name) for name in data.ids[train]],
+                "development_utterances": [str(name) for name in data.ids[develop]],
+            },
+        }
+
+
+def find_folders(run: str | Path) -> list[Path]:
+    """Return the encoder folders of a run, in the order of its folds and seeds."""
+    folder = Path(run) / FOLDER
+    found = [path for path in folder.glob("fold-*-seed-*") if (path / CARD_FILE).is_file()]
+    return sorted(found, key=lambda path: [int(part) for part in path.name.split("-") if part.isdigit()])
+
+
+def _model_card(card: dict[str, Any]) -> str:
+    seen = card["trained_on"]
+    base = card["base"]
+    return (
+        f"# {base['name']}, trained end to end by embedkit\n\n"
+        f"- Base: {base['source']}{'@' + base['revision'] if base['revision'] else ''}\n"
+        f"- Trained on: {len(seen['utterances'])} utterances of {seen['corpus']} "
+        f"({len(seen['speakers'])} speakers: {', '.join(seen['speakers'])})\n"
+        f"- Chosen on: {len(seen['development_utterances'])} utterances "
+        f"(speakers {', '.join(seen['development_speakers'])})\n"
+        f"- Not seen: the test side of fold {seen['fold']!r} by {seen['folds']}\n"
+        f"- Loss {card['loss']}, head {card['head']}, mode {card['tuning']['mode']}, seed {card['seed']}\n\n"
+        f"All utterance ids are in `{CARD_FILE}`. What it makes of speakers it has seen says nothing about new ones.\n"
+    )

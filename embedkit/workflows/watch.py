@@ -1,0 +1,78 @@
+"""What the progress bar of a fit shows: heads done, and the best development score so far under each loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+import numpy as np
+
+from embedkit.training.stack import Group, GroupResult
+from embedkit.workflows.progress import Progress
+
+
+class Watch:
+    """Follows the training of rows of cells.
+
+    Args:
+        total: Heads to be trained in all.
+        epochs: The budget of each.
+    """
+
+    def __init__(self, total: int, epochs: int) -> None:
+        self.total, self.epochs = total, epochs
+        self.done = self.begun = 0.0
+        self.report: Progress | None = None
+        self.title, self.score_name = "", ""
+        self.scores: dict[str, list[float]] = {}
+        self.lock = Lock()
+
+    def start(self, title: str, score_name: str) -> None:
+        """Go on with another row."""
+        with self.lock:
+            self.title, self.score_name, self.scores = title, score_name, {}
+
+    def on_stack(self, groups: Sequence[Group], results: Sequence[GroupResult]) -> None:
+        """Take note of a finished stack."""
+        with self.lock:
+            self.done, self.begun = self.done + _heads(groups), 0.0
+            for group, result in zip(groups, results, strict=True):
+                self._add(group, result)
+            self._tell()
+
+    def on_epoch(self, groups: Sequence[Group], epochs: int) -> None:
+        """Take note of how far the stack in training is."""
+        with self.lock:
+            self.begun = _heads(groups) * epochs / self.epochs
+            self._tell()
+
+    def _add(self, group: Group, result: GroupResult) -> None:
+        if not len(group.validate):
+            return
+        best: dict[str, float] = {}
+        for member, scores in zip(group.members, result.dev_scores, strict=True):
+            best[member.loss] = max(best.get(member.loss, -1.0), float(np.nanmax(scores)))
+        for loss, score in best.items():
+            self.scores.setdefault(loss, []).append(score)
+
+    def _tell(self) -> None:
+        if self.report is not None:
+            self.report(self.done + self.begun, self.total)
+
+    def note(self) -> str:
+        """Return one line: the best candidate's development score under each loss, its mean over what is done."""
+        with self.lock:
+            found = [
+                f"{loss} {in_unit(self.score_name, float(np.mean(scores)))}" for loss, scores in self.scores.items()
+            ]
+        best = f"best development {self.score_name} so far"
+        return f"{self.title}, {best}: {', '.join(found)}" if found else self.title
+
+
+def _heads(groups: Sequence[Group]) -> int:
+    return sum(len(group.members) for group in groups)
+
+
+def in_unit(score_name: str, value: float) -> str:
+    """Write a UA in percent, a CCC as it is."""
+    return f"{100 * value:.1f}" if score_name == "UA" else f"{value:.3f}"
