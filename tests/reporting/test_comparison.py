@@ -169,6 +169,13 @@ def test_with_too_few_speakers_nothing_is_marked_and_the_table_says_so(make_row:
     assert "among 2 comparisons of losses (smallest p 0.031, after Holm 0.062); compare fewer runs" in text
 
 
+def test_many_speakers_are_told_to_be_sampled(make_row: Any, write: Write) -> None:
+    rows, paths = study(make_row, write, SHARES, speakers=17)
+    text = " ".join(str(build_table(rows, predictions=paths)).split())
+    assert "Tests of UA: 65,535 random swaps of predictions within 17 speakers" in text
+    assert "smallest p attainable 1.5e-05, after Holm 3.1e-05 (losses), 1.5e-05 (encoders)" in text
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
