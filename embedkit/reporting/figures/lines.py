@@ -24,8 +24,7 @@ def draw_lines(title: str, series: Sequence[Series], *, x_label: str, y_label: s
     places = sorted({place for one in series for place in one.points})
     ends = [mean + sign * std for one in series for mean, std in one.points.values() for sign in (-1, 1)]
     ticks = round_ticks(min(ends), max(ends))
-    shown = max(decimals, 2) if ticks[1] - ticks[0] < 10**-decimals else decimals
-    labels = [f"{tick:.{shown}f}" for tick in ticks]
+    labels = [f"{tick:.6g}" for tick in ticks]
     left = 30 + max(map(text_width, labels))
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     x = Axis(places[0], max(places[-1], places[0] + 1), left, right)

@@ -12,7 +12,8 @@
     const below = y + 16 + tip.offsetHeight < innerHeight;
     tip.style.transform = `translate(${Math.max(left, 4)}px,${below ? y + 16 : y - tip.offsetHeight - 8}px)`;
   };
-  const hide = () => { tip.hidden = true; };
+  let again = null;
+  const hide = () => { tip.hidden = true; again = null; };
 
   // Titles inside charts become tips that a finger reaches as well.
   for (const title of document.querySelectorAll("svg[role=img] title")) {
@@ -22,13 +23,14 @@
   }
   const tell = (event) => {
     const shape = event.target.closest?.("[data-tip]");
-    if (shape) show(shape.dataset.tip, event.clientX, event.clientY);
+    if (shape) { again = null; show(shape.dataset.tip, event.clientX, event.clientY); }
     else if (!event.target.closest?.(".map")) hide();
   };
   document.addEventListener("pointerover", tell);
   document.addEventListener("pointerdown", tell);
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
-  document.addEventListener("scroll", hide, { passive: true });
+  // A point that was reached by keyboard may still be scrolling into view.
+  document.addEventListener("scroll", () => (again ? again() : hide()), { passive: true });
 
   const pathOf = (points, members, kind) => members.map((i) => {
     const x = points[2 * i] / 10, y = points[2 * i + 1] / 10;
@@ -94,6 +96,7 @@
       if (own.right[i]) words.push(`recognised ${own.right[i]} times`);
       const frame = svg.getBoundingClientRect(), scale = frame.width / data.side;
       show(words.join("\n"), frame.left + x * scale, frame.top + y * scale);
+      again = () => point(i);
     };
     const nearest = (x, y, allowed) => {
       let best = -1, least = Infinity;

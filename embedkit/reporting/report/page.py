@@ -92,6 +92,7 @@ def render_report(records: Sequence[RunRecord], *, runs: str, tell: Tell = lambd
     ]
     maps, gone = _maps([one for own in panels for one in own], read, tallies, tell)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     place = files(__package__)
     texts = {name: place.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")}
     return environment.from_string(texts["page.html"]).render(
@@ -120,12 +121,12 @@ def _palette() -> str:
 
 
 def _titles(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
+    """Name the protocols; those that would be called the same are numbered."""
     names = []
     for group in groups:
         row = group[0].metrics
-        names.append(
-            f"{row['corpus']} tested on {row['test_corpus']}" if row.get("test_corpus") else str(row["corpus"])
-        )
+        told = f"tested on {row['test_corpus']}" if row.get("test_corpus") else f"folds by {row['folds']}"
+        names.append(f"{row['corpus']}, {told}, {row['seeds']} seed{'s' * (row['seeds'] != 1)}")
     return [
         name if names.count(name) == 1 else f"{name}, protocol {names[: place + 1].count(name)}"
         for place, name in enumerate(names)
@@ -202,6 +203,7 @@ def _draw_figures(group: Sequence[RunRecord], panels: Sequence[Panel], read: Rea
     return [
         Figures(heading=heading, note=note, charts=list(charts.values()), missing="" if charts else missing)
         for heading, note, charts, missing in drawn
+        if charts or panels
     ]
 
 

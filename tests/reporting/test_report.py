@@ -1,0 +1,252 @@
+"""The report: one page that needs nothing else, holds what the runs say, and survives hostile names."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+from collections import Counter, defaultdict
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import embedkit
+from embedkit.cli import app
+from embedkit.errors import RunError
+from embedkit.training.runs import RunRecord
+from tests.reporting.studies import LABELS, QUICK, fit_study, write_store
+from tests.test_readme import write_tiny_emodb
+
+
+class Page(HTMLParser):
+    """The elements of a page, its texts, and its tables by caption."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str | None]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.scripts: list[str] = []
+        self.words: list[str] = []
+        self._table: list[list[str]] = []
+        self._into: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += attrs
+        if tag == "table":
+            self._table = []
+        elif tag == "tr":
+            self._table.append([])
+        elif tag in ("th", "td"):
+            self._table[-1].append("")
+            assert tag == "td" or dict(attrs).get("scope") in ("col", "row")
+        elif tag == "script":
+            self.scripts.append("")
+        self._into = tag if tag in ("th", "td", "caption", "script") else self._into
+
+    def handle_endtag(self, tag: str) -> None:
+        self._into = None if tag == self._into else self._into
+
+    def handle_data(self, data: str) -> None:
+        if self._into in ("th", "td"):
+            self._table[-1][-1] += data
+        elif self._into == "caption":
+            self.tables[data] = self._table
+        elif self._into == "script":
+            self.scripts[-1] += data
+        else:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    @property
+    def data(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.scripts[0])
+        return found
+
+    def rows(self, caption: str) -> list[dict[str, str]]:
+        header, *rows = self.tables[caption]
+        return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
+    return fit_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def text(records: list[RunRecord]) -> str:
+    folder = records[0].folder.parents[3]
+    return embedkit.write_report(folder, folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Page:
+    return Page(text)
+
+
+def test_the_page_needs_nothing_else(text: str, page: Page) -> None:
+    addresses = [value for name, value in page.attributes if name in ("src", "href", "data", "action", "xlink:href")]
+    assert addresses
+    assert all(value and value.startswith("#") for value in addresses)
+    assert set(re.findall(r"https?://[^\s\"'<]+", text)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"@import|url\(", text)
+    assert {"iframe", "link", "object", "embed", "img", "base"} & set(page.tags) == set()
+
+
+def test_links_lead_somewhere_and_nothing_is_named_twice(page: Page) -> None:
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert {value[1:] for name, value in page.attributes if name == "href" and value} <= set(ids)
+
+
+def test_names_stay_text(page: Page) -> None:
+    assert page.tags["script"] == 2
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+    assert all(label in page.text for label in LABELS)
+    assert all(re.fullmatch(r"</script><u\d{4}>", name) for name in page.data["maps"][0]["ids"])
+
+
+def test_figures_have_names_and_numbers(page: Page) -> None:
+    names = [value for name, value in page.attributes if name == "aria-label"]
+    assert page.tags["figure"] == 2 + 1 + 1 + 2 + 1 + 1 + 1
+    assert page.tags["figcaption"] == page.tags["figure"]
+    assert page.tags["details"] == page.tags["figure"] - 1
+    assert names
+    assert all(names)
+
+
+def test_scores_stand_with_their_intervals(records: list[RunRecord], page: Page) -> None:
+    rows = page.rows("Scores with 95 % intervals over speakers")
+    assert [row["loss"] for row in rows] == ["ce", "ccc"]
+    for row, record in zip(rows, records, strict=False):
+        for name in ("ua", "wa", "f1"):
+            low, high = record.metrics[f"{name}_ci"]
+            assert row[name.upper()] == f"{100 * record.metrics[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    assert any("UA in %" in caption for caption in page.tables)
+
+
+def test_the_hardest_utterances_are_those_recognised_least(records: list[RunRecord], page: Page) -> None:
+    right: dict[str, list[bool]] = defaultdict(list)
+    chance: dict[str, list[float]] = defaultdict(list)
+    taken: dict[str, Counter[str]] = defaultdict(Counter)
+    labels = {}
+    for record in records[:2]:
+        with open(record.predictions_path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                labels[row["id"]] = row["label"]
+                right[row["id"]].append(row["label"] == row["predicted"])
+                chance[row["id"]].append(float(row[f"p_{row['label']}"]))
+                if not right[row["id"]][-1]:
+                    taken[row["id"]][row["predicted"]] += 1
+    shown = page.rows("Hardest utterances")
+    expected = sorted(sum(values) for values in right.values())[: len(shown)]
+    assert [sum(right[row["utterance"]]) for row in shown] == expected
+    for row in shown:
+        name = row["utterance"]
+        assert row["true label"] == labels[name]
+        assert row["right with tiny"] == f"{sum(right[name])} of {len(right[name])}"
+        other, _, times = row["mostly taken for"].rpartition(" (")
+        assert times == f"{max(taken[name].values())} of {len(right[name])})"
+        assert taken[name][other] == max(taken[name].values())
+        assert float(row["probability of the true label"]) == pytest.approx(
+            sum(chance[name]) / len(chance[name]), abs=0.0051
+        )
+
+
+def test_maps_tell_what_every_point_is(records: list[RunRecord], page: Page) -> None:
+    (found,) = page.data["maps"]
+    store = embedkit.open_store(records[0].config["store"]["path"])
+    rows = {name: row for row, name in enumerate(store.ids.tolist())}
+    columns = {"label": store.labels, "speaker": store.speakers, "session": store.sessions}
+    for by, groups in found["groups"].items():
+        told = [groups["names"][place] for place in groups["of"]]
+        assert told == [columns[by][rows[name]] for name in found["ids"]]
+    assert {len(points) for points in found["points"].values()} == {2 * 60}
+    assert all(re.fullmatch(r"\d of 4", words) for words in found["right"])
+
+
+def test_a_store_that_is_gone_or_another_is_told(tmp_path: Path) -> None:
+    fit_study(tmp_path)
+    (tmp_path / "tiny.h5").rename(tmp_path / "other.h5")
+    page = Page(embedkit.write_report(tmp_path / "runs", tmp_path / "report.html").read_text())
+    assert "There is no map of tiny." in page.text
+    assert page.data["maps"] == []
+    assert page.rows("Hardest utterances")
+    write_store(tmp_path, seed=7)
+    page = Page(embedkit.write_report(tmp_path / "runs", tmp_path / "report.html").read_text())
+    assert "extracted again" in page.text
+
+
+def test_runs_of_dimensions_have_what_they_can(tmp_path: Path) -> None:
+    store = write_store(tmp_path)
+    records = embedkit.fit(store, targets=["valence"], runs=tmp_path / "runs", **QUICK)
+    page = Page(embedkit.write_report(records, tmp_path / "report.html").read_text())
+    assert "No run here predicts classes." in page.text
+    (row,) = page.rows("Scores with 95 % intervals over speakers")
+    assert row["CCC"].startswith(f"{records[0].metrics['ccc']:.3f} [")
+    assert page.tags["figure"] == 2 + 1 + 1
+    assert "--targets valence" in page.text
+
+
+def test_protocols_stand_apart(tmp_path: Path) -> None:
+    store = write_store(tmp_path)
+    for folds in ("speaker", "session", "random"):
+        embedkit.fit(store, losses=["ce"], runs=tmp_path / "runs", **QUICK | {"folds": folds})
+    page = Page(embedkit.write_report(tmp_path / "runs", tmp_path / "report.html").read_text())
+    for folds in ("speaker", "session", "random"):
+        assert f"synthetic, folds by {folds}, 2 seeds" in page.text
+    assert "SPEAKER-DEPENDENT" in page.text
+    assert len(page.data["maps"]) == 1
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments), prog_name="embedkit")
+
+
+def test_the_commands_lead_to_the_same_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tiny_emodb(tmp_path / "my corpus")
+    options = ("--seeds", "1", "--epochs", "3", "--lr", "1e-2,3e-2", "--weight-decay", "1e-3", "--clip", "5")
+    more = ("--normalise", "speaker", "--patience", "2")
+    assert run("extract", "my corpus", "--encoder", "logmel", "--out", "a b.h5").exit_code == 0
+    assert (
+        run("fit", "a b.h5", "--head", "mlp:hidden=8", "--loss", "ce,focal:gamma=1.5", *more, *options).exit_code == 0
+    )
+    assert run("fit", "a b.h5", "--head", "linear", "--layers", "each", *options).exit_code == 0
+    before = sorted(path.name for path in Path("runs").rglob("*-*"))
+    assert run("report").stdout == "report.html\n"
+    lines = Page(Path("report.html").read_text()).text.partition("These lead to the numbers above.")[2]
+    commands = [shlex.split(line) for line in re.split(r"(?=embedkit [a-z]+ )", lines.strip()) if line]
+    assert [words[1] for words in commands] == ["extract", "fit", "fit", "table", "report"]
+    for words in commands:
+        result = run(*words[1:])
+        assert result.exit_code == 0, result.output
+        assert words[1] != "extract" or "up to date" in result.stderr or "nothing" in result.stderr, result.stderr
+        assert words[1] != "fit" or result.stderr.count("fitted before") == (2 if "mlp:hidden=8" in words else 1)
+    assert sorted(path.name for path in Path("runs").rglob("*-*")) == before
+
+
+def test_what_cannot_be_reported_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("report")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "No runs below runs" in result.stderr
+    with pytest.raises(RunError, match="no runs to report"):
+        embedkit.write_report([])
+    records = fit_study(tmp_path, seeds=1, epochs=2, learning_rates=(1e-2,))
+    Path("file").write_text("")
+    with pytest.raises(RunError, match="choose another --out"):
+        embedkit.write_report(records, "file/report.html")
+    records[0].predictions_path.write_text("id,seed\n")
+    with pytest.raises(RunError, match=r"predictions of .* cannot be read.*--overwrite"):
+        embedkit.write_report(records, "report.html")
+    assert not Path("report.html").exists()
