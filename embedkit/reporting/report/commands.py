@@ -21,9 +21,9 @@ _OF_A_RUN = ("loss", "loss_options", "loss_spec", "search", "choices", "layer", 
 def list_commands(records: Sequence[RunRecord], runs: str) -> list[str]:
     """Write the commands that extract the stores, train the runs, and show them, in order.
 
-    Runs that train the encoder as well are not told as commands: their settings lie in their folders.
+    Runs that run or train the encoder as well are not told as commands: see `tell_others`.
     """
-    cached = [record for record in records if record.config.get("mode", "cached") == "cached"]
+    cached = [record for record in records if _is_cached(record)]
     stores: dict[str, Mapping[str, Any]] = {}
     together: dict[str, list[Mapping[str, Any]]] = {}
     for record in cached:
@@ -36,6 +36,21 @@ def list_commands(records: Sequence[RunRecord], runs: str) -> list[str]:
     commands = [_extract(path, told) for path, told in stores.items()]
     commands += [_fit(configs, runs) for configs in together.values()]
     return [*commands, _join(["embedkit", "table", runs]), _join(["embedkit", "report", runs, "--out", "report.html"])]
+
+
+def tell_others(records: Sequence[RunRecord]) -> str:
+    """Say which runs have no command here; nothing where all have one."""
+    modes = dict.fromkeys(str(record.config["mode"]) for record in records if not _is_cached(record))
+    if not modes:
+        return ""
+    return (
+        f"Runs of --mode {' and '.join(modes)} start from a corpus instead of a store; every setting of each lies in "
+        "the config.json of its folder."
+    )
+
+
+def _is_cached(record: RunRecord) -> bool:
+    return str(record.config.get("mode", "cached")) == "cached"
 
 
 def _extract(path: str, told: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from embedkit.reporting.metrics import SCORES, task_of
 from embedkit.reporting.predictions import Predictions, read_predictions
 from embedkit.reporting.protocol import describe_protocol
 from embedkit.reporting.published import last_part
-from embedkit.reporting.report.commands import list_commands
+from embedkit.reporting.report.commands import list_commands, tell_others
 from embedkit.reporting.report.hardest import Tally, list_hardest, tally_utterances
 from embedkit.reporting.report.listings import Listing, list_intervals, list_stores, list_versions
 from embedkit.reporting.table import build_table
@@ -103,6 +103,7 @@ def render_report(records: Sequence[RunRecord], *, runs: str, tell: Tell = lambd
         stores=list_stores(records),
         versions=list_versions(records),
         commands=list_commands(records, runs),
+        others=tell_others(records),
         styles=Markup(_palette() + write_styles(lambda name: f"var(--{name})") + texts["page.css"]),
         script=Markup(texts["page.js"]),
         data={"side": SIDE, "colours": len(COLOURS), "kinds": KINDS, "maps": [one.data for one in maps]},
