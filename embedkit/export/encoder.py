@@ -1,4 +1,4 @@
-"""Find the encoder that heads were trained on."""
+"""Find the encoder that heads were trained on, or with."""
 
 from __future__ import annotations
 
@@ -8,15 +8,31 @@ from typing import Any
 
 from embedkit.encoders import load_encoder
 from embedkit.encoders.base import Encoder
+from embedkit.encoders.sources import CONFIG_FILE, VGGISH_FILE
 from embedkit.errors import RunError
 from embedkit.export.predictor import ChosenHead, Predictor
 
-VGGISH_FILE = "vggish.safetensors"
+TUNED = ("finetune", "lora")
+"""Modes in which every fold and seed has an encoder of its own."""
+
+_PER_FOLD = "encoders"
+"""In what a run says of its store: the encoders of all folds, in order, where every fold has one of its own."""
+
+_NO_PLACES = ("https://", "random weights")
+"""How sources of VGGish begin that cannot be read from again."""
 
 
 def group_by_encoder(predictor: Predictor) -> list[tuple[ChosenHead, ...]]:
-    """Put the heads together that read the same encoder: all of them where it was never trained."""
-    return [predictor.heads]
+    """Put the heads together that read the same encoder: all of them, where none was trained on the corpus."""
+    heads = predictor.heads
+    if predictor.exported:
+        return [heads]
+    if predictor.config.get("mode") in TUNED:
+        return [(head,) for head in heads]
+    if _PER_FOLD in predictor.config["store"]:
+        numbers = dict.fromkeys(head.number for head in heads)
+        return [tuple(head for head in heads if head.number == number) for number in numbers]
+    return [heads]
 
 
 def find_encoder(
@@ -37,21 +53,26 @@ def find_encoder(
         sources: Where encoder names lead, if elsewhere than in the run (`[encoders]` of embedkit.toml).
 
     Raises:
-        RunError: the encoder found has other weights.
+        RunError: the encoder found has other weights, or one that was trained was not kept.
         EncoderError: it cannot be had any more.
     """
-    identity = predictor.identity
+    identity = _identity_of(predictor, heads[0])
     network = next((part for part in parts_of(identity) if part.get("weights_digest")), None)
-    window = network["window"] if network else None
+    window = network.get("window") if network else None
+    own = _own_folder(predictor, heads[0]) if network else None
     encoder = load_encoder(
-        identity["name"],
+        identity["name"] if own is None else str(own.absolute()),
         layers=",".join(map(str, identity["layers"])) if network else "all",
         device=device,
         precision=precision or (network["precision"] if network else "fp32"),
         window=window if isinstance(window, str | int | float) else "clip",
-        sources=_sources(predictor) if predictor.exported else {**_sources(predictor), **(sources or {})},
+        sources={**_sources(predictor, identity), **({} if predictor.exported else sources or {})}
+        if own is None
+        else {},
     )
-    _compare(identity, encoder.identity())
+    encoder.name = identity["name"]
+    if predictor.exported or own is None:
+        _compare(identity, encoder.identity())
     return encoder
 
 
@@ -60,24 +81,60 @@ def parts_of(identity: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(identity.get("parts") or [identity])
 
 
+def has_network(identity: Mapping[str, Any]) -> bool:
+    """Tell whether an encoder has weights, or is computed from the signal."""
+    return any(part.get("weights_digest") for part in parts_of(identity))
+
+
 def part_folder(folder: Path, identity: Mapping[str, Any], place: int) -> Path:
     """Return where an exported folder holds an encoder, or a part of a concatenation."""
     return folder / f"encoder-{place}" if len(parts_of(identity)) > 1 else folder
 
 
-def _sources(predictor: Predictor) -> dict[str, str]:
+def tuned_folder(run: Path, number: int, seed: int) -> Path:
+    """Return where a run keeps the encoder that was trained in a fold, given by its number, under a seed."""
+    return run / "encoders" / f"fold-{number}-seed-{seed}"
+
+
+def _own_folder(predictor: Predictor, head: ChosenHead) -> Path | None:
+    """Return the folder that holds the encoder of a head; None where it is found by its name.
+
+    Raises:
+        RunError: it was trained, and not kept.
+    """
+    if predictor.exported:
+        is_there = any((predictor.folder / name).is_file() for name in (CONFIG_FILE, VGGISH_FILE))
+        return predictor.folder if is_there else None
+    if predictor.config.get("mode") not in TUNED:
+        return None
+    folder = tuned_folder(predictor.folder, head.number, head.seed)
+    if not folder.is_dir():
+        raise RunError(
+            f"The run {predictor.folder} trained its encoders, but there is none at {folder}; fit again with "
+            "--save-encoder --overwrite to predict or export."
+        )
+    return folder
+
+
+def _identity_of(predictor: Predictor, head: ChosenHead) -> Mapping[str, Any]:
+    """Return what the encoder of a head said of itself."""
+    per_fold = None if predictor.exported else predictor.config["store"].get(_PER_FOLD)
+    return predictor.identity if per_fold is None else per_fold[head.number]
+
+
+def _sources(predictor: Predictor, identity: Mapping[str, Any]) -> dict[str, str]:
     """Return where the encoder's weights are, by the names it had."""
     found = {}
-    for place, part in enumerate(parts_of(predictor.identity)):
-        if part.get("weights_digest") is None or not part.get("source"):
+    for place, part in enumerate(parts_of(identity)):
+        source = str(part.get("source") or "")
+        is_vggish = part["family"] == "vggish"
+        if part.get("weights_digest") is None or not source or (is_vggish and source.startswith(_NO_PLACES)):
             continue
-        revision = part.get("revision")
-        source = f"{part['source']}@{revision}" if revision else str(part["source"])
         if predictor.exported:
-            own = part_folder(predictor.folder, predictor.identity, place).absolute()
-            source = str(own / VGGISH_FILE if part["family"] == "vggish" else own)
-        elif part["family"] == "vggish" and source.startswith("https://"):
-            continue
+            folder = part_folder(predictor.folder, identity, place).absolute()
+            source = str(folder / VGGISH_FILE if is_vggish else folder)
+        elif part.get("revision"):
+            source = f"{source}@{part['revision']}"
         found[str(part["name"])] = source
     return found
 

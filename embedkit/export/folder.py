@@ -18,7 +18,7 @@ from embedkit.encoders.pretrained import PretrainedEncoder
 from embedkit.encoders.sources import CARD_FILE, PREPROCESSOR_FILE
 from embedkit.encoders.vggish import VggishEncoder
 from embedkit.encoders.whisper import ENCODER_KEYS
-from embedkit.export.encoder import VGGISH_FILE, part_folder
+from embedkit.export.encoder import part_folder
 from embedkit.export.predictor import DESCRIPTION_FILE, FORMAT, FORMAT_VERSION, HEADS_FILE, KEPT, Predictor
 
 WEIGHTS_FILE = "model.safetensors"
@@ -35,7 +35,7 @@ def write_folder(predictor: Predictor, encoder: Encoder, folder: Path) -> None:
     """
     from safetensors.torch import save_file
 
-    tensors, description = _select(predictor)
+    tensors, description = _select(predictor, encoder.identity())
     save_file({name: values.contiguous() for name, values in tensors.items()}, folder / HEADS_FILE)
     text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
@@ -45,16 +45,17 @@ def write_folder(predictor: Predictor, encoder: Encoder, folder: Path) -> None:
         if isinstance(part, PretrainedEncoder):
             target.mkdir(exist_ok=True)
             _write_checkpoint(part, target)
+            _copy(part.checkpoint.folder, target, PREPROCESSOR_FILE, CARD_FILE)
         elif isinstance(part, VggishEncoder):
             target.mkdir(exist_ok=True)
-            state = {name: value.contiguous() for name, value in part.network.state_dict().items()}
-            save_file(state, target / VGGISH_FILE)
+            part.save(target)
+            _copy(Path(part.identity()["source"]).parent, target, CARD_FILE)
     for path in folder.rglob("*.safetensors"):
         # The library leaves its files to their owner alone; a folder that is handed on is for others, too.
         path.chmod((folder / DESCRIPTION_FILE).stat().st_mode)
 
 
-def _select(predictor: Predictor) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _select(predictor: Predictor, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors of the chosen heads, folds numbered anew, and what is to be known of them."""
     config = predictor.config
     folds = list(dict.fromkeys((head.number, head.fold) for head in predictor.heads))
@@ -69,7 +70,9 @@ def _select(predictor: Predictor) -> tuple[dict[str, Tensor], dict[str, Any]]:
     names = [fold for _, fold in folds]
     kept = {name: config[name] for name in KEPT if name in config}
     choices = [choice for choice in kept["choices"] if str(choice["fold"]) in names and choice["seed"] in seeds]
-    store = {"encoder": dict(predictor.identity), "options": config["store"].get("options", {})}
+    # Of an encoder that was trained with its head, the run knows how it began.
+    news = {name: identity[name] for name in ("weights_digest", "trained_on") if name in identity}
+    store = {"encoder": {**predictor.identity, **news}, "options": config["store"].get("options", {})}
     description = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -85,7 +88,7 @@ def _select(predictor: Predictor) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _write_checkpoint(encoder: PretrainedEncoder, folder: Path) -> None:
-    """Write config.json, preprocessor_config.json and model.safetensors."""
+    """Write config.json and model.safetensors."""
     from transformers import AutoModel
 
     config = read_config(encoder.checkpoint)
@@ -95,9 +98,12 @@ def _write_checkpoint(encoder: PretrainedEncoder, folder: Path) -> None:
         model: Any = load_model(encoder.checkpoint, AutoModel, config, heads_allowed=True)
         with quiet():
             model.save_pretrained(folder)
-    for name in (PREPROCESSOR_FILE, CARD_FILE):
-        if (encoder.checkpoint.folder / name).is_file():
-            shutil.copyfile(encoder.checkpoint.folder / name, folder / name)
+
+
+def _copy(source: Path, folder: Path, *names: str) -> None:
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
 
 
 def _write_whisper(encoder: PretrainedEncoder, config: Any, folder: Path) -> None:

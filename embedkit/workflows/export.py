@@ -20,7 +20,7 @@ from embedkit.encoders.precision import true_fp32
 from embedkit.errors import ConfigError, RunError
 from embedkit.export.checking import Clip, Difference, choose_clips, compare, require_equal
 from embedkit.export.clip import ClipHeads, FrameHeads, encode_clip
-from embedkit.export.encoder import find_encoder, group_by_encoder, parts_of
+from embedkit.export.encoder import find_encoder, group_by_encoder, has_network, parts_of
 from embedkit.export.ensemble import Ensemble
 from embedkit.export.folder import write_folder
 from embedkit.export.graphs import build_graph
@@ -102,16 +102,17 @@ def export_run(
     predictor = open_predictor(source, fold=fold, seed=seed)
     groups = group_by_encoder(predictor)
     if len(groups) > 1:
-        names = ", ".join(dict.fromkeys(head.fold for head in predictor.heads))
-        raise RunError(f"The run {predictor.folder} has an encoder for each fold; name one with --fold ({names}).")
+        folds = ", ".join(dict.fromkeys(head.fold for head in predictor.heads))
+        seeds = ", ".join(dict.fromkeys(str(head.seed) for head in predictor.heads))
+        raise RunError(
+            f"The run {predictor.folder} has {len(groups)} encoders, and one can be exported; name it with --fold "
+            f"({folds}) and --seed ({seeds})."
+        )
     target = Path(out) if out is not None else Path(predictor.title + (".onnx" if format == "onnx" else ""))
     with _writing(target, is_folder=format != "onnx", overwrite=overwrite) as partial:
-        has_network = any(part.get("weights_digest") for part in parts_of(predictor.identity))
-        encoder = find_encoder(
-            predictor, groups[0], device="cpu", precision="fp32" if has_network else None, sources=sources
-        )
-        _tell_of(predictor, tell)
-        job = _Job(predictor, encoder, has_network, tolerance, *_prepare_check(predictor, encoder, check))
+        encoder = find_encoder(predictor, groups[0], device="cpu", precision=_precision(predictor), sources=sources)
+        _tell_of(predictor, format, tell)
+        job = _Job(predictor, encoder, tolerance, *_prepare_check(predictor, encoder, check))
         differences: list[Difference] = []
         if format != "onnx":
             write_folder(predictor, encoder, partial)
@@ -129,29 +130,29 @@ class _Job:
 
     predictor: Predictor
     encoder: Encoder
-    has_network: bool
     tolerance: float
     clips: list[Clip]
     described: str
 
     def write_onnx(self, path: Path) -> list[Difference]:
         """Write the ONNX file and compare it with embedkit's own encoder and the heads in PyTorch."""
+        waves = has_network(self.predictor.identity)
         heads = FrameHeads(self.predictor, Ensemble(self.predictor)).eval()
         with torch.inference_mode(), true_fp32():
             frames = [encode_clip(self.encoder, clip.waveform) for clip in self.clips]
             expected = [heads(own) for own in frames]
         module: Any = heads
-        if self.has_network:
+        if waves:
             module = ClipHeads(build_graph(self.encoder), self.encoder.smallest_input, heads).eval()
         use_onnx_lstm(module)
-        inputs = [clip.waveform for clip in self.clips] if self.has_network else [own.clone() for own in frames]
+        inputs = [clip.waveform for clip in self.clips] if waves else [own.clone() for own in frames]
         write_onnx(
             module,
             max(inputs, key=len),
             path,
-            names=("waveform" if self.has_network else "frames", _output_name(self.predictor)),
-            dynamic={0: torch.export.Dim("samples" if self.has_network else "frames", min=2)},
-            metadata=_describe(self.predictor, self.encoder, has_network=self.has_network),
+            names=("waveform" if waves else "frames", _output_name(self.predictor)),
+            dynamic={0: torch.export.Dim("samples" if waves else "frames", min=2)},
+            metadata=_describe(self.predictor, self.encoder),
         )
         found = run_onnx(path, [values.numpy() for values in inputs])
         return self._compare("The ONNX file", expected, found)
@@ -159,7 +160,7 @@ class _Job:
     def check_folder(self, folder: Path) -> list[Difference]:
         """Compare the folder, opened as anyone would, with the run."""
         again = open_predictor(folder)
-        encoder = find_encoder(again, again.heads, device="cpu", precision="fp32" if self.has_network else None)
+        encoder = find_encoder(again, again.heads, device="cpu", precision=_precision(again))
         scores = []
         with torch.inference_mode(), true_fp32():
             for predictor, own in ((self.predictor, self.encoder), (again, encoder)):
@@ -179,23 +180,28 @@ def _prepare_check(
     return choose_clips(predictor, [Path(path) for path in check], getattr(encoder, "largest_input", None))
 
 
-def _tell_of(predictor: Predictor, tell: Tell) -> None:
+def _tell_of(predictor: Predictor, format: Format, tell: Tell) -> None:
     identity = predictor.identity
-    if not any(part.get("weights_digest") for part in parts_of(identity)):
+    if not has_network(identity):
         tell(
             f"The encoder {identity['name']!r} is no network: the heads alone are exported, for its frames "
             "[frames, layers, dimensions]."
         )
     precisions = {str(part["precision"]) for part in parts_of(identity)} - {"fp32"}
-    if precisions:
-        tell(f"The run's encoder computed in {'+'.join(sorted(precisions))}; what is exported computes in fp32.")
+    if precisions and format != "folder":
+        tell(f"The run's encoder computed in {'+'.join(sorted(precisions))}; the ONNX file computes in fp32.")
+
+
+def _precision(predictor: Predictor) -> str | None:
+    """What is compared computes in fp32; features that are computed from the signal know nothing else."""
+    return "fp32" if has_network(predictor.identity) else None
 
 
 def _output_name(predictor: Predictor) -> str:
     return "ratings" if predictor.rates else "probabilities"
 
 
-def _describe(predictor: Predictor, encoder: Encoder, *, has_network: bool) -> dict[str, str]:
+def _describe(predictor: Predictor, encoder: Encoder) -> dict[str, str]:
     """Write what a user of the ONNX file must know, as texts; lists and objects in JSON."""
     rate, heads = encoder.sampling_rate, predictor.heads
     largest = getattr(encoder, "largest_input", None)
@@ -206,13 +212,13 @@ def _describe(predictor: Predictor, encoder: Encoder, *, has_network: bool) -> d
         output = "probabilities: float32 [classes], adding up to 1"
     described: dict[str, Any] = {
         "producer": f"embedkit {embedkit.__version__}",
-        "input": waveform if has_network else frames,
+        "input": waveform if has_network(predictor.identity) else frames,
         "output": output,
         "labels": predictor.names,
         "sampling_rate": rate,
         "smallest_input_samples": encoder.smallest_input,
         "largest_input_samples": "any" if largest is None else largest,
-        "encoder": predictor.identity,
+        "encoder": {name: value for name, value in encoder.identity().items() if name != "trained_on"},
         "corpus": predictor.config["corpus"],
         "heads": list(dict.fromkeys(head.spec for head in heads)),
         "loss": predictor.config["loss_spec"],

@@ -122,9 +122,13 @@ def stream_predictions(
                 probe_audio(clip.path)
     if not clips:
         return
-    parts = [
-        _Part(predictor, heads, device=device, sources=sources, tell=tell) for heads in group_by_encoder(predictor)
-    ]
+    groups = group_by_encoder(predictor)
+    if len(groups) > 1:
+        tell(
+            f"The run has {len(groups)} encoders, and all of them hear every clip; --fold and --seed choose one, which "
+            f"takes a {len(groups)}th of the time."
+        )
+    parts = [_Part(predictor, heads, device=device, sources=sources, tell=tell) for heads in groups]
     usable = 0
     for clip, *found in zip(clips, *(part.score(clips) for part in parts), strict=True):
         outputs = [one for one in found if not isinstance(one, AudioError)]
@@ -220,10 +224,7 @@ def _cut(clip: Clip, rate: int, most_seconds: float) -> list[Item | AudioError]:
     count = max(1, math.ceil((end - start) / most_seconds))
     edges = [clip.start, *(start + (end - start) * number / count for number in range(1, count)), clip.end]
     samples = max(1, round((end - start) / count * rate))
-    return [
-        Item("", str(clip.path), begin, until, samples, *stamp)
-        for begin, until in pairwise(edges)
-    ]
+    return [Item("", str(clip.path), begin, until, samples, *stamp) for begin, until in pairwise(edges)]
 
 
 def _prediction(clip: Clip, predictor: Predictor, outputs: NDArray[np.float64]) -> Prediction:

@@ -229,3 +229,29 @@ def test_an_encoder_that_is_gone_or_another_is_told(corpus: Path, tmp_path: Path
     with pytest.raises(EncoderError):
         embedkit.export_run(record, sources={"hubert": str(tmp_path / "moved")})
     assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_an_encoder_that_was_trained_is_exported_with_its_head(corpus: Path, tmp_path: Path) -> None:
+    weights = write_conv_checkpoint(tmp_path / "weights", "hubert", num_hidden_layers=1)
+    (record,) = embedkit.fit(
+        corpus / "corpus.csv",
+        encoders=str(weights),
+        mode="finetune",
+        save_encoder=True,
+        folds="speaker",
+        seeds=1,
+        epochs=1,
+        learning_rates=(1e-2,),
+    )
+    with pytest.raises(RunError, match=r"has 4 encoders.*--fold \(s0, s1, s2, s3\)"):
+        embedkit.export_run(record)
+    found = embedkit.export_run(record, fold="s1", format="both", out="tuned")
+    clip = corpus / "01.wav"
+    (expected,) = embedkit.predict(record, [clip], fold="s1")
+    shutil.rmtree(record.folder / "encoders")
+    (again,) = embedkit.predict(found.path, [clip])
+    assert again.probabilities == pytest.approx(expected.probabilities, abs=1e-6)
+    outputs = ask(found.path / "model.onnx", read(clip))[1]
+    np.testing.assert_allclose(outputs, list(expected.probabilities.values()), atol=1e-5)
+    card = json.loads((found.path / "embedkit.json").read_text())
+    assert card["trained_on"]["fold"] == "s1"

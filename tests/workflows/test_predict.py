@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import torch
 from safetensors.torch import save_file
 
 import embedkit
+from embedkit.encoders import load_encoder
 from embedkit.errors import AudioError, ConfigError, CorpusError, EncoderError, RunError
 from embedkit.export.ensemble import Ensemble
 from embedkit.export.predictor import open_predictor
 from embedkit.extraction import encoding
+from embedkit.training.runs import RunRecord
 from embedkit.workflows import predict as workflow
 from embedkit.workflows.predict import render_predictions, stream_predictions
 from tests.encoders.checkpoints import write_conv_checkpoint
@@ -269,3 +272,56 @@ def test_one_fold_or_seed_is_asked_alone(corpus: Path) -> None:
         embedkit.predict(record, clip, fold="s9")
     with pytest.raises(RunError, match="no seed 7; expected one of 0, 1"):
         embedkit.predict(record, clip, seed=7)
+
+
+def kept_predictions(record: RunRecord, fold: str, seed: int) -> dict[str, list[float]]:
+    """Return the probabilities that the run itself kept for the test side of a fold, by utterance id."""
+    with record.predictions_path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["fold"], row["seed"]) == (fold, str(seed))]
+    return {row["id"]: [float(value) for name, value in row.items() if name.startswith("p_")] for row in rows}
+
+
+@pytest.mark.parametrize("mode", ["cached", "frozen", "finetune"])
+def test_a_fold_says_of_its_test_side_what_the_run_kept(corpus: Path, tmp_path: Path, mode: str) -> None:
+    weights = write_conv_checkpoint(tmp_path / "weights", "hubert", num_hidden_layers=1)
+    if mode == "cached":
+        record = fit_tones(corpus, str(weights))
+    else:
+        (record,) = embedkit.fit(
+            corpus / "corpus.csv",
+            encoders=str(weights),
+            mode=mode,  # type: ignore[arg-type]
+            save_encoder=mode == "finetune",
+            folds="speaker",
+            seeds=1,
+            epochs=1,
+            learning_rates=(1e-2,),
+            runs=tmp_path / "runs",
+        )
+    kept = kept_predictions(record, "s1", 0)
+    assert len(kept) == 6
+    found = embedkit.predict(record, [corpus / f"{name}.wav" for name in kept], fold="s1", seed=0)
+    for one, expected in zip(found, kept.values(), strict=True):
+        assert list(one.probabilities.values()) == pytest.approx(expected, abs=1e-4)
+    if mode == "finetune":
+        shutil.rmtree(record.folder / "encoders" / "fold-2-seed-0")
+        with pytest.raises(RunError, match="--save-encoder"):
+            embedkit.predict(record, [corpus / "00.wav"])
+
+
+def test_every_fold_can_have_an_encoder_of_its_own(corpus: Path, tmp_path: Path) -> None:
+    weights = write_conv_checkpoint(tmp_path / "weights", "hubert", num_hidden_layers=1)
+    other = write_conv_checkpoint(tmp_path / "other", "hubert", num_hidden_layers=1, num_conv_pos_embeddings=8)
+    record = fit_tones(corpus, str(weights), seeds=1)
+    clip = [corpus / "01.wav"]
+    before = [embedkit.predict(record, clip, fold=fold)[0].probabilities["low"] for fold in ("s0", "s1", "s2", "s3")]
+    own = record.config["store"]["encoder"]
+    second = load_encoder(str(other)).identity()
+    store = {**record.config["store"], "encoders": [own, second, own, own]}
+    mixed = replace(record, config={**record.config, "store": store})
+    after = [embedkit.predict(mixed, clip, fold=fold)[0].probabilities["low"] for fold in ("s0", "s1", "s2", "s3")]
+    assert [one == again for one, again in zip(before, after, strict=True)] == [True, False, True, True]
+    said: list[str] = []
+    (found,) = embedkit.predict(mixed, clip, tell=said.append)
+    assert found.probabilities["low"] == pytest.approx(np.mean(after), abs=1e-6)
+    assert said[0].startswith("The run has 4 encoders")
