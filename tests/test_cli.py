@@ -24,7 +24,8 @@ from embedkit.workflows.clips import Clip
 from embedkit.workflows.predict import Prediction
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["extract", "fit", "table", "figure", "predict", "export", "demo", "check", "inspect", "verify", "list"]
+COMMANDS = ["extract", "fit", "table", "figure", "report", "predict", "export", "demo", "check"]
+COMMANDS += ["inspect", "verify", "list"]
 LOSSES = ["ce", "label-smoothing", "focal", "aam", "ccc"]
 
 Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]

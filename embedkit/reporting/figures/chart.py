@@ -97,7 +97,9 @@ class Chart:
 
 def points_path(points: Iterable[Sequence[float]], kind: str) -> str:
     """Write the path of points that look alike: a few letters each, where circles would take many."""
-    return "".join(f"M{x:.1f} {y:.1f}{'m-2-2l4 4m0-4l-4 4' if kind == 'crosses' else 'h.01'}" for x, y in points)
+    return "".join(
+        f"M{x:.1f} {y:.1f}{'m-2-2l4 4m0-4l-4 4' if kind.startswith('crosses') else 'h.01'}" for x, y in points
+    )
 
 
 def write_styles(colour: Callable[[str], str]) -> str:
@@ -110,7 +112,7 @@ def write_styles(colour: Callable[[str], str]) -> str:
         "svg .line{fill:none;stroke-width:2}svg .dashed{stroke-dasharray:5 3}svg .band{stroke:none;fill-opacity:.15}",
         "svg .dots{fill:none;stroke-width:5;stroke-linecap:round;stroke-opacity:.8}",
         "svg .squares{fill:none;stroke-width:4.5;stroke-linecap:square;stroke-opacity:.8}",
-        "svg .crosses{fill:none;stroke-width:1.4}",
+        "svg .crosses{fill:none;stroke-width:1.4}svg .small{stroke-width:2.6}",
         *(f"svg .s{place}{{fill:{colour(f's{place}')};stroke:{colour(f's{place}')}}}" for place in range(len(COLOURS))),
         f"svg .hollow{{fill:{colour('paper')}}}",
     ]

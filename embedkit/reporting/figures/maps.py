@@ -23,6 +23,9 @@ SIDE, _MARGIN = 400, 10
 KINDS = ("dots", "squares", "crosses")
 """How points look after the colours have been used up."""
 
+CROWD = 1500
+"""More points than these are drawn smaller."""
+
 METHODS = ("t-SNE", "PCA")
 COLOUR_BY = ("label", "speaker", "session")
 
@@ -44,6 +47,11 @@ class Map:
     groups: Mapping[str, tuple[str, ...]]
     points: Mapping[str, NDArray[np.float64]]
     note: str
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """How points look, smaller where they are many."""
+        return KINDS if len(self.ids) <= CROWD else tuple(f"{kind} small" for kind in KINDS)
 
 
 def build_map(record: RunRecord, predictions: Predictions) -> Map:
@@ -90,7 +98,7 @@ def draw_map(found: Map, method: str = "t-SNE", by: str = "label") -> Chart:
     member = np.array([place[owner] for owner in owners])
     parts = [f'<rect class="grid" fill="none" x="1" y="1" width="{SIDE - 2}" height="{SIDE - 2}"/>']
     for number in range(len(names)):
-        kind = KINDS[number // len(COLOURS) % len(KINDS)]
+        kind = found.kinds[number // len(COLOURS) % len(KINDS)]
         path = points_path(found.points[method][member == number], kind)
         parts.append(f'<path class="s{number % len(COLOURS)} {kind}" d="{path}"/>')
     return Chart(
@@ -99,7 +107,7 @@ def draw_map(found: Map, method: str = "t-SNE", by: str = "label") -> Chart:
         width=SIDE,
         height=SIDE,
         legend=tuple(names),
-        kinds=KINDS,
+        kinds=found.kinds,
     )
 
 

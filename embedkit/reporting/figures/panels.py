@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from embedkit.encoders import ENCODERS
+from embedkit.heads import HEADS
 from embedkit.losses import LOSSES
 from embedkit.reporting.labels import Row, place_rows
 from embedkit.reporting.protocol import split_by_protocol
@@ -36,9 +38,10 @@ class Panel:
 
 
 def split_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """Group runs by protocol, in order of appearance."""
-    by_row = {id(record.metrics): record for record in records}
-    groups = split_by_protocol([record.metrics for record in records])
+    """Group runs by protocol, in the order of the table: real corpora first, then by the catalogues."""
+    ordered = sorted(records, key=_run_order)
+    by_row = {id(record.metrics): record for record in ordered}
+    groups = split_by_protocol([record.metrics for record in ordered])
     return [[by_row[id(row)] for row in group] for group in groups]
 
 
@@ -61,8 +64,17 @@ def plan_panels(records: Sequence[RunRecord]) -> list[Panel]:
 
 def loss_order(row: Row) -> int:
     """Return the place of a run's loss in the catalogue, to sort by."""
-    names = list(LOSSES)
-    return names.index(row["loss"]) if row["loss"] in names else len(names)
+    return _place(LOSSES, row["loss"])
+
+
+def _run_order(record: RunRecord) -> tuple[Any, ...]:
+    row = record.metrics
+    return bool(row.get("demo")), row["corpus"], _place(ENCODERS, row["encoder"]), _place(HEADS, row["head"])
+
+
+def _place(catalogue: Iterable[str], name: str) -> int:
+    names = list(catalogue)
+    return names.index(name) if name in names else len(names)
 
 
 def tested_stores(panels: Sequence[Panel]) -> list[RunRecord]:

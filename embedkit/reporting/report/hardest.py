@@ -95,4 +95,4 @@ def list_hardest(tallies: dict[str, Tally]) -> Listing:
         *right,
         "probability of the true label",
     )
-    return Listing(headers=headers, rows=tuple(rows))
+    return Listing(headers=headers, rows=tuple(rows), labels=4 + with_session)

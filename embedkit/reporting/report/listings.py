@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A table of texts."""
+    """A table of texts; the first `labels` columns are no numbers."""
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    labels: int = 1
 
 
 def list_intervals(panels: Sequence[Panel]) -> Listing:
@@ -33,7 +34,7 @@ def list_intervals(panels: Sequence[Panel]) -> Listing:
             rows.append(
                 (last_part(panel.encoder), panel.head, loss, *(_write_interval(record.metrics, name) for name in names))
             )
-    return Listing(headers=("encoder", "head", "loss", *(name.upper() for name in names)), rows=tuple(rows))
+    return Listing(headers=("encoder", "head", "loss", *(name.upper() for name in names)), rows=tuple(rows), labels=3)
 
 
 def _write_interval(row: Mapping[str, Any], name: str) -> str:
@@ -71,7 +72,7 @@ def list_stores(records: Sequence[RunRecord]) -> Listing:
         "versions",
         "digest of the store",
     )
-    return Listing(headers=headers, rows=tuple(rows))
+    return Listing(headers=headers, rows=tuple(rows), labels=len(headers))
 
 
 def list_versions(records: Sequence[RunRecord]) -> list[str]:

@@ -34,7 +34,7 @@
 
   const pathOf = (points, members, kind) => members.map((i) => {
     const x = points[2 * i] / 10, y = points[2 * i + 1] / 10;
-    return `M${x} ${y}${kind === "crosses" ? "m-2-2l4 4m0-4l-4 4" : "h.01"}`;
+    return `M${x} ${y}${kind.startsWith("crosses") ? "m-2-2l4 4m0-4l-4 4" : "h.01"}`;
   }).join("");
 
   const maps = [...document.querySelectorAll(".map")].map((box) => {
@@ -60,7 +60,7 @@
       for (const path of svg.querySelectorAll("path")) path.remove();
       legend.textContent = "";
       names.forEach((name, place) => {
-        const kind = data.kinds[Math.floor(place / data.colours) % data.kinds.length];
+        const kind = own.kinds[Math.floor(place / data.colours) % own.kinds.length];
         const colour = `s${place % data.colours}`;
         const path = document.createElementNS(svgName, "path");
         path.setAttribute("class", `${colour} ${kind}`);

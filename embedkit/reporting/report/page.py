@@ -14,7 +14,7 @@ from embedkit.errors import RunError
 from embedkit.reporting.figures.chart import COLOURS, DARK, LIGHT, Chart, write_styles
 from embedkit.reporting.figures.layers import draw_layers
 from embedkit.reporting.figures.learning import draw_curves, draw_weights
-from embedkit.reporting.figures.maps import KINDS, METHODS, SIDE, Map, build_map, draw_map
+from embedkit.reporting.figures.maps import METHODS, SIDE, Map, build_map, draw_map
 from embedkit.reporting.figures.panels import Panel, plan_panels, split_runs, tested_stores
 from embedkit.reporting.figures.recall import MOST_SPEAKERS, Read, draw_classes, draw_confusions, draw_speakers
 from embedkit.reporting.metrics import SCORES, task_of
@@ -106,7 +106,7 @@ def render_report(records: Sequence[RunRecord], *, runs: str, tell: Tell = lambd
         others=tell_others(records),
         styles=Markup(_palette() + write_styles(lambda name: f"var(--{name})") + texts["page.css"]),
         script=Markup(texts["page.js"]),
-        data={"side": SIDE, "colours": len(COLOURS), "kinds": KINDS, "maps": [one.data for one in maps]},
+        data={"side": SIDE, "colours": len(COLOURS), "maps": [one.data for one in maps]},
         methods=METHODS,
         colour_by=list(dict.fromkeys(name for one in maps for name in one.data["groups"])),
         svg=lambda chart: Markup(chart.inline()),
@@ -196,7 +196,7 @@ def _draw_figures(group: Sequence[RunRecord], panels: Sequence[Panel], read: Rea
         ),
         (
             f"{metric.upper()} by layer",
-            "Heads on one layer alone; the best layer is found on test data, so it tells of the encoder and is no result.",
+            "Heads on one layer alone; the best of them is chosen on test data and is no result of a system.",
             layers,
             "There are no runs of single layers: embedkit fit --layers each trains them.",
         ),
@@ -238,6 +238,7 @@ def _pack(found: Map, encoder: str, tallies: Sequence[dict[str, Tally]]) -> dict
     return {
         "title": found.title,
         "ids": found.ids,
+        "kinds": found.kinds,
         "groups": groups,
         "points": {method: (10 * xy).round().astype(int).ravel().tolist() for method, xy in found.points.items()},
         "right": [f"{one.right[encoder]} of {one.asked[encoder]}" if one else "" for one in heard],
