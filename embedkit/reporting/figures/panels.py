@@ -77,10 +77,11 @@ def _place(catalogue: Iterable[str], name: str) -> int:
     return names.index(name) if name in names else len(names)
 
 
-def tested_stores(panels: Sequence[Panel]) -> list[RunRecord]:
-    """Return one run for every store that was tested on."""
-    found: dict[str, RunRecord] = {}
+def tested_stores(panels: Sequence[Panel]) -> list[tuple[Panel, RunRecord]]:
+    """Return one run, and where it stands, for every store that was tested on."""
+    found: dict[str, tuple[Panel, RunRecord]] = {}
     for panel in panels:
         for record in panel.runs.values():
-            found.setdefault(str((record.config.get("test_store") or record.config["store"])["digest"]), record)
+            store = record.config.get("test_store") or record.config["store"]
+            found.setdefault(str(store["digest"]), (panel, record))
     return list(found.values())

@@ -213,8 +213,8 @@ def _maps(
 ) -> tuple[list[DrawnMap], list[str]]:
     """Draw the embeddings of every store that is still there; say of the others why not."""
     drawn, gone = [], []
-    for record in tested_stores(panels):
-        encoder = last_part(str(record.config["encoder"]))
+    for panel, record in tested_stores(panels):
+        encoder = last_part(panel.encoder)
         tell(f"map of {encoder}: t-SNE of {len(read(record).ids):,} utterances")
         try:
             found = build_map(record, read(record))
