@@ -221,23 +221,26 @@ def test_broken_audio_ends_the_stream_or_is_left_out(corpus: Path, tmp_path: Pat
             embedkit.predict(record, [clips[1], corpus / "none.wav"], on_error="skip")
 
 
-def test_a_long_clip_is_encoded_in_the_windows_of_an_extraction(corpus: Path, tmp_path: Path) -> None:
-    weights = write_conv_checkpoint(tmp_path / "weights", "hubert")
-    record = fit_tones(corpus, "hubert", sources={"hubert": str(weights)}, extract={"max_seconds": 0.5})
-    long = np.concatenate([soundfile.read(corpus / f"{number:02d}.wav")[0] for number in range(0, 24, 2)])
-    soundfile.write(tmp_path / "long.wav", long, RATE)
-    (tmp_path / "long.csv").write_text("path,label\nlong.wav,low\n")
-    store = embedkit.extract(
-        tmp_path / "long.csv",
-        encoder="hubert",
-        sources={"hubert": str(weights)},
-        max_seconds=0.5,
-        out=tmp_path / "long.h5",
-        progress=False,
-    )
-    (found,) = embedkit.predict(record, [tmp_path / "long.wav"])
-    expected = Ensemble(open_predictor(record))(torch.from_numpy(np.asarray(store.mean(layer="all"))))[0]
-    assert list(found.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-6)
+@pytest.mark.parametrize("head", ["linear", "attentive"])
+def test_long_clips_are_encoded_in_the_windows_of_an_extraction(corpus: Path, tmp_path: Path, head: str) -> None:
+    weights = write_conv_checkpoint(tmp_path / "weights", "hubert", num_hidden_layers=1)
+    cut = {"max_seconds": 0.5, "level": "both", "frame_dtype": "float32"}
+    record = fit_tones(corpus, "hubert", sources={"hubert": str(weights)}, heads=[head], extract=cut, epochs=1)
+    clips = [tmp_path / "a.wav", corpus / "00.wav", tmp_path / "b.wav"]
+    for path, first in ((clips[0], 0), (clips[2], 1)):
+        tones = [soundfile.read(corpus / f"{number:02d}.wav")[0] for number in range(first, 24, 2)]
+        soundfile.write(path, np.concatenate(tones), RATE)
+    (tmp_path / "long.csv").write_text("path,label\na.wav,low\ncorpus/00.wav,low\nb.wav,high\n")
+    options: dict[str, Any] = {"sources": {"hubert": str(weights)}, "progress": False, "out": tmp_path / "long.h5"}
+    store = embedkit.extract(tmp_path / "long.csv", encoder="hubert", **cut, **options)
+    ensemble = Ensemble(open_predictor(record))
+    paths = store.column("path").tolist()
+    for one, path in zip(embedkit.predict(record, clips), ("a.wav", "corpus/00.wav", "b.wav"), strict=True):
+        row = paths.index(path)
+        frames = torch.from_numpy(np.array(store.frames(row)))[None]
+        means = torch.from_numpy(np.array(store.mean(layer="all")[row]))[None]
+        asked = ensemble(means) if head == "linear" else ensemble(frames, torch.tensor([frames.shape[1]]))
+        assert list(one.probabilities.values()) == pytest.approx(asked[0].tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("head", ["linear", "lstm"])
