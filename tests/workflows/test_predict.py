@@ -222,7 +222,10 @@ def test_broken_audio_ends_the_stream_or_is_left_out(corpus: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("head", ["linear", "attentive"])
-def test_long_clips_are_encoded_in_the_windows_of_an_extraction(corpus: Path, tmp_path: Path, head: str) -> None:
+def test_long_clips_are_encoded_in_the_windows_of_an_extraction(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
+) -> None:
+    monkeypatch.setitem(workflow.BATCH_SECONDS, "cpu", 60.0)
     weights = write_conv_checkpoint(tmp_path / "weights", "hubert", num_hidden_layers=1)
     cut = {"max_seconds": 0.5, "level": "both", "frame_dtype": "float32"}
     record = fit_tones(corpus, "hubert", sources={"hubert": str(weights)}, heads=[head], extract=cut, epochs=1)
