@@ -50,6 +50,7 @@ SECTIONS: Mapping[str, Mapping[str, Kind]] = {
         "lora-alpha": "integer",
         "lora-targets": "texts",
         "save-encoder": "switch",
+        "allow-leak": "switch",
         "precision": "text",
         "window": "name",
         "loss": "texts",

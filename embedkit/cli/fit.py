@@ -192,6 +192,12 @@ def fit(
     runs: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder to keep the runs in. [default: runs]")
     ] = None,
+    allow_leak: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-leak", help="Test on speakers that a fine-tuned encoder was trained on; such numbers are marked."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again what is already there.")] = False,
 ) -> None:
     """Train heads on stored embeddings under one or several losses.
@@ -230,6 +236,7 @@ def fit(
     for name in ("augment", "targets"):
         if name in tuning:
             tuning[name] = tuple(split_texts(tuning[name]))
+    from embedkit.training.processes import is_first
     from embedkit.workflows.fit import find_stores, fit_heads
 
     cached = options.get("mode", "cached") == "cached"
@@ -246,4 +253,5 @@ def fit(
         tell=tell,
         **options,
     ):
-        typer.echo(record.folder)
+        if is_first():
+            typer.echo(record.folder)

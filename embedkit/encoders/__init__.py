@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedkit.encoders.sources import PUBLISHED, VGGISH_FILE, is_repository
+from embedkit.encoders.sources import CARD_FILE, PUBLISHED, VGGISH_FILE, is_repository
 from embedkit.errors import EncoderError, UnknownNameError
 from embedkit.registry import Part, Registry, load_object, looks_like_target, unknown_name
 
@@ -117,6 +117,8 @@ def split_name(name: str, sources: Mapping[str, str] | None = None) -> list[str]
 def encoder_label(name: str) -> str:
     """Return a stem for file names: `org--name` for a Hugging Face id, the last part of a folder's path.
 
+    A trained encoder in the folder of its run is named after the run as well.
+
     >>> encoder_label("facebook/hubert-base-ls960")
     'facebook--hubert-base-ls960'
     """
@@ -124,7 +126,10 @@ def encoder_label(name: str) -> str:
     if len(parts) > 1:
         return "+".join(encoder_label(part) for part in parts)
     folder = Path(name).expanduser()
-    if folder.is_dir() or not is_repository(name):
+    if (folder / CARD_FILE).is_file() and folder.resolve().parent.name == "encoders":
+        run = folder.resolve().parents[1]
+        stem = f"{run.parents[1].name}-{run.name}-{folder.resolve().name}"
+    elif folder.is_dir() or not is_repository(name):
         stem = folder.resolve().name if "/" in name or folder.is_dir() else name
     else:
         stem = name.replace("/", "--")

@@ -100,7 +100,7 @@ class ConvTransformerEncoder(PretrainedEncoder):
     def _embed(self, features: Tensor, lengths: Sequence[int], padding: Tensor | None) -> Tensor:
         projected = self._projection(features)
         hidden = projected[0] if isinstance(projected, tuple) else projected
-        if self.masking is not None and self._transformer.training:
+        if self.masking is not None and self._learning:
             hidden = self.masking(hidden, lengths, self._filling)
         hidden = silence(hidden, padding)
         hidden = hidden + self._positions(hidden, padding)

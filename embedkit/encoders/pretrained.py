@@ -189,13 +189,15 @@ class PretrainedEncoder(Encoder):
         with true_fp32(), torch.autocast(self.device.type, DTYPES[self.precision], enabled=mixed):
             self._run(clips, sink)
 
+    @property
+    def _learning(self) -> bool:
+        return self.network is not None and self.network.training and torch.is_grad_enabled()
+
     def _through(self, layer: Callable[..., Tensor], hidden: Tensor, *arguments: Any) -> Tensor:
         """Run one transformer layer; in training it may be dropped (Fan et al. 2020), or computed again later."""
-        if self.network is None or not torch.is_grad_enabled():
-            return layer(hidden, *arguments)
-        if self.network.training and self.layerdrop and float(torch.rand(())) < self.layerdrop:
+        if self._learning and self.layerdrop and float(torch.rand(())) < self.layerdrop:
             return hidden
-        if not self.recompute:
+        if not (self._learning and self.recompute):
             return layer(hidden, *arguments)
         again: Tensor = checkpoint(layer, hidden, *arguments, use_reentrant=False)
         return again

@@ -115,7 +115,7 @@ class WhisperEncoder(PretrainedEncoder):
         """
         with torch.autocast(self.device.type, enabled=False):
             values = self._log_mel(clips, [size * self._hop for size in windows]).to(self.dtype)
-        if self.masking is not None and self._transformer.training:
+        if self.masking is not None and self._learning:
             bands = values.transpose(1, 2)
             values = self.masking(bands, [MEL_FRAMES_PER_FRAME * size for size in windows]).transpose(1, 2)
         for convolution in self._convolutions:

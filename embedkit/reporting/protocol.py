@@ -23,6 +23,7 @@ FIELDS = (
     "folds",
     "speaker_dependent",
     "normalise",
+    "leak",
     "seeds",
     "budget",
 )
@@ -58,6 +59,7 @@ def describe_title(row: Row, metric: str) -> str:
     demo = " (synthetic demo corpus)" if row.get("demo") else ""
     dependent = ", SPEAKER-DEPENDENT" if row.get("speaker_dependent") else ""
     dependent += ", TRANSDUCTIVE" if row.get("transductive") else ""
+    dependent += ", LEAK" if row.get("leak") else ""
     shown = f"{METRICS[metric].label} {METRICS[metric].unit}".strip()
     return f"{row['corpus']}{demo}: {shown}, {_predicted(row)}, {_folds(row)}{dependent}"
 
@@ -86,6 +88,11 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
             "TRANSDUCTIVE: every speaker's embeddings were normalised by statistics of all of that speaker's "
             "utterances, those of the test side included (without their labels); never compare with numbers that were "
             "not."
+        )
+    if row.get("leak"):
+        notes.append(
+            "LEAK: the encoder was fine-tuned on speakers that are tested or chosen on here, so these numbers say "
+            "nothing about unknown speakers; never compare them with others."
         )
     if any(row.get("layer") is not None for row in rows):
         notes.append(

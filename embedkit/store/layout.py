@@ -52,7 +52,7 @@ MEASURED_COLUMNS = ("duration", "padded", "digest", "audio_size", "audio_mtime")
 """Columns that the extraction adds; their names are reserved."""
 
 SEEN_COLUMN = "encoder_saw"
-"""In stores of fine-tuned encoders: "train" for an utterance they were trained on, "dev" for one they were chosen on."""
+"""In stores of fine-tuned encoders: "train" for an utterance trained on, "dev" for one that they were chosen on."""
 
 FRAME_DTYPES = ("float16", "float32")
 

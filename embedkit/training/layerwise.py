@@ -38,7 +38,9 @@ class LayerFeatures(UtteranceFeatures):
 
 def plan_layers(plan: FoldPlan, utterances: int, places: Sequence[int]) -> FoldPlan:
     """Repeat every fold for every layer, named by its place among the layers."""
-    folds = tuple(_shift(fold, place * utterances, f"{place}/{fold.name}") for place in places for fold in plan.folds)
+    folds = tuple(
+        shift_fold(fold, place * utterances, f"{place}/{fold.name}") for place in places for fold in plan.folds
+    )
     return replace(plan, folds=folds)
 
 
@@ -48,6 +50,7 @@ def split_layers(results: Sequence[FoldResult], plan: FoldPlan, places: Sequence
     return {place: [replace(next(own), fold=fold) for fold in plan.folds] for place in places}
 
 
-def _shift(fold: Fold, offset: int, name: str) -> Fold:
+def shift_fold(fold: Fold, offset: int, name: str) -> Fold:
+    """Name a fold anew and move all of its indices."""
     validations = tuple((train + offset, validate + offset) for train, validate in fold.validations)
     return replace(fold, name=name, train=fold.train + offset, test=fold.test + offset, validations=validations)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ class Together(Processes):
     def __init__(self) -> None:
         from accelerate import PartialState
 
-        state = PartialState()
+        state = PartialState(cpu=not torch.cuda.is_available())
         self.rank, self.count, self.device = state.process_index, state.num_processes, state.device
 
     def share(self, index: Indices) -> Indices:
@@ -86,15 +86,29 @@ class Together(Processes):
         PartialState().wait_for_everyone()
 
 
+_COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+_RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+"""Where torch's launcher and those of MPI, both behind `accelerate launch`, say how many there are and which one."""
+
+
 def find_processes() -> Processes:
     """Return the processes that this one was launched with, alone where it was not.
 
     Raises:
         FitError: there are several, and the library accelerate is missing.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if _environment(_COUNTS, 1) < 2:
         return ALONE
     try:
         return Together()
     except ImportError as error:
         raise FitError("Training in several processes needs accelerate: pip install 'embedkit[finetune]'.") from error
+
+
+def is_first() -> bool:
+    """Tell whether this process is the one that writes and speaks."""
+    return _environment(_RANKS, 0) == 0
+
+
+def _environment(names: Sequence[str], default: int) -> int:
+    return next((int(os.environ[name]) for name in names if name in os.environ), default)

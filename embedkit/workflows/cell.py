@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,9 @@ from embedkit.training.cached import count_heads
 from embedkit.training.dimensions import define_dimensions, require_fitting_loss
 from embedkit.training.end_to_end import count_tuned, plan_tuning
 from embedkit.training.features import Features
-from embedkit.training.folds import FoldPlan, default_folds, describe_folds, plan_folds
+from embedkit.training.folds import Fold, FoldPlan, default_folds, describe_folds, plan_folds
+from embedkit.training.leaks import find_leaks, require_unseen
+from embedkit.training.per_fold import PerFoldFeatures, PerFoldStores
 from embedkit.training.processes import ALONE, Processes
 from embedkit.training.runs import RUN_FORMAT_VERSION, digest_of
 from embedkit.training.search import Candidate, build_grid, head_settings
@@ -61,6 +63,7 @@ class Settings:
     mode: str = "cached"
     tuning: Tuning | None = None
     save_encoder: bool = False
+    allow_leak: bool = False
 
     def __post_init__(self) -> None:
         for name, value in {"seeds": self.seeds, "epochs": self.epochs, "batch size": self.batch_size}.items():
@@ -155,17 +158,24 @@ class Cell:
         if self.other is not None:
             speakers, hold_out = self.data.speakers, self.level == "frame"
             return plan_transfer(len(self.parts[0]), speakers, self.other.corpus, hold_out=hold_out)
-        tuned = self.settings.tuning is not None
-        kind = self.settings.folds or default_folds(self.data.sessions, self.data.speakers)
+        # An encoder that was trained has seen all but its own fold's test and development groups.
+        held_out = self.settings.tuning is not None or isinstance(self.store, PerFoldStores)
+        kind = self.settings.folds or self._usual_folds
         plan = plan_folds(
             kind,
             labels=None if self.data.dimensions else self.data.labels,
             speakers=self.data.speakers,
             groups=fold_column(self.store, self.data, kind),
             splits=self.data.splits,
-            hold_out=tuned or self.level == "frame",
+            hold_out=held_out or self.level == "frame",
         )
-        return plan_tuning(plan) if tuned else plan
+        return plan_tuning(plan) if self.settings.tuning is not None else plan
+
+    @property
+    def _usual_folds(self) -> str:
+        if isinstance(self.store, PerFoldStores):
+            return self.store.folds
+        return default_folds(self.data.sessions, self.data.speakers)
 
     @cached_property
     def features(self) -> Features:
@@ -182,6 +192,8 @@ class Cell:
     def _load(self, store: Source, data: TaskData, layer: int | None) -> Features:
         if isinstance(store, Speech):
             return store.live_features(data, self.level)
+        if isinstance(store, PerFoldStores):
+            return PerFoldFeatures([self._load(one, data, layer) for one in store.arrange(self.plan)])
         assert isinstance(store, Store)
         return load_features(store, data, self.level, self.device, layer=layer, memory_gb=self.settings.memory_gb)
 
@@ -213,7 +225,17 @@ class Cell:
                 f"Normalising by speaker needs the speaker of every utterance, found {unknown} of {len(self.data)} "
                 "without; add the column to the corpus, leave them out with --where, or leave out --normalise."
             )
-        _ = self.plan
+        if not self.settings.allow_leak:
+            for source, fold in self._sources_of_folds():
+                require_unseen(source, self.parts[0], fold)
+
+    def _sources_of_folds(self) -> Iterator[tuple[Source, Fold]]:
+        """Yield every fold with what it is trained from; of a fold over two corpora the first one's part."""
+        own = self.store.arrange(self.plan) if isinstance(self.store, PerFoldStores) else None
+        for place, fold in enumerate(self.plan.folds):
+            if self.other is not None:
+                fold = dataclasses.replace(fold, test=fold.test[:0])
+            yield (self.store if own is None else own[place]), fold
 
     @property
     def unrated(self) -> list[str]:
@@ -237,6 +259,10 @@ class Cell:
             found |= {"tuning": dataclasses.asdict(self.settings.tuning)}
         if self.settings.normalise != "none":
             found |= {"normalise": self.settings.normalise, "transductive": True}
+        if self.settings.allow_leak and any(
+            find_leaks(source, self.parts[0], f) for source, f in self._sources_of_folds()
+        ):
+            found |= {"leak": True}
         if self.other is not None:
             found |= {"test_corpus": self.other.corpus, "test_merge": dict(self.parts[1].merge)}
         return found
@@ -309,6 +335,7 @@ class Cell:
 
     def __str__(self) -> str:
         told = "" if self.settings.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
+        told += ", LEAK: the encoder was trained on tested speakers" if self.variant.get("leak") else ""
         return f"{self.title}, {self.loss}{told}"
 
 

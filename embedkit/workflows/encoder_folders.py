@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ class EncoderFolders:
             "trained_on": {
                 "corpus": cell.store.corpus,
                 "study": cell.folder.name,
+                "base": cell.store.path.stem,
                 "folds": cell.plan.kind,
                 "fold": fold.name,
                 "fold_number": number,
@@ -82,10 +84,25 @@ class EncoderFolders:
 
 
 def find_folders(run: str | Path) -> list[Path]:
-    """Return the encoder folders of a run, in the order of its folds and seeds."""
+    """Return the encoder folders of a run, by seed and then by fold."""
     folder = Path(run) / FOLDER
     found = [path for path in folder.glob("fold-*-seed-*") if (path / CARD_FILE).is_file()]
-    return sorted(found, key=lambda path: [int(part) for part in path.name.split("-") if part.isdigit()])
+    return sorted(found, key=lambda path: [int(part) for part in path.name.split("-") if part.isdigit()][::-1])
+
+
+def expand_runs(encoders: Sequence[str], tell: Callable[[str], None]) -> list[str]:
+    """Put the encoders of its folds, those of the first seed, in the place of every run."""
+    expanded: list[str] = []
+    for name in encoders:
+        folders = find_folders(name)
+        seeds = {path.name.rpartition("-")[2] for path in folders}
+        own = [path for path in folders if path.name.endswith(f"-seed-{min(seeds, key=int)}")]
+        if len(seeds) > 1:
+            tell(
+                f"{name} holds encoders of {len(seeds)} seeds: taking the first; name folders below it for the others."
+            )
+        expanded += [str(path) for path in own] or [name]
+    return expanded
 
 
 def _model_card(card: dict[str, Any]) -> str:

@@ -14,7 +14,9 @@ from embedkit.losses import LOSSES
 from embedkit.store.reader import Store, open_store
 from embedkit.store.verify import require_undamaged
 from embedkit.training.dimensions import DEFAULT_LOSS
+from embedkit.training.per_fold import PerFoldStores, group_stores
 from embedkit.training.plain import describe_plain_parts
+from embedkit.training.processes import ALONE
 from embedkit.training.runs import RunRecord, require_writable
 from embedkit.training.schedule import default_threads
 from embedkit.training.task import Source
@@ -22,7 +24,7 @@ from embedkit.training.tuning import Tuning
 from embedkit.workflows.cell import Cell, Settings
 from embedkit.workflows.progress import Progress
 from embedkit.workflows.rows import fit_cells
-from embedkit.workflows.speech import open_speech
+from embedkit.workflows.speech import Speech, open_speech
 
 DEFAULT_LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 EPOCHS, TUNED_EPOCHS = 30, 10
@@ -68,9 +70,11 @@ def fit_heads(
     threads: int | None = None,
     memory_gb: float | None = None,
     runs: str | Path = "runs",
+    allow_leak: bool = False,
     overwrite: bool = False,
     progress: Progress | bool | None = False,
     tell: Tell = lambda _: None,
+    train: Callable[..., list[RunRecord]] = fit_cells,
 ) -> list[RunRecord]:
     """Train every head under every loss on every store and keep one run folder each.
 
@@ -111,9 +115,11 @@ def fit_heads(
         memory_gb: Embeddings larger than this stay on disk and are read by the mini-batch, with the same results; None
             for a quarter of the machine's memory.
         runs: Folder of the run folders.
+        allow_leak: Take folds whose test or development speakers the encoder was trained on, and mark their numbers.
         overwrite: Train again what is there.
         progress: Called with heads done and in all; True shows a bar, None one on a terminal.
         tell: Receives a line per cell, and one per row of cells trained together.
+        train: Called with the checked cells in place of their training.
 
     Returns:
         One record per store, head and loss.
@@ -141,6 +147,11 @@ def fit_heads(
         if test_on is not None:
             raise FitError(f"Found --test-on beside --mode {mode}; test on another corpus in --mode cached.")
         layers = "all"
+    processes = opened[0].processes if opened and isinstance(opened[0], Speech) else ALONE
+    if processes.rank > 0:
+        progress, tell = False, lambda _: None
+    elif processes.count > 1:
+        tell(f"Training in {processes.count} processes.")
     if not opened:
         raise FitError("There is no store to fit; run embedkit extract first or name a store.")
     if test_on is not None and folds is not None:
@@ -154,9 +165,9 @@ def fit_heads(
         classes=None if classes is None else tuple(classes),
         merge=merge,
         where=tuple(where),
-        learning_rates=tuple(float(rate) for rate in learning_rates or default_rates(tuned)),
+        learning_rates=tuple(map(float, default_rates(tuned) if learning_rates is None else learning_rates)),
         weight_decays=tuple(float(decay) for decay in weight_decays),
-        epochs=epochs or (TUNED_EPOCHS if tuned else EPOCHS),
+        epochs=(TUNED_EPOCHS if tuned else EPOCHS) if epochs is None else epochs,
         batch_size=batch_size,
         patience=patience,
         clip=clip,
@@ -167,6 +178,7 @@ def fit_heads(
         mode=mode,
         tuning=tuned,
         save_encoder=save_encoder,
+        allow_leak=allow_leak,
     )
     if losses is None:
         losses = (DEFAULT_LOSS,) if settings.targets else ("ce",)
@@ -186,14 +198,15 @@ def fit_heads(
     for cell in cells:
         cell.check()
     for store in opened if other is None else [*opened, other]:
-        if isinstance(store, Store):
-            require_undamaged(store)
+        for one in store.stores if isinstance(store, PerFoldStores) else [store]:
+            if isinstance(one, Store):
+                require_undamaged(one)
     said = [describe_plain_parts(cell.head_name, cell.head_class, cell.loss) for cell in cells]
     said += [[f"{note[0].upper()}{note[1:]}." for note in cell.unrated] for cell in cells]
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)
     require_writable(Path(runs))
-    return fit_cells(cells, threads or default_threads(), overwrite=overwrite, progress=progress, tell=tell)
+    return train(cells, threads or default_threads(), overwrite=overwrite, progress=progress, tell=tell)
 
 
 def _open_stores(stores: Sequence[Input], encoders: Sequence[str]) -> list[Source]:
@@ -205,7 +218,8 @@ def _open_stores(stores: Sequence[Input], encoders: Sequence[str]) -> list[Sourc
     for one in stores:
         if isinstance(one, Corpus):
             raise FitError(f"{one.name} is a corpus; extract it first, or fit with an encoder and --mode frozen.")
-    return [one if isinstance(one, Store) else open_store(one) for one in stores if not isinstance(one, Corpus)]
+    opened = [one if isinstance(one, Store) else open_store(one) for one in stores if not isinstance(one, Corpus)]
+    return group_stores(opened)
 
 
 def _read_tuning(mode: str, settings: Mapping[str, Any] | None, *, save_encoder: bool) -> Tuning | None:
@@ -219,7 +233,7 @@ def _read_tuning(mode: str, settings: Mapping[str, Any] | None, *, save_encoder:
     unused = sorted(settings or {}) + ["save_encoder"] * save_encoder
     if unused:
         raise FitError(
-            f"The option {unused[0].replace('_', '-')} is for encoders that are trained, but the mode is {mode}; "
+            f"The option {unused[0].replace('_', '-')} is for encoders that are trained, which --mode {mode} does not; "
             "choose --mode finetune or lora."
         )
     return None

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from embedkit.errors import RunError
+from embedkit.errors import FitError, RunError
 from embedkit.registry import looks_like_target
 from embedkit.training.cached import FoldResult, train_losses
 from embedkit.training.end_to_end import tune_loss
@@ -20,6 +21,7 @@ from embedkit.training.features import Features, UtteranceFeatures
 from embedkit.training.journal import Journal
 from embedkit.training.layerwise import LayerFeatures, plan_layers, split_layers
 from embedkit.training.live import LiveFeatures
+from embedkit.training.per_fold import PerFoldStores, gather_folds, spread_folds
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
 from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
 from embedkit.training.search import describe_search
@@ -36,7 +38,7 @@ def fit_cells(
     cells: Sequence[Cell], threads: int, *, overwrite: bool, progress: Progress | bool | None, tell: Tell
 ) -> list[RunRecord]:
     """Train every cell that is not there already; one record each, in order."""
-    known = {id(cell): None if overwrite else _known_run(cell) for cell in cells}
+    known = {id(cell): None if overwrite else find_known_run(cell) for cell in cells}
     for cell in cells:
         if (record := known[id(cell)]) is not None:
             tell(f"{cell}: {_tell_score(cell, record.metrics)}, fitted before, nothing changed")
@@ -62,7 +64,8 @@ def plan_rows(cells: Sequence[Cell]) -> list[list[Cell]]:
         cell = cells[place]
         if cell.level == "frame" or cell.settings.tuning is not None:
             return place
-        return id(cell.store), cell.head, cell.layer if cell.other is not None else cell.layer is None
+        apart = cell.other is not None or isinstance(cell.store, PerFoldStores)
+        return id(cell.store), cell.head, cell.layer if apart else cell.layer is None
 
     # Cells are listed layer by layer and then head by head: those of a head are brought together.
     keys = [shared(place) for place in range(len(cells))]
@@ -91,7 +94,8 @@ def _name_row(row: Sequence[Cell]) -> str:
 def _fit_row(row: _Row, threads: int, watch: Watch, tell: Tell) -> dict[int, RunRecord]:
     started = time.perf_counter()
     train = _train if row.trained[0].settings.tuning is None else _tune
-    results = train(row, threads, watch)
+    with _room_told(row.trained[0]):
+        results = train(row, threads, watch)
     row.trained[0].release()
     records = {id(cell): _write_once(cell, results[id(cell)], tell) for cell in row.missing}
     if row.journal is not None:
@@ -99,6 +103,23 @@ def _fit_row(row: _Row, threads: int, watch: Watch, tell: Tell) -> dict[int, Run
     heads = sum(cell.count_heads() for cell in row.missing)
     tell(f"{_name_row(row.missing)}: {heads} heads in {time.perf_counter() - started:.0f} s")
     return records
+
+
+@contextmanager
+def _room_told(cell: Cell) -> Iterator[None]:
+    """Say which options need less memory where there is too little of it; what was finished is kept."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        lower = "give a smaller --batch-size"
+        if cell.settings.tuning is not None:
+            lower = "pass mini-batches in more parts with --accumulate, add --recompute, or take a smaller --batch-size"
+        raise FitError(
+            f"{cell} does not fit into the memory of {cell.device}; {lower}: what was finished is kept, and the same "
+            "command continues."
+        ) from error
 
 
 def _train(row: _Row, threads: int, watch: Watch) -> dict[int, list[FoldResult]]:
@@ -109,9 +130,11 @@ def _train(row: _Row, threads: int, watch: Watch) -> dict[int, list[FoldResult]]
     features: Features
     layers = list(dict.fromkeys(cell.layer for cell in cells))
     places = [first.store.layers.index(layer) for layer in layers if layer is not None]
-    layered = len(layers) > 1
+    layered, per_fold = len(layers) > 1, isinstance(first.store, PerFoldStores)
     if not layered:
         features = first.features
+        if per_fold:
+            plan, targets = spread_folds(plan, len(first.data)), np.concatenate([targets] * len(plan.folds))
     else:
         whole = first.load(layer=None)
         assert isinstance(whole, UtteranceFeatures)
@@ -130,6 +153,8 @@ def _train(row: _Row, threads: int, watch: Watch) -> dict[int, list[FoldResult]]
         on_epoch=watch.on_epoch,
         journal=row.journal,
     )
+    if per_fold:
+        return {id(cell): gather_folds(found[cell.loss], first.plan) for cell in cells}
     if not layered:
         return {id(cell): found[cell.loss] for cell in cells}
     split = {loss: split_layers(results, first.plan, places) for loss, results in found.items()}
@@ -214,7 +239,7 @@ def _tell_score(cell: Cell, metrics: Mapping[str, Any]) -> str:
     return f"{name} {in_unit(name, metrics[name.lower()])}{' %' if name == 'UA' else ''}"
 
 
-def _known_run(cell: Cell) -> RunRecord | None:
+def find_known_run(cell: Cell) -> RunRecord | None:
     """Return the run that is there if it was trained on exactly this data."""
     try:
         record = read_run(cell.folder)

@@ -286,7 +286,8 @@ def test_gathered_frames_are_padded_with_zeros(store: Store) -> None:
 @pytest.mark.parametrize("layer", [None, 0, 1])
 def test_every_speaker_is_normalised_by_all_their_own_vectors(store: Store, level: str, layer: int | None) -> None:
     data = define_task(store)
-    features = load_features(store, data, level, layer=layer, by_speaker=True)
+    features = load_features(store, data, level, layer=layer)
+    features.normalise_by(data.speakers)
     kept = slice(None) if layer is None else slice(layer, layer + 1)
     vectors = [
         (store.frames(row) if level == "frame" else store.mean(layer="all")[row][None])[:, kept].astype(np.float64)
@@ -319,7 +320,9 @@ def test_what_stays_on_disk_trains_the_same_heads(
     whole = group(range(40), range(40, 60), 1, Member(loss="ce", seed=1, learning_rate=3e-3, epochs=2))
     results = []
     for memory in (None, 0.0):
-        features = load_features(store, data, level, layer=layer, by_speaker=by_speaker, memory_gb=memory)
+        features = load_features(store, data, level, layer=layer, memory_gb=memory)
+        if by_speaker:
+            features.normalise_by(data.speakers)
         (result,) = train_stack(features, data.targets, [whole], Recipe(head=head, classes=3, epochs=2, batch_size=8))
         results.append(result)
     assert isinstance(features, StreamedFeatures if level == "utterance" else FrameFeatures)

@@ -1,0 +1,65 @@
+"""Keep encoders that were fine-tuned away from the speakers they have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedkit.errors import FitError
+from embedkit.store.layout import SEEN_COLUMN
+from embedkit.training.folds import Fold, Indices, Names
+from embedkit.training.task import Source, TaskData
+
+
+def require_unseen(source: Source, data: TaskData, fold: Fold) -> None:
+    """Refuse a fold whose test or development side holds what the source's encoder was trained on.
+
+    The development side may hold what the encoder was chosen on, the test side not even that.
+
+    Raises:
+        FitError: names the speakers, and the fold the encoder belongs to.
+    """
+    found = find_leaks(source, data, fold)
+    if found:
+        known = source.trained_on
+        shown = ", ".join(found[:6]) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
+        raise FitError(
+            f"The encoder of {source.path} was trained on {shown}, which the fold {fold.name!r} tests or chooses on; "
+            f"it belongs to the fold {known.get('fold')!r} by {known.get('folds')}: fit the stores of all folds of its "
+            "run together, or add --allow-leak, which marks every number."
+        )
+
+
+def find_leaks(source: Source, data: TaskData, fold: Fold) -> list[str]:
+    """Name the speakers, and the utterances of unknown ones, that a fold and the encoder's training have in common."""
+    known = source.trained_on
+    if not known or known.get("corpus") != source.corpus:
+        return []
+    trained = set(known.get("speakers", ()))
+    seen = trained | set(known.get("development_speakers", ()))
+    marks = _marks(source, known, data)
+    develop = np.concatenate([validate for _, validate in fold.validations])
+    leaks = [
+        *_common(data, fold.test, seen, marks, ("train", "dev")),
+        *_common(data, develop, trained, marks, ("train",)),
+    ]
+    return list(dict.fromkeys(leaks))
+
+
+def _common(data: TaskData, index: Indices, speakers: set[str], marks: Names, parts: tuple[str, ...]) -> list[str]:
+    own = [str(name) for name in np.unique(data.speakers[index])]
+    named = [f"the speaker {name}" for name in own if name in speakers]
+    unnamed = index[np.isin(marks[index], parts) & ~np.isin(data.speakers[index], list(speakers))]
+    return named + [f"the utterance {name}" for name in data.ids[unnamed].tolist()]
+
+
+def _marks(source: Source, known: Mapping[str, Any], data: TaskData) -> NDArray[np.str_]:
+    """Return for each utterance of a task "train", "dev" or nothing: its part in the encoder's training."""
+    if SEEN_COLUMN in source.columns:
+        return np.array(source.column(SEEN_COLUMN)[data.rows], dtype=np.str_)
+    parts = {"train": known.get("utterances"), "dev": known.get("development_utterances")}
+    owners = {name: part for part, names in parts.items() if isinstance(names, list) for name in names}
+    return np.array([owners.get(name, "") for name in data.ids.tolist()], dtype="<U5")

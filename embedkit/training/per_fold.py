@@ -1,0 +1,164 @@
+"""The stores of one fine-tuning run, one for each fold: each is read for its own fold alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedkit.errors import FitError
+from embedkit.heads.base import HeadInputs
+from embedkit.store.reader import Store
+from embedkit.training.cached import FoldResult
+from embedkit.training.features import Features, Standardiser
+from embedkit.training.folds import FoldPlan, Indices, Names
+from embedkit.training.layerwise import shift_fold
+from embedkit.training.task import Source
+
+
+class PerFoldStores:
+    """Stores of the same utterances whose encoders were trained on the other folds of one study.
+
+    Args:
+        stores: All of one run and seed.
+
+    Raises:
+        FitError: two stores of one fold, or stores that do not hold the same utterances.
+    """
+
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self.stores = sorted(stores, key=lambda store: int(store.trained_on["fold_number"]))
+        self.first = self.stores[0]
+        names = [store.trained_on["fold"] for store in self.stores]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise FitError(f"Two of the stores belong to the fold {twice!r} of one run; name one for each fold.")
+        for store in self.stores[1:]:
+            if not np.array_equal(store.ids, self.first.ids):
+                raise FitError(
+                    f"{self.first.path} and {store.path} belong to one run but hold other utterances; extract the "
+                    "corpus again with the encoders of all folds."
+                )
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __getattr__(self, name: str) -> Any:
+        """Labels, columns and the like are those of every store."""
+        return getattr(self.first, name)
+
+    @property
+    def path(self) -> Path:
+        """Where a single store would lie, named after the study."""
+        seen = self.first.trained_on
+        return self.first.path.with_name(f"{seen['base']}-{seen['study']}-seed-{seen['seed']}.h5")
+
+    @property
+    def trained_on(self) -> dict[str, Any]:
+        """Nothing as a whole: what each store's encoder has seen counts for its own fold."""
+        return {}
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the encoders of all folds."""
+        return hashlib.sha256(" ".join(store.fingerprint for store in self.stores).encode()).hexdigest()
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything in the stores."""
+        return hashlib.sha256(" ".join(store.digest for store in self.stores).encode()).hexdigest()
+
+    @property
+    def folds(self) -> str:
+        """What the run's folds rotate over."""
+        return str(self.first.trained_on["folds"])
+
+    def arrange(self, plan: FoldPlan) -> list[Store]:
+        """Return the store of every fold of a plan.
+
+        Raises:
+            FitError: a fold without a store.
+        """
+        known = {store.trained_on["fold"]: store for store in self.stores}
+        missing = [fold.name for fold in plan.folds if fold.name not in known]
+        if missing:
+            raise FitError(
+                f"There is no store of the fold {missing[0]!r} by {plan.kind} among those of {self.path.stem} (there "
+                f"are {', '.join(known)}); extract with the encoders of all folds, and leave --folds to the run."
+            )
+        return [known[fold.name] for fold in plan.folds]
+
+
+class PerFoldFeatures(Features):
+    """The embeddings of several stores laid end to end: row `place * utterances + u` is utterance u in one store."""
+
+    def __init__(self, parts: Sequence[Features]) -> None:
+        self.parts = list(parts)
+        first = self.parts[0]
+        self.level, self.layers, self.dimensions, self.device = (
+            first.level,
+            first.layers,
+            first.dimensions,
+            first.device,
+        )
+
+    def __len__(self) -> int:
+        return len(self.parts) * len(self.parts[0])
+
+    @property
+    def durations(self) -> NDArray[np.int64] | None:
+        own = [part.durations for part in self.parts]
+        known = [durations for durations in own if durations is not None]
+        return np.concatenate(known) if known else None
+
+    def moments(self, index: Indices) -> Standardiser:
+        place, rows = self._locate(index)
+        return self.parts[place].moments(rows)
+
+    def normalise_by(self, owners: Names) -> None:
+        for part in self.parts:
+            part.normalise_by(owners)
+
+    def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
+        found = []
+        for group, own in enumerate(index):
+            place, rows = self._locate(own)
+            found.append(self.parts[place].gather(rows[None], standardiser.take(np.array([group]))))
+        if len(found) == 1:
+            return found[0]
+        return HeadInputs(values=torch.cat([one.values for one in found]))
+
+    def _locate(self, index: Indices) -> tuple[int, Indices]:
+        size = len(self.parts[0])
+        return int(index[0]) // size, index % size
+
+
+def spread_folds(plan: FoldPlan, utterances: int) -> FoldPlan:
+    """Move every fold into its own store's rows of `PerFoldFeatures`."""
+    folds = tuple(shift_fold(fold, place * utterances, fold.name) for place, fold in enumerate(plan.folds))
+    return replace(plan, folds=folds)
+
+
+def gather_folds(results: Sequence[FoldResult], plan: FoldPlan) -> list[FoldResult]:
+    """Undo `spread_folds` for what came out."""
+    return [replace(result, fold=fold) for result, fold in zip(results, plan.folds, strict=True)]
+
+
+def group_stores(stores: Sequence[Source]) -> list[Source]:
+    """Bring the stores of one fine-tuning run and seed together; all others stay as they are."""
+    grouped: dict[Any, list[Source]] = {}
+    for place, store in enumerate(stores):
+        seen = store.trained_on
+        study = (store.corpus, seen.get("study"), seen.get("seed")) if seen.get("study") else place
+        grouped.setdefault(study, []).append(store)
+    found: list[Source] = []
+    for own in grouped.values():
+        alike = [store for store in own if isinstance(store, Store)]
+        found += [PerFoldStores(alike)] if len(alike) > 1 else own
+    return found

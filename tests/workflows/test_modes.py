@@ -1,0 +1,497 @@
+"""Cached, frozen, fine-tuned: the same heads and losses, an encoder that really runs, and nothing that leaks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+import embedkit
+from embedkit.encoders import load_encoder
+from embedkit.encoders.base import Encoder, LayerSink
+from embedkit.errors import EmbedkitError, EncoderError, FitError
+from embedkit.training.live import LiveFeatures
+from embedkit.training.runs import RunRecord, find_runs
+from embedkit.training.tuning import Tuner, Tuning
+from tests.encoders.checkpoints import write_conv_checkpoint, write_whisper_checkpoint
+
+QUICK: dict[str, Any] = {"folds": "speaker", "seeds": 1, "epochs": 2, "batch_size": 8, "threads": 1}
+SPEAKERS, CLASSES = 4, ("anger", "neutral")
+STILL: dict[str, Any] = {
+    "layerdrop": 0.0,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "feat_proj_dropout": 0.0,
+}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen clips of two kinds of noise by four speakers, as a manifest."""
+    folder = tmp_path_factory.mktemp("speech")
+    generator = np.random.default_rng(0)
+    rows = ["path,label,speaker"]
+    for number in range(SPEAKERS * 4):
+        label, speaker = CLASSES[number % 2], f"s{number // 4}"
+        wave = generator.normal(size=int(generator.integers(3000, 6000))) * 0.1
+        wave = np.cumsum(wave) * 0.1 if label == "anger" else wave
+        soundfile.write(folder / f"{number:02}.wav", wave.astype(np.float32), 16_000)
+        rows.append(f"{number:02}.wav,{label},{speaker}")
+    path = folder / "noises.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny checkpoint of every family, without dropout."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    found = {
+        name: write_conv_checkpoint(folder / name, name, **STILL)
+        for name in ("wav2vec2", "hubert", "hubert-large", "hubert-batch-norm", "wavlm", "data2vec-audio")
+    }
+    return {**found, "whisper": write_whisper_checkpoint(folder / "whisper")}
+
+
+def fit(corpus: Path, encoder: Path | str, runs: Path, mode: str, losses: Any = ("ce",), **options: Any) -> RunRecord:
+    keywords = {**QUICK, "learning_rates": (1e-2,), **options}
+    (record,) = embedkit.fit(str(corpus), losses, mode=mode, encoders=str(encoder), runs=runs, **keywords)
+    return record
+
+
+def predictions(record: RunRecord) -> tuple[list[str], np.ndarray]:
+    with open(record.predictions_path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [row["id"] for row in rows], np.array([[float(row[f"p_{name}"]) for name in CLASSES] for row in rows])
+
+
+def assert_same(one: RunRecord, other: RunRecord) -> None:
+    heads, others = one.load_heads(), other.load_heads()
+    assert heads.keys() == others.keys()
+    for name, value in heads.items():
+        assert float((value - others[name]).norm() / value.norm().clamp_min(1e-12)) < 1e-3, name
+    assert predictions(one)[0] == predictions(other)[0]
+    np.testing.assert_allclose(predictions(one)[1], predictions(other)[1], atol=1e-3)
+    curves, further = one.load_curves(), other.load_curves()
+    assert curves is not None
+    assert further is not None
+    for name in ("losses", "dev_scores"):
+        if name in curves:
+            np.testing.assert_allclose(np.array(curves[name]), np.array(further[name]), rtol=1e-3)
+
+
+ENCODERS = ["wav2vec2", "hubert", "hubert-large", "hubert-batch-norm", "wavlm", "data2vec-audio", "whisper"]
+
+
+@pytest.mark.parametrize("head", ["linear", "superb:hidden=8"])
+@pytest.mark.parametrize("name", [*ENCODERS, "mfcc", "logmel", "vggish-scratch", "hubert+mfcc"])
+def test_cached_equals_frozen(name: str, head: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    encoder = "+".join(str(checkpoints.get(part, part)) for part in name.split("+"))
+    store = embedkit.extract(corpus, encoder=encoder, out=tmp_path / "store.h5", level="utterance")
+    (cached,) = embedkit.fit(store, ["ce"], heads=head, learning_rates=(1e-2,), runs=tmp_path / "cached", **QUICK)
+    assert_same(cached, fit(corpus, encoder, tmp_path / "frozen", "frozen", heads=head))
+
+
+@pytest.mark.parametrize("head", ["attentive", "lstm:hidden=4,depth=1", "cnn:channels=4"])
+@pytest.mark.parametrize("name", ["wavlm", "whisper", "mfcc"])
+def test_cached_equals_frozen_for_heads_on_frames(
+    name: str, head: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    encoder = str(checkpoints.get(name, name))
+    store = embedkit.extract(corpus, encoder=encoder, out=tmp_path / "store.h5", level="frame", frame_dtype="float32")
+    (cached,) = embedkit.fit(store, ["ccc"], heads=head, learning_rates=(1e-2,), runs=tmp_path / "cached", **QUICK)
+    assert_same(cached, fit(corpus, encoder, tmp_path / "frozen", "frozen", ["ccc"], heads=head))
+
+
+class Counting:
+    """Counts the clips that pass an encoder."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, encoder_class: type[Encoder]) -> None:
+        self.clips = 0
+        encode: Callable[..., None] = encoder_class.encode
+
+        def counted(encoder: Encoder, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
+            self.clips += len(waveforms)
+            encode(encoder, waveforms, sink)
+
+        monkeypatch.setattr(encoder_class, "encode", counted)
+
+
+def test_frozen_runs_the_encoder_in_every_epoch_and_cached_never(
+    corpus: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from embedkit.encoders.pretrained import PretrainedEncoder
+
+    encoder = str(checkpoints["hubert"])
+    store = embedkit.extract(corpus, encoder=encoder, out=tmp_path / "store.h5")
+    counting = Counting(monkeypatch, PretrainedEncoder)
+    embedkit.fit(store, ["ce"], runs=tmp_path / "runs", **QUICK)
+    assert counting.clips == 0
+    fold = {"folds": "split", "where": ()}
+    split = corpus.with_name("split.csv")
+    lines = corpus.read_text().splitlines()
+    parts = ["train"] * 8 + ["dev"] * 4 + ["test"] * 4
+    split.write_text("\n".join([f"{lines[0]},split", *(f"{a},{b}" for a, b in zip(lines[1:], parts, strict=True))]))
+    for epochs in (1, 3):
+        counting.clips = 0
+        fit(split, encoder, tmp_path / f"runs-{epochs}", "frozen", epochs=epochs, **fold)
+        # Measured once, then all of training and development in every epoch, then the test side.
+        assert counting.clips == 16 + epochs * (8 + 4) + 4
+
+
+def test_a_changed_weight_changes_the_frozen_loss(
+    corpus: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = str(checkpoints["hubert"])
+    usual = fit(corpus, encoder, tmp_path / "usual", "frozen").load_curves()
+    train = LiveFeatures.train
+    epochs = []
+
+    def perturbed(features: LiveFeatures, training: bool) -> None:
+        train(features, training)
+        epochs.append(training)
+        if epochs == [True, False]:
+            weight = next(iter(features.encoder._transformer.parameters()))  # type: ignore[attr-defined]
+            weight.add_(torch.randn_like(weight))
+
+    monkeypatch.setattr(LiveFeatures, "train", perturbed)
+    changed = fit(corpus, encoder, tmp_path / "changed", "frozen").load_curves()
+    assert usual != changed
+
+
+def collect_frames(run: Callable[..., None], clips: Sequence[Tensor]) -> list[Tensor]:
+    """Return the own frames of all clips, layer by layer."""
+    found: list[Tensor] = []
+
+    def sink(position: int, values: Tensor, own: Tensor) -> None:
+        found.append(torch.cat([clip[:length] for clip, length in zip(values, own.tolist(), strict=True)]))
+
+    run(clips, sink)
+    return found
+
+
+def test_gradients_pass_exactly_what_encode_computes(checkpoints: dict[str, Path]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    clips = [torch.randn(size, generator=generator) * 0.1 for size in (6000, 3500, 4800)]
+    for name, folder in checkpoints.items():
+        encoder = load_encoder(str(folder), trainable=True)
+        usual = load_encoder(str(folder))
+        assert encoder.network is not None
+        encoder.network.requires_grad_(True)
+        found = [collect_frames(run, clips) for run in (usual.encode, encoder.encode, encoder.forward)]
+        for frozen, evaluated, trained in zip(*found, strict=True):
+            for other in (evaluated, trained):
+                assert float((frozen - other).detach().norm() / frozen.norm()) < 5e-6, name
+        found[2][-1].square().sum().backward()
+        reached = [n for n, p in encoder.network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+        assert any("layers.0." in n for n in reached), name
+
+
+@pytest.mark.parametrize("mode", ["finetune", "lora"])
+@pytest.mark.parametrize("name", [*ENCODERS, "vggish-scratch"])
+def test_training_end_to_end_lowers_the_loss_and_moves_what_it_should(
+    mode: str, name: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    if name == "vggish-scratch" and mode == "lora":
+        pytest.skip("VGGish has no attention to adapt")
+    encoder = load_encoder(str(checkpoints.get(name, name)), trainable=True)
+    assert encoder.network is not None
+    before = {key: value.clone() for key, value in encoder.network.state_dict().items()}
+    rate = 3e-4 if name == "vggish-scratch" else 3e-3
+    tuning = Tuning(mode=mode, encoder_rate=rate, warmup=0.0)  # type: ignore[arg-type]
+    tuner = Tuner(encoder, tuning)
+    waves = [torch.from_numpy(soundfile.read(path, dtype="float32")[0]) for path in sorted(corpus.parent.glob("*.wav"))]
+    labels = torch.tensor([number % 2 for number in range(len(waves))])
+    tuner.start(0, 30)
+    tuner.train(True)
+    readout = torch.nn.Linear(encoder.dimensions, 2)
+    losses = []
+    for _ in range(12):
+        frames = collect_frames(encoder.forward, waves)[-1]
+        lengths = [encoder.frame_count(len(wave)) for wave in waves]
+        means = torch.stack([own.mean(0) for own in frames.split(lengths)])
+        loss = torch.nn.functional.cross_entropy(readout(means), labels)
+        losses.append(loss.item())
+        loss.backward()
+        tuner.step()
+    assert losses[-1] < losses[0]
+    for key, value in encoder.network.state_dict().items():
+        origin = before.get(key.replace(".base_layer", ""))
+        if origin is None or not value.is_floating_point():
+            assert ".lora_" in key or not value.is_floating_point()
+            continue
+        moved = not torch.equal(value, origin)
+        front = any(part in key for part in ("feature_extractor", "conv1", "conv2", "embed_positions", "running_"))
+        if mode == "lora" or (front and name != "vggish-scratch"):
+            assert not moved, key
+        elif "layers." in key and key.endswith("weight") and "rel_attn" not in key:
+            assert moved, key
+
+
+def test_only_the_layers_asked_for_are_trained(checkpoints: dict[str, Path]) -> None:
+    encoder = load_encoder(str(checkpoints["hubert"]), trainable=True)
+    tuner = Tuner(encoder, Tuning(mode="finetune", layers="2-3"))
+    assert tuner.trained
+    assert all(".layers.1." in name or ".layers.2." in name for name in tuner.trained)
+    encoder = load_encoder(str(checkpoints["hubert"]), layers="1", trainable=True)
+    with pytest.raises(EncoderError, match="none of the layers 1 to 1"):
+        Tuner(encoder, Tuning(mode="finetune", layers="2-3"))
+
+
+def train_once(corpus: Path, folder: Path, runs: Path, **tuning: Any) -> RunRecord:
+    settings = {"encoder_rate": 1e-3, **tuning}
+    return fit(corpus, folder, runs, "finetune", ["ccc"], tuning=settings)
+
+
+@pytest.mark.parametrize("changed", [{"accumulate": 3}, {"recompute": True}])
+def test_saving_memory_changes_no_result(
+    changed: dict[str, Any], corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    usual = train_once(corpus, checkpoints["hubert"], tmp_path / "usual")
+    other = train_once(corpus, checkpoints["hubert"], tmp_path / "other", **changed)
+    np.testing.assert_allclose(predictions(usual)[1], predictions(other)[1], atol=1e-3)
+
+
+def test_a_finetuned_score_does_not_depend_on_its_batch(
+    corpus: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = train_once(corpus, checkpoints["wavlm"], tmp_path / "together")
+    monkeypatch.setattr("embedkit.training.live.BATCH_SECONDS", {"cpu": 0.01})
+    alone = train_once(corpus, checkpoints["wavlm"], tmp_path / "alone")
+    np.testing.assert_allclose(predictions(together)[1], predictions(alone)[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("augment", ["noise", "speed", "specaugment"])
+def test_augmentation_changes_training_alone(
+    augment: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    usual = train_once(corpus, checkpoints["hubert"], tmp_path / "usual")
+    first = train_once(corpus, checkpoints["hubert"], tmp_path / "first", augment=(augment,))
+    again = train_once(corpus, checkpoints["hubert"], tmp_path / "again", augment=(augment,))
+    assert first.load_curves() == again.load_curves()
+    assert first.load_curves() != usual.load_curves()
+    assert torch.equal(first.load_heads()["0/mean"], usual.load_heads()["0/mean"])
+
+
+def test_losses_after_one_another_start_from_the_same_encoder(
+    corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    for mode in ("finetune", "lora"):
+        options: dict[str, Any] = {"tuning": {"encoder_rate": 1e-2}, **QUICK}
+        both = embedkit.fit(
+            str(corpus),
+            ["ce", "focal"],
+            mode=mode,
+            encoders=str(checkpoints["hubert"]),
+            runs=tmp_path / mode,
+            **options,
+        )
+        alone = fit(
+            corpus,
+            checkpoints["hubert"],
+            tmp_path / f"{mode}-alone",
+            mode,
+            ["focal"],
+            tuning=options["tuning"],
+            learning_rates=(1e-3,),
+        )
+        assert predictions(both[1])[1].tolist() == predictions(alone)[1].tolist()
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(
+    corpus: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_once(corpus, checkpoints["hubert"], tmp_path / "whole", augment=("noise",))
+    from embedkit.training.stack import Stack
+
+    run_epoch = Stack.run_epoch
+    calls: list[int] = []
+
+    def counted(stack: Stack, epoch: int) -> None:
+        calls.append(epoch)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        run_epoch(stack, epoch)
+
+    monkeypatch.setattr(Stack, "run_epoch", counted)
+    with pytest.raises(KeyboardInterrupt):
+        train_once(corpus, checkpoints["hubert"], tmp_path / "parts", augment=("noise",))
+    rest = train_once(corpus, checkpoints["hubert"], tmp_path / "parts", augment=("noise",))
+    assert len(calls) == SPEAKERS * 2 + 1
+    assert predictions(whole)[1].tolist() == predictions(rest)[1].tolist()
+    assert not list((tmp_path / "parts").glob(".unfinished/*"))
+
+
+@pytest.fixture(scope="module")
+def tuned(corpus: Path, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """A fine-tuning run that keeps its encoders."""
+    runs = tmp_path_factory.mktemp("tuned")
+    return fit(corpus, checkpoints["hubert"], runs, "finetune", tuning={"encoder_rate": 1e-3}, save_encoder=True)
+
+
+def extract_folds(tuned: RunRecord, corpus: Path, folder: Path) -> list[embedkit.Store]:
+    from embedkit.workflows.encoder_folders import find_folders
+
+    return [
+        embedkit.extract(corpus, encoder=str(path), out=folder / f"{path.name}.h5")
+        for path in find_folders(tuned.folder)
+    ]
+
+
+def test_trained_encoders_go_back_into_the_cache(tuned: RunRecord, corpus: Path, tmp_path: Path) -> None:
+    stores = extract_folds(tuned, corpus, tmp_path)
+    assert len(stores) == SPEAKERS
+    assert len({store.fingerprint for store in stores}) == SPEAKERS
+    for number, store in enumerate(stores):
+        seen = store.trained_on
+        assert seen["fold"] == f"s{number}"
+        assert seen["development_speakers"] == [f"s{(number + 1) % SPEAKERS}"]
+        parts = dict(zip(store.ids.tolist(), store.column("encoder_saw").tolist(), strict=True))
+        for row, speaker in enumerate(store.speakers.tolist()):
+            part = parts[store.ids[row]]
+            assert part == ("" if speaker == seen["fold"] else "train" if speaker in seen["speakers"] else "dev")
+    (record,) = embedkit.fit(stores, ["ce"], runs=tmp_path / "runs", **{**QUICK, "folds": None})
+    assert record.metrics["utterances"] == SPEAKERS * 4
+    assert "leak" not in record.metrics
+    heads = record.load_heads()
+    for number, store in enumerate(stores):
+        train = store.speakers != f"s{number}"
+        np.testing.assert_allclose(heads[f"{number}/mean"], store.mean("all")[train].mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_stores_of_trained_encoders_are_kept_from_the_speakers_they_have_seen(
+    tuned: RunRecord, corpus: Path, tmp_path: Path
+) -> None:
+    stores = extract_folds(tuned, corpus, tmp_path)
+    with pytest.raises(FitError, match=r"trained on the speaker .*belongs to the fold 's0' by speaker"):
+        embedkit.fit(stores[0], ["ce"], runs=tmp_path / "runs", **QUICK)
+    with pytest.raises(FitError, match="no store of the fold 's3'"):
+        embedkit.fit(stores[:3], ["ce"], runs=tmp_path / "runs", **QUICK)
+    (marked,) = embedkit.fit(stores[0], ["ce"], runs=tmp_path / "runs", allow_leak=True, **QUICK)
+    assert marked.metrics["leak"] is True
+    shown = embedkit.table([marked])
+    assert "LEAK" in str(shown)
+
+
+def test_a_trained_encoder_that_runs_frozen_is_guarded_as_well(tuned: RunRecord, corpus: Path, tmp_path: Path) -> None:
+    folder = tuned.folder / "encoders" / "fold-0-seed-0"
+    with pytest.raises(FitError, match="belongs to the fold 's0'"):
+        fit(corpus, folder, tmp_path, "frozen")
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / "embedkit.json").write_text("{}")
+    with pytest.raises(EncoderError, match="without it nobody knows"):
+        fit(corpus, tmp_path / "copy", tmp_path, "frozen")
+
+
+def test_a_saved_encoder_gives_the_scores_of_the_run(tuned: RunRecord, corpus: Path, tmp_path: Path) -> None:
+    stores = extract_folds(tuned, corpus, tmp_path)
+    ids, shares = predictions(tuned)
+    heads = tuned.load_heads()
+    for number, store in enumerate(stores):
+        own = {name.removeprefix(f"{number}/0/"): v for name, v in heads.items() if name.startswith(f"{number}/0/")}
+        values = (torch.from_numpy(store.mean("all")) - heads[f"{number}/mean"]) * heads[f"{number}/scale"]
+        mixed = (values * own["mix.layer_weights"].softmax(0)[:, None]).sum(1)
+        expected = (mixed @ own["classifier.weight"].T + own["classifier.bias"]).softmax(-1).numpy()
+        for row in np.flatnonzero(store.speakers == f"s{number}"):
+            np.testing.assert_allclose(shares[ids.index(store.ids[row])], expected[row], atol=1e-4)
+
+
+def test_cards_name_everything_the_encoder_has_seen(tuned: RunRecord) -> None:
+    card = json.loads((tuned.folder / "encoders" / "fold-1-seed-0" / "embedkit.json").read_text())
+    seen = card["trained_on"]
+    assert seen["corpus"] == "noises"
+    assert sorted(seen["speakers"] + seen["development_speakers"]) == ["s0", "s2", "s3"]
+    assert len(seen["utterances"]) == 8
+    assert card["loss"] == "ce"
+    assert "Not seen" in (tuned.folder / "encoders" / "fold-1-seed-0" / "README.md").read_text()
+
+
+def test_what_cannot_be_done_is_told(corpus: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    hubert = checkpoints["hubert"]
+    wrong: list[tuple[str, dict[str, Any], str]] = [
+        ("mfcc", {"mode": "finetune"}, "has no weights, so it cannot be fine-tuned"),
+        (f"{hubert}+mfcc", {"mode": "lora"}, "joins several"),
+        (str(hubert), {"mode": "lora", "tuning": {"targets": ("query",)}}, "is called query, only"),
+        (str(hubert), {"mode": "finetune", "tuning": {"encoder_rate": 0}}, "above zero"),
+        (str(hubert), {"mode": "finetune", "tuning": {"warmup": 1}}, "warm-up"),
+        (str(hubert), {"mode": "finetune", "tuning": {"augment": ("echo",)}}, "'echo' is unknown"),
+        (str(hubert), {"mode": "frozen", "tuning": {"accumulate": 2}}, "accumulate is for encoders that are trained"),
+        (str(hubert), {"mode": "frozen", "save_encoder": True}, "save-encoder is for encoders that are trained"),
+        (str(hubert), {"mode": "thawed"}, "expected one of cached"),
+        (str(hubert), {"mode": "finetune", "precision": "fp16"}, "fp16"),
+        ("vggish-scratch", {"mode": "lora"}, "is called q_proj"),
+        ("", {"mode": "frozen"}, "No encoder was named"),
+    ]
+    for encoder, options, told in wrong:
+        with pytest.raises(EmbedkitError, match=told):
+            embedkit.fit(
+                str(corpus), ["ce"], encoders=[encoder] if encoder else [], runs=tmp_path, **{**QUICK, **options}
+            )
+    with pytest.raises(FitError, match="is a store"):
+        embedkit.fit("some.h5", ["ce"], mode="frozen", encoders=str(hubert), runs=tmp_path, **QUICK)
+    assert not list(tmp_path.glob("*/*"))
+    assert "CUDA" not in os.environ
+
+
+def test_adapters_that_no_gradient_reaches_are_named(checkpoints: dict[str, Path]) -> None:
+    encoder = load_encoder(str(checkpoints["wavlm"]), layers="1", trainable=True)
+    tuner = Tuner(encoder, Tuning(mode="lora"))
+    tuner.start(0, 4)
+    tuner.train(True)
+    kept: list[Tensor] = []
+    encoder.forward([torch.randn(4000)], lambda position, values, lengths: kept.append(values))
+    kept[-1].square().sum().backward()
+    with pytest.raises(FitError, match=r"no gradient has reached 8 adapters .*layers\.1\.attention"):
+        tuner.step()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["ccc", "ce:weights=balanced"])
+def test_two_processes_give_what_one_gives(
+    loss: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    command = ["-m", "embedkit", "fit", str(corpus), "--encoder", str(checkpoints["wavlm"]), "--mode", "finetune"]
+    command += ["--loss", loss, "--folds", "speaker", "--seeds", "1", "--epochs", "2", "--batch-size", "5"]
+    command += ["--encoder-lr", "1e-3", "--threads", "1", "--device", "cpu"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    found = []
+    for place, before in enumerate(([], launch)):
+        runs = tmp_path / f"{place}"
+        whole = [sys.executable, *before, *command, "--runs", str(runs)]
+        done = subprocess.run(
+            whole, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert ("Training in 2 processes" in done.stderr) == bool(before)
+        assert len(done.stdout.splitlines()) == 1
+        found.append(find_runs(runs)[0])
+    one, two = (record.load_heads() for record in found)
+    for name, value in one.items():
+        assert float((value - two[name]).norm() / value.norm().clamp_min(1e-12)) < 1e-3, name
+    np.testing.assert_allclose(predictions(found[0])[1], predictions(found[1])[1], atol=1e-3)
+
+
+def test_too_little_memory_names_the_options_that_need_less(
+    corpus: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from embedkit.encoders.pretrained import PretrainedEncoder
+
+    def full(encoder: Encoder, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(PretrainedEncoder, "forward", full)
+    with pytest.raises(FitError, match=r"does not fit into the memory.*--accumulate, add --recompute"):
+        train_once(corpus, checkpoints["hubert"], tmp_path)
