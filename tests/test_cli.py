@@ -16,11 +16,14 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from embedkit.cli import app
+from embedkit.cli.fit import TUNING
 from embedkit.config import SECTIONS
 from embedkit.errors import ExtractionError, StoreError
 from embedkit.extraction.plan import SHARD_SECONDS
 from embedkit.extraction.request import BATCH_SECONDS
+from embedkit.training.tuning import Tuning
 from embedkit.workflows.clips import Clip
+from embedkit.workflows.fit import LORA_RATE
 from embedkit.workflows.predict import Prediction
 
 ROOT = Path(__file__).parent.parent
@@ -123,6 +126,7 @@ def test_options_and_keys_of_the_configuration_are_the_same(command: str) -> Non
 def test_documented_defaults_are_the_librarys(command: str, target: str) -> None:
     module = __import__(f"embedkit.workflows.{command}", fromlist=[target])
     parameters = inspect.signature(getattr(module, target)).parameters
+    tuned = inspect.signature(Tuning).parameters
     commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
     names = {"loss": "losses", "head": "heads", "lr": "learning_rates", "weight_decay": "weight_decays"}
     seen = 0
@@ -131,10 +135,18 @@ def test_documented_defaults_are_the_librarys(command: str, target: str) -> None
         if "[default: " not in text or option.name in ("corpus", "inputs", "loss"):
             continue
         told = text.partition("[default: ")[2].rstrip("]")
-        default = parameters[names.get(option.name, option.name)].default
+        own = tuned[TUNING[option.name]] if option.name in TUNING else parameters[names.get(option.name, option.name)]
+        default = own.default
         if default is None:
             continue
-        if isinstance(default, tuple):
+        if option.name == "encoder_lr":
+            assert told == f"1e-5, lora {LORA_RATE:.0e}".replace("e-0", "e-")
+            assert default == 1e-5
+        elif default == ():
+            assert told == "none"
+        elif option.name == "lora_targets":
+            assert told.split(",") == list(default)
+        elif isinstance(default, tuple):
             assert [float(item) for item in told.split(",")] == list(default)
         else:
             assert told == str(default), option.name
@@ -264,7 +276,48 @@ def test_fit_passes_everything_on(run: Any, fits: Calls) -> None:
         "threads": 1,
         "runs": Path("there"),
         "overwrite": True,
+        "encoders": [],
+        "sources": {},
+        "tuning": {},
     }
+
+
+def test_the_options_of_trained_encoders_are_passed_on(run: Any, fits: Calls) -> None:
+    command = """fit speech --mode lora --encoder hubert,wavlm --encoder-lr 1e-4 --warmup 0.2 --tune-layers 7-12
+        --tune-convolutions --recompute --accumulate 4 --augment noise,speed --lora-rank 4 --lora-alpha 8
+        --lora-targets q_proj,v_proj --save-encoder --precision bf16 --window 10 --allow-leak"""
+    result = run(*command.split())
+    assert result.exit_code == 0, result.output
+    arguments, keywords = fits[0]
+    assert arguments == ([Path("speech")],)
+    assert {name: keywords[name] for name in ("mode", "encoders", "tuning", "save_encoder", "precision", "window")} == {
+        "mode": "lora",
+        "encoders": ["hubert", "wavlm"],
+        "tuning": {
+            "encoder_rate": 1e-4,
+            "warmup": 0.2,
+            "layers": "7-12",
+            "convolutions": True,
+            "recompute": True,
+            "accumulate": 4,
+            "augment": ("noise", "speed"),
+            "rank": 4,
+            "alpha": 8,
+            "targets": ("q_proj", "v_proj"),
+        },
+        "save_encoder": True,
+        "precision": "bf16",
+        "window": "10",
+    }
+    assert keywords["allow_leak"] is True
+
+
+def test_without_a_corpus_a_trained_encoder_takes_the_configured_one(run: Any, fits: Calls, tmp_path: Path) -> None:
+    (tmp_path / "speech").mkdir()
+    Path("embedkit.toml").write_text('corpus = "speech"\n[encoders]\nhubert = "./weights"\n')
+    assert run("fit", "--mode", "frozen", "--encoder", "hubert").exit_code == 0
+    assert fits[0][0] == ([tmp_path / "speech"],)
+    assert fits[0][1]["sources"] == {"hubert": str(tmp_path / "weights")}
 
 
 def test_the_configuration_of_fit_is_read_alike(run: Any, fits: Calls, tmp_path: Path) -> None:

@@ -115,13 +115,19 @@ def fit(
     ] = None,
     lr: Annotated[
         list[str] | None,
-        typer.Option(metavar="RATE", help="Learning rates to choose from. [default: 3e-4,1e-3,3e-3]"),
+        typer.Option(
+            metavar="RATE",
+            help="Learning rates of heads to choose from. [default: 3e-4,1e-3,3e-3; with --mode finetune or lora 1e-3]",
+        ),
     ] = None,
     weight_decay: Annotated[
         list[str] | None, typer.Option(metavar="DECAY", help="Weight decays to choose from. [default: 0]")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Most epochs of a training. [default: 30]")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Most epochs of a training. [default: 30; with --mode finetune or lora 10]"
+        ),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Utterances in a mini-batch. [default: 32]")
