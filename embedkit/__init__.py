@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from embedkit.workflows.predict import predict_audio as predict
     from embedkit.workflows.predict import stream_predictions
     from embedkit.workflows.report import write_report
+    from embedkit.workflows.study import run_study
     from embedkit.workflows.table import tabulate_runs as table
 
     __version__: str
@@ -42,6 +43,7 @@ __all__ = [
     "open_corpus",
     "open_store",
     "predict",
+    "run_study",
     "stream_predictions",
     "table",
     "write_figures",
@@ -59,6 +61,7 @@ _PLACES = {
     "open_corpus": "embedkit.corpora:open_corpus",
     "open_store": "embedkit.store.reader:open_store",
     "predict": "embedkit.workflows.predict:predict_audio",
+    "run_study": "embedkit.workflows.study:run_study",
     "stream_predictions": "embedkit.workflows.predict:stream_predictions",
     "table": "embedkit.workflows.table:tabulate_runs",
     "write_figures": "embedkit.workflows.figure:write_figures",

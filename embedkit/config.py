@@ -13,7 +13,7 @@ from embedkit.registry import unknown_name
 
 FILE_NAME = "embedkit.toml"
 
-Kind: TypeAlias = Literal["text", "name", "texts", "integer", "number", "numbers", "switch", "path"]
+Kind: TypeAlias = Literal["text", "name", "texts", "integer", "number", "numbers", "switch", "path", "sources"]
 
 SECTIONS: Mapping[str, Mapping[str, Kind]] = {
     "extract": {
@@ -74,6 +74,22 @@ SECTIONS: Mapping[str, Mapping[str, Kind]] = {
         "device": "text",
         "threads": "integer",
         "memory-gb": "number",
+        "runs": "path",
+    },
+    "study": {
+        "corpora": "sources",
+        "encoder": "texts",
+        "head": "texts",
+        "loss": "texts",
+        "mode": "texts",
+        "folds": "text",
+        "seeds": "integer",
+        "classes": "texts",
+        "targets": "texts",
+        "where": "texts",
+        "epochs": "integer",
+        "device": "text",
+        "threads": "integer",
         "runs": "path",
     },
     "table": {"runs": "path", "metric": "text", "format": "text", "published": "switch", "compare": "switch"},
@@ -162,6 +178,9 @@ def _convert(value: Any, kind: Kind, *, where: str, root: Path) -> Any:
             items = value if isinstance(value, list) else [value]
             if items and all(isinstance(item, str) if kind == "texts" else _is_number(item) for item in items):
                 return items if kind == "texts" else [float(item) for item in items]
+        case "sources":
+            texts = _convert(value, "texts", where=where, root=root)
+            return [_locate(text, root) for text in texts]
     raise ConfigError(f"{FILE_NAME}: {where} is {value!r}, expected {_EXPECTED[kind]}.")
 
 
@@ -174,6 +193,7 @@ _EXPECTED: Mapping[Kind, str] = {
     "numbers": "a list of numbers ([0.001, 0.003])",
     "switch": "true or false",
     "path": 'a path in quotes ("results")',
+    "sources": 'a list of paths (["data/emodb"])',
 }
 
 

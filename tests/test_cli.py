@@ -27,7 +27,7 @@ from embedkit.workflows.fit import LORA_RATE
 from embedkit.workflows.predict import Prediction
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["extract", "fit", "table", "figure", "report", "predict", "export", "demo", "check"]
+COMMANDS = ["extract", "fit", "table", "study", "figure", "report", "predict", "export", "demo", "check"]
 COMMANDS += ["inspect", "verify", "list"]
 LOSSES = ["ce", "label-smoothing", "focal", "aam", "ccc"]
 

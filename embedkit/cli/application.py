@@ -22,6 +22,7 @@ from embedkit.cli.group import Commands
 from embedkit.cli.inspect import inspect
 from embedkit.cli.predict import predict
 from embedkit.cli.report import report
+from embedkit.cli.study import study
 from embedkit.cli.table import table
 from embedkit.cli.verify import verify
 
@@ -33,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (extract, fit, table, figure, report, predict, export, demo, check, inspect, verify):
+for _command in (extract, fit, table, study, figure, report, predict, export, demo, check, inspect, verify):
     app.command()(_command)
 app.command("list")(list_command)
 

@@ -13,7 +13,7 @@ from embedkit.cli.output import show, tell, writes_bold
 def demo(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to work in.")] = Path("embedkit-demo"),
 ) -> None:
-    """Run extract, fit and table on the built-in synthetic corpus.
+    """Run a small study on the built-in synthetic corpus.
 
     Takes under three minutes and needs no network:
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -223,7 +223,34 @@ def fit(
     """
     given = locals().copy()
     config = read_config()
-    options = choose_options("fit", config, given)
+    options = read_fit_options(choose_options("fit", config, given))
+    from embedkit.training.processes import is_first
+    from embedkit.workflows.fit import find_stores, fit_heads
+
+    cached = options.get("mode", "cached") == "cached"
+    found = inputs or (find_stores() if cached else [Path(config.corpus or DEMO)])
+    named = split_texts(options.pop("encoder", []))
+    encoders = named if encoder or not cached else []
+    for record in fit_heads(
+        found,
+        encoders=encoders,
+        sources=config.encoders,
+        overwrite=overwrite,
+        progress=None,
+        tell=tell,
+        **options,
+    ):
+        if is_first():
+            typer.echo(record.folder)
+
+
+def read_fit_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Turn what the options and `embedkit.toml` hold into keywords of `fit_heads`.
+
+    Raises:
+        ConfigError: a value that cannot be read.
+    """
+    options = dict(options)
     from embedkit.heads import HEADS
     from embedkit.losses import LOSSES
 
@@ -242,22 +269,4 @@ def fit(
     for name in ("augment", "targets"):
         if name in tuning:
             tuning[name] = tuple(split_texts(tuning[name]))
-    from embedkit.training.processes import is_first
-    from embedkit.workflows.fit import find_stores, fit_heads
-
-    cached = options.get("mode", "cached") == "cached"
-    found = inputs or (find_stores() if cached else [Path(config.corpus or DEMO)])
-    named = split_texts(options.pop("encoder", []))
-    encoders = named if encoder or not cached else []
-    for record in fit_heads(
-        found,
-        encoders=encoders,
-        tuning=tuning,
-        sources=config.encoders,
-        overwrite=overwrite,
-        progress=None,
-        tell=tell,
-        **options,
-    ):
-        if is_first():
-            typer.echo(record.folder)
+    return {**options, "tuning": tuning}

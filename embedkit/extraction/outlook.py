@@ -76,9 +76,8 @@ def watch_batches(job: Job) -> Callable[[Batch], None]:
         batches, done = batches + 1, done + seconds
         if batches == 2:
             speed = seconds / (now - started)
-            request.tell(
-                f"About {_duration((total - done) / speed)} to go on {request.device} ({speed:.3g} times real time)."
-            )
+            left = format_duration((total - done) / speed)
+            request.tell(f"About {left} to go on {request.device} ({speed:.3g} times real time).")
         started = now
         if request.progress is not None:
             request.progress(done, total)
@@ -105,7 +104,8 @@ def watch_shards(job: Job) -> Callable[[Shard, int], None]:
             timed_from = now, left
         elif shards == 2 * workers:
             speed = (timed_from[1] - left) / (now - timed_from[0])
-            request.tell(f"About {_duration(left / speed)} to go with {workers} workers ({speed:.3g} times real time).")
+            told = format_duration(left / speed)
+            request.tell(f"About {told} to go with {workers} workers ({speed:.3g} times real time).")
         if request.progress is not None:
             request.progress(total - left, total)
 
@@ -116,7 +116,8 @@ def _seconds(batch: Batch, rate: int) -> float:
     return sum(item.samples for item in batch) / rate
 
 
-def _duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Write a duration as a rough word: "3 minutes"."""
     if seconds >= 5400:
         return f"{seconds / 3600:.1f} hours"
     unit, number = ("minute", seconds / 60) if seconds >= 60 else ("second", seconds)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +39,7 @@ class DemoResult:
             f"Done: {steps}. Stores and runs are kept in {self.folder}.\n"
             "Next, with these:\n"
             f"  embedkit table {self.folder / 'runs'} --metric all\n"
-            f"  embedkit inspect {self.folder / 'embeddings' / f'{ENCODERS[0]}.h5'}\n"
+            f"  embedkit inspect {self.folder / 'embeddings' / 'demo' / f'{ENCODERS[0]}.h5'}\n"
             f"  embedkit predict {self.run} YOUR.wav\n"
             "or with a corpus of your own:\n"
             "  embedkit extract path/to/corpus --encoder mfcc\n"
@@ -56,7 +54,7 @@ def run_demo(
     progress: Progress | bool | None = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> DemoResult:
-    """Run extract, fit and table on the demo corpus; what is already there is not done again.
+    """Run a study on the demo corpus; what is already there is not done again.
 
     Args:
         out: Folder to work in; it may be missing, empty, or one that the demo made.
@@ -68,23 +66,20 @@ def run_demo(
     """
     folder = Path(out)
     _require_own(folder)
-    from embedkit.workflows.extract import extract_embeddings
-    from embedkit.workflows.fit import fit_heads
-    from embedkit.workflows.table import tabulate_runs
+    from embedkit.workflows.study import run_study
 
-    seconds: dict[str, float] = {}
-    with _timed("extract", seconds):
-        paths = {name: folder / "embeddings" / f"{name}.h5" for name in ENCODERS}
-        stores = [
-            extract_embeddings("demo", encoder=name, out=path, progress=progress, tell=tell)
-            for name, path in paths.items()
-        ]
-    with _timed("fit", seconds):
-        records = fit_heads(stores, losses=["all"], heads=HEADS, runs=folder / "runs", progress=progress, tell=tell)
-    with _timed("table", seconds):
-        table = tabulate_runs(records)
-    best = max(records, key=lambda record: record.metrics["ua"])
-    return DemoResult(table=table, folder=folder, seconds=seconds, run=best.folder)
+    study = run_study(
+        "demo",
+        ENCODERS,
+        heads=HEADS,
+        losses="all",
+        stores=folder / "embeddings",
+        runs=folder / "runs",
+        progress=progress,
+        tell=tell,
+    )
+    best = max(study.records, key=lambda record: record.metrics["ua"])
+    return DemoResult(table=study.table, folder=folder, seconds=study.seconds, run=best.folder)
 
 
 def _require_own(folder: Path) -> None:
@@ -95,10 +90,3 @@ def _require_own(folder: Path) -> None:
         raise ConfigError(
             f"The folder {str(folder)!r} holds {others[0]!r}, which is not the demo's; give an empty one: --out FOLDER."
         )
-
-
-@contextmanager
-def _timed(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - start

@@ -110,7 +110,7 @@ def extract_embeddings(
         threads=threads,
         max_file_gb=max_file_gb,
     )
-    chosen, selection = _choose(corpus, where, limit)
+    chosen, selection = choose_utterances(corpus, where, limit)
     for note in chosen.notes:
         tell(note)
     path = Path(out) if out is not None else default_path(chosen.name, encoder)
@@ -166,9 +166,10 @@ def default_path(corpus: str, encoder: str) -> Path:
     return FOLDER / folder / f"{encoder_label(encoder)}.h5"
 
 
-def _choose(
+def choose_utterances(
     corpus: str | os.PathLike[str] | Corpus, where: Sequence[str], limit: int | None
 ) -> tuple[Corpus, dict[str, Any]]:
+    """Open a corpus and choose utterances; return it with how they were chosen."""
     opened = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
     chosen = select(opened, where)
     count = len(chosen.utterances)

@@ -1,0 +1,115 @@
+"""A study: corpora by encoders by heads by losses by modes, in one call that does only what is missing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedkit.corpora import Corpus
+from embedkit.errors import FitError
+from embedkit.reporting.table import Table
+from embedkit.training.runs import RunRecord
+from embedkit.workflows.extract import FOLDER
+from embedkit.workflows.foresight import open_foresight
+from embedkit.workflows.progress import Progress
+from embedkit.workflows.study_outlook import Outlook
+from embedkit.workflows.study_parts import Parts, known_heads, known_losses, known_modes
+from embedkit.workflows.table import tabulate_runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult:
+    """What a study made.
+
+    Attributes:
+        table: Its table.
+        records: Its runs, those that were there before as well.
+        missing: What could not be made, and why.
+        seconds: How long each step took.
+    """
+
+    table: Table
+    records: tuple[RunRecord, ...]
+    missing: Mapping[str, str]
+    seconds: Mapping[str, float]
+
+
+def run_study(
+    corpora: str | os.PathLike[str] | Corpus | Sequence[str | os.PathLike[str] | Corpus],
+    encoders: Sequence[str] | str,
+    *,
+    heads: Sequence[str] | str | None = None,
+    losses: Sequence[str] | str | None = None,
+    modes: Sequence[str] | str = "cached",
+    extract: Mapping[str, Any] | None = None,
+    fit: Mapping[str, Any] | None = None,
+    stores: str | os.PathLike[str] = FOLDER,
+    runs: str | os.PathLike[str] = "runs",
+    sources: Mapping[str, str] | None = None,
+    foresee: bool = True,
+    progress: Progress | bool | None = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> StudyResult:
+    """Extract and fit every combination that is not there already, and build the table of all of them.
+
+    A part that fails (weights that cannot be had, a corpus that is not there) is told and left out; the rest goes on.
+
+    Args:
+        corpora: Whatever `extract` takes.
+        encoders: Whatever `extract` takes.
+        heads: As for `fit`; None for each encoder's usual one.
+        losses: As for `fit`.
+        modes: "cached", "frozen", "finetune", "lora".
+        extract: Further options of `extract`, for all encoders.
+        fit: Further options of `fit`, for all cells.
+        stores: Folder of the stores: `<corpus>/<encoder>.h5` below it.
+        runs: Folder of the runs.
+        sources: Where encoders' names lead instead of the published weights.
+        foresee: Look first what is there and measure how long the rest will take, some seconds for each encoder.
+        progress: Called with work done and in all; True shows bars, None ones on a terminal.
+        tell: Called with each sentence for the user.
+
+    Raises:
+        ConfigError, UnknownNameError: a name or an option that cannot be used; nothing is done then.
+        FitError: nothing at all could be made.
+    """
+    parts = Parts(
+        heads=known_heads(heads),
+        losses=known_losses(losses),
+        modes=known_modes(modes),
+        extract=extract or {},
+        fit={**(fit or {}), "runs": Path(runs)},
+        stores=Path(stores),
+        sources=sources or {},
+        progress=progress,
+        tell=tell,
+    )
+    pairs = parts.open(corpora, encoders)
+    if foresee:
+        with open_foresight({**parts.extract, "sources": parts.sources}) as foresight:
+            outlook = Outlook(parts, foresight)
+            for pair in pairs:
+                outlook.foresee(pair)
+        outlook.tell()
+    seconds: dict[str, float] = {}
+    with _timed("extract", seconds):
+        extracted = [parts.extract_pair(pair) for pair in pairs]
+    with _timed("fit", seconds):
+        records = [one for pair, own in zip(pairs, extracted, strict=True) for one in parts.fit_pair(pair, own)]
+    if not records:
+        raise FitError(f"Nothing could be made: {parts.list_missing() or 'name a corpus and an encoder'}.")
+    with _timed("table", seconds):
+        table = tabulate_runs(records)
+    return StudyResult(table=table, records=tuple(records), missing=dict(parts.missing), seconds=seconds)
+
+
+@contextmanager
+def _timed(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start

@@ -1,0 +1,206 @@
+"""A study does what is missing and nothing else, says so first, and goes on where a part fails."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import embedkit
+from embedkit.cli import app
+from embedkit.errors import ConfigError, ExtractionError, FitError, UnknownNameError
+from embedkit.training.runs import find_runs
+from embedkit.workflows import foresight, study_parts
+from embedkit.workflows.fit import fit_heads
+from tests.encoders.checkpoints import write_conv_checkpoint
+from tests.workflows.tones import write_tones
+
+QUICK: dict[str, Any] = {"seeds": 1, "epochs": 2, "learning_rates": (1e-2,), "batch_size": 8, "threads": 1}
+
+
+@pytest.fixture(autouse=True)
+def _corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tones(tmp_path / "tones")
+    monkeypatch.chdir(tmp_path)
+
+
+def study(encoders: Any = ("mfcc",), told: list[str] | None = None, **options: Any) -> Any:
+    told = [] if told is None else told
+    return embedkit.run_study(
+        options.pop("corpora", "tones/corpus.csv"),
+        encoders,
+        **{"heads": ["linear"], "fit": QUICK, "tell": told.append, **options},
+    )
+
+
+def test_every_combination_is_made_once() -> None:
+    told: list[str] = []
+    found = study(("mfcc", "logmel"), told, heads=["linear", "mlp:hidden=8"], losses=["ce", "focal"])
+    cells = {(row["encoder"], row["head"], row["loss"]) for row in found.table.rows}
+    assert cells == {(e, h, o) for e in ("mfcc", "logmel") for h in ("linear", "mlp") for o in ("ce", "focal")}
+    assert "Stores: 0 of 2 are there." in told
+    assert any(re.fullmatch(r"  to extract: corpus with mfcc: 24 utterances, about 1 second", line) for line in told)
+    assert any("cells" in line and ": 0 of 8 are there" in line.lower() for line in told)
+    assert any(re.match(r"  to train: 8 cells, [\d,]+ heads, about ", line) for line in told)
+    first = told.index("Stores: 0 of 2 are there.")
+    assert all(not line.startswith("Wrote") for line in told[:first])
+    assert not found.missing
+
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()}
+    again: list[str] = []
+    assert str(study(("mfcc", "logmel"), again, heads=["linear", "mlp:hidden=8"], losses=["ce", "focal"]).table) == str(
+        found.table
+    )
+    assert "Nothing to do but the table." in again
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()} == before
+
+    more: list[str] = []
+    study(("mfcc", "logmel"), more, heads=["linear", "mlp:hidden=8"], losses=["ce", "focal", "ccc"])
+    assert any("8 of 12 are there" in line for line in more)
+    assert any(line.startswith("  to train: 4 cells") for line in more)
+
+
+def test_the_numbers_are_those_of_extract_and_fit() -> None:
+    found = study(losses="ce")
+    store = embedkit.extract("tones/corpus.csv", encoder="mfcc", out="own.h5", progress=False)
+    shutil.copy("own.h5", "mfcc.h5")
+    (own,) = embedkit.fit("mfcc.h5", heads="linear", runs="own", **QUICK)
+    assert store.has_frames
+    assert own.metrics["ua"] == found.records[0].metrics["ua"]
+    assert own.predictions_path.read_bytes() == found.records[0].predictions_path.read_bytes()
+
+
+def test_heads_on_frames_make_the_stores_keep_them(tmp_path: Path) -> None:
+    weights = write_conv_checkpoint(tmp_path / "tiny", "hubert")
+    sources = {"hubert": str(weights)}
+    study("hubert", sources=sources)
+    assert not embedkit.open_store("embeddings/corpus/hubert.h5").has_frames
+    told: list[str] = []
+    found = study("hubert", told, sources=sources, heads=["linear", "attentive"])
+    assert list(found.missing) == ["corpus with hubert, attentive"]
+    assert "--level both" in found.missing["corpus with hubert, attentive"]
+    assert [record.metrics["head"] for record in found.records] == ["linear"]
+    Path("embeddings/corpus/hubert.h5").unlink()
+    found = study("hubert", sources=sources, heads=["linear", "attentive"])
+    assert [record.metrics["head"] for record in found.records] == ["linear", "attentive"]
+    assert embedkit.open_store("embeddings/corpus/hubert.h5").has_frames
+
+
+def test_every_mode_has_its_place(tmp_path: Path) -> None:
+    weights = write_conv_checkpoint(tmp_path / "tiny", "hubert")
+    told: list[str] = []
+    options: dict[str, Any] = {"modes": ["cached", "frozen", "finetune"], "sources": {"hubert": str(weights)}}
+    found = study("hubert", told, **options, fit={**QUICK, "epochs": 1})
+    assert [record.metrics["mode"] for record in found.records] == ["cached", "frozen", "finetune"]
+    assert any(
+        line.startswith("In all about") and "without the mode frozen of corpus with hubert" in line for line in told
+    )
+    again: list[str] = []
+    study("hubert", again, **options, fit={**QUICK, "epochs": 1})
+    assert "Nothing to do but the table." in again
+
+
+def test_an_encoder_that_cannot_be_had_leaves_the_others() -> None:
+    told: list[str] = []
+    found = study(("mfcc", "nobody/nothing"), told)
+    assert list(found.missing) == ["corpus with nobody/nothing"]
+    assert [record.metrics["encoder"] for record in found.records] == ["mfcc"]
+    assert sum("nobody/nothing" in line for line in told) == 1
+    found = study(corpora=["tones/corpus.csv", "nowhere"])
+    assert list(found.missing) == ["nowhere"]
+
+
+def test_what_concerns_everything_ends_the_study_at_once() -> None:
+    for wrong in ({"encoders": "mfc"}, {"losses": "focl"}, {"heads": "liner"}, {"modes": "cachd"}):
+        with pytest.raises(UnknownNameError, match="Did you mean"):
+            study(**{"encoders": "mfcc", **wrong})
+    with pytest.raises(FitError, match="folds"):
+        study(fit={**QUICK, "folds": "spaeker"})
+    shutil.copytree("tones", "other")
+    with pytest.raises(ConfigError, match=r"Two corpora are called 'corpus'.*rename"):
+        study(corpora=["tones/corpus.csv", "other/corpus.csv"])
+    assert not Path("embeddings").exists()
+    assert not Path("runs").exists()
+
+
+def test_an_interruption_is_passed_on_and_the_same_study_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any, **__: Any) -> Any:
+        error = ExtractionError("Stopped; run the same command again to continue.")
+        error.__context__ = KeyboardInterrupt()
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(study_parts, "extract_embeddings", stop)
+        with pytest.raises(ExtractionError, match="Stopped"):
+            study(("mfcc", "logmel"))
+    calls: list[str] = []
+
+    def interrupt(*arguments: Any, **options: Any) -> Any:
+        if "train" not in options:
+            calls.append(options["heads"][0])
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+        return fit_heads(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(study_parts, "fit_heads", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            study(heads=["linear", "mlp:hidden=8"])
+    told: list[str] = []
+    assert len(study(told=told, heads=["linear", "mlp:hidden=8"]).records) == 2
+    assert "Stores: 1 of 1 are there." in told
+    assert any("1 of 2 are there" in line for line in told)
+
+
+def test_the_estimate_grows_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads are timed by a clock that counts their steps, so that the estimate can be recomputed."""
+    clock = types.SimpleNamespace(now=0.0)
+
+    def train(
+        features: Any, targets: Any, plan: Any, recipe: Any, losses: Any, *, grid: Any, seeds: Any, **_: Any
+    ) -> None:
+        clock.now += 5 + 2 * recipe.epochs
+        assert (len(losses), len(seeds)) == (1, 1)
+        features.gather(plan.folds[0].train[None, :4], features_standard(features, plan))
+
+    def features_standard(features: Any, plan: Any) -> Any:
+        return foresight.Standardiser.stack([features.moments(plan.folds[0].train)], features.device)
+
+    monkeypatch.setattr(foresight, "train_losses", train)
+    monkeypatch.setattr(foresight.time, "perf_counter", lambda: clock.now)
+    found: list[Any] = []
+    store = embedkit.extract("tones/corpus.csv", encoder="mfcc", progress=False)
+    for head in ("linear", "lstm"):
+        fit_heads(store, ["ce", "focal"], heads=head, train=lambda cells, *_, **__: found.append(cells) or [], **QUICK)
+    fixed, epoch, epochs, losses = 5, 2, 2, 2
+    assert foresight.training_seconds(found[0], store, 1) == losses * (fixed + epoch * epochs)
+    folds = len(found[1][0].plan.folds)
+    assert foresight.training_seconds(found[1], store, 1) == folds * losses * (fixed + epoch * epochs)
+
+
+def test_the_command_shows_the_table_and_names_what_is_missing() -> None:
+    Path("embedkit.toml").write_text(
+        '[study]\ncorpora = "tones/corpus.csv"\nencoder = ["mfcc", "nobody/nothing"]\nloss = "focal"\nseeds = 1\n'
+        'epochs = 1\n[fit]\nlr = 0.01\nhead = "linear"\nloss = "ce"\n'
+    )
+    result = CliRunner().invoke(app, ["study", "--loss", "ccc,ce"], prog_name="embedkit")
+    assert result.exit_code == 1
+    assert "corpus: UA in %" in result.stdout
+    assert result.stderr.splitlines()[-1].startswith("Error: The study lacks corpus with nobody/nothing (")
+    assert {record.metrics["loss"] for record in find_runs("runs")} == {"ccc", "ce"}
+    assert {record.metrics["budget"]["learning_rates"][0] for record in find_runs("runs")} == {0.01}
+    result = CliRunner().invoke(app, ["study", "--encoder", "mfcc"], prog_name="embedkit")
+    assert result.exit_code == 0, result.output
+    assert {record.metrics["loss"] for record in find_runs("runs")} == {"ccc", "ce", "focal"}
+
+
+def test_an_unknown_key_of_the_section_names_the_nearest() -> None:
+    Path("embedkit.toml").write_text('[study]\nencoders = "mfcc"\n')
+    result = CliRunner().invoke(app, ["study"], prog_name="embedkit")
+    assert result.exit_code == 1
+    assert "Did you mean 'encoder'?" in result.stderr
