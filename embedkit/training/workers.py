@@ -5,6 +5,7 @@ Threads would wait for each other between any two small operations: Python runs 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -25,10 +26,26 @@ _DONE, _REFUSED, _FAILED = b"\0", b"\1", b"\2"
 def can_fork() -> bool:
     """Tell whether work can go on in copies of this process.
 
-    Copies share the embeddings with it at no cost. Where there are GPUs, PyTorch's autograd forbids them; on other
-    systems than Linux, libraries do not survive them.
+    Copies share the embeddings with it at no cost. Where there are GPUs, or once this process has exported a model and taken
+    gradients, PyTorch's autograd forbids them; on other systems than Linux, libraries do not survive them.
     """
-    return sys.platform == "linux" and not torch.cuda.is_available()
+    return sys.platform == "linux" and not torch.cuda.is_available() and _autograd_works_in_copies()
+
+
+def _autograd_works_in_copies() -> bool:
+    """Ask a copy: PyTorch does not say beforehand."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        copy = os.fork()
+    if copy == 0:
+        refused = 1
+        try:
+            torch.set_num_threads(1)
+            torch.ones(1, requires_grad=True).sum().backward()  # type: ignore[no-untyped-call]
+            refused = 0
+        finally:
+            os._exit(refused)
+    return os.waitpid(copy, 0)[1] == 0
 
 
 def work_side_by_side(work: Callable[[int], bytes], places: Sequence[int], workers: int) -> Iterator[tuple[int, bytes]]:

@@ -94,3 +94,25 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_gradients_can_be_taken_after_a_model_was_exported() -> None:
+    code = (
+        "import torch\n"
+        "from embedkit.training.workers import work_side_by_side\n"
+        "def work(place):\n"
+        "    values = torch.ones(3, requires_grad=True)\n"
+        "    (place * values).sum().backward()\n"
+        "    return bytes([int(values.grad[0])])\n"
+        "torch.export.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),))\n"
+        "work(1)\n"
+        "assert dict(work_side_by_side(work, range(4), 2)) == {place: bytes([place]) for place in range(4)}\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
