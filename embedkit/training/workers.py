@@ -26,8 +26,8 @@ _DONE, _REFUSED, _FAILED = b"\0", b"\1", b"\2"
 def can_fork() -> bool:
     """Tell whether work can go on in copies of this process.
 
-    Copies share the embeddings with it at no cost. Where there are GPUs, or once this process has exported a model and taken
-    gradients, PyTorch's autograd forbids them; on other systems than Linux, libraries do not survive them.
+    Copies share the embeddings with it at no cost. Where there are GPUs, or once this process has exported a model
+    and taken gradients, PyTorch's autograd forbids them; on other systems than Linux, libraries do not survive them.
     """
     return sys.platform == "linux" and not torch.cuda.is_available() and _autograd_works_in_copies()
 
