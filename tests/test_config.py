@@ -17,6 +17,7 @@ EXAMPLES: dict[str, Any] = {
     "numbers": "[0.1, 1]",
     "switch": "true",
     "path": '"folder/x"',
+    "sources": '["demo", "folder/x"]',
 }
 
 

@@ -13,13 +13,17 @@ from typer.testing import CliRunner
 
 import embedkit
 from embedkit.cli import app
+from embedkit.config import read_config
 from embedkit.errors import ConfigError, ExtractionError, FitError, UnknownNameError
+from embedkit.training.features import Standardiser
 from embedkit.training.runs import find_runs
 from embedkit.workflows import foresight, study_parts
 from embedkit.workflows.fit import fit_heads
 from tests.encoders.checkpoints import write_conv_checkpoint
+from tests.test_readme import blocks, write_tiny_emodb
 from tests.workflows.tones import write_tones
 
+ROOT = Path(__file__).parents[2]
 QUICK: dict[str, Any] = {"seeds": 1, "epochs": 2, "learning_rates": (1e-2,), "batch_size": 8, "threads": 1}
 
 
@@ -44,8 +48,10 @@ def test_every_combination_is_made_once() -> None:
     cells = {(row["encoder"], row["head"], row["loss"]) for row in found.table.rows}
     assert cells == {(e, h, o) for e in ("mfcc", "logmel") for h in ("linear", "mlp") for o in ("ce", "focal")}
     assert "Stores: 0 of 2 are there." in told
-    assert any(re.fullmatch(r"  to extract: corpus with mfcc: 24 utterances, about 1 second", line) for line in told)
-    assert any("cells" in line and ": 0 of 8 are there" in line.lower() for line in told)
+    assert any(
+        re.fullmatch(r"  to extract: corpus with mfcc: 24 utterances, about \d+ seconds?", line) for line in told
+    )
+    assert any("0 of 8 are there" in line for line in told)
     assert any(re.match(r"  to train: 8 cells, [\d,]+ heads, about ", line) for line in told)
     first = told.index("Stores: 0 of 2 are there.")
     assert all(not line.startswith("Wrote") for line in told[:first])
@@ -119,7 +125,7 @@ def test_what_concerns_everything_ends_the_study_at_once() -> None:
     for wrong in ({"encoders": "mfc"}, {"losses": "focl"}, {"heads": "liner"}, {"modes": "cachd"}):
         with pytest.raises(UnknownNameError, match="Did you mean"):
             study(**{"encoders": "mfcc", **wrong})
-    with pytest.raises(FitError, match="folds"):
+    with pytest.raises(FitError, match=r"spaeker.*Did you mean"):
         study(fit={**QUICK, "folds": "spaeker"})
     shutil.copytree("tones", "other")
     with pytest.raises(ConfigError, match=r"Two corpora are called 'corpus'.*rename"):
@@ -169,12 +175,12 @@ def test_the_estimate_grows_with_the_work(monkeypatch: pytest.MonkeyPatch) -> No
         features.gather(plan.folds[0].train[None, :4], features_standard(features, plan))
 
     def features_standard(features: Any, plan: Any) -> Any:
-        return foresight.Standardiser.stack([features.moments(plan.folds[0].train)], features.device)
+        return Standardiser.stack([features.moments(plan.folds[0].train)], features.device)
 
+    store = embedkit.extract("tones/corpus.csv", encoder="mfcc", progress=False)
     monkeypatch.setattr(foresight, "train_losses", train)
     monkeypatch.setattr(foresight.time, "perf_counter", lambda: clock.now)
     found: list[Any] = []
-    store = embedkit.extract("tones/corpus.csv", encoder="mfcc", progress=False)
     for head in ("linear", "lstm"):
         fit_heads(store, ["ce", "focal"], heads=head, train=lambda cells, *_, **__: found.append(cells) or [], **QUICK)
     fixed, epoch, epochs, losses = 5, 2, 2, 2
@@ -204,3 +210,18 @@ def test_an_unknown_key_of_the_section_names_the_nearest() -> None:
     result = CliRunner().invoke(app, ["study"], prog_name="embedkit")
     assert result.exit_code == 1
     assert "Did you mean 'encoder'?" in result.stderr
+
+
+def test_the_guide_is_true(capsys: pytest.CaptureFixture[str]) -> None:
+    guide = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+    write_tiny_emodb(Path("path", "to", "emodb"))
+    (code,) = blocks(guide, "python")
+    names: dict[str, Any] = {}
+    # Heads and a budget that are soon trained.
+    code = code.replace('"seeds": 5', '"seeds": 1, "epochs": 1').replace('losses="all"', 'losses="all", heads="linear"')
+    exec(compile(code, "docs/study.md", "exec"), names)  # noqa: S102
+    assert "emodb: UA in %, 2 classes, folds by speaker" in capsys.readouterr().out
+    assert names["study"].missing == {}
+    (text,) = blocks(guide, "toml")
+    Path("embedkit.toml").write_text(text)
+    assert read_config().options("study")["encoder"] == ["mfcc", "hubert"]
