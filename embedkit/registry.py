@@ -98,7 +98,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     nearest = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}."
+    noun, of, owner = kind.partition(" of ")
+    return f"Unknown {noun} {name!r}{of}{owner}.{hint} Known: {', '.join(names) or 'none'}."
 
 
 def load_object(target: str) -> Any:

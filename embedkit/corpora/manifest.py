@@ -157,7 +157,8 @@ def _check_header(file: Path, header: Sequence[str]) -> None:
     if missing:
         found = ", ".join(repr(name) for name in header) or "none"
         raise CorpusError(
-            f"The manifest {str(file)!r} has no column {' and no '.join(missing)}; columns found: {found}."
+            f"The manifest {str(file)!r} has no column {' and no '.join(missing)}; columns found: {found}; "
+            "add it, or rename one of them."
         )
     for index, name in enumerate(header):
         if not name:

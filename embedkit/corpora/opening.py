@@ -8,6 +8,7 @@ from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
 
+from embedkit.arguments import checked
 from embedkit.corpora.base import Corpus
 from embedkit.corpora.demo import open_demo_corpus
 from embedkit.corpora.manifest import SUFFIXES, find_manifests, read_manifest
@@ -44,6 +45,7 @@ _LEVELS_UP = 4
 _SUBFOLDERS = 200
 
 
+@checked("embedkit.open_corpus")
 def open_corpus(source: str | PathLike[str]) -> Corpus:
     """Open the demo corpus ("demo"), a CSV manifest, or a corpus folder in its official layout.
 
@@ -73,6 +75,10 @@ def open_corpus(source: str | PathLike[str]) -> Corpus:
         raise CorpusError(
             f"{str(path)!r} is a single audio file; give the folder of its corpus, or a CSV manifest with the columns "
             "path and label."
+        )
+    if path.suffix.lower() == ".h5":
+        raise CorpusError(
+            f"{str(path)!r} is a store, not a corpus: its embeddings are extracted; train on them with embedkit fit."
         )
     raise CorpusError(f"{str(path)!r} is no corpus; expected a corpus folder, a CSV manifest (.csv or .tsv) or 'demo'.")
 

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.arguments import checked
 from embedkit.errors import StoreError
 from embedkit.registry import unknown_name
 from embedkit.store import layout
@@ -22,6 +23,7 @@ from embedkit.store.places import file_stamp, reading
 from embedkit.store.writer import Rows
 
 
+@checked("embedkit.open_store")
 def open_store(path: str | os.PathLike[str]) -> Store:
     """Open a store for reading.
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from embedkit.arguments import checked
 from embedkit.corpora import Corpus, open_corpus, select
 from embedkit.encoders import ENCODERS, encoder_label, load_encoder, split_name
 from embedkit.encoders.base import Encoder
@@ -35,6 +36,7 @@ LEVELS: Mapping[str, tuple[str, ...]] = {
 _logger = logging.getLogger("embedkit")
 
 
+@checked("embedkit.extract")
 def extract_embeddings(
     corpus: str | os.PathLike[str] | Corpus,
     *,

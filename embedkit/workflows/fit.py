@@ -8,7 +8,9 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
+from embedkit.arguments import checked
 from embedkit.corpora import Corpus
+from embedkit.corpora.manifest import SUFFIXES as MANIFESTS
 from embedkit.errors import FitError
 from embedkit.losses import LOSSES
 from embedkit.store.reader import Store, open_store
@@ -38,6 +40,7 @@ DEFAULT_HEADS = {"mfcc": "lstm", "logmel": "cnn", "vggish": "mlp", "egemaps-lld"
 Tell = Callable[[str], None]
 
 
+@checked("embedkit.fit")
 def fit_heads(
     stores: Input | Sequence[Input],
     losses: Sequence[str] | str | None = None,
@@ -185,7 +188,9 @@ def fit_heads(
     if threads is not None and threads < 1:
         raise FitError(f"The number of threads is {threads}, expected at least 1.")
     if layers not in ("all", "each"):
-        raise FitError(f"The layers are {layers!r}, expected all or each.")
+        raise FitError(
+            f"The layers are {layers!r}, expected all or each; to keep some of them, extract with --layers and --out."
+        )
     cells = [
         Cell(store, head, loss, settings, Path(runs), choose_device(device), layer, other)
         for store in opened
@@ -210,14 +215,19 @@ def fit_heads(
 
 
 def _open_stores(stores: Sequence[Input], encoders: Sequence[str]) -> list[Source]:
+    for one in stores:
+        name = one.name if isinstance(one, Corpus) else str(one)
+        looks_like_corpus = isinstance(one, str | Path) and (Path(one).is_dir() or Path(one).suffix in MANIFESTS)
+        if isinstance(one, Corpus) or looks_like_corpus:
+            raise FitError(
+                f"{name} is no store but a corpus, it seems; run embedkit extract {name} --encoder NAME first, or run "
+                "the encoder in every epoch with --mode frozen --encoder NAME."
+            )
     if encoders:
         raise FitError(
             f"Found the encoder {encoders[0]!r}, but stores hold embeddings already; leave out --encoder, or run the "
             "encoder in every epoch with --mode frozen."
         )
-    for one in stores:
-        if isinstance(one, Corpus):
-            raise FitError(f"{one.name} is a corpus; extract it first, or fit with an encoder and --mode frozen.")
     opened = [one if isinstance(one, Store) else open_store(one) for one in stores if not isinstance(one, Corpus)]
     return group_stores(opened)
 

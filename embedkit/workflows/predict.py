@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from embedkit.arguments import checked
 from embedkit.audio import probe_audio
 from embedkit.errors import AudioError, ConfigError
 from embedkit.export.clip import layer_place
@@ -70,16 +71,17 @@ class Prediction:
 
 def predict_audio(
     run: str | os.PathLike[str] | RunRecord,
-    audio: Sequence[str | os.PathLike[str]],
+    audio: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Clip],
     **options: Any,
 ) -> list[Prediction]:
     """Predict all clips and return them together; see `stream_predictions`, which takes the same arguments."""
     return list(stream_predictions(run, audio, **options))
 
 
+@checked("embedkit.predict")
 def stream_predictions(
     run: str | os.PathLike[str] | RunRecord,
-    audio: Sequence[str | os.PathLike[str] | Clip],
+    audio: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Clip],
     *,
     fold: str | None = None,
     seed: int | None = None,
@@ -115,7 +117,8 @@ def stream_predictions(
     if on_error not in ("fail", "skip"):
         raise ConfigError(f"--on-error is {on_error!r}, expected fail or skip.")
     predictor = open_predictor(run if isinstance(run, RunRecord) else Path(run), fold=fold, seed=seed)
-    clips = [clip for one in audio for clip in ([one] if isinstance(one, Clip) else find_clips([one]))]
+    given = [audio] if isinstance(audio, str | os.PathLike) else audio
+    clips = [clip for one in given for clip in ([one] if isinstance(one, Clip) else find_clips([one]))]
     if on_error == "fail":
         for clip in clips:
             if not clip.path.is_file():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embedkit.arguments import checked
 from embedkit.corpora import Corpus
 from embedkit.errors import FitError
 from embedkit.reporting.table import Table
@@ -39,6 +40,7 @@ class StudyResult:
     seconds: Mapping[str, float]
 
 
+@checked("embedkit.run_study")
 def run_study(
     corpora: str | os.PathLike[str] | Corpus | Sequence[str | os.PathLike[str] | Corpus],
     encoders: Sequence[str] | str,

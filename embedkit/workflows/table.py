@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embedkit.arguments import checked
+from embedkit.errors import ConfigError
 from embedkit.reporting.table import Table, build_table
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
 
 
+@checked("embedkit.table")
 def tabulate_runs(
     runs: str | Path | Iterable[RunRecord | Mapping[str, Any]] = "runs",
     *,
@@ -38,7 +41,17 @@ def tabulate_runs(
         from embedkit.training.runs import find_runs
 
         runs = find_runs(runs)
+    if not isinstance(runs, Iterable):
+        raise ConfigError(
+            f"embedkit.table: runs is {runs!r}, expected a folder of runs, or what embedkit.fit returned."
+        )
     given = list(runs)
+    for one in given:
+        if not (isinstance(one, Mapping) or hasattr(one, "metrics")):
+            raise ConfigError(
+                f"embedkit.table: found {one!r} among the runs, expected what embedkit.fit returned; name "
+                "the folder that holds the runs."
+            )
     rows = [record if isinstance(record, Mapping) else record.metrics for record in given]
     predictions = [None if isinstance(record, Mapping) else record.predictions_path for record in given]
     return build_table(

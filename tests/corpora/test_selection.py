@@ -52,7 +52,7 @@ def test_filters(where: list[str], kept: str) -> None:
 
 def test_unknown_columns_get_the_nearest() -> None:
     with pytest.raises(
-        UnknownNameError, match=r"Unknown column of small 'stile'\. Did you mean 'style'\? Known: .*valence"
+        UnknownNameError, match=r"Unknown column 'stile' of small\. Did you mean 'style'\? Known: .*valence"
     ):
         select(make_corpus(), ["stile=improvised"])
 

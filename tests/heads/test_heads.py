@@ -263,7 +263,7 @@ def test_states_that_do_not_fit_are_refused_in_one_sentence() -> None:
     ("spec", "words"),
     [
         ("liner", "Did you mean 'linear'"),
-        ("linear:hidden=3", "Unknown option of the head 'linear' 'hidden'"),
+        ("linear:hidden=3", "Unknown option 'hidden' of the head 'linear'"),
         ("superb:hidden=0", "hidden is 0, expected"),
         ("mlp:dropout=1", "dropout is 1.0, expected"),
         ("mlp:depth=0", "depth is 0, expected"),

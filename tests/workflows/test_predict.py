@@ -274,7 +274,7 @@ def test_one_fold_or_seed_is_asked_alone(corpus: Path) -> None:
     ]
     assert len(set(alone)) == 8
     assert embedkit.predict(record, clip)[0].probabilities["low"] == pytest.approx(np.mean(alone), abs=1e-6)
-    with pytest.raises(RunError, match=r"Unknown fold of .* 's9'\. Known: s0, s1"):
+    with pytest.raises(RunError, match=r"Unknown fold 's9' of .*\. Known: s0, s1"):
         embedkit.predict(record, clip, fold="s9")
     with pytest.raises(RunError, match="no seed 7; expected one of 0, 1"):
         embedkit.predict(record, clip, seed=7)
