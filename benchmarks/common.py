@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
+import resource
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,17 @@ from rich.console import Console
 from rich.table import Table
 
 from embedkit.corpora import Corpus, open_corpus
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Heads trained, seconds, mean test UA over the heads compared, peak memory in MB, and what else was timed."""
+
+    heads: int
+    seconds: float
+    ua: float
+    peak: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 def spread_corpus(path: str, limit: int | None) -> Corpus:
@@ -65,3 +79,16 @@ def describe_machine() -> str:
 def median(values: Iterable[float]) -> float:
     """Return the median."""
     return statistics.median(values)
+
+
+def run_apart(way: Callable[..., Outcome], *arguments: Any, **settings: Any) -> Outcome:
+    """Run in a fresh process and add the peak memory of the largest process there was."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measure, way, arguments, settings).result()
+
+
+def _measure(way: Callable[..., Outcome], arguments: tuple[Any, ...], settings: dict[str, Any]) -> Outcome:
+    one = way(*arguments, **settings)
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(who).ru_maxrss for who in whose) / 1000
+    return replace(one, peak=peak)

@@ -15,18 +15,15 @@ row of a table of IEMOCAP's size: 5 losses, 5 folds, 5 seeds and 4 rates on 5,53
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
-from common import describe_machine, median, show_table
+from common import Outcome, describe_machine, median, run_apart, show_table
 from numpy.typing import NDArray
 from torch import nn
 
@@ -36,7 +33,6 @@ from embedkit.store import open_store
 from embedkit.training.cached import train_losses
 from embedkit.training.features import UtteranceFeatures
 from embedkit.training.folds import FoldPlan, plan_folds
-from embedkit.training.mixed_loss import classifier_of
 from embedkit.training.schedule import default_threads, run_groups
 from embedkit.training.scoring import score_states
 from embedkit.training.search import build_grid
@@ -57,16 +53,6 @@ class Data:
     values: NDArray[np.float32]
     targets: NDArray[np.int64]
     plan: FoldPlan
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Heads trained, seconds, mean test UA over the heads compared, peak memory in MB."""
-
-    heads: int
-    seconds: float
-    ua: float
-    peak: float = 0.0
 
 
 def main() -> None:
@@ -164,19 +150,6 @@ def report_synthetic(options: argparse.Namespace) -> None:
     show_table("5,531 x 13 x 768, 30 epochs", ["heads", "seconds", "heads a minute", "peak MB"], rows)
 
 
-def run_apart(way: Callable[..., Outcome], *arguments: Any, **settings: Any) -> Outcome:
-    """Run in a fresh process and add the peak memory of the largest process there was."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measure, way, arguments, settings).result()
-
-
-def _measure(way: Callable[..., Outcome], arguments: tuple[Any, ...], settings: dict[str, Any]) -> Outcome:
-    one = way(*arguments, **settings)
-    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    peak = max(resource.getrusage(who).ru_maxrss for who in whose) / 1000
-    return Outcome(heads=one.heads, seconds=one.seconds, ua=one.ua, peak=peak)
-
-
 def load(path: str) -> Data:
     """Read a store's means, with one fold per speaker."""
     store = open_store(path)
@@ -196,25 +169,20 @@ def train_stacked(path: str, epochs: int, *, losses: list[str], device: str) -> 
     nothing = np.zeros(0, dtype=np.int64)
     start = time.perf_counter()
     features = UtteranceFeatures(data.values, device)
-    heads, recalls = 0, []
-    for kind in ("affine", "cosine"):
-        together = [loss for loss in losses if classifier_of(loss) == kind]
-        groups = [
-            Group(train=fold.train, validate=nothing, seed=seed, members=members_of(together, seed, epochs, RATES))
-            for fold in data.plan.folds
-            for seed in range(3)
-            if together
-        ]
-        if not groups:
-            continue
-        results = run_groups(features, data.targets, groups, recipe, keep_best=False, threads=default_threads())
-        heads += sum(len(group.members) for group in groups)
-        for place, (group, result) in enumerate(zip(groups, results, strict=True)):
-            fold = data.plan.folds[place // 3]
-            for member, state in zip(group.members, result.states, strict=True):
-                if member.loss == "ce" and member.learning_rate == RATE_COMPARED:
-                    shares = score_states(features, [state], "ce", result.standardiser, fold.test, recipe)
-                    recalls.append((fold.test, shares[0].argmax(-1)))
+    recalls = []
+    groups = [
+        Group(train=fold.train, validate=nothing, seed=seed, members=members_of(losses, seed, epochs, RATES))
+        for fold in data.plan.folds
+        for seed in range(3)
+    ]
+    results = run_groups(features, data.targets, groups, recipe, keep_best=False, threads=default_threads())
+    for place, (group, result) in enumerate(zip(groups, results, strict=True)):
+        fold = data.plan.folds[place // 3]
+        for member, state in zip(group.members, result.states, strict=True):
+            if member.loss == "ce" and member.learning_rate == RATE_COMPARED:
+                shares = score_states(features, [state], "ce", result.standardiser, fold.test, recipe)
+                recalls.append((fold.test, shares[0].argmax(-1)))
+    heads = sum(len(group.members) for group in groups)
     return Outcome(heads, time.perf_counter() - start, pooled_recall(data, recalls, seeds=3))
 
 
@@ -469,23 +437,20 @@ def train_synthetic(path: None, epochs: int, *, device: str) -> Outcome:
     nothing = np.zeros(0, dtype=np.int64)
     rates = (1e-4, 3e-4, 1e-3, 3e-3)
     recipe = Recipe(head="linear", classes=4, epochs=epochs, batch_size=BATCH)
-    heads = 0
     start = time.perf_counter()
     features = UtteranceFeatures(values, device)
-    for kind in ("affine", "cosine"):
-        together = [loss for loss in LOSSES.names_in_all if classifier_of(loss) == kind]
-        groups = [
-            Group(
-                train=np.flatnonzero(sessions != session),
-                validate=nothing,
-                seed=seed,
-                members=members_of(together, seed, epochs, rates),
-            )
-            for session in range(5)
-            for seed in range(5)
-        ]
-        run_groups(features, targets, groups, recipe, keep_best=False, threads=default_threads())
-        heads += sum(len(group.members) for group in groups)
+    groups = [
+        Group(
+            train=np.flatnonzero(sessions != session),
+            validate=nothing,
+            seed=seed,
+            members=members_of(list(LOSSES.names_in_all), seed, epochs, rates),
+        )
+        for session in range(5)
+        for seed in range(5)
+    ]
+    run_groups(features, targets, groups, recipe, keep_best=False, threads=default_threads())
+    heads = sum(len(group.members) for group in groups)
     return Outcome(heads, time.perf_counter() - start, float("nan"))
 
 

@@ -18,6 +18,7 @@ class AttentiveHead(Head):
     """Mean and standard deviation over frames under learned attention, then a classifier (Okabe et al. 2018)."""
 
     level = "frame"
+    mixes_kinds = True
 
     @dataclass(frozen=True, kw_only=True)
     class Options:

@@ -24,7 +24,12 @@ LAYER_RATE_FACTOR = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class HeadShape:
-    """What a head must know of its stack, its input and its classes (or dimensions: one score for each)."""
+    """What a head must know of its stack, its input and its classes (or dimensions: one score for each).
+
+    Attributes:
+        classifier: What all heads of the stack end in.
+        kinds: What each of them ends in, `[groups][members]`, for stacks of affine and cosine heads; else empty.
+    """
 
     groups: int
     members: int
@@ -32,6 +37,7 @@ class HeadShape:
     dimensions: int
     classes: int
     classifier: Classifier = "affine"
+    kinds: tuple[tuple[Classifier, ...], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +64,10 @@ class Head(nn.Module, ABC):
     Attributes:
         level: Which embeddings it reads. "utterance" heads read means.
         Options: Frozen keyword-only dataclass of its settings, all with defaults.
+        mixes_kinds: Whether affine and cosine heads may share a stack.
     """
 
+    mixes_kinds: ClassVar[bool] = False
     level: ClassVar[Literal["utterance", "frame"]]
     Options: ClassVar[type[Any]]
     shape: HeadShape

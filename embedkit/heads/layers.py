@@ -78,28 +78,68 @@ class StackedClassifier(nn.Module):
     """The last layer of every head: affine, cosines between the representation and one vector per class, or a probe.
 
     A probe is affine as well, but sends no gradient to the representation; what trains that are the cosines between
-    the utterances of a mini-batch, which follow the logits in training.
+    the utterances of a mini-batch, which follow the logits in training. Where a stack mixes affine and cosine heads,
+    the latter have a bias that is zero, stays zero and is no part of them.
     """
+
+    cosine_heads: Tensor | None
 
     def __init__(self, shape: HeadShape, generators: Sequence[Generator], inputs: int) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs)
         self.weight = draw(shape, generators, (shape.classes, inputs), uniform(bound))
         self.probes = shape.classifier == "probe"
-        has_bias = shape.classifier != "cosine"
-        self.bias = draw(shape, generators, (shape.classes,), uniform(bound)) if has_bias else None
+        kinds = [kind for row in shape.kinds for kind in row] or [shape.classifier] * len(generators)
+        has_bias = bool(shape.kinds) or shape.classifier != "cosine"
+        self.bias = self._draw_bias(shape, generators, kinds, bound) if has_bias else None
+        cosine = [place for place, kind in enumerate(kinds) if kind == "cosine"]
+        mixed = has_bias and bool(cosine)
+        self.register_buffer("cosine_heads", torch.tensor(cosine) if mixed else None, persistent=False)
+
+    @staticmethod
+    def _draw_bias(
+        shape: HeadShape, generators: Sequence[Generator], kinds: Sequence[str], bound: float
+    ) -> nn.Parameter:
+        parts = [torch.zeros(shape.classes, device=generator.device) for generator in generators]
+        for part, generator, kind in zip(parts, generators, kinds, strict=True):
+            if kind != "cosine":
+                part.uniform_(-bound, bound, generator=generator)
+        return nn.Parameter(torch.stack(parts).view(shape.groups, shape.members, shape.classes))
+
+    def lacks_bias(self, head: int) -> bool:
+        """Tell whether the bias of a head, counted group after group, is none of its parameters."""
+        return self.cosine_heads is not None and head in self.cosine_heads.tolist()
 
     def forward(self, values: Tensor) -> Tensor:
         """Score `[groups, members or 1, rows, inputs]` as `[groups, members, rows, classes]`.
 
         A probe in training gives `[groups, members, rows, classes + rows]`.
         """
-        if self.bias is not None:
-            logits = multiply(values.detach() if self.probes else values, self.weight) + self.bias.unsqueeze(-2)
-            if not (self.probes and self.training):
-                return logits
-            return torch.cat([logits, mutual_cosines(values).expand(-1, logits.shape[1], -1, -1)], -1)
-        return cosines(multiply(values, self.weight), values.norm(dim=-1), self.weight.norm(dim=-1))
+        products = multiply(values.detach() if self.probes else values, self.weight)
+        scores = self.finish(products, lambda: values.norm(dim=-1))
+        if self.probes and self.training:
+            return torch.cat([scores, mutual_cosines(values).expand(-1, scores.shape[1], -1, -1)], -1)
+        return scores
+
+    def finish(self, products: Tensor, norms: Callable[[], Tensor]) -> Tensor:
+        """Turn dot products `[groups, members, rows, classes]` into scores.
+
+        Args:
+            products: Of the representations and every head's weights.
+            norms: Returns the norms of the representations, `[groups, members or 1, rows]`, where they are needed.
+        """
+        if self.bias is None:
+            return cosines(products, norms(), self.weight.norm(dim=-1))
+        logits = products + self.bias.unsqueeze(-2)
+        if self.cosine_heads is None:
+            return logits
+        places = self.cosine_heads
+        own = (
+            part.flatten(0, 1).index_select(0, places)
+            for part in (products, norms().expand(products.shape[:3]), self.weight)
+        )
+        dots, lengths, weight = own
+        return logits.flatten(0, 1).index_copy(0, places, cosines(dots, lengths, weight.norm(dim=-1))).view_as(logits)
 
 
 def cosines(products: Tensor, value_norms: Tensor, weight_norms: Tensor) -> Tensor:

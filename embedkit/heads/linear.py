@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Generator, Tensor
 
 from embedkit.heads.base import Head, HeadInputs, HeadShape
-from embedkit.heads.layers import LayerMix, StackedClassifier, cosines
+from embedkit.heads.layers import LayerMix, StackedClassifier
 from embedkit.heads.products import mixed_norms, mixed_products
 
 
@@ -20,6 +20,7 @@ class LinearHead(Head):
     """
 
     level = "utterance"
+    mixes_kinds = True
 
     @dataclass(frozen=True, kw_only=True)
     class Options:
@@ -37,6 +38,4 @@ class LinearHead(Head):
             scores: Tensor = self.classifier(self.mix(inputs.values))
             return scores
         products = mixed_products(inputs.values, shares, self.classifier.weight)
-        if self.classifier.bias is not None:
-            return products + self.classifier.bias.unsqueeze(-2)
-        return cosines(products, mixed_norms(inputs.values, shares), self.classifier.weight.norm(dim=-1))
+        return self.classifier.finish(products, lambda: mixed_norms(inputs.values, shares))

@@ -18,6 +18,7 @@ class MlpHead(Head):
     """Learned layer weights, hidden layers with dropout, a linear classifier."""
 
     level = "utterance"
+    mixes_kinds = True
 
     @dataclass(frozen=True, kw_only=True)
     class Options:

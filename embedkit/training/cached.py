@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from embedkit.training.features import Features, Standardiser
 from embedkit.training.folds import Fold, FoldPlan
 from embedkit.training.journal import Journal
-from embedkit.training.mixed_loss import classifier_of
+from embedkit.training.mixed_loss import kind_in_stack
 from embedkit.training.schedule import OnPart, OnStack, run_groups
 from embedkit.training.scoring import score_heads
 from embedkit.training.search import Candidate
@@ -161,10 +160,14 @@ def _search(
 
 
 def _shapes(grid: Sequence[Candidate], losses: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Return which losses share a stack, for every shape of head: those whose heads end alike."""
-    ordered = sorted(losses, key=classifier_of)
-    kinds = [list(together) for _, together in groupby(ordered, key=classifier_of)]
-    return [(head, together) for head in dict.fromkeys(one.head for one in grid) for together in kinds]
+    """Return which losses share a stack, for every shape of head."""
+    found = []
+    for head in dict.fromkeys(one.head for one in grid):
+        together: dict[str, list[str]] = {}
+        for loss in losses:
+            together.setdefault(kind_in_stack(head, loss), []).append(loss)
+        found += [(head, own) for own in together.values()]
+    return found
 
 
 def _member(candidate: Candidate, loss: str, seed: int, epochs: int) -> Member:

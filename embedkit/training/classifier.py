@@ -114,7 +114,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         features = self._features(flat)
         index = np.arange(len(flat))
         loss = build_loss(self.loss)
-        head = build_head(self._recipe(), [[0]], features, loss.classifier)
+        head = build_head(self._recipe(), [[0]], features, [[loss.classifier]])
         load_states(head, [[self._state]])
         inputs = features.gather(index[None], Standardiser.stack([self._standardiser], features.device))
         with torch.no_grad():

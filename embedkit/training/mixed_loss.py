@@ -9,15 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedkit.heads.base import Classifier
+from embedkit.heads import resolve_head
 from embedkit.losses import build_loss
 
 
 class MixedLoss:
     """The loss of every head of a stack, computed once for all heads under the same one.
 
+    Attributes:
+        kinds: What each head ends in, `[groups][members]`.
+
     Args:
-        names: The loss of each head with its settings, `[groups][members]`; all of one kind of classifier.
+        names: The loss of each head with its settings, `[groups][members]`.
         counts: Utterances of each class on each group's training side, `[groups, classes]`.
         device, dtype: Where and in what scores will be.
     """
@@ -29,7 +32,7 @@ class MixedLoss:
         members = len(names[0])
         self.shape = (len(names), members)
         losses = {str(name): build_loss(str(name)) for name in np.unique(flat)}
-        (self.classifier,) = {loss.classifier for loss in losses.values()}
+        self.kinds = tuple(tuple(losses[name].classifier for name in row) for row in names)
         self.parts = []
         for name, loss in losses.items():
             heads = np.flatnonzero(flat == name)
@@ -58,6 +61,7 @@ class MixedLoss:
         return joined.view(self.shape)
 
 
-def classifier_of(loss: str) -> Classifier:
-    """Return what a head under a loss ends in; heads of one stack end alike."""
-    return build_loss(loss).classifier
+def kind_in_stack(head: str, loss: str) -> str:
+    """Return a word that is equal for losses whose heads may share a stack: affine and cosine ones where they can."""
+    kind = build_loss(loss).classifier
+    return "mixed" if kind != "probe" and resolve_head(head)[1].mixes_kinds else kind

@@ -59,7 +59,7 @@ def score_states(
 ) -> NDArray[np.float64]:
     """Return what `score_heads` does for finished heads of the recipe's settings."""
     built = build_loss(loss)
-    head = build_head(recipe, [[0] * len(states)], features, built.classifier)
+    head = build_head(recipe, [[0] * len(states)], features, [[built.classifier] * len(states)])
     load_states(head, [list(states)])
     stacked = Standardiser.stack([standardiser], features.device)
     scores = score_utterances(features, head, stacked, index[None])[0].double()

@@ -127,7 +127,7 @@ def train_stack(
     Args:
         features: The embeddings.
         targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`.
-        groups: Same number of members and of steps an epoch in each; losses of one kind of classifier.
+        groups: Same number of members and of steps an epoch in each; losses whose heads may share a stack.
         recipe: Head and budget.
         keep_best: Keep each head as it was after its best validation epoch (the first of equals).
         on_epoch: Called after every epoch with the number of epochs done and what has become of the heads so far.
@@ -155,8 +155,10 @@ def learning_rate_factor(progress: float) -> float:
     return 1.0 - 0.9 * progress
 
 
-def build_head(recipe: Recipe, seeds: Sequence[Sequence[int]], features: Features, classifier: Classifier) -> Head:
-    """Build the untrained stack, one head per seed `[groups][members]`."""
+def build_head(
+    recipe: Recipe, seeds: Sequence[Sequence[int]], features: Features, kinds: Sequence[Sequence[Classifier]]
+) -> Head:
+    """Build the untrained stack, one head per seed and kind of classifier, `[groups][members]`."""
     _, head_class, options = resolve_head(recipe.head)
     shape = HeadShape(
         groups=len(seeds),
@@ -164,7 +166,8 @@ def build_head(recipe: Recipe, seeds: Sequence[Sequence[int]], features: Feature
         layers=features.layers,
         dimensions=features.dimensions,
         classes=recipe.classes,
-        classifier=classifier,
+        classifier=kinds[0][0],
+        kinds=tuple(map(tuple, kinds)) if len({kind for row in kinds for kind in row}) > 1 else (),
     )
     generators = [Generator().manual_seed(seed) for row in seeds for seed in row]
     return head_class(shape, options, generators).to(features.device)
@@ -217,7 +220,7 @@ class Stack:
         self.dtype = dtype
         self.loss = self._make_loss()
         seeds = [[member.seed for member in row] for row in self.members]
-        self.head = build_head(recipe, seeds, features, self.loss.classifier).to(dtype)
+        self.head = build_head(recipe, seeds, features, self.loss.kinds).to(dtype)
         self.optimiser = self._make_optimiser()
 
     @property
