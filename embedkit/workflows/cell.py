@@ -306,6 +306,8 @@ class Cell:
     def data_config(self) -> dict[str, Any]:
         """Which data the run was trained on, and tested on where that is another store."""
         own = {"store": _describe_store(self.store)}
+        if isinstance(self.store, PerFoldStores):
+            own["store"]["encoders"] = [store.encoder for store in self.store.arrange(self.plan)]
         return own if self.other is None else {**own, "test_store": _describe_store(self.other)}
 
     @property

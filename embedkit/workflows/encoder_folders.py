@@ -13,6 +13,7 @@ import numpy as np
 
 from embedkit.encoders.sources import CARD_FILE
 from embedkit.errors import RunError
+from embedkit.export.encoder import tuned_folder
 from embedkit.training.folds import Fold, Indices
 from embedkit.training.tuning import Tuner
 from embedkit.workflows.cell import Cell
@@ -31,7 +32,6 @@ class EncoderFolders:
 
     def __init__(self, cell: Cell, tuner: Tuner) -> None:
         self.cell, self.tuner = cell, tuner
-        self.folder = cell.work / FOLDER
 
     def save(self, fold: Fold, seed: int) -> None:
         """Write the encoder as it is now.
@@ -42,7 +42,7 @@ class EncoderFolders:
         if self.tuner.processes.rank != 0:
             return
         number = [one.name for one in self.cell.plan.folds].index(fold.name)
-        folder = self.folder / f"fold-{number}-seed-{seed}"
+        folder = tuned_folder(self.cell.work, number, seed)
         try:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)

@@ -138,7 +138,7 @@ class Speech:
     @cached_property
     def encoder(self) -> dict[str, Any]:
         """Everything that determines the numbers."""
-        return self.live_encoder.identity()
+        return {name: value for name, value in self.live_encoder.identity().items() if name != "trained_on"}
 
     @property
     def extraction(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class Speech:
     @property
     def trained_on(self) -> dict[str, Any]:
         """Speakers and utterances that the encoder was fine-tuned on before; empty where it was not."""
-        return dict(self.encoder.get("trained_on") or {})
+        return dict(self.live_encoder.identity().get("trained_on") or {})
 
     @cached_property
     def fingerprint(self) -> str:

@@ -366,6 +366,12 @@ def test_trained_encoders_go_back_into_the_cache(tuned: RunRecord, corpus: Path,
     (record,) = embedkit.fit(stores, ["ce"], runs=tmp_path / "runs", **{**QUICK, "folds": None})
     assert record.metrics["utterances"] == SPEAKERS * 4
     assert "leak" not in record.metrics
+    ids, shares = predictions(record)
+    for number in (0, 2):
+        path = corpus.parent / f"{4 * number:02}.wav"
+        (told,) = embedkit.stream_predictions(record.folder, [path], fold=f"s{number}")
+        row = next(row for row, name in enumerate(ids) if path.stem in name)
+        np.testing.assert_allclose(list(told.probabilities.values()), shares[row], atol=1e-4)
     heads = record.load_heads()
     for number, store in enumerate(stores):
         train = store.speakers != f"s{number}"
