@@ -190,11 +190,17 @@ def find_runs(folder: str | Path) -> list[RunRecord]:
     found = sorted(
         path.parent
         for path in folder.glob(f"**/{_CONFIG}")
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and not _lies_in_run(path, folder)
     )
     if not found:
         raise RunError(f"No runs below {folder}; run embedkit fit first or name the folder that holds them.")
     return [read_run(path) for path in found]
+
+
+def _lies_in_run(path: Path, folder: Path) -> bool:
+    """Tell a trained encoder's config.json from a run's own: it lies below a run."""
+    above = [parent for parent in path.parent.parents if parent == folder or folder in parent.parents]
+    return any((parent / _METRICS).is_file() for parent in above)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

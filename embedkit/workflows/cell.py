@@ -159,7 +159,8 @@ class Cell:
             speakers, hold_out = self.data.speakers, self.level == "frame"
             return plan_transfer(len(self.parts[0]), speakers, self.other.corpus, hold_out=hold_out)
         # An encoder that was trained has seen all but its own fold's test and development groups.
-        held_out = self.settings.tuning is not None or isinstance(self.store, PerFoldStores)
+        seen = isinstance(self.store, PerFoldStores) or bool(self.store.trained_on)
+        held_out = seen or self.settings.tuning is not None
         kind = self.settings.folds or self._usual_folds
         plan = plan_folds(
             kind,

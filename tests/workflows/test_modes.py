@@ -382,7 +382,7 @@ def test_stores_of_trained_encoders_are_kept_from_the_speakers_they_have_seen(
     tuned: RunRecord, corpus: Path, tmp_path: Path
 ) -> None:
     stores = extract_folds(tuned, corpus, tmp_path)
-    with pytest.raises(FitError, match=r"trained on the speaker .*belongs to the fold 's0' by speaker"):
+    with pytest.raises(FitError, match=r"on the speaker s1, .* fold 's1' tests .*belongs to the fold 's0' by speaker"):
         embedkit.fit(stores[0], ["ce"], runs=tmp_path / "runs", **QUICK)
     with pytest.raises(FitError, match="no store of the fold 's3'"):
         embedkit.fit(stores[:3], ["ce"], runs=tmp_path / "runs", **QUICK)
@@ -413,6 +413,11 @@ def test_a_saved_encoder_gives_the_scores_of_the_run(tuned: RunRecord, corpus: P
         expected = (mixed @ own["classifier.weight"].T + own["classifier.bias"]).softmax(-1).numpy()
         for row in np.flatnonzero(store.speakers == f"s{number}"):
             np.testing.assert_allclose(shares[ids.index(store.ids[row])], expected[row], atol=1e-4)
+
+
+def test_encoders_inside_a_run_are_no_runs(tuned: RunRecord) -> None:
+    assert [record.folder for record in find_runs(tuned.folder.parents[3])] == [tuned.folder]
+    assert [record.folder for record in find_runs(tuned.folder)] == [tuned.folder]
 
 
 def test_cards_name_everything_the_encoder_has_seen(tuned: RunRecord) -> None:
