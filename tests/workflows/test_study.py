@@ -125,6 +125,8 @@ def test_what_concerns_everything_ends_the_study_at_once() -> None:
     for wrong in ({"encoders": "mfc"}, {"losses": "focl"}, {"heads": "liner"}, {"modes": "cachd"}):
         with pytest.raises(UnknownNameError, match="Did you mean"):
             study(**{"encoders": "mfcc", **wrong})
+    with pytest.raises(UnknownNameError, match="Unknown column 'gendre' of corpus"):
+        study(("mfcc", "logmel"), fit={**QUICK, "where": ["gendre=female"]})
     with pytest.raises(FitError, match=r"spaeker.*Did you mean"):
         study(fit={**QUICK, "folds": "spaeker"})
     shutil.copytree("tones", "other")
