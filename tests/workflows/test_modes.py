@@ -506,3 +506,16 @@ def test_too_little_memory_names_the_options_that_need_less(
     monkeypatch.setattr(PretrainedEncoder, "forward", full)
     with pytest.raises(FitError, match=r"does not fit into the memory.*--accumulate, add --recompute"):
         train_once(corpus, checkpoints["hubert"], tmp_path)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("mode", ["frozen", "finetune", "lora"])
+def test_a_gpu_gives_what_the_cpu_gives(
+    mode: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    tuning: dict[str, Any] = {} if mode == "frozen" else {"tuning": {"encoder_rate": 1e-3, "accumulate": 2}}
+    found = [fit(corpus, checkpoints["wavlm"], tmp_path / one, mode, device=one, **tuning) for one in ("cpu", "cuda")]
+    np.testing.assert_allclose(predictions(found[0])[1], predictions(found[1])[1], atol=1e-2)
+    reduced = fit(corpus, checkpoints["wavlm"], tmp_path / "bf16", mode, device="cuda", precision="bf16", **tuning)
+    assert np.isfinite(predictions(reduced)[1]).all()
