@@ -10,7 +10,8 @@ import numpy as np
 from embedkit.errors import FitError
 from embedkit.losses import build_loss
 from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
-from embedkit.training.task import Source, TaskData, filter_rows
+from embedkit.training.source import Source
+from embedkit.training.task import TaskData, filter_rows
 
 DEFAULT_LOSS = "ccc-regression"
 

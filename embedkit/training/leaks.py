@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from embedkit.errors import FitError
 from embedkit.store.layout import SEEN_COLUMN
 from embedkit.training.folds import Fold, Indices, Names
-from embedkit.training.task import Source, TaskData
+from embedkit.training.source import Source
+from embedkit.training.task import TaskData
 
 
 def require_unseen(source: Source, data: TaskData, fold: Fold) -> None:

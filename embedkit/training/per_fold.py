@@ -19,7 +19,7 @@ from embedkit.training.cached import FoldResult
 from embedkit.training.features import Features, Standardiser
 from embedkit.training.folds import FoldPlan, Indices, Names
 from embedkit.training.layerwise import shift_fold
-from embedkit.training.task import Source
+from embedkit.training.source import Source
 
 
 class PerFoldStores:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,64 +19,9 @@ from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
 from embedkit.store.reader import Store
 from embedkit.training.features import CHUNK, Features, FrameFeatures, StreamedFeatures, UtteranceFeatures
 from embedkit.training.folds import CROSSED, Indices, Names
+from embedkit.training.source import Source
 
 _FIELDS = ("id", "path", "label", "speaker", "session", "split")
-
-
-class Source(Protocol):
-    """What defines a task: a store, or a corpus that is encoded while heads train."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def path(self) -> Path: ...
-
-    @property
-    def corpus(self) -> str: ...
-
-    @property
-    def task(self) -> dict[str, Any]: ...
-
-    @property
-    def encoder(self) -> dict[str, Any]: ...
-
-    @property
-    def extraction(self) -> dict[str, Any]: ...
-
-    @property
-    def trained_on(self) -> dict[str, Any]: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def digest(self) -> str: ...
-
-    @property
-    def layers(self) -> tuple[int, ...]: ...
-
-    @property
-    def has_frames(self) -> bool: ...
-
-    @property
-    def columns(self) -> tuple[str, ...]: ...
-
-    @property
-    def ids(self) -> NDArray[Any]: ...
-
-    @property
-    def labels(self) -> NDArray[Any]: ...
-
-    @property
-    def speakers(self) -> NDArray[Any]: ...
-
-    @property
-    def sessions(self) -> NDArray[Any]: ...
-
-    @property
-    def splits(self) -> NDArray[Any]: ...
-
-    def column(self, name: str) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from embedkit.heads.base import HeadInputs
 from embedkit.training.dimensions import define_dimensions
 from embedkit.training.features import Features, Standardiser
 from embedkit.training.folds import ONE_SPEAKER_GROUP, Fold, FoldPlan, Indices, Names, choose_validations
-from embedkit.training.task import Source, TaskData, define_task
+from embedkit.training.source import Source
+from embedkit.training.task import TaskData, define_task
 
 KIND = "other corpus"
 

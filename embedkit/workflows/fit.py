@@ -21,11 +21,12 @@ from embedkit.training.plain import describe_plain_parts
 from embedkit.training.processes import ALONE
 from embedkit.training.runs import RunRecord, require_writable
 from embedkit.training.schedule import default_threads
-from embedkit.training.task import Source
+from embedkit.training.source import Source
 from embedkit.training.tuning import Tuning
-from embedkit.workflows.cell import Cell, Settings
+from embedkit.workflows.cell import Cell
 from embedkit.workflows.progress import Progress
 from embedkit.workflows.rows import fit_cells
+from embedkit.workflows.settings import Settings
 from embedkit.workflows.speech import Speech, open_speech
 
 DEFAULT_LEARNING_RATES = (3e-4, 1e-3, 3e-3)

@@ -26,7 +26,8 @@ from embedkit.registry import unknown_name
 from embedkit.store.layout import canonical_json, digest_bytes
 from embedkit.training.live import LiveFeatures
 from embedkit.training.processes import ALONE, Processes, Together, find_processes
-from embedkit.training.task import Source, TaskData, fits_in_memory
+from embedkit.training.source import Source
+from embedkit.training.task import TaskData, fits_in_memory
 from embedkit.training.tuning import Tuner, Tuning
 
 

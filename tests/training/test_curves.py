@@ -12,7 +12,8 @@ from sklearn.metrics import recall_score
 import embedkit
 from embedkit.training.cached import train_losses
 from embedkit.training.results import learning_curves
-from embedkit.workflows.cell import Cell, Settings
+from embedkit.workflows.cell import Cell
+from embedkit.workflows.settings import Settings
 from tests.training.stores import write_synthetic_store
 
 
