@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embedkit.encoders.precision import true_fp32
 from embedkit.training.batches import count_steps
 from embedkit.training.cached import FoldResult
-from embedkit.training.folds import Fold, FoldPlan
+from embedkit.training.folds import ONE_SPEAKER_GROUP, Fold, FoldPlan
 from embedkit.training.live import LiveFeatures
 from embedkit.training.schedule import OnPart, OnStack
 from embedkit.training.scoring import score_heads
@@ -33,7 +33,8 @@ SaveEncoder: TypeAlias = Callable[[Fold, int], None]
 def plan_tuning(plan: FoldPlan) -> FoldPlan:
     """Choose epoch and rates on the one development group, and keep what was best there: nothing is trained again."""
     folds = tuple(replace(fold, validations=fold.validations[:1], refit=False) for fold in plan.folds)
-    return replace(plan, folds=folds, selection=f"{plan.selection.partition(', then refit')[0]}, {BEST_EPOCH}")
+    held_out = ONE_SPEAKER_GROUP if any(len(fold.validations) > 1 for fold in plan.folds) else plan.selection
+    return replace(plan, folds=folds, selection=f"{held_out.partition(', then refit')[0]}, {BEST_EPOCH}")
 
 
 def count_tuned(plan: FoldPlan, candidates: int, seeds: int) -> int:

@@ -457,6 +457,21 @@ def test_what_cannot_be_done_is_told(corpus: Path, checkpoints: dict[str, Path],
     assert "CUDA" not in os.environ
 
 
+def test_what_was_chosen_on_is_told(corpus: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    split = corpus.with_name("no-dev.csv")
+    lines = corpus.read_text().splitlines()
+    parts = ["train"] * 12 + ["test"] * 4
+    split.write_text("\n".join([f"{lines[0]},split", *(f"{a},{b}" for a, b in zip(lines[1:], parts, strict=True))]))
+    found = [
+        fit(manifest, checkpoints["hubert"], tmp_path / folds, "finetune", folds=folds, epochs=1).metrics["selection"]
+        for manifest, folds in ((corpus, "speaker"), (split, "split"))
+    ]
+    assert found == [
+        "one development group (the next in sorted order), best epoch kept",
+        "one group of speakers held out for development, best epoch kept",
+    ]
+
+
 def test_adapters_that_no_gradient_reaches_are_named(checkpoints: dict[str, Path]) -> None:
     encoder = load_encoder(str(checkpoints["wavlm"]), layers="1", trainable=True)
     tuner = Tuner(encoder, Tuning(mode="lora"))
