@@ -74,9 +74,15 @@ def _cpu_flags() -> set[str]:
 
 @contextlib.contextmanager
 def true_fp32() -> Iterator[None]:
-    """Keep fp32 matrix products and convolutions in full fp32 (no TF32, no bf16) while inside."""
+    """Keep fp32 matrix products, convolutions and recurrent layers in full fp32 (no TF32, no bf16) while inside."""
     libraries: Any = torch.backends
-    backends = (libraries.cuda.matmul, libraries.cudnn.conv, libraries.mkldnn.matmul, libraries.mkldnn.conv)
+    backends = (
+        libraries.cuda.matmul,
+        libraries.cudnn.conv,
+        libraries.cudnn.rnn,
+        libraries.mkldnn.matmul,
+        libraries.mkldnn.conv,
+    )
     before = [backend.fp32_precision for backend in backends]
     for backend in backends:
         backend.fp32_precision = "ieee"

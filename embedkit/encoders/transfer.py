@@ -14,7 +14,7 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor to a device; to a GPU from pinned memory, on a stream of its own."""
     if device.type != "cuda":
         return values.to(device)
-    current, side = torch.cuda.current_stream(device), _side_stream(device)
+    current, side = torch.cuda.current_stream(device), _side_stream(device, "up")
     with torch.cuda.stream(side):
         moved = values.pin_memory().to(device, non_blocking=True)
     current.wait_stream(side)
@@ -38,7 +38,7 @@ class ToHost:
         """Start a copy; a tensor on the CPU is returned as it is."""
         if values.device.type != "cuda":
             return values
-        side = _side_stream(values.device)
+        side = _side_stream(values.device, "down")
         side.wait_stream(torch.cuda.current_stream(values.device))
         with torch.cuda.stream(side):
             host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
@@ -54,6 +54,7 @@ class ToHost:
 
 
 @cache
-def _side_stream(device: torch.device) -> Any:
+def _side_stream(device: torch.device, direction: str) -> Any:
+    """Return one stream for each direction: what goes up does not wait for what comes down, nor for what makes it."""
     stream: Any = torch.cuda.Stream
     return stream(device)

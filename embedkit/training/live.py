@@ -162,8 +162,9 @@ class LiveFeatures(Features):
         waves = [self.tuned.change(wave) for wave in waves]
         if self.tuned.parts == 1:
             return self._collect(waves, self.encoder.forward)
-        # Each part is computed again when its gradient is due, so that one part's activations are held at a time.
-        wanted = torch.zeros((), requires_grad=True)
+        # Each part is computed again when its gradient is due, so that one part's activations are held at a time. The
+        # state of a GPU's random numbers, and with it dropout, is kept only where an argument lies on that GPU.
+        wanted = torch.zeros((), requires_grad=True, device=self.device)
         kept: list[Tensor] = checkpoint(
             lambda _: self._collect(waves, self.encoder.forward), wanted, use_reentrant=False
         )

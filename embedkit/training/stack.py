@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from embedkit.encoders.precision import true_fp32
 from embedkit.heads import resolve_head
 from embedkit.heads.base import Classifier, Head, HeadShape
 from embedkit.heads.stack import restack, slice_state
@@ -111,6 +112,7 @@ class GroupResult:
     scale: Scale | None = None
 
 
+@true_fp32()
 def train_stack(
     features: Features,
     targets: NDArray[Any],
@@ -174,6 +176,7 @@ def build_head(
 
 
 @torch.no_grad()
+@true_fp32()
 def score_utterances(
     features: Features, head: Head, standardiser: Standardiser, index: Indices, *, rows: int = 128
 ) -> Tensor:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from embedkit.arguments import checked
 from embedkit.audio import probe_audio
+from embedkit.encoders.precision import true_fp32
 from embedkit.errors import AudioError, ConfigError
 from embedkit.export.clip import layer_place
 from embedkit.export.encoder import find_encoder, group_by_encoder
@@ -203,6 +204,7 @@ class _Part:
         return problem if problem is not None else self.share * total / samples
 
     @torch.inference_mode()
+    @true_fp32()
     def _ask(self, rows: Rows) -> NDArray[np.float64]:
         values = rows.frames if self.on_frames else rows.mean
         assert values is not None
