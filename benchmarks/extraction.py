@@ -14,21 +14,14 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import soundfile
 import torch
-from common import describe_machine, median, show_table, spread_corpus, write_hubert
+from common import Extraction, Loop, Timing, describe_machine, median, show_table, spread_corpus, write_encoder
 
-import embedkit
 from embedkit.corpora import Corpus
-from embedkit.encoders import load_encoder
-from embedkit.workflows import extract as workflow
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -49,7 +42,7 @@ def main() -> None:
     corpus = spread_corpus(options.corpus, options.limit)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        encoder = options.encoder or str(write_hubert(work / "hubert-base"))
+        encoder = options.encoder or str(write_encoder(work, "hubert"))
         if options.batch_seconds:
             compare_batches(corpus, encoder, work, options)
         elif options.overhead:
@@ -102,119 +95,6 @@ def compare_batches(corpus: Corpus, encoder: str, work: Path, options: argparse.
         for name, way in ways.items():
             timings[name].append(way.run())
     show_timings(corpus, encoder, timings)
-
-
-class Timing:
-    """Seconds on the clock and of the processor, and what was computed."""
-
-    def __init__(self) -> None:
-        self.means: np.ndarray | None = None
-        self.audio = self.padding = 0.0
-        self._started = time.perf_counter(), time.process_time()
-
-    def stop(self) -> None:
-        """Take the times."""
-        self.seconds = time.perf_counter() - self._started[0]
-        self.processor = time.process_time() - self._started[1]
-
-
-class Loop:
-    """What people write: transformers over files in their order, hidden states averaged over time."""
-
-    def __init__(self, encoder: str, dtype: torch.dtype) -> None:
-        import transformers
-
-        transformers.utils.logging.disable_progress_bar()
-        self.extractor = transformers.AutoFeatureExtractor.from_pretrained(encoder)
-        model = transformers.AutoModel.from_pretrained(encoder, dtype=dtype).eval()
-        self.model: Any = model.get_encoder() if model.config.is_encoder_decoder else model
-        self.dtype = dtype
-
-    @torch.inference_mode()
-    def run(self, corpus: Corpus, size: int) -> Timing:
-        """Time one pass over the corpus in batches of so many files."""
-        means = []
-        timing = Timing()
-        for batch in grouped([corpus.audio_path(utterance) for utterance in corpus.utterances], size):
-            clips = [soundfile.read(path, dtype="float32")[0] for path in batch]
-            timing.audio += sum(map(len, clips)) / self.extractor.sampling_rate
-            inputs = self.extractor(
-                clips, sampling_rate=self.extractor.sampling_rate, return_tensors="pt", padding=self._padding(size)
-            )
-            states = self.model(next(iter(inputs.values())).to(self.dtype), output_hidden_states=True).hidden_states
-            means.append(torch.stack([state.float().mean(1) for state in states], 1))
-        timing.stop()
-        timing.means = torch.cat(means).numpy()
-        return timing
-
-    def _padding(self, size: int) -> Any:
-        whisper = hasattr(self.extractor, "n_fft")
-        return "max_length" if whisper else size > 1
-
-
-class Extraction:
-    """embedkit's `extract`, and its forward passes alone, on the batches that it planned."""
-
-    def __init__(self, corpus: Corpus, encoder: str, work: Path, precision: str, **options: Any) -> None:
-        self.corpus, self.work, self.options = corpus, work, options
-        self.loaded = load_encoder(encoder, precision=precision)
-        self.reference = self.loaded if precision == "fp32" else load_encoder(encoder)
-        self.name = encoder
-        self.precision = precision
-        self.batches: list[list[torch.Tensor]] = []
-
-    def run(self) -> Timing:
-        """Time one extraction into a fresh store."""
-        out = self.work / "store.h5"
-        out.unlink(missing_ok=True)
-        self.batches.clear()
-        with self._loaded_already():
-            timing = Timing()
-            store = embedkit.extract(
-                self.corpus, encoder=self.name, out=out, precision=self.precision, tell=lambda _: None, **self.options
-            )
-            timing.stop()
-        rows = {name: row for row, name in enumerate(store.ids.tolist())}
-        order = [rows[utterance.id] for utterance in self.corpus.utterances]
-        computed = sum(len(batch) * max(map(len, batch)) for batch in self.batches)
-        own = sum(len(clip) for batch in self.batches for clip in batch)
-        timing.means, timing.audio = store.mean("all")[order], float(store.column("duration").sum())
-        timing.padding = 1 - own / computed
-        return timing
-
-    def repeat_passes(self) -> Timing:
-        """Time the forward passes of the last extraction, their results thrown away."""
-        timing = Timing()
-        for batch in self.batches:
-            self.loaded.encode(batch, lambda position, values, lengths: None)
-        timing.stop()
-        return timing
-
-    @contextmanager
-    def _loaded_already(self) -> Iterator[None]:
-        """Hand out the encoders that are loaded, and note the batches that pass."""
-        load, encode = workflow.load_encoder, self.loaded.encode
-
-        def noted(batch: Sequence[torch.Tensor], sink: Any) -> None:
-            self.batches.append(list(batch))
-            encode(batch, sink)
-
-        def loaded(name: str, *, precision: str, **options: Any) -> Any:
-            return self.loaded if precision == self.precision else self.reference
-
-        workflow.load_encoder = loaded
-        self.loaded.encode = noted
-        try:
-            yield
-        finally:
-            workflow.load_encoder = load
-            self.loaded.encode = encode
-
-
-def grouped(paths: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
-    """Cut a list into groups."""
-    for start in range(0, len(paths), size):
-        yield paths[start : start + size]
 
 
 def show_timings(corpus: Corpus, encoder: str, timings: dict[str, list[Timing]]) -> None:

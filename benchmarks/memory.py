@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from common import describe_machine, show_table, spread_corpus, write_hubert
+from common import describe_machine, show_table, spread_corpus, write_encoder
 
 import embedkit
 from embedkit.audio import read_audio
@@ -56,7 +56,7 @@ def main() -> None:
         print(json.dumps(measure(options, json.loads(options.run))))
         return
     with tempfile.TemporaryDirectory() as folder:
-        encoder = options.encoder or str(write_hubert(Path(folder) / "hubert-base"))
+        encoder = options.encoder or str(write_encoder(Path(folder), "hubert"))
         for name in options.cases:
             rows = []
             for case in CASES[name]:

@@ -143,7 +143,7 @@ def train_cached(corpus: str, encoder: str, limit: int | None, precision: str, d
         before = time.perf_counter()
         store = embedkit.extract(chosen, encoder=encoder, out=Path(folder) / "s.h5", precision=precision, device=device)
         data = define_task(store)
-        return train_one(load_features(store, data, "utterance"), data, epochs, before)
+        return train_one(load_features(store, data, "utterance", device), data, epochs, before)
 
 
 def train_frozen(corpus: str, encoder: str, limit: int | None, precision: str, device: str, epochs: int) -> Outcome:
@@ -163,7 +163,7 @@ def train_study(corpus: str, encoder: str, limit: int | None, precision: str, de
         before = time.perf_counter()
         store = embedkit.extract(chosen, encoder=encoder, out=Path(folder) / "s.h5", precision=precision, device=device)
         data = define_task(store)
-        features = load_features(store, data, "utterance")
+        features = load_features(store, data, "utterance", device)
         recipe = Recipe(head="linear", classes=len(data.classes), epochs=epochs, batch_size=BATCH)
         shares = np.zeros((SEEDS, len(data), len(data.classes)))
         losses, folds = list(LOSSES.names_in_all), plan(data).folds
