@@ -531,7 +531,7 @@ def test_the_store_says_how_it_was_made(tmp_path: Path, corpus: Corpus) -> None:
         assert json.loads(file.attrs["extraction"])["threads"] == 1
         assert json.loads(file.attrs["extraction"])["selection"] == {"where": ["a=b"], "limit": None}
     with open_store(tmp_path / "s.h5") as store:
-        assert store.trained_on == {"speakers": ["s0"], "utterances": ["u000"]}
+        assert store.trained_on == {"speakers": ["s0"], "utterances": 1}
         assert "trained_on" not in store.encoder
         assert store.encoder["versions"] == {"fake": "1"}
         assert store.task == {"classes": [], "merge": {}}
