@@ -40,9 +40,9 @@ class Outcome:
     parts: Mapping[str, float] = field(default_factory=dict)
 
 
-def spread_corpus(path: str, limit: int | None) -> Corpus:
-    """Open a corpus; take only so many utterances, evenly spread, in its own order."""
-    corpus = open_corpus(path)
+def spread_corpus(path: str | Corpus, limit: int | None) -> Corpus:
+    """Open a corpus, unless it is open; take only so many utterances, evenly spread, in its own order."""
+    corpus = path if isinstance(path, Corpus) else open_corpus(path)
     count = len(corpus.utterances)
     if limit is None or limit >= count:
         return corpus

@@ -23,6 +23,7 @@ import numpy as np
 from common import Outcome, describe_machine, run_apart, show_table, spread_corpus
 
 import embedkit
+from embedkit.corpora import Corpus
 from embedkit.encoders import load_encoder
 from embedkit.evaluation.metrics import recall_scores
 from embedkit.losses import LOSSES
@@ -136,7 +137,9 @@ def train_one(features: Features, data: TaskData, epochs: int, before: float) ->
     return Outcome(1, seconds, ua, parts=parts)
 
 
-def train_cached(corpus: str, encoder: str, limit: int | None, precision: str, device: str, epochs: int) -> Outcome:
+def train_cached(
+    corpus: str | Corpus, encoder: str, limit: int | None, precision: str, device: str, epochs: int
+) -> Outcome:
     """Extract, then train one head."""
     chosen = spread_corpus(corpus, limit)
     with tempfile.TemporaryDirectory() as folder:
@@ -146,7 +149,9 @@ def train_cached(corpus: str, encoder: str, limit: int | None, precision: str, d
         return train_one(load_features(store, data, "utterance", device), data, epochs, before)
 
 
-def train_frozen(corpus: str, encoder: str, limit: int | None, precision: str, device: str, epochs: int) -> Outcome:
+def train_frozen(
+    corpus: str | Corpus, encoder: str, limit: int | None, precision: str, device: str, epochs: int
+) -> Outcome:
     """Train one head with the encoder in the loop."""
     chosen = spread_corpus(corpus, limit)
     before = time.perf_counter()
@@ -155,7 +160,9 @@ def train_frozen(corpus: str, encoder: str, limit: int | None, precision: str, d
     return train_one(speech.live_features(data, "utterance"), data, epochs, before)
 
 
-def train_study(corpus: str, encoder: str, limit: int | None, precision: str, device: str, epochs: int) -> Outcome:
+def train_study(
+    corpus: str | Corpus, encoder: str, limit: int | None, precision: str, device: str, epochs: int
+) -> Outcome:
     """Extract, then train every loss on every fold with every seed."""
     chosen = spread_corpus(corpus, limit)
     nothing = np.zeros(0, dtype=np.int64)
@@ -188,7 +195,7 @@ def train_study(corpus: str, encoder: str, limit: int | None, precision: str, de
 
 
 def tune(
-    corpus: str,
+    corpus: str | Corpus,
     encoder: str,
     limit: int | None,
     precision: str,
@@ -228,7 +235,7 @@ def tune(
     return Outcome(folds, seconds, ua, parts={"dev": dev, "epoch": (ends[-1] - ends[0]) / (len(ends) - 1)})
 
 
-def open_live(corpus: Any, encoder: str, precision: str, device: str, *, trainable: bool) -> Speech:
+def open_live(corpus: Corpus, encoder: str, precision: str, device: str, *, trainable: bool) -> Speech:
     """Open a corpus with an encoder that runs in every epoch."""
     loaded = load_encoder(encoder, precision=precision, device=device, trainable=trainable)
     return Speech(corpus, loaded, encoder, threads=default_threads())

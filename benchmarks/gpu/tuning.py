@@ -1,0 +1,107 @@
+"""Part 4: encoders in training, and heads cached against frozen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from common import median
+from modes import BATCH, member, open_live, plan, train_cached, train_frozen, train_study, tune
+
+from embedkit.encoders.precision import true_fp32
+from embedkit.training.batches import count_steps
+from embedkit.training.end_to_end import plan_tuning
+from embedkit.training.stack import Group, Recipe, Stack
+from embedkit.training.targets import build_targets
+from embedkit.training.task import define_task
+from embedkit.training.tuning import Tuning
+from gpu.work import Bench, count_operations, peak_memory, timed, watch
+
+ENCODERS = ("hubert", "whisper-base")
+
+
+def run(bench: Bench) -> None:
+    """Time steps, epochs with all that belongs to them, and the two ways to train on a frozen encoder."""
+    rows, tops, epochs = [], [], []
+    for name in ENCODERS:
+        for precision, recompute in (("fp32", False), ("bf16", False), ("bf16", True)):
+            with bench.report.trying(f"tuning, {name}, {precision}, recompute {recompute}"):
+                row, top = time_steps(bench, name, precision, recompute=recompute)
+                rows.append(row)
+                tops += top
+        with bench.report.trying(f"tuning, {name}, whole epochs"):
+            epochs.append(time_epochs(bench, name))
+    bench.report.table("Fine-tuning a linear head and its encoder, mini-batches of 32: steps alone", rows)
+    bench.report.table("What the device's time goes to in fine-tuning", tops)
+    bench.report.table("Fine-tuning as `fit` does it: development scores and a checkpoint after every epoch", epochs)
+    rows = []
+    for name in ENCODERS:
+        with bench.report.trying(f"cached and frozen, {name}"):
+            rows += compare_modes(bench, name)
+    bench.report.table("Cached against frozen; loading the encoder is part of both, study EXTRAPOLATED if frozen", rows)
+
+
+def time_steps(
+    bench: Bench, name: str, precision: str, *, recompute: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Time epochs of training steps on the first fold's training side."""
+    folder = bench.encoder(name)
+    speech = open_live(bench.corpus, folder, precision, bench.device, trainable=True)
+    data = define_task(speech)
+    features = speech.live_features(data, "utterance")
+    tuner = speech.tuner(Tuning(mode="finetune", recompute=recompute))
+    features.tuned = tuner
+    fold = plan_tuning(plan(data)).folds[0]
+    train, validate = fold.validations[0]
+    runs = bench.runs
+    recipe = Recipe(head="linear", classes=len(data.classes), epochs=runs + 2, batch_size=BATCH)
+    group = Group(train=train, validate=validate, seed=0, members=(member("ce", 0, runs + 2),))
+    tuner.start(0, (runs + 2) * count_steps(len(train), BATCH))
+    with true_fp32(), peak_memory(bench.device) as memory:
+        targets = build_targets(data.targets, len(data.classes))
+        stack = Stack(features, targets, [group], recipe, keep_best=True, dtype=torch.float32)
+        stack.train_epoch(0)
+        seconds = median(timed(bench.device, lambda e=epoch: stack.train_epoch(e)) for epoch in range(1, runs + 1))
+    with true_fp32():
+        idle, top = watch(bench.device, lambda: stack.train_epoch(runs + 1))
+    samples = features.samples[train].tolist()
+    operations = sum(count_operations(folder, int(count)).training for count in samples)
+    what = f"{name}, {precision}{', recompute' if recompute else ''}"
+    row = {
+        "": what,
+        "utterances": len(train),
+        "seconds": seconds,
+        "utterances a second": len(train) / seconds,
+        "share of rate": bench.share(operations, seconds, precision),
+        "idle": idle,
+        **memory,
+    }
+    return row, [{"": what, "share": part, "what": kernel[:90]} for kernel, part in top]
+
+
+def time_epochs(bench: Bench, name: str) -> dict[str, Any]:
+    """Time two epochs as `fit` runs them."""
+    with peak_memory(bench.device) as memory:
+        one = tune(
+            bench.corpus, bench.encoder(name), None, "bf16", bench.device, 2, mode="finetune", folds=1, rate=1e-5
+        )
+    return {"": f"{name}, bf16", "seconds an epoch": one.parts["epoch"], "seconds in all": one.seconds, **memory}
+
+
+def compare_modes(bench: Bench, name: str) -> list[dict[str, Any]]:
+    """Train one head both ways, then a small study on the store."""
+    epochs = 3 if bench.small else 10
+    common = (bench.corpus, bench.encoder(name), None, "bf16", bench.device, epochs)
+    ways = {"cached": train_cached(*common), "frozen": train_frozen(*common)}
+    rows = [
+        {"": f"{name}, {way}, one head", "heads": 1, "s before": one.parts["before"], "s an epoch": one.parts["epoch"]}
+        | {"seconds": one.seconds}
+        for way, one in ways.items()
+    ]
+    study, frozen = train_study(*common), ways["frozen"].parts
+    whole = study.heads * (frozen["before"] + epochs * frozen["epoch"])
+    for way, seconds in (("cached", study.seconds), ("frozen, EXTRAPOLATED", whole)):
+        nothing = float("nan")
+        what = f"{name}, {way}, study"
+        rows.append({"": what, "heads": study.heads, "s before": nothing, "s an epoch": nothing, "seconds": seconds})
+    return rows
