@@ -34,6 +34,8 @@ class Encoder(ABC):
         default_max_seconds: Longer clips are encoded in overlapping windows of this length, unless asked otherwise;
             None: only those longer than the encoder takes.
         network: What `forward` trains, with its parameters in fp32; None where nothing can be trained.
+        tunable: What its training can do beside: "layers" and "convolutions" (train some of its parts), "recompute",
+            "specaugment", "speed" (clips may change their length).
     """
 
     name: str
@@ -48,6 +50,7 @@ class Encoder(ABC):
     default_head: str = "linear"
     default_max_seconds: float | None = None
     network: nn.Module | None = None
+    tunable: frozenset[str] = frozenset({"speed"})
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:

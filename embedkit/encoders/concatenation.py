@@ -74,6 +74,7 @@ class ConcatenatedEncoder(Encoder):
         """Return everything that determines the numbers; `parts` holds the identities of the parts."""
         parts = [part.identity() for part in self.parts]
         precisions = {part["precision"] for part in parts}
+        trained = [known for part in parts if (known := part.pop("trained_on", None))]
         return {
             "name": self.name,
             "family": "concatenation",
@@ -90,6 +91,11 @@ class ConcatenatedEncoder(Encoder):
             "precision": "+".join(sorted(precisions)),
             "versions": {key: version for part in parts for key, version in part["versions"].items()},
             "parts": parts,
+            **(
+                {"trained_on": {**trained[0], "before": [*trained[0].get("before", ()), *trained[1:]]}}
+                if trained
+                else {}
+            ),
         }
 
     def frame_count(self, samples: int) -> int:

@@ -89,10 +89,10 @@ class ConvTransformerEncoder(PretrainedEncoder):
         positions = position_bias(self._transformer, hidden.shape[1]) if self.family == "wavlm" else None
         for number, layer in enumerate(self._transformer, start=1):
             if positions is None:
-                hidden = self._through(layer, hidden, keys)
+                hidden = self._through(layer, hidden, keys, trained=layer.training)
             else:
                 run = partial(run_layer, layer, norm_first=self.final_norm_at is not None)
-                hidden = self._through(run, hidden, positions, keys)
+                hidden = self._through(run, hidden, positions, keys, trained=layer.training)
             if number in kept:
                 normed = self._norm(hidden) if number == self.final_norm_at else hidden
                 sink(kept[number], normed.float(), own)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from embedkit.encoders.base import LayerSink
-from embedkit.encoders.checkpoint import load_model
+from embedkit.encoders.checkpoint import load_model, quiet
 from embedkit.encoders.precision import true_fp32
 from embedkit.encoders.pretrained import PretrainedEncoder, Request
 from embedkit.encoders.selection import select_layers
@@ -36,6 +37,7 @@ class GenericEncoder(PretrainedEncoder):
     """
 
     equal_lengths = True
+    tunable = frozenset({"layers"})
 
     def __init__(self, request: Request) -> None:
         from transformers import AutoModel
@@ -61,6 +63,13 @@ class GenericEncoder(PretrainedEncoder):
     def frame_count(self, samples: int) -> int:
         """Return how many frames a clip of so many samples has, after padding to `smallest_input`."""
         return self._count(max(samples, self.smallest_input))
+
+    def save(self, folder: Path, network: nn.Module | None = None) -> None:
+        """Write the network as transformers does."""
+        saved: Any = network or self.network
+        with quiet():
+            saved.save_pretrained(folder)
+        self._extractor.save_pretrained(folder)
 
     def _run(self, clips: list[Tensor], sink: LayerSink) -> None:
         if len({len(clip) for clip in clips}) > 1:

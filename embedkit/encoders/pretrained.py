@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
@@ -18,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.encoders.checkpoint import digest_weights, quiet, read_config, read_preprocessor
 from embedkit.encoders.precision import DTYPES, resolve_device, resolve_precision, true_fp32
-from embedkit.encoders.sources import PREPROCESSOR_FILE, Checkpoint, find_checkpoint, read_card
+from embedkit.encoders.sources import PREPROCESSOR_FILE, WEIGHT_FILES, Checkpoint, find_checkpoint, read_card
 from embedkit.encoders.spec_augment import SpecAugment
 from embedkit.errors import EncoderError
 
@@ -111,6 +112,7 @@ class PretrainedEncoder(Encoder):
     largest_input: int | None = None
     recompute = False
     masking: SpecAugment | None = None
+    tunable = frozenset({"layers", "convolutions", "recompute", "specaugment", "speed"})
 
     def __init__(self, request: Request, model: nn.Module) -> None:
         self.name = request.name
@@ -175,7 +177,10 @@ class PretrainedEncoder(Encoder):
         """
         saved: Any = network or self.network
         with quiet():
-            saved.save_pretrained(folder)
+            saved.config.save_pretrained(folder)
+        # Not by the model's own method, which would undo the renaming by which Whisper's encoder was loaded.
+        state = {key: value.detach().cpu().clone().contiguous() for key, value in saved.state_dict().items()}
+        save_file(state, folder / WEIGHT_FILES[0], metadata={"format": "pt"})
         settings = self.checkpoint.folder / PREPROCESSOR_FILE
         if settings.is_file():
             shutil.copyfile(settings, folder / PREPROCESSOR_FILE)
@@ -193,9 +198,9 @@ class PretrainedEncoder(Encoder):
     def _learning(self) -> bool:
         return self.network is not None and self.network.training and torch.is_grad_enabled()
 
-    def _through(self, layer: Callable[..., Tensor], hidden: Tensor, *arguments: Any) -> Tensor:
+    def _through(self, layer: Callable[..., Tensor], hidden: Tensor, *arguments: Any, trained: bool) -> Tensor:
         """Run one transformer layer; in training it may be dropped (Fan et al. 2020), or computed again later."""
-        if self._learning and self.layerdrop and float(torch.rand(())) < self.layerdrop:
+        if self._learning and trained and self.layerdrop and float(torch.rand(())) < self.layerdrop:
             return hidden
         if not (self._learning and self.recompute):
             return layer(hidden, *arguments)

@@ -102,7 +102,7 @@ class WhisperEncoder(PretrainedEncoder):
         if 0 in kept:
             sink(0, _own_frames(hidden, lengths), own)
         for number, layer in enumerate(self._transformer, start=1):
-            hidden = self._through(layer, hidden, keys)
+            hidden = self._through(layer, hidden, keys, trained=layer.training)
             if number in kept:
                 normed = self._norm(hidden) if number == self._depth else hidden
                 sink(kept[number], _own_frames(normed, lengths), own)

@@ -103,8 +103,7 @@ class Request:
         Which utterances these are stands in a column of the store (`SEEN_COLUMN`): of a large corpus their names would
         not fit into an attribute.
         """
-        known = self.encoder.identity().get("trained_on") or {}
-        return {name: len(value) if name.endswith("utterances") else value for name, value in known.items()}
+        return _count_utterances(self.encoder.identity().get("trained_on") or {})
 
     @property
     def options(self) -> dict[str, Any]:
@@ -121,6 +120,13 @@ class Request:
         """SHA-256 of what determines the numbers: the encoder, wherever it was found, and the options."""
         described = {"encoder": determining(self.identity), "options": self.options}
         return hashlib.sha256(canonical_json(described).encode()).hexdigest()
+
+
+def _count_utterances(trained_on: Mapping[str, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        name: len(value) if name.endswith("utterances") else value for name, value in trained_on.items()
+    }
+    return {**told, "before": [_count_utterances(one) for one in told["before"]]} if "before" in told else told
 
 
 _CIRCUMSTANCES = frozenset({"versions", "linear_kernel"})

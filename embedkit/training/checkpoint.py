@@ -43,7 +43,7 @@ class Checkpoint:
         # Damaged files raise a dozen types; without a checkpoint the training starts anew.
         except Exception:
             return 0
-        if state.get("key") != self.key:
+        if not isinstance(state, dict) or state.get("key") != self.key:
             return 0
         for part, kept in zip([stack, *self.beside], state["parts"], strict=True):
             part.restore(kept)
@@ -73,7 +73,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)

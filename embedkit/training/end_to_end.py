@@ -84,11 +84,21 @@ def tune_loss(
                 key = name_head(loss, fold, seed, number)
                 found = run.finished(shelf, key) or run.train(shelf, key, on_epoch)
                 on_stack([run.group], [found.result])
-                best = found if best is None or found.choice.score > best.choice.score else best
+                if best is None or found.choice.score > best.choice.score:
+                    worse, best = best, found
+                else:
+                    worse = found
+                if worse is not None:
+                    shelf.drop_encoder(name_head(loss, fold, seed, worse.choice.candidate))
             assert best is not None
             own.append(best)
             if save_encoder is not None:
-                tuner.load(shelf.read_encoder(name_head(loss, fold, seed, best.choice.candidate)))
+                number = best.choice.candidate
+                key = name_head(loss, fold, seed, number)
+                if not shelf.has_encoder(key):
+                    # It was finished when nobody wanted its encoder.
+                    _Run(features, targets, fold, recipe, loss, grid, number, seed, tuner).train(shelf, key, on_epoch)
+                tuner.load(shelf.read_encoder(key))
                 tuner.train(False)
                 save_encoder(fold, seed)
         results.append(_join(fold, own))
@@ -164,6 +174,7 @@ class _Run:
             self.tuner.load(self.tuner.best)
             outputs = self._score_test(result)
         shelf.add(key, result, outputs, self.tuner.best)
+        shelf.checkpoint(key, self.tuner).clear()
         return self._judge(result, outputs)
 
     def finished(self, shelf: Shelf, key: str) -> _Tuned | None:

@@ -86,7 +86,7 @@ def plan_folds(
         FitError: not enough groups or speakers, a missing split, or one class only on a training side.
     """
     if kind == "split":
-        folds, selection = _given_split(splits, speakers)
+        folds, selection = _given_split(splits, speakers, hold_out=hold_out)
     elif kind.startswith(CROSSED):
         assert groups is not None
         folds, selection = _cross(kind.removeprefix(CROSSED), speakers, groups, hold_out=hold_out)
@@ -211,7 +211,7 @@ def _hold_out(names: Sequence[str], units: Names, speakers: Names) -> tuple[list
     return folds, ONE_GROUP if len(names) > 2 else ONE_SPEAKER_GROUP
 
 
-def _given_split(splits: Names | None, speakers: Names) -> tuple[list[Fold], str]:
+def _given_split(splits: Names | None, speakers: Names, *, hold_out: bool) -> tuple[list[Fold], str]:
     parts = {name: np.flatnonzero(splits == name) for name in ("train", "dev", "test")} if splits is not None else {}
     missing = [name for name in ("train", "test") if not len(parts.get(name, ()))]
     if missing:
@@ -225,6 +225,8 @@ def _given_split(splits: Names | None, speakers: Names) -> tuple[list[Fold], str
     else:
         validations = choose_validations("test", parts["train"], speakers)
         selection = f"{len(validations)} inner folds by speaker, pooled, then refit"
+        if hold_out:
+            validations, selection = validations[:1], ONE_SPEAKER_GROUP
     refit = not len(parts["dev"])
     return [
         Fold(name="test", train=parts["train"], test=parts["test"], validations=validations, refit=refit)

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from embedkit.training.checkpoint import Checkpoint
 from embedkit.training.packing import unpack
+from embedkit.training.processes import ALONE, Processes
 from embedkit.training.stack import Group, GroupResult, Recipe
 
 
@@ -26,10 +27,11 @@ class Journal:
     Args:
         folder: Made when the first stack is finished.
         task: What the data are: digests of the stores, rows, labels, layer, normalisation.
+        processes: The first one writes; all of them read.
     """
 
-    def __init__(self, folder: Path, task: Mapping[str, Any]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, task: Mapping[str, Any], processes: Processes = ALONE) -> None:
+        self.folder, self.processes = folder, processes
         self.task = json.dumps(task, sort_keys=True, default=str).encode()
 
     def find(self, groups: Sequence[Group], recipe: Recipe, *, keep_best: bool) -> list[GroupResult] | None:
@@ -41,6 +43,8 @@ class Journal:
 
     def add(self, groups: Sequence[Group], recipe: Recipe, packed: bytes, *, keep_best: bool) -> None:
         """Keep what became of these groups, packed; a file is there whole or not at all."""
+        if self.processes.rank != 0:
+            return
         path = self._path(groups, recipe, keep_best=keep_best)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
@@ -55,10 +59,12 @@ class Journal:
     def checkpoint(self, groups: Sequence[Group], recipe: Recipe, *, keep_best: bool) -> Checkpoint:
         """Return where the training of these groups is kept after every epoch."""
         path = self._path(groups, recipe, keep_best=keep_best)
-        return Checkpoint(path.with_suffix(".checkpoint"), path.stem)
+        return Checkpoint(path.with_suffix(".checkpoint"), path.stem, processes=self.processes)
 
     def clear(self) -> None:
         """Remove the folder, and the one it lies in with the last of them: the runs are written."""
+        if self.processes.rank != 0:
+            return
         shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):
             self.folder.parent.rmdir()

@@ -35,19 +35,26 @@ def require_unseen(source: Source, data: TaskData, fold: Fold) -> None:
 
 
 def find_leaks(source: Source, data: TaskData, fold: Fold) -> list[str]:
-    """Name the speakers, and the utterances of unknown ones, that a fold and the encoder's training have in common."""
-    known = source.trained_on
-    if not known or known.get("corpus") != source.corpus:
-        return []
-    trained = set(known.get("speakers", ()))
-    seen = trained | set(known.get("development_speakers", ()))
-    marks = _marks(source, known, data)
-    develop = np.concatenate([validate for _, validate in fold.validations])
-    leaks = [
-        *_common(data, fold.test, seen, marks, ("train", "dev")),
-        *_common(data, develop, trained, marks, ("train",)),
-    ]
+    """Name the speakers, and the utterances of unknown ones, that a fold and the encoder's training have in common.
+
+    A corpus is known by its name. Where the encoder was trained on folds that share speakers, utterances count alone.
+    """
+    develop = np.concatenate([fold.test[:0], *(validate for _, validate in fold.validations)])
+    leaks: list[str] = []
+    for known in past_trainings(source.trained_on):
+        if known.get("corpus") != source.corpus:
+            continue
+        named = set() if known.get("speaker_dependent") else set(known.get("speakers", ()))
+        chosen = set() if known.get("speaker_dependent") else set(known.get("development_speakers", ()))
+        marks = _marks(source, known, data)
+        leaks += _common(data, fold.test, named | chosen, marks, ("train", "dev"))
+        leaks += _common(data, develop, named, marks, ("train",))
     return list(dict.fromkeys(leaks))
+
+
+def past_trainings(trained_on: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what an encoder was trained on, the last training first; nothing for a published one."""
+    return [trained_on, *trained_on.get("before", ())] if trained_on else []
 
 
 def _common(data: TaskData, index: Indices, speakers: set[str], marks: Names, parts: tuple[str, ...]) -> list[str]:

@@ -40,10 +40,17 @@ class PerFoldStores:
             twice = next(name for name in names if names.count(name) > 1)
             raise FitError(f"Two of the stores belong to the fold {twice!r} of one run; name one for each fold.")
         for store in self.stores[1:]:
-            if not np.array_equal(store.ids, self.first.ids):
+            alike = np.array_equal(store.ids, self.first.ids) and np.array_equal(store.labels, self.first.labels)
+            differing = [
+                name
+                for name in ("layers", "dimensions", "levels", "frame_dtype")
+                if getattr(store, name) != getattr(self.first, name)
+            ]
+            if differing or not alike:
                 raise FitError(
-                    f"{self.first.path} and {store.path} belong to one run but hold other utterances; extract the "
-                    "corpus again with the encoders of all folds."
+                    f"{self.first.path} and {store.path} belong to one run but differ in their "
+                    f"{differing[0].replace('_', ' ') if differing else 'utterances'}; extract the corpus with the "
+                    "encoders of all folds alike."
                 )
 
     def __len__(self) -> int:

@@ -48,10 +48,10 @@ class Together(Processes):
     over batch statistics as well.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         from accelerate import PartialState
 
-        state = PartialState(cpu=not torch.cuda.is_available())
+        state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
         self.rank, self.count, self.device = state.process_index, state.num_processes, state.device
 
     def share(self, index: Indices) -> Indices:
@@ -78,7 +78,9 @@ class Together(Processes):
 
         for parameter in parameters:
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            parameter.grad = reduce(gradient, reduction="sum")
+            total = reduce(gradient, reduction="sum")
+            # What no process has used keeps still, as it would in one process.
+            parameter.grad = total if bool(total.any()) else None
 
     def wait(self) -> None:
         from accelerate import PartialState
@@ -91,18 +93,26 @@ _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 """Where torch's launcher and those of MPI, both behind `accelerate launch`, say how many there are and which one."""
 
 
-def find_processes() -> Processes:
+def find_processes(device: str) -> Processes:
     """Return the processes that this one was launched with, alone where it was not.
+
+    Args:
+        device: What was asked for: "auto", "cpu" or "cuda".
 
     Raises:
         FitError: there are several, and the library accelerate is missing.
     """
-    if _environment(_COUNTS, 1) < 2:
+    if count_processes() < 2:
         return ALONE
     try:
-        return Together()
+        return Together(device)
     except ImportError as error:
         raise FitError("Training in several processes needs accelerate: pip install 'embedkit[finetune]'.") from error
+
+
+def count_processes() -> int:
+    """Return how many processes were launched together."""
+    return _environment(_COUNTS, 1)
 
 
 def is_first() -> bool:

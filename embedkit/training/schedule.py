@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 
 from embedkit.training.batches import count_steps
+from embedkit.training.checkpoint import Checkpoint
 from embedkit.training.features import Features
 from embedkit.training.journal import Journal
 from embedkit.training.packing import pack, unpack
@@ -51,15 +52,17 @@ def run_groups(
     known = [journal and journal.find(stack, recipe, keep_best=keep_best) for stack in stacks]
     parent = os.getpid()
 
+    def checkpoint_of(place: int) -> Checkpoint | None:
+        if not (features.live and journal):
+            return None
+        return journal.checkpoint(stacks[place], recipe, keep_best=keep_best)
+
     def train(place: int) -> bytes:
         def after_epoch(epochs: int, results: Sequence[GroupResult]) -> None:
             _stop_without(parent)
             if features.live:
                 on_epoch(stacks[place], epochs)
 
-        checkpoint = None
-        if features.live and journal:
-            checkpoint = journal.checkpoint(stacks[place], recipe, keep_best=keep_best)
         return pack(
             train_stack(
                 features,
@@ -68,7 +71,7 @@ def run_groups(
                 recipe,
                 keep_best=keep_best,
                 on_epoch=after_epoch,
-                checkpoint=checkpoint,
+                checkpoint=checkpoint_of(place),
             )
         )
 
@@ -87,6 +90,8 @@ def run_groups(
         found = unpack(packed, stacks[place])
         if journal:
             journal.add(stacks[place], recipe, packed, keep_best=keep_best)
+        if (checkpoint := checkpoint_of(place)) is not None:
+            checkpoint.clear()
         keep(place, found)
     return [results[place] for place in range(len(groups))]
 

@@ -40,8 +40,6 @@ class Shelf:
 
     def find(self, key: str, group: Group) -> tuple[GroupResult, NDArray[np.float64]] | None:
         """Return a finished head and its outputs on the test side; None where it is not finished."""
-        if self.keeps_encoders and not self._encoder(key).is_file():
-            return None
         try:
             outputs = load_file(self._outputs(key))["outputs"].numpy()
             (result,) = unpack(self._head(key).read_bytes(), [group])
@@ -57,6 +55,15 @@ class Shelf:
             write_whole(self._head(key), lambda path: path.write_bytes(pack([result])))
             write_whole(self._outputs(key), lambda path: save_file({"outputs": torch.from_numpy(outputs)}, path))
         self.processes.wait()
+
+    def drop_encoder(self, key: str) -> None:
+        """Remove the encoder of a head that was not the best."""
+        if self.processes.rank == 0:
+            self._encoder(key).unlink(missing_ok=True)
+
+    def has_encoder(self, key: str) -> bool:
+        """Tell whether the encoder of a finished head was kept."""
+        return self._encoder(key).is_file()
 
     def read_encoder(self, key: str) -> State:
         """Return what was trained of a finished head's encoder."""

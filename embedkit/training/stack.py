@@ -133,7 +133,8 @@ def train_stack(
         recipe: Head and budget.
         keep_best: Keep each head as it was after its best validation epoch (the first of equals).
         on_epoch: Called after every epoch with the number of epochs done and what has become of the heads so far.
-        checkpoint: Where the training is kept after every epoch, for features that are encoded anew in each.
+        checkpoint: Where the training is kept after every epoch, for features that are encoded anew in each; to be
+            cleared once the results are kept.
         dtype: What heads compute in.
 
     Returns:
@@ -147,8 +148,6 @@ def train_stack(
         if checkpoint is not None:
             checkpoint.save(stack, epoch)
         on_epoch(epoch, stack.results)
-    if checkpoint is not None:
-        checkpoint.clear()
     return stack.results
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ from embedkit.encoders.base import Encoder
 from embedkit.encoders.selection import select_layers
 from embedkit.encoders.spec_augment import SpecAugment
 from embedkit.errors import EncoderError, FitError
+from embedkit.registry import unknown_name
 from embedkit.training.augmentation import AUGMENTATIONS, change_waveform
 from embedkit.training.processes import ALONE, Processes
 
@@ -57,12 +60,40 @@ class Tuning:
     alpha: int = 16
     targets: tuple[str, ...] = LORA_TARGETS
 
+    @classmethod
+    def read(cls, mode: Literal["finetune", "lora"], settings: Mapping[str, Any]) -> Tuning:
+        """Check settings by name.
+
+        Raises:
+            FitError: an unknown one, one for the other mode, or a value that it cannot have.
+        """
+        known = {field.name: field.default for field in fields(cls) if field.name != "mode"}
+        others = ("rank", "alpha", "targets") if mode == "finetune" else ("convolutions",)
+        for name, value in settings.items():
+            if name not in known:
+                raise FitError(unknown_name("setting of an encoder in training", name, known))
+            if name in others:
+                raise FitError(f"The setting {name!r} is not one of --mode {mode}; leave it out, or change the mode.")
+            like = known[name]
+            number = isinstance(like, int | float) and not isinstance(like, bool)
+            fits = isinstance(value, int | float) if number else isinstance(value, type(like))
+            if isinstance(like, tuple):
+                fits = isinstance(value, list | tuple)
+            if not fits or (type(like) is int and not isinstance(value, int)):
+                raise FitError(f"The setting {name!r} is {value!r}, expected something like {like!r}.")
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+        return cls(mode=mode, **values)
+
     def __post_init__(self) -> None:
         if not 0 < self.encoder_rate < float("inf"):
             raise FitError(f"The encoder's learning rate is {self.encoder_rate}, expected a number above zero.")
         if not 0 <= self.warmup < 1:
             raise FitError(f"The warm-up is {self.warmup}, expected a share of the training from 0 to below 1.")
-        for name, number in {"parts of a mini-batch": self.accumulate, "rank of the adapters": self.rank}.items():
+        for name, number in {
+            "parts of a mini-batch": self.accumulate,
+            "rank of the adapters": self.rank,
+            "scale of the adapters": self.alpha,
+        }.items():
             if number < 1:
                 raise FitError(f"The {name} is {number}, expected at least 1.")
         for name in self.augment:
@@ -88,6 +119,7 @@ class Tuner:
             raise EncoderError(f"The encoder {encoder.name!r} was loaded as it is; to train it, load it trainable.")
         self.encoder, self.network, self.tuning, self.processes = encoder, encoder.network, tuning, processes
         self.parts = tuning.accumulate
+        _require_tunable(encoder, tuning)
         encoder.recompute = tuning.recompute  # type: ignore[attr-defined]
         encoder.masking = SpecAugment() if "specaugment" in tuning.augment else None  # type: ignore[attr-defined]
         self.network.requires_grad_(False)
@@ -98,21 +130,21 @@ class Tuner:
         else:
             _release(self.network, tuning, encoder)
         self.trained = {name: value for name, value in self.network.named_parameters() if value.requires_grad}
+        if not self.trained:
+            raise EncoderError(f"Nothing of {encoder.name} would be trained; choose other layers with --tune-layers.")
         self.still = [part for part in self.network.modules() if _keeps_still(part)]
         self.initial = self.state()
         self.best: State = {}
         self.optimiser: Any = None
-        self.steps = self.total = 0
+        self.steps = self.total = self.seed = 0
 
     def start(self, seed: int, steps: int) -> None:
         """Begin with another head: the encoder as it was, its dropout by the seed, for so many mini-batches."""
-        if self.encoder.draw(seed):
-            self.initial = self.state()
-        self.load(self.initial)
+        if not self.encoder.draw(seed):
+            self.load(self.initial)
         self._draw_adapters(seed)
         self.optimiser = torch.optim.AdamW(self.trained.values(), lr=self.tuning.encoder_rate, weight_decay=0.0)
-        self.steps, self.total, self.best = 0, steps, {}
-        torch.manual_seed(seed + 1_000_003 * self.processes.rank)
+        self.steps, self.total, self.best, self.seed = 0, steps, {}, seed
 
     @torch.no_grad()
     def _draw_adapters(self, seed: int) -> None:
@@ -123,25 +155,37 @@ class Tuner:
                 value.copy_(nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator))
 
     def train(self, training: bool) -> None:
-        """Turn dropout and masking on or off; parts that are not trained stay as in evaluation."""
+        """Turn dropout and masking on or off; parts that are not trained stay as in evaluation.
+
+        Every epoch draws from a seed of its own, so that one that goes on after a stop draws the same.
+        """
+        if training:
+            own = np.random.SeedSequence([self.seed, self.steps, self.processes.rank])
+            torch.manual_seed(int(own.generate_state(1)[0]))
         self.network.train(training)
         for part in self.still:
             part.eval()
 
     def change(self, waveform: Tensor) -> Tensor:
         """Change a training clip at random."""
-        return change_waveform(waveform, self.tuning.augment, self.encoder.smallest_input)
+        largest = getattr(self.encoder, "largest_input", None)
+        return change_waveform(waveform, self.tuning.augment, self.encoder.smallest_input, largest)
 
     def step(self) -> None:
         """Follow the gradient of a mini-batch and drop it.
 
         Raises:
-            FitError: after the first one, parameters that no gradient has reached.
+            FitError: the gradient is not finite, or after the first one parameters that none has reached.
         """
         self.processes.sum_gradients(self.trained.values())
         if self.steps == 0:
             self._require_gradients()
-        nn.utils.clip_grad_norm_(self.trained.values(), self.tuning.clip)
+        norm = nn.utils.clip_grad_norm_(self.trained.values(), self.tuning.clip)
+        if not torch.isfinite(norm):
+            raise FitError(
+                f"The training of {self.encoder.name} diverged after {self.steps} steps; lower --encoder-lr or --lr, "
+                "or give a longer --warmup."
+            )
         self.steps += 1
         for group in self.optimiser.param_groups:
             group["lr"] = self.tuning.encoder_rate * self._rate_factor()
@@ -164,14 +208,11 @@ class Tuner:
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that a training goes on from, as tensors and plain values."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         return {
             "trained": self.state(),
             "best": self.best,
             "optimiser": self.optimiser.state_dict(),
             "steps": self.steps,
-            "random": torch.get_rng_state(),
-            "cuda_random": cuda,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -179,9 +220,6 @@ class Tuner:
         self.load(state["trained"])
         self.best, self.steps = state["best"], state["steps"]
         self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["random"])
-        if state["cuda_random"]:
-            torch.cuda.set_rng_state_all(state["cuda_random"])
 
     def save(self, folder: Path) -> None:
         """Write the encoder into a folder that `load_encoder` reads; adapters are added to the weights beside them."""
@@ -221,6 +259,20 @@ class Tuner:
                 f"After the first step no gradient has reached {len(missed)} {what} of {self.encoder.name} ({shown}); "
                 "choose other layers with --lora-targets or --tune-layers, or keep the encoder --mode frozen."
             )
+
+
+def _require_tunable(encoder: Encoder, tuning: Tuning) -> None:
+    """Refuse what an encoder's training cannot do, rather than to leave it out in silence."""
+    asked = {
+        "layers": ("--tune-layers", tuning.layers.strip().lower() != "all"),
+        "convolutions": ("--tune-convolutions", tuning.convolutions),
+        "recompute": ("--recompute", tuning.recompute),
+        "specaugment": ("--augment specaugment", "specaugment" in tuning.augment),
+        "speed": ("--augment speed", "speed" in tuning.augment),
+    }
+    for name, (option, wanted) in asked.items():
+        if wanted and name not in encoder.tunable:
+            raise EncoderError(f"The encoder {encoder.name!r} has no {option}; leave the option out.")
 
 
 def _release(network: nn.Module, tuning: Tuning, encoder: Encoder) -> None:

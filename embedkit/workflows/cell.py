@@ -161,16 +161,22 @@ class Cell:
                 "without; add the column to the corpus, leave them out with --where, or leave out --normalise."
             )
         if not self.settings.allow_leak:
-            for source, fold in self._sources_of_folds():
-                require_unseen(source, self.parts[0], fold)
+            for source, data, fold in self._sources_of_folds():
+                require_unseen(source, data, fold)
 
-    def _sources_of_folds(self) -> Iterator[tuple[Source, Fold]]:
-        """Yield every fold with what it is trained from; of a fold over two corpora the first one's part."""
+    def _sources_of_folds(self) -> Iterator[tuple[Source, TaskData, Fold]]:
+        """Yield every fold with what it reads; a fold over two corpora as the part that lies in each."""
         own = self.store.arrange(self.plan) if isinstance(self.store, PerFoldStores) else None
         for place, fold in enumerate(self.plan.folds):
-            if self.other is not None:
-                fold = dataclasses.replace(fold, test=fold.test[:0])
-            yield (self.store if own is None else own[place]), fold
+            if self.other is None:
+                yield (self.store if own is None else own[place]), self.data, fold
+                continue
+            yield self.store, self.parts[0], dataclasses.replace(fold, test=fold.test[:0])
+            yield (
+                self.other,
+                self.parts[1],
+                dataclasses.replace(fold, test=fold.test - len(self.parts[0]), validations=()),
+            )
 
     @property
     def unrated(self) -> list[str]:
@@ -194,9 +200,7 @@ class Cell:
             found |= {"tuning": dataclasses.asdict(self.settings.tuning)}
         if self.settings.normalise != "none":
             found |= {"normalise": self.settings.normalise, "transductive": True}
-        if self.settings.allow_leak and any(
-            find_leaks(source, self.parts[0], f) for source, f in self._sources_of_folds()
-        ):
+        if self.settings.allow_leak and any(find_leaks(*read) for read in self._sources_of_folds()):
             found |= {"leak": True}
         if self.other is not None:
             found |= {"test_corpus": self.other.corpus, "test_merge": dict(self.parts[1].merge)}

@@ -15,6 +15,7 @@ from embedkit.encoders.sources import CARD_FILE
 from embedkit.errors import RunError
 from embedkit.export.encoder import tuned_folder
 from embedkit.training.folds import Fold, Indices
+from embedkit.training.leaks import past_trainings
 from embedkit.training.tuning import Tuner
 from embedkit.workflows.cell import Cell
 
@@ -72,6 +73,7 @@ class EncoderFolders:
                 "study": cell.folder.name,
                 "base": cell.store.path.stem,
                 "folds": cell.plan.kind,
+                "speaker_dependent": cell.plan.speaker_dependent,
                 "fold": fold.name,
                 "fold_number": number,
                 "seed": seed,
@@ -79,6 +81,7 @@ class EncoderFolders:
                 "development_speakers": speakers(develop),
                 "utterances": [str(name) for name in data.ids[train]],
                 "development_utterances": [str(name) for name in data.ids[develop]],
+                "before": past_trainings(cell.store.trained_on),
             },
         }
 

@@ -152,8 +152,11 @@ def mark_seen(corpus: Corpus, trained_on: Mapping[str, Any]) -> Corpus:
     """Add a column that says of every utterance whether the encoder was trained or chosen on it; none if it was not."""
     if not trained_on:
         return corpus
-    same = trained_on["corpus"] == corpus.name
-    parts = {"train": set(trained_on["utterances"]), "dev": set(trained_on["development_utterances"])} if same else {}
+    parts: dict[str, set[str]] = {"train": set(), "dev": set()}
+    for known in [trained_on, *trained_on.get("before", ())]:
+        if known["corpus"] == corpus.name:
+            parts["train"].update(known["utterances"])
+            parts["dev"].update(known["development_utterances"])
     seen = [next((part for part, ids in parts.items() if one.id in ids), "") for one in corpus.utterances]
     marked = [
         replace(one, columns={**one.columns, SEEN_COLUMN: part})

@@ -18,7 +18,7 @@ from embedkit.store.verify import require_undamaged
 from embedkit.training.dimensions import DEFAULT_LOSS
 from embedkit.training.per_fold import PerFoldStores, group_stores
 from embedkit.training.plain import describe_plain_parts
-from embedkit.training.processes import ALONE
+from embedkit.training.processes import ALONE, count_processes
 from embedkit.training.runs import RunRecord, require_writable
 from embedkit.training.schedule import default_threads
 from embedkit.training.source import Source
@@ -50,8 +50,8 @@ def fit_heads(
     encoders: Sequence[str] | str = (),
     tuning: Mapping[str, Any] | None = None,
     save_encoder: bool = False,
-    precision: str = "fp32",
-    window: str | float = "clip",
+    precision: str | None = None,
+    window: str | float | None = None,
     sources: Mapping[str, str] | None = None,
     heads: Sequence[str] | str | None = None,
     layers: str = "all",
@@ -93,7 +93,7 @@ def fit_heads(
         encoders: In the modes other than "cached": whatever `extract` takes.
         tuning: How an encoder is trained, see `embedkit.training.tuning.Tuning`.
         save_encoder: Keep the trained encoder of every fold and seed in the run.
-        precision: Of the encoder's passes: "fp32", "bf16" or "auto"; what is trained is kept in fp32.
+        precision: Of the encoder's passes: "fp32" (None), "bf16" or "auto"; what is trained is kept in fp32.
         window, sources: Of the encoders, as for `extract`.
         heads: Names with settings; None for the encoder's own (mfcc lstm, logmel cnn, vggish mlp, others linear).
             Values between slashes are searched ("mlp:hidden=64/256").
@@ -134,6 +134,7 @@ def fit_heads(
     """
     tuned = _read_tuning(mode, tuning, save_encoder=save_encoder)
     if mode == "cached":
+        _require_plain(precision, window)
         opened = _open_stores(_as_list(stores), _as_list(encoders))
     else:
         opened = open_speech(
@@ -141,8 +142,8 @@ def fit_heads(
             _as_list(encoders),
             layers=layers,
             device=device,
-            precision=precision,
-            window=window,
+            precision=precision or "fp32",
+            window=window or "clip",
             sources=sources or {},
             trainable=tuned is not None,
             threads=threads or default_threads(),
@@ -215,6 +216,15 @@ def fit_heads(
     return train(cells, threads or default_threads(), overwrite=overwrite, progress=progress, tell=tell)
 
 
+def _require_plain(precision: str | None, window: str | float | None) -> None:
+    """Refuse what concerns an encoder that runs, where none does."""
+    for name, value in {"precision": precision, "window": window}.items():
+        if value is not None:
+            raise FitError(f"The {name} of stored embeddings is that of their extraction; leave out --{name}.")
+    if count_processes() > 1:
+        raise FitError("Heads on stores train in one process; start embedkit fit without a launcher.")
+
+
 def _open_stores(stores: Sequence[Input], encoders: Sequence[str]) -> list[Source]:
     for one in stores:
         name = one.name if isinstance(one, Corpus) else str(one)
@@ -238,9 +248,9 @@ def _read_tuning(mode: str, settings: Mapping[str, Any] | None, *, save_encoder:
     if mode not in get_args(Mode):
         raise FitError(f"The mode is {mode!r}, expected one of {', '.join(get_args(Mode))}.")
     if mode == "finetune":
-        return Tuning(mode="finetune", **(settings or {}))
+        return Tuning.read("finetune", settings or {})
     if mode == "lora":
-        return Tuning(mode="lora", **{"encoder_rate": LORA_RATE, **(settings or {})})
+        return Tuning.read("lora", {"encoder_rate": LORA_RATE, **(settings or {})})
     unused = sorted(settings or {}) + ["save_encoder"] * save_encoder
     if unused:
         raise FitError(

@@ -195,7 +195,8 @@ def _journal(row: Sequence[Cell]) -> Journal | None:
     if any(looks_like_target(name) for own in row for name in (own.head_name, own.loss_name)):
         return None
     task = {name: value for name, value in cell.config.items() if not name.startswith("loss")} | cell.digests
-    return Journal(cell.runs / UNFINISHED / digest_of([task, cell.loss if cell.level == "frame" else None]), task)
+    folder = cell.runs / UNFINISHED / digest_of([task, cell.loss if cell.level == "frame" else None])
+    return Journal(folder, task, cell.processes)
 
 
 def _write_once(cell: Cell, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
@@ -246,7 +247,8 @@ def find_known_run(cell: Cell) -> RunRecord | None:
     except RunError:
         return None
     known = {name: record.config.get(name, {}).get("digest") for name in cell.digests}
-    return record if known == cell.digests else None
+    kept = not cell.settings.save_encoder or (cell.folder / FOLDER).is_dir()
+    return record if known == cell.digests and kept else None
 
 
 def _metrics(cell: Cell, scores: Mapping[str, Any]) -> dict[str, Any]:

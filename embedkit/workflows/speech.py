@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,12 @@ def open_speech(
     """
     if not encoders:
         raise FitError("No encoder was named; give one with --encoder, as for embedkit extract.")
-    processes = find_processes()
-    placed = str(processes.device) if isinstance(processes, Together) and device == "auto" else device
+    processes = find_processes(device)
+    placed = str(processes.device) if isinstance(processes, Together) else device
     if trainable and precision == "fp16":
         raise FitError("Found --precision fp16, in which gradients vanish; train in bf16, fp32 or auto.")
     opened: list[Source] = []
-    for name in encoders:
+    for name in dict.fromkeys(encoders):
         encoder = load_encoder(
             name,
             layers=layers,
@@ -67,12 +67,27 @@ def open_speech(
             sources=sources,
             trainable=trainable,
         )
+        tuner = share_tuner(encoder, processes)
         for corpus in corpora:
             if str(corpus).endswith(".h5"):
                 raise FitError(f"{corpus} is a store; name its corpus to run an encoder, or choose --mode cached.")
             found = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
-            opened.append(Speech(found, encoder, name, threads=threads, processes=processes, memory_gb=memory_gb))
+            opened.append(
+                Speech(found, encoder, name, threads=threads, processes=processes, memory_gb=memory_gb, tuner=tuner)
+            )
     return opened
+
+
+def share_tuner(encoder: Encoder, processes: Processes) -> Callable[[Tuning], Tuner]:
+    """Return what makes the one tuner of an encoder: it must know the encoder as it was loaded, whatever came since."""
+    made: list[Tuner] = []
+
+    def tuner(tuning: Tuning) -> Tuner:
+        if not made:
+            made.append(Tuner(encoder, tuning, processes))
+        return made[0]
+
+    return tuner
 
 
 class Speech:
@@ -85,10 +100,7 @@ class Speech:
         threads: Threads of the encoder on a CPU.
         processes: Each encodes its share of every mini-batch.
         memory_gb: Waveforms larger than this are decoded anew in every epoch; None for a quarter of the memory.
-
-    Raises:
-        ExtractionError: audio that cannot be used.
-        FitError: a clip that is too long for one pass.
+        tuner: Makes, or finds again, what trains the encoder; all corpora of an encoder share it.
     """
 
     def __init__(
@@ -100,26 +112,28 @@ class Speech:
         threads: int,
         processes: Processes = ALONE,
         memory_gb: float | None = None,
+        tuner: Callable[[Tuning], Tuner] | None = None,
     ) -> None:
+        self.tuner = tuner or share_tuner(encoder, processes)
         self.source, self.live_encoder, self.name = corpus, encoder, name
         self.threads, self.processes = threads, processes
-        failures = Failures("fail")
-        stamps = stamp_files(corpus, failures)
-        self.items: list[Item] = survey(
+        self.failures = Failures("skip")
+        stamps = stamp_files(corpus, self.failures)
+        usable = [one for one in corpus.utterances if one.id in stamps]
+        found = survey(
             corpus,
-            corpus.utterances,
+            usable,
             stamps,
             sampling_rate=encoder.sampling_rate,
             workers=min(4, os.cpu_count() or 1),
-            failures=failures,
+            failures=self.failures,
         )
-        self._require_short()
-        self._tuner: Tuner | None = None
+        self.items: dict[str, Item] = {item.id: item for item in found}
         self._waves: dict[int, Tensor] = {}
-        self._fits = fits_in_memory(4 * sum(item.samples for item in self.items), memory_gb)
+        self._fits = fits_in_memory(4 * sum(item.samples for item in found), memory_gb)
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.source.utterances)
 
     @property
     def corpus(self) -> str:
@@ -162,7 +176,9 @@ class Speech:
     def digest(self) -> str:
         """Digest of the utterances and of their audio files' sizes and times."""
         columns = [[str(value) for value in self.column(name).tolist()] for name in self.columns]
-        return digest_bytes(canonical_json([self.fingerprint, columns, [list(item) for item in self.items]]).encode())
+        return digest_bytes(
+            canonical_json([self.fingerprint, columns, [list(item) for item in self.items.values()]]).encode()
+        )
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -218,9 +234,14 @@ class Speech:
         return np.array(values)
 
     def live_features(self, data: TaskData, level: str) -> LiveFeatures:
-        """Return the embeddings of the utterances of a task, encoded whenever they are gathered."""
+        """Return the embeddings of the utterances of a task, encoded whenever they are gathered.
+
+        Raises:
+            FitError: audio that cannot be used, or a clip that is too long for one pass.
+        """
         rows = data.rows.tolist()
-        samples = np.array([self.items[row].samples for row in rows], dtype=np.int64)
+        self._require_usable(data.ids.tolist())
+        samples = np.array([self.items[name].samples for name in data.ids.tolist()], dtype=np.int64)
         return LiveFeatures(
             self.live_encoder,
             lambda place: self.read(rows[place]),
@@ -230,16 +251,10 @@ class Speech:
             processes=self.processes,
         )
 
-    def tuner(self, tuning: Tuning) -> Tuner:
-        """Return what trains the encoder, one for all heads: it knows the encoder as it was loaded."""
-        if self._tuner is None:
-            self._tuner = Tuner(self.live_encoder, tuning, self.processes)
-        return self._tuner
-
     def read(self, row: int) -> Tensor:
         """Return the waveform of an utterance, `[samples]`; decoded once where all of them fit into memory."""
         if row not in self._waves:
-            item, rate = self.items[row], self.live_encoder.sampling_rate
+            item, rate = self.items[self.source.utterances[row].id], self.live_encoder.sampling_rate
             wave = read_audio(self.source.root / item.path, sampling_rate=rate, start=item.start, end=item.end)
             padded = torch.from_numpy(np.pad(wave, (0, max(0, self.live_encoder.smallest_input - len(wave)))))
             if not self._fits:
@@ -247,13 +262,18 @@ class Speech:
             self._waves[row] = padded
         return self._waves[row]
 
-    def _require_short(self) -> None:
+    def _require_usable(self, ids: Sequence[str]) -> None:
+        for name in ids:
+            if name in self.failures:
+                raise FitError(
+                    f"Utterance {name!r} cannot be used: {self.failures[name]} Repair it, or leave it out with --where."
+                )
         windows = Windows.for_encoder(self.live_encoder, None)
-        too_long = [item for item in self.items if windows is not None and item.samples > windows.samples]
+        too_long = [name for name in ids if windows is not None and self.items[name].samples > windows.samples]
         if too_long and windows is not None:
             limit = windows.samples / self.live_encoder.sampling_rate
             raise FitError(
-                f"{len(too_long)} of {len(self)} utterances are longer than the {limit:g} s that {self.name} takes at "
-                f"once (the first is {too_long[0].id!r}); leave them out with --where, or fit on a store, for which "
-                "they are cut into windows."
+                f"{len(too_long)} of {len(ids)} utterances are longer than the {limit:g} s that {self.name} takes at "
+                f"once (the first is {too_long[0]!r}); leave them out with --where, or fit on a store, for which they "
+                "are cut into windows."
             )

@@ -21,7 +21,9 @@ from torch import Tensor
 import embedkit
 from embedkit.encoders import load_encoder
 from embedkit.encoders.base import Encoder, LayerSink
+from embedkit.encoders.vggish import VggishShape
 from embedkit.errors import EmbedkitError, EncoderError, FitError
+from embedkit.training.features import Standardiser
 from embedkit.training.live import LiveFeatures
 from embedkit.training.runs import RunRecord, find_runs
 from embedkit.training.tuning import Tuner, Tuning
@@ -156,7 +158,7 @@ def test_a_changed_weight_changes_the_frozen_loss(
     corpus: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = str(checkpoints["hubert"])
-    usual = fit(corpus, encoder, tmp_path / "usual", "frozen").load_curves()
+    usual = fit(corpus, encoder, tmp_path / "usual", "frozen").load_curves() or {}
     train = LiveFeatures.train
     epochs = []
 
@@ -168,8 +170,8 @@ def test_a_changed_weight_changes_the_frozen_loss(
             weight.add_(torch.randn_like(weight))
 
     monkeypatch.setattr(LiveFeatures, "train", perturbed)
-    changed = fit(corpus, encoder, tmp_path / "changed", "frozen").load_curves()
-    assert usual != changed
+    changed = fit(corpus, encoder, tmp_path / "changed", "frozen").load_curves() or {}
+    assert usual["loss"] != changed["loss"]
 
 
 def collect_frames(run: Callable[..., None], clips: Sequence[Tensor]) -> list[Tensor]:
@@ -445,16 +447,27 @@ def test_what_cannot_be_done_is_told(corpus: Path, checkpoints: dict[str, Path],
         (str(hubert), {"mode": "finetune", "precision": "fp16"}, "fp16"),
         ("vggish-scratch", {"mode": "lora"}, "is called q_proj"),
         ("", {"mode": "frozen"}, "No encoder was named"),
+        (str(hubert), {"mode": "finetune", "tuning": {"rank": 4}}, "'rank' is not one of --mode finetune"),
+        (str(hubert), {"mode": "lora", "tuning": {"convolutions": True}}, "'convolutions' is not one of --mode lora"),
+        (str(hubert), {"mode": "lora", "tuning": {"lr": 1}}, "setting of an encoder in training"),
+        (str(hubert), {"mode": "finetune", "tuning": {"accumulate": "two"}}, "'two', expected something like 1"),
+        (str(hubert), {"mode": "finetune", "tuning": {"augment": "noise"}}, "expected something like"),
+        (str(hubert), {"mode": "finetune", "tuning": {"encoder_rate": 1e12}, "epochs": 3}, "diverged after"),
+        ("vggish-scratch", {"mode": "finetune", "tuning": {"recompute": True}}, "has no --recompute"),
+        ("vggish-scratch", {"mode": "finetune", "tuning": {"layers": "2-3"}}, "has no --tune-layers"),
+        ("vggish-scratch", {"mode": "finetune", "tuning": {"augment": ("specaugment",)}}, "has no --augment spec"),
     ]
     for encoder, options, told in wrong:
         with pytest.raises(EmbedkitError, match=told):
             embedkit.fit(
                 str(corpus), ["ce"], encoders=[encoder] if encoder else [], runs=tmp_path, **{**QUICK, **options}
             )
+    store = embedkit.extract(corpus, encoder="mfcc", out=tmp_path.parent / f"{tmp_path.name}.h5")
+    with pytest.raises(FitError, match="leave out --precision"):
+        embedkit.fit(store, ["ce"], precision="bf16", runs=tmp_path, **QUICK)
     with pytest.raises(FitError, match="is a store"):
         embedkit.fit("some.h5", ["ce"], mode="frozen", encoders=str(hubert), runs=tmp_path, **QUICK)
     assert not list(tmp_path.glob("*/*"))
-    assert "CUDA" not in os.environ
 
 
 def test_what_was_chosen_on_is_told(corpus: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
@@ -485,13 +498,13 @@ def test_adapters_that_no_gradient_reaches_are_named(checkpoints: dict[str, Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["ccc", "ce:weights=balanced"])
+@pytest.mark.parametrize(("mode", "loss"), [("finetune", "ccc"), ("finetune", "ce:weights=balanced"), ("frozen", "ce")])
 def test_two_processes_give_what_one_gives(
-    loss: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+    mode: str, loss: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    command = ["-m", "embedkit", "fit", str(corpus), "--encoder", str(checkpoints["wavlm"]), "--mode", "finetune"]
+    command = ["-m", "embedkit", "fit", str(corpus), "--encoder", str(checkpoints["wavlm"]), "--mode", mode]
     command += ["--loss", loss, "--folds", "speaker", "--seeds", "1", "--epochs", "2", "--batch-size", "5"]
-    command += ["--encoder-lr", "1e-3", "--threads", "1", "--device", "cpu"]
+    command += ["--threads", "1", "--device", "cpu", *(["--encoder-lr", "1e-3"] if mode == "finetune" else [])]
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     found = []
     for place, before in enumerate(([], launch)):
@@ -526,11 +539,189 @@ def test_too_little_memory_names_the_options_that_need_less(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("mode", ["frozen", "finetune", "lora"])
-def test_a_gpu_gives_what_the_cpu_gives(
-    mode: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_gpu_gives_what_the_cpu_gives(mode: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     tuning: dict[str, Any] = {} if mode == "frozen" else {"tuning": {"encoder_rate": 1e-3, "accumulate": 2}}
     found = [fit(corpus, checkpoints["wavlm"], tmp_path / one, mode, device=one, **tuning) for one in ("cpu", "cuda")]
     np.testing.assert_allclose(predictions(found[0])[1], predictions(found[1])[1], atol=1e-2)
     reduced = fit(corpus, checkpoints["wavlm"], tmp_path / "bf16", mode, device="cuda", precision="bf16", **tuning)
     assert np.isfinite(predictions(reduced)[1]).all()
+
+
+@pytest.fixture(scope="module")
+def dropping(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with dropout and layer drop."""
+    return write_conv_checkpoint(tmp_path_factory.mktemp("dropping") / "hubert", "hubert", layerdrop=0.2)
+
+
+def test_parts_of_a_mini_batch_drop_what_they_dropped_when_they_were_first_computed(dropping: Path) -> None:
+    waves = [torch.randn(4000, generator=torch.Generator().manual_seed(n)) for n in range(4)]
+    gradients = []
+    for parts in (1, 2):
+        encoder = load_encoder(str(dropping), trainable=True)
+        tuner = Tuner(encoder, Tuning(mode="finetune", accumulate=parts, augment=("specaugment",)))
+        features = LiveFeatures(encoder, lambda row: waves[row], np.full(4, 4000), "utterance", threads=1)
+        features.tuned = tuner
+        standardiser = features.moments(np.arange(4))
+        tuner.start(0, 4)
+        features.train(True)
+        if parts == 1:
+            # The same passes as in two parts, but with every activation kept.
+            features.encoder.equal_lengths = True
+            values = []
+            for half in (np.arange(2), np.arange(2, 4)):
+                values.append(features.gather(half[None], Standardiser.stack([standardiser], features.device)).values)
+            gathered = torch.cat(values, 1)
+        else:
+            whole = np.arange(4)[None]
+            gathered = features.gather(whole, Standardiser.stack([standardiser], features.device)).values
+        gathered.square().sum().backward()
+        gradients.append({n: v.grad.clone() for n, v in tuner.trained.items() if v.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(value, gradients[1][name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["finetune", "lora", "frozen"])
+def test_every_kill_leaves_a_run_that_goes_on(
+    mode: str, corpus: Path, dropping: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from embedkit.training.stack import Stack
+
+    options: dict[str, Any] = {"learning_rates": (1e-2, 1e-3), "epochs": 3}
+    if mode != "frozen":
+        options["tuning"] = {"encoder_rate": 1e-3, "augment": ("noise",)}
+    whole = fit(corpus, dropping, tmp_path / "whole", mode, **options)
+    run_epoch = Stack.run_epoch
+    left = [0]
+
+    def killed(stack: Stack, epoch: int) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        run_epoch(stack, epoch)
+
+    monkeypatch.setattr(Stack, "run_epoch", killed)
+    record = None
+    for place in range(40):
+        left[0] = 2 + place % 3
+        try:
+            record = fit(corpus, dropping, tmp_path / "parts", mode, **options)
+            break
+        except KeyboardInterrupt:
+            torch.randn(7)
+    assert record is not None
+    assert place > 2
+    assert predictions(whole)[1].tolist() == predictions(record)[1].tolist()
+    assert whole.load_curves() == record.load_curves()
+
+
+@pytest.mark.parametrize("mode", ["finetune", "lora"])
+def test_a_second_corpus_starts_from_the_same_encoder(
+    mode: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    other = corpus.with_name("other.csv")
+    shutil.copyfile(corpus, other)
+    options: dict[str, Any] = {"tuning": {"encoder_rate": 1e-2}, **QUICK}
+    hubert = str(checkpoints["hubert"])
+    both = embedkit.fit(
+        [str(corpus), str(other)], ["ce"], mode=mode, encoders=hubert, runs=tmp_path / "both", **options
+    )
+    (alone,) = embedkit.fit(str(other), ["ce"], mode=mode, encoders=hubert, runs=tmp_path / "alone", **options)
+    assert predictions(both[1])[1].tolist() == predictions(alone)[1].tolist()
+
+
+def test_a_network_from_scratch_does_not_remember_the_loss_before(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = VggishShape(channels=(4, 4, 8, 8), hidden=16, dimensions=8)
+    monkeypatch.setattr("embedkit.encoders.vggish.VggishShape", lambda: small)
+    options: dict[str, Any] = {**QUICK, "seeds": 2, "mode": "finetune", "encoders": "vggish-scratch"}
+    both = embedkit.fit(str(corpus), ["ce", "focal"], runs=tmp_path / "both", **options)
+    (alone,) = embedkit.fit(str(corpus), ["focal"], runs=tmp_path / "alone", **options)
+    assert predictions(both[1])[1].tolist() == predictions(alone)[1].tolist()
+    assert torch.equal(both[1].load_heads()["0/mean"], alone.load_heads()["0/mean"])
+
+
+@pytest.mark.parametrize("mode", ["finetune", "lora"])
+@pytest.mark.parametrize("name", [*ENCODERS, "vggish-scratch"])
+def test_every_trained_encoder_can_be_saved_and_read(
+    name: str, mode: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    if name == "vggish-scratch" and mode == "lora":
+        pytest.skip("VGGish has no attention to adapt")
+    encoder = load_encoder(str(checkpoints.get(name, name)), trainable=True)
+    tuner = Tuner(encoder, Tuning(mode=mode, encoder_rate=1e-2, warmup=0.0))  # type: ignore[arg-type]
+    tuner.start(3, 4)
+    tuner.train(True)
+    clips = [torch.randn(17_000, generator=torch.Generator().manual_seed(0)) * 0.1]
+    for _ in range(2):
+        kept: list[Tensor] = []
+        encoder.forward(clips, lambda position, values, lengths, kept=kept: kept.append(values))  # type: ignore[misc]
+        torch.stack([one.square().mean() for one in kept]).sum().backward()
+        tuner.step()
+    tuner.train(False)
+    tuner.save(tmp_path)
+    again = load_encoder(str(tmp_path))
+    for live, saved in zip(collect_frames(encoder.encode, clips), collect_frames(again.encode, clips), strict=True):
+        assert float((live - saved).norm() / live.norm()) < 1e-5
+
+
+def test_the_guard_knows_every_way_an_encoder_can_have_seen_a_speaker(
+    tuned: RunRecord, corpus: Path, tmp_path: Path
+) -> None:
+    folder = tuned.folder / "encoders" / "fold-0-seed-0"
+    with pytest.raises(FitError, match="belongs to the fold 's0'"):
+        fit(corpus, f"{folder}+mfcc", tmp_path / "joined", "frozen")
+    other = corpus.with_name("others.csv")
+    shutil.copyfile(corpus, other)
+    second = fit(other, folder, tmp_path / "second", "finetune", save_encoder=True)
+    again = second.folder / "encoders" / "fold-1-seed-0"
+    with pytest.raises(FitError, match="which the fold"):
+        fit(corpus, again, tmp_path / "again", "frozen")
+    store = embedkit.extract(other, encoder=str(folder), out=tmp_path / "train.h5")
+    tested = embedkit.extract(corpus, encoder=str(folder), out=tmp_path / "test.h5")
+    options: dict[str, Any] = {**QUICK, "folds": None, "runs": tmp_path / "transfer", "test_on": tested}
+    with pytest.raises(FitError, match="which the fold 'noises' tests"):
+        embedkit.fit(store, ["ce"], **options)
+    (marked,) = embedkit.fit(store, ["ce"], allow_leak=True, **options)
+    assert marked.metrics["leak"] is True
+
+
+@pytest.mark.parametrize("folds", ["random", "split"])
+def test_stores_of_other_folds_go_back_as_well(
+    folds: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    manifest = corpus.with_name("no-dev-again.csv")
+    lines = corpus.read_text().splitlines()
+    parts = ["train"] * 12 + ["test"] * 4
+    rows = [f"{lines[0]},split", *(f"{a},{b}" for a, b in zip(lines[1:], parts, strict=True))]
+    manifest.write_text("\n".join(rows))
+    record = fit(
+        manifest, checkpoints["hubert"], tmp_path / "runs", "finetune", folds=folds, epochs=1, save_encoder=True
+    )
+    stores = extract_folds(record, manifest, tmp_path)
+    options = {**QUICK, "folds": folds, "epochs": 1}
+    (cached,) = embedkit.fit(stores, ["ce"], runs=tmp_path / "cached", **options)
+    assert cached.metrics["utterances"] == record.metrics["utterances"]
+
+
+def test_encoders_are_kept_of_a_run_that_was_there_without_them(
+    corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    first = train_once(corpus, checkpoints["hubert"], tmp_path)
+    again = fit(
+        corpus, checkpoints["hubert"], tmp_path, "finetune", ["ccc"], tuning={"encoder_rate": 1e-3}, save_encoder=True
+    )
+    assert first.folder == again.folder
+    assert len(list((again.folder / "encoders").iterdir())) == SPEAKERS
+
+
+def test_what_a_filter_leaves_out_need_not_be_usable(
+    corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    broken = corpus.with_name("broken.csv")
+    (corpus.parent / "broken.wav").write_bytes(b"no audio")
+    broken.write_text(corpus.read_text() + "broken.wav,anger,s9\n")
+    fit(broken, checkpoints["hubert"], tmp_path, "frozen", where=["speaker!=s9"], epochs=1)
+    with pytest.raises(FitError, match="leave it out with --where"):
+        fit(broken, checkpoints["hubert"], tmp_path, "frozen", epochs=1)
