@@ -1,122 +1,285 @@
-"""The examples of the guides run, saved where they say, by the commands they show."""
+"""Every page runs: its commands and its code, in order, in a folder of tiny corpora and checkpoints."""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import embedkit
 from embedkit.cli import app
+from embedkit.config import read_config
+from embedkit.encoders import vggish
+from embedkit.encoders.sources import PUBLISHED
 from embedkit.training.runs import find_runs
-from tests.test_readme import DOCUMENTS, blocks, write_tiny_emodb
-from tests.training.stores import write_synthetic_store
+from embedkit.workflows import demo
+from tests.documents import DOCUMENTS, ROOT, Block, read_blocks, shell_commands, write_world
+from tests.encoders.test_vggish import SMALL
 
-ROOT = Path(__file__).parent.parent
-GUIDES = {name: (ROOT / "docs" / f"adding-{name}.md") for name in ("a-head", "a-loss", "an-encoder", "a-corpus")}
-BUDGET = ("--seeds", "1", "--epochs", "6", "--batch-size", "8", "--lr", "2e-2", "--folds", "session")
+SETTINGS = """
+[encoders]
+vggish = "vggish.pth"
+
+[extract]
+threads = 1
+workers = 1
+
+[fit]
+seeds = 1
+epochs = 2
+lr = [0.02]
+batch-size = 8
+threads = 1
+"""
+
+BEFORE: dict[str, tuple[str, ...]] = {
+    "README.md": (
+        "embedkit extract path/to/emodb --encoder hubert",
+        "embedkit extract path/to/ravdess --encoder hubert",
+    ),
+    "adding-a-head.md": ("embedkit extract path/to/emodb --encoder hubert",),
+    "adding-a-loss.md": ("embedkit extract path/to/emodb --encoder hubert",),
+    "export.md": ("embedkit extract path/to/emodb --encoder hubert", "embedkit fit --loss ce"),
+    "modes.md": ("embedkit extract path/to/emodb --encoder whisper-base",),
+    "python.md": ("embedkit extract path/to/emodb --encoder hubert --level both",),
+    "report.md": (
+        "embedkit extract path/to/emodb --encoder hubert",
+        "embedkit fit --loss ce,focal",
+        "embedkit fit --loss ce --layers each",
+    ),
+}
+"""What a page takes for granted."""
 
 
-@pytest.fixture(autouse=True)
-def _users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@dataclass
+class Page:
+    """What came of a page: what its commands printed, and the names that its last Python block left."""
+
+    printed: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    names: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder)
+    return folder
+
+
+@pytest.fixture
+def _users_folder(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder with everything that pages name; names of encoders stand for tiny checkpoints."""
+    for path in world.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "embedkit.toml").write_text(SETTINGS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("EMBEDKIT_CACHE", str(world / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.setattr(vggish, "VggishShape", lambda: SMALL)
+    monkeypatch.setattr(demo, "ENCODERS", ("mfcc",))
+    monkeypatch.setattr(demo, "HEADS", ("linear",))
+    for checkpoint in (world / "weights").iterdir():
+        monkeypatch.setitem(PUBLISHED, checkpoint.name, str(checkpoint))
     yield
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_study"]:
         del sys.modules[name]
 
 
-def save_example(guide: str, name: str) -> None:
-    """Write the guide's first block where the guide says."""
-    path = Path("my_study") / f"{name}.py"
-    text = GUIDES[guide].read_text(encoding="utf-8")
-    assert f"`{path}`" in text
-    path.parent.mkdir()
-    path.write_text(blocks(text, "python")[0])
+def run_page(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Page:
+    page = Page()
+    for command in BEFORE.get(path.name, ()):
+        run_command(command, page, monkeypatch)
+    for block in read_blocks(path):
+        if block.reason is not None:
+            continue
+        if block.language == "sh":
+            for command in shell_commands(block):
+                run_command(command, page, monkeypatch)
+        elif block.language == "python":
+            page.names = run_code(block, path)
+            page.printed.append(capsys.readouterr().out)
+        elif block.language == "toml":
+            read_shown_config(block)
+    return page
 
 
-def shown(guide: str, command: str) -> list[list[str]]:
-    lines = "".join(blocks(GUIDES[guide].read_text(encoding="utf-8"), "sh")).splitlines()
-    return [line.split()[1:] for line in lines if line.startswith(f"embedkit {command} ")]
+def run_command(command: str, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command as the shell would; what pip would install must be extras that there are."""
+    command, _, target = (part.strip() for part in command.partition(">"))
+    program, *arguments = shlex.split(re.sub(r"runs/[\w/.-]+-[0-9a-f]{8}", _find_run, command), comments=True)
+    if program == "export":
+        monkeypatch.setenv(*arguments[0].split("=", 1))
+    elif program == "pip":
+        require_extras(arguments)
+    else:
+        assert program == "embedkit", command
+        result = CliRunner().invoke(app, arguments, prog_name="embedkit", catch_exceptions=False)
+        assert result.exit_code == 0, f"{command}\n{result.output}"
+        page.printed.append(result.stdout)
+        page.told.append(result.stderr)
+        if target:
+            Path(target).write_text(result.stdout)
 
 
-def run(*arguments: str) -> str:
-    result = CliRunner().invoke(app, list(arguments), prog_name="embedkit", catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stderr
+def _find_run(shown: re.Match[str]) -> str:
+    """Put a run that is there in the place of the one shown, whose digest is another."""
+    return str(next(Path().glob(shown[0][:-8] + "?" * 8)))
 
 
-@pytest.mark.parametrize(("guide", "name"), [("a-head", "heads"), ("a-loss", "losses")])
-def test_heads_and_losses_of_the_guides_are_trained(tmp_path: Path, guide: str, name: str) -> None:
-    save_example(guide, name)
-    write_synthetic_store(tmp_path / "embeddings" / "tiny.h5", noise=0.5)
-    commands = shown(guide, "fit")
-    for command in commands:
-        assert "one by one" in run(*command, *BUDGET)
-    records = find_runs(tmp_path / "runs")
-    assert len(records) == {"a-head": 3, "a-loss": 5}[guide]
-    assert min(record.metrics["ua"] for record in records) > 0.6
+def require_extras(arguments: list[str]) -> None:
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra in re.findall(r"\[(.+?)\]", " ".join(arguments)):
+        assert set(extra.split(",")) <= set(known)
 
 
-def test_the_encoder_of_the_guide_extracts(tmp_path: Path) -> None:
-    save_example("an-encoder", "encoders")
-    write_tiny_emodb(tmp_path / "path" / "to" / "corpus")
-    (command,) = shown("an-encoder", "extract")
-    run(*command, "--level", "both")
+def run_code(block: Block, path: Path) -> dict[str, Any]:
+    """Save a block where the page says, else run it."""
+    names: dict[str, Any] = {}
+    if block.name is not None:
+        Path(block.name).parent.mkdir(exist_ok=True)
+        Path(block.name).write_text(block.text)
+    else:
+        exec(compile(block.text, path.name, "exec"), names)  # noqa: S102
+    return names
+
+
+def read_shown_config(block: Block) -> None:
+    folder = Path("shown")
+    folder.mkdir(exist_ok=True)
+    (folder / "embedkit.toml").write_text(block.text)
+    shown = tomllib.loads(block.text)
+    config = read_config(folder)
+    assert all(len(config.options(name)) == len(shown[name]) for name in ("extract", "fit", "study") if name in shown)
+
+
+def check_heads(page: Page) -> None:
+    assert sum("one by one" in told for told in page.told) == 2
+    assert len(find_runs("runs")) == 3
+
+
+def check_losses(page: Page) -> None:
+    assert sum("one by one" in told for told in page.told) == 3
+    assert len(find_runs("runs")) == 5
+
+
+def check_encoder(page: Page) -> None:
     store = embedkit.open_store("embeddings/emodb/my_study.encoders-LogEnergy.h5")
     assert (len(store), store.dimensions, store.layers) == (16, 8, (0,))
-    waveform, _ = soundfile.read(tmp_path / "path/to/corpus" / store.column("path")[3], dtype="float32")
+    waveform, _ = soundfile.read(Path("path/to/corpus") / store.column("path")[3], dtype="float32")
     power = np.abs(np.fft.rfft(waveform[: len(waveform) // 320 * 320].reshape(-1, 320))) ** 2
     expected = np.log(np.maximum(power[:, 1:].reshape(-1, 8, 20).mean(-1), 1e-10))
-    np.testing.assert_allclose(store.frames(3)[:, 0], expected, rtol=2e-3, atol=2e-3)
-    (command,) = shown("an-encoder", "fit")
-    run(*command, "--seeds", "1", "--epochs", "3")
-    (record,) = find_runs(tmp_path / "runs")
-    (found,) = embedkit.predict(record, [tmp_path / "path/to/corpus" / store.column("path")[0]], device="cpu")
-    assert found.label in ("anger", "sadness")
+    np.testing.assert_allclose(store.mean()[3], expected.mean(0), rtol=2e-3, atol=2e-3)
 
 
-def test_the_corpus_of_the_guide_is_read(tmp_path: Path) -> None:
-    save_example("a-corpus", "corpora")
-    folder = tmp_path / "path" / "to" / "folder"
-    folder.mkdir(parents=True)
-    generator = np.random.default_rng(0)
-    for speaker in ("anna", "ben"):
-        for letter in "ANS":
-            soundfile.write(folder / f"{speaker}_{letter}_01.wav", 0.1 * generator.standard_normal(8000), 16000)
-    (command,) = shown("a-corpus", "extract")
-    run(*command)
+def check_corpus(page: Page) -> None:
     store = embedkit.open_store("embeddings/mine/mfcc.h5")
-    assert store.ids.tolist() == sorted(path.stem for path in folder.iterdir())
+    assert store.ids.tolist() == sorted(path.stem for path in Path("path/to/folder").iterdir())
     assert store.labels.tolist() == ["anger", "neutral", "sadness"] * 2
     assert set(store.speakers) == {"anna", "ben"}
     assert store.task["classes"] == ["anger", "neutral", "sadness"]
 
 
-@pytest.mark.parametrize("place", range(2))
-def test_the_python_guide_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], place: int) -> None:
-    write_tiny_emodb(tmp_path / "corpus")
-    # MFCC in place of HuBERT, whose weights are not at hand.
-    path = tmp_path / "embeddings" / "emodb" / "hubert.h5"
-    embedkit.extract(tmp_path / "corpus", encoder="mfcc", out=path, progress=False)
-    code = blocks((ROOT / "docs" / "python.md").read_text(encoding="utf-8"), "python")[place]
-    names: dict[str, Any] = {}
-    exec(compile(code, "docs/python.md", "exec"), names)  # noqa: S102
-    said = capsys.readouterr().out
-    if place == 0:
-        assert names["scores"].mean() == 1.0
-        assert "learning_rate" in said
-    else:
-        assert len(names["dataset"]) == 16
-        assert said.count("torch.Size([8, 39])") == 1
-        assert "torch.Size([8, 26, 39]) [26, 26, 26, 26, 26, 26, 26, 26]" in said
+def check_python(page: Page) -> None:
+    assert len(page.names["dataset"]) == 16
+    assert "torch.Size([8, 64])" in page.printed[-1]
+    assert "torch.Size([8, 24, 64]) [24, 24, 24, 24, 24, 24, 24, 24]" in page.printed[-1]
+
+
+def check_readme(page: Page) -> None:
+    assert page.names["X"].shape[0] == len(page.names["y"]) == 16
+    assert set(page.names["y"]) == {"anger", "sadness"}
+    assert "emodb: UA in %, 2 classes, folds by speaker" in page.printed[-1]
+
+
+CHECKS: dict[str, Callable[[Page], None]] = {
+    "README.md": check_readme,
+    "adding-a-corpus.md": check_corpus,
+    "adding-a-head.md": check_heads,
+    "adding-a-loss.md": check_losses,
+    "adding-an-encoder.md": check_encoder,
+    "python.md": check_python,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_users_folder")
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if read_blocks(path)], ids=lambda path: path.name)
+def test_the_page_runs(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    page = run_page(path, monkeypatch, capsys)
+    if path.name in CHECKS:
+        CHECKS[path.name](page)
+
+
+def test_the_blocks_that_are_not_run_are_few_and_say_why() -> None:
+    left_out = [block for path in DOCUMENTS for block in read_blocks(path) if block.reason is not None]
+    assert {block.text.splitlines()[0].split(" path/")[0] for block in left_out} == {
+        "python3 -m venv .venv && source .venv/bin/activate",
+        "pip install '.[test]' && pytest",
+        "accelerate launch --num_processes 4 -m embedkit fit",
+        "embedkit fit",
+        "pip install '.[ray]'",
+        "export RAY_ADDRESS=HEAD:6379",
+    }
+    shown = {block.language for path in DOCUMENTS for block in read_blocks(path)}
+    assert shown == {"sh", "python", "toml", "text"}
+
+
+def test_the_site_is_built_and_needs_no_network(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="the site needs embedkit[docs]")
+    pytest.importorskip("material", reason="the site needs embedkit[docs]")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in (tmp_path / "site").glob("*.html")}
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} | {"commands", "library"} <= set(pages)
+    for name in get_command(app).commands:  # type: ignore[attr-defined]
+        assert f"<code>embedkit {name}</code></h2>" in re.sub(r"<a class=\"headerlink.*?</a>", "", pages["commands"])
+    for name in embedkit.__all__:
+        assert name == "__version__" or f'id="{name.lower()}"' in pages["library"]
+    loaded = re.findall(r"<(?:link|script|img)[^>]*(?:href|src)=.?https?://[^>]*", "".join(pages.values()))
+    assert not loaded
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("embedkit ex", "extract export"), ("embedkit fit --mode f", "frozen finetune")]
+)
+def test_the_shell_completes(typed: str, offered: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "embedkit"],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "_EMBEDKIT_COMPLETE": "complete_bash",
+            "COMP_WORDS": typed,
+            "COMP_CWORD": str(typed.count(" ")),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == offered.split()
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.parent.name == "docs"], ids=lambda path: path.name)

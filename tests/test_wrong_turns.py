@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import embedkit
 from embedkit.cli import app
 from embedkit.errors import EmbedkitError
-from tests.test_readme import write_tiny_emodb
+from tests.documents import write_tiny_emodb
 from tests.workflows.tones import RATE, write_tones
 
 STORE = "embeddings/corpus/mfcc.h5"

@@ -18,8 +18,8 @@ import embedkit
 from embedkit.cli import app
 from embedkit.errors import RunError
 from embedkit.training.runs import RunRecord
+from tests.documents import write_tiny_emodb
 from tests.reporting.studies import LABELS, QUICK, fit_study, write_store
-from tests.test_readme import write_tiny_emodb
 
 
 class Page(HTMLParser):

@@ -1,0 +1,121 @@
+"""What the documents show: their blocks of code, those that no test runs, and a small world that the others run in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from embedkit.corpora.demo import VERSION, write_demo_corpus
+from embedkit.corpora.iemocap import DEMO_MARKER
+from tests.encoders.checkpoints import write_conv_checkpoint, write_whisper_checkpoint
+from tests.encoders.test_vggish import SMALL, random_state
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+RATE = 16000
+
+_BLOCK = re.compile(
+    r"(?:^<!-- not run by the tests: (?P<reason>.+?) -->\n\n?)?^```(?P<language>\w+)\n(?P<text>.*?)^```$"
+    r"(?:\n\n(?:Save it as|Saved as) `(?P<name>[\w./]+)`)?",
+    flags=re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A fenced block: what it holds, where a reader is told to save it, why no test runs it."""
+
+    language: str
+    text: str
+    name: str | None
+    reason: str | None
+
+
+def read_blocks(path: Path) -> list[Block]:
+    """Return all fenced blocks of a page, in order."""
+    return [Block(**found.groupdict()) for found in _BLOCK.finditer(path.read_text(encoding="utf-8"))]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return what the blocks of one language hold."""
+    return [found["text"] for found in _BLOCK.finditer(text) if found["language"] == language]
+
+
+def shell_commands(block: Block) -> Iterator[str]:
+    """Yield the commands of a block, one by one."""
+    for line in block.text.splitlines():
+        yield from (part.strip() for part in line.split("&&") if not part.strip().startswith("#"))
+
+
+def write_world(folder: Path) -> None:
+    """Write everything that the pages name: tiny corpora in their layouts, recordings, the demo, checkpoints."""
+    write_tiny_emodb(folder / "path/to/emodb")
+    for name in ("path/to/EmoDB", "path/to/corpus", "data/emodb", "corpus"):
+        _link(folder / name, folder / "path/to/emodb")
+    _write_ravdess(folder / "path/to/ravdess")
+    _write_recordings(folder)
+    write_demo_corpus(folder / "cache" / f"demo-{VERSION}", turns=5)
+    write_demo_corpus(folder / "path/to/IEMOCAP", turns=5)
+    (folder / "path/to/IEMOCAP" / DEMO_MARKER).unlink()
+    _link(folder / "path/to/IEMOCAP_full_release", folder / "path/to/IEMOCAP")
+    for family in ("hubert", "wav2vec2"):
+        write_conv_checkpoint(folder / "weights" / family, family)
+    write_whisper_checkpoint(folder / "weights/whisper-base")
+    torch.save(random_state(SMALL), folder / "vggish.pth")
+
+
+def write_tiny_emodb(folder: Path, emotions: str = "WT") -> None:
+    """Write sixteen short tones in EmoDB's layout: four speakers, two emotions (or more) that differ in pitch."""
+    generator = np.random.default_rng(0)
+    (folder / "wav").mkdir(parents=True)
+    for speaker in ("03", "08", "09", "10"):
+        for letter in emotions:
+            for version in "ab":
+                tone = _tone({"W": 400.0, "T": 150.0, "A": 900.0}[letter], generator)
+                soundfile.write(folder / "wav" / f"{speaker}a01{letter}{version}.wav", tone, RATE)
+
+
+def _write_ravdess(folder: Path) -> None:
+    generator = np.random.default_rng(1)
+    for actor in range(1, 5):
+        (folder / f"Actor_{actor:02d}").mkdir(parents=True)
+        for emotion, pitch in (("05", 400.0), ("04", 150.0)):
+            for take in ("01", "02"):
+                name = f"03-01-{emotion}-01-01-{take}-{actor:02d}.wav"
+                soundfile.write(folder / f"Actor_{actor:02d}" / name, _tone(pitch, generator), RATE)
+
+
+def _write_recordings(folder: Path) -> None:
+    """Write `my.wav`, `recordings/`, a list of them, a manifest, and files with a naming of their own."""
+    generator = np.random.default_rng(2)
+    (folder / "recordings").mkdir()
+    (folder / "path/to/folder").mkdir()
+    rows = ["path,label,speaker,session,split"]
+    for number in range(12):
+        label, pitch = (("anger", 400.0), ("sadness", 150.0))[number % 2]
+        soundfile.write(folder / "recordings" / f"{number:02d}.wav", _tone(pitch, generator), RATE)
+        split = ("train", "train", "dev", "test")[number // 3]
+        rows.append(f"recordings/{number:02d}.wav,{label},s{number // 3},{number // 6},{split}")
+    (folder / "corpus.csv").write_text("\n".join(rows) + "\n")
+    (folder / "calls.csv").write_text("path,start,end\nrecordings/00.wav,0.1,0.4\nmy.wav,,\n")
+    soundfile.write(folder / "my.wav", _tone(400.0, generator), RATE)
+    for speaker in ("anna", "ben"):
+        for letter in "ANS":
+            soundfile.write(folder / "path/to/folder" / f"{speaker}_{letter}_01.wav", _tone(300.0, generator), RATE)
+
+
+def _tone(pitch: float, generator: np.random.Generator) -> np.ndarray:
+    time = np.arange(RATE // 2) / RATE
+    tone = np.sin(2 * np.pi * pitch * generator.uniform(0.9, 1.1) * time)
+    return 0.3 * tone + 0.01 * generator.standard_normal(len(time))
+
+
+def _link(path: Path, target: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target, target_is_directory=True)
