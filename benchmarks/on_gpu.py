@@ -57,7 +57,7 @@ def main() -> None:
         if options.speech:
             corpus = open_corpus(options.speech)
         else:
-            corpus = write_speech(work / "speech", *((42, 2.5) if options.small else (535, 9.0)))
+            corpus = write_speech(work / "speech", *((28, 1.5) if options.small else (535, 9.0)))
         bench = Bench(
             device=options.device,
             small=options.small,
