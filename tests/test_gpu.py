@@ -118,6 +118,8 @@ def test_the_same_extraction_gives_the_same_file(
     assert found[0] == found[1]
 
 
+# cuDNN packs the weights of every LSTM anew, and says so.
+@pytest.mark.filterwarnings("ignore:RNN module weights are not part")
 @pytest.mark.parametrize("head", ["linear", "mlp", "attentive", "lstm", "cnn"])
 def test_heads_learn_what_they_learn_on_the_cpu(head: str, tmp_path: Path) -> None:
     store = write_synthetic_store(tmp_path / "store.h5", framed=True)
