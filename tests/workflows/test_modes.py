@@ -449,7 +449,7 @@ def test_what_cannot_be_done_is_told(corpus: Path, checkpoints: dict[str, Path],
         ("", {"mode": "frozen"}, "No encoder was named"),
         (str(hubert), {"mode": "finetune", "tuning": {"rank": 4}}, "'rank' is not one of --mode finetune"),
         (str(hubert), {"mode": "lora", "tuning": {"convolutions": True}}, "'convolutions' is not one of --mode lora"),
-        (str(hubert), {"mode": "lora", "tuning": {"lr": 1}}, "setting of an encoder in training"),
+        (str(hubert), {"mode": "lora", "tuning": {"lr": 1}}, "Unknown setting 'lr' of an encoder"),
         (str(hubert), {"mode": "finetune", "tuning": {"accumulate": "two"}}, "'two', expected something like 1"),
         (str(hubert), {"mode": "finetune", "tuning": {"augment": "noise"}}, "expected something like"),
         (str(hubert), {"mode": "finetune", "tuning": {"encoder_rate": 1e12}, "epochs": 3}, "diverged after"),
@@ -610,7 +610,7 @@ def test_every_kill_leaves_a_run_that_goes_on(
         except KeyboardInterrupt:
             torch.randn(7)
     assert record is not None
-    assert place > 2
+    assert place >= 2
     assert predictions(whole)[1].tolist() == predictions(record)[1].tolist()
     assert whole.load_curves() == record.load_curves()
 
