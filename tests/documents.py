@@ -70,15 +70,15 @@ def write_world(folder: Path) -> None:
     torch.save(random_state(SMALL), folder / "vggish.pth")
 
 
-def write_tiny_emodb(folder: Path, emotions: str = "WT") -> None:
-    """Write sixteen short tones in EmoDB's layout: four speakers, two emotions (or more) that differ in pitch."""
+def write_tiny_emodb(folder: Path) -> None:
+    """Write sixteen short tones in EmoDB's layout: four speakers, two texts, two emotions that differ in pitch."""
     generator = np.random.default_rng(0)
     (folder / "wav").mkdir(parents=True)
     for speaker in ("03", "08", "09", "10"):
-        for letter in emotions:
-            for version in "ab":
-                tone = _tone({"W": 400.0, "T": 150.0, "A": 900.0}[letter], generator)
-                soundfile.write(folder / "wav" / f"{speaker}a01{letter}{version}.wav", tone, RATE)
+        for letter, pitch in (("W", 400.0), ("T", 150.0)):
+            for text in ("a01", "a02"):
+                tone = _tone(pitch, generator)
+                soundfile.write(folder / "wav" / f"{speaker}{text}{letter}a.wav", tone, RATE)
 
 
 def _write_ravdess(folder: Path) -> None:
