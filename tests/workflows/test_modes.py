@@ -40,6 +40,13 @@ STILL: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _small_vggish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VGGish's network at a hundredth of its size."""
+    small = VggishShape(channels=(4, 4, 8, 8), hidden=16, dimensions=8)
+    monkeypatch.setattr("embedkit.encoders.vggish.VggishShape", lambda: small)
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen clips of two kinds of noise by four speakers, as a manifest."""
@@ -630,11 +637,7 @@ def test_a_second_corpus_starts_from_the_same_encoder(
     assert predictions(both[1])[1].tolist() == predictions(alone)[1].tolist()
 
 
-def test_a_network_from_scratch_does_not_remember_the_loss_before(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small = VggishShape(channels=(4, 4, 8, 8), hidden=16, dimensions=8)
-    monkeypatch.setattr("embedkit.encoders.vggish.VggishShape", lambda: small)
+def test_a_network_from_scratch_does_not_remember_the_loss_before(corpus: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {**QUICK, "seeds": 2, "mode": "finetune", "encoders": "vggish-scratch"}
     both = embedkit.fit(str(corpus), ["ce", "focal"], runs=tmp_path / "both", **options)
     (alone,) = embedkit.fit(str(corpus), ["focal"], runs=tmp_path / "alone", **options)
