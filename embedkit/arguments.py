@@ -29,6 +29,11 @@ _NAMES: Mapping[Any, tuple[str, str]] = {
 """What a type is called, one and several."""
 
 
+def as_list(value: Any) -> list[Any]:
+    """Make a list of several things, or of one: a text, a path, or anything that is not iterable."""
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str | os.PathLike) else [value]
+
+
 def checked(name: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Check the arguments of a call before it runs.
 

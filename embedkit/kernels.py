@@ -1,4 +1,4 @@
-"""Matrix products by oneDNN on CPUs.
+"""How CPUs compute: threads, and matrix products by oneDNN.
 
 PyTorch hands fp32 products to MKL, which takes its narrow code path on CPUs of other vendors: 93 against 213
 GFLOP/s on one core of an AMD Zen 5. oneDNN does not care who made the CPU.
@@ -6,6 +6,8 @@ GFLOP/s on one core of an AMD Zen 5. oneDNN does not care who made the CPU.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -14,6 +16,17 @@ from torch import Tensor
 
 WORTH_A_CALL = 500_000
 """Multiplications of one matrix product from which calling oneDNN for it alone pays."""
+
+
+@contextmanager
+def using_threads(threads: int) -> Iterator[None]:
+    """Let torch compute with so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @cache

@@ -42,12 +42,13 @@ def read_crema_d(folder: Path) -> Corpus:
     """
     matches, notes = match_audio(folder, find_audio_folder(folder, _FOLDERS, _NAME) or folder, _NAME)
     return build_corpus(
-        (_utterance(path, match) for path, match in matches),
+        matches,
+        _utterance,
         name="crema-d",
         title="CREMA-D",
         root=folder,
         published=7_442,
-        classes=tuple(sorted(LABELS.values())),
+        labels=LABELS,
         notes=notes,
     )
 

@@ -41,12 +41,13 @@ def read_emodb(folder: Path) -> Corpus:
     """
     matches, notes = match_audio(folder, find_audio_folder(folder, _FOLDERS, _NAME) or folder, _NAME)
     return build_corpus(
-        (_utterance(path, match) for path, match in matches),
+        matches,
+        _utterance,
         name="emodb",
         title="EmoDB",
         root=folder,
         published=535,
-        classes=tuple(sorted(LABELS.values())),
+        labels=LABELS,
         notes=notes,
     )
 

@@ -40,12 +40,13 @@ def read_emovo(folder: Path) -> Corpus:
     """
     matches, notes = match_audio_below(folder, _NAME, depth=_DEPTH)
     return build_corpus(
-        (_utterance(path, match) for path, match in matches),
+        matches,
+        _utterance,
         name="emovo",
         title="EMOVO",
         root=folder,
         published=588,
-        classes=tuple(sorted(LABELS.values())),
+        labels=LABELS,
         notes=notes,
     )
 

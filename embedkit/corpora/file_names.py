@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from embedkit.corpora.base import Corpus, Task, Utterance
 from embedkit.corpora.reader import (
@@ -18,6 +19,9 @@ from embedkit.corpora.reader import (
     walk_files,
 )
 from embedkit.errors import CorpusError
+
+NameMatch: TypeAlias = tuple[str, re.Match[str]]
+"""A file's path relative to the corpus, and the match of its name."""
 
 
 def name_matches(pattern: re.Pattern[str], name: str) -> re.Match[str] | None:
@@ -58,31 +62,41 @@ def keep_first_of_each_name(paths: Iterable[Path]) -> tuple[list[Path], list[Pat
 
 
 def build_corpus(
-    utterances: Iterable[Utterance],
+    matches: Iterable[NameMatch],
+    describe: Callable[[str, re.Match[str]], Utterance],
     *,
     name: str,
     title: str,
     root: Path,
     published: int,
-    classes: tuple[str, ...],
+    labels: Mapping[str, str],
     notes: tuple[str, ...],
 ) -> Corpus:
-    """Put a corpus together whose kind is its name, whose classes are its task, and whose count is published.
+    """Put a corpus together whose kind is its name and whose count is published.
+
+    Args:
+        matches: The files and the matches of their names.
+        describe: Makes an utterance of a file's path and match.
+        name: The corpus's name and kind.
+        title: What it is called in sentences.
+        root: Its folder.
+        published: How many utterances it has where nothing is missing.
+        labels: From the codes in names to labels; these are the classes.
+        notes: What reading it left out.
 
     Raises:
         CorpusError: no utterance is left.
     """
-    found = sort_utterances(utterances)
+    found = sort_utterances(describe(path, match) for path, match in matches)
     if not found:
         reasons = "; ".join(["", *(note.rstrip(".") for note in notes)])
         raise CorpusError(f"The folder {str(root)!r} holds no utterance of {title}{reasons}.")
     notes = (*count_note(len(found), published, title), *notes)
-    return Corpus(name=name, kind=name, root=root, utterances=found, task=Task(classes=classes), notes=notes)
+    task = Task(classes=tuple(sorted(labels.values())))
+    return Corpus(name=name, kind=name, root=root, utterances=found, task=task, notes=notes)
 
 
-def match_audio(
-    root: Path, folder: Path, pattern: re.Pattern[str]
-) -> tuple[list[tuple[str, re.Match[str]]], tuple[str, ...]]:
+def match_audio(root: Path, folder: Path, pattern: re.Pattern[str]) -> tuple[list[NameMatch], tuple[str, ...]]:
     """Match every audio file directly in a folder.
 
     Returns:
@@ -99,7 +113,7 @@ def match_audio(
 
 def match_audio_below(
     root: Path, pattern: re.Pattern[str], *, depth: int, name: Callable[[Path], str] = lambda path: path.stem
-) -> tuple[list[tuple[str, re.Match[str]]], tuple[str, ...]]:
+) -> tuple[list[NameMatch], tuple[str, ...]]:
     """Match every audio file down to `depth` folders below the root.
 
     Args:
@@ -111,7 +125,7 @@ def match_audio_below(
     Returns:
         (path relative to the root, match) of each file named by the pattern, and notes on those left out.
     """
-    kept: dict[str, tuple[str, re.Match[str]]] = {}
+    kept: dict[str, NameMatch] = {}
     strangers, repeated = [], []
     for path in sorted(walk_files(root, depth=depth), key=lambda path: (len(path.parts), str(path))):
         if not is_audio(path.name):

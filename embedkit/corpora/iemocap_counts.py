@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from embedkit.corpora.base import Task, Utterance
-from embedkit.corpora.reader import count_noun
+from embedkit.wording import count_noun
 
 FILES = 10_039
 TOTAL = 5_531

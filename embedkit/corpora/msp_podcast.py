@@ -9,9 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from embedkit.corpora.base import Corpus, Task, Utterance
-from embedkit.corpora.reader import Reader, count_noun, left_out_note, list_audio, sort_utterances
+from embedkit.corpora.reader import Reader, left_out_note, list_audio, sort_utterances
 from embedkit.corpora.tables import number_or_nan, read_labels
 from embedkit.errors import CorpusError
+from embedkit.wording import count_noun
 
 LABELS = {
     "A": "anger",

@@ -61,14 +61,15 @@ def read_ravdess(folder: Path) -> Corpus:
         *left_out_note(video, "video file{s}"),
         *left_out_note([relative_path(folder, path) for path in repeated], "repetition{s} of a file"),
     )
-    matches = ((path, name_matches(_NAME, path.name)) for path in speech)
+    matches = ((relative_path(folder, path), name_matches(_NAME, path.name)) for path in speech)
     return build_corpus(
-        (_utterance(relative_path(folder, path), match) for path, match in matches if match),
+        ((path, match) for path, match in matches if match),
+        _utterance,
         name="ravdess",
         title="RAVDESS (audio-only speech)",
         root=folder,
         published=1_440,
-        classes=tuple(sorted(LABELS.values())),
+        labels=LABELS,
         notes=notes,
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from embedkit.corpora.base import Corpus, Utterance
 from embedkit.errors import CorpusError
+from embedkit.wording import count_noun
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 
@@ -74,11 +75,6 @@ def relative_path(root: Path, path: Path) -> str:
 def sort_utterances(utterances: Iterable[Utterance]) -> tuple[Utterance, ...]:
     """Order utterances as a corpus holds them: by id."""
     return tuple(sorted(utterances, key=lambda utterance: utterance.id))
-
-
-def count_noun(count: int, noun: str) -> str:
-    """Write a count with its noun: "1 file", "1,200 files"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def left_out_note(names: Sequence[str], what: str) -> tuple[str, ...]:

@@ -48,12 +48,13 @@ def read_savee(folder: Path) -> Corpus:
     """
     matches, notes = match_audio_below(folder, _NAME, depth=_DEPTH, name=_name)
     return build_corpus(
-        (_utterance(path, match) for path, match in matches),
+        matches,
+        _utterance,
         name="savee",
         title="SAVEE",
         root=folder,
         published=480,
-        classes=tuple(sorted(LABELS.values())),
+        labels=LABELS,
         notes=notes,
     )
 

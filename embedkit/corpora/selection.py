@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance, Value
 from embedkit.errors import ConfigError, CorpusError, UnknownNameError
 from embedkit.registry import unknown_name
+from embedkit.wording import list_some
 
 _FILTER = re.compile(r"(?P<column>[^=!]+)(?P<operator>!=|=)(?P<values>.*)", re.DOTALL)
 _SHOWN = 12
@@ -77,5 +78,4 @@ def _comparable(value: Value | None) -> Value | None:
 
 
 def _some(values: Iterable[Value | None]) -> str:
-    found = sorted({str(value) for value in values})
-    return ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+    return list_some(sorted({str(value) for value in values}), _SHOWN)

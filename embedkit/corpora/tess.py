@@ -43,12 +43,13 @@ def read_tess(folder: Path) -> Corpus:
     """
     matches, notes = match_audio_below(folder, _NAME, depth=_DEPTH)
     return build_corpus(
-        (_utterance(path, match) for path, match in matches),
+        matches,
+        _utterance,
         name="tess",
         title="TESS",
         root=folder,
         published=2_800,
-        classes=tuple(sorted(LABELS.values())),
+        labels=LABELS,
         notes=notes,
     )
 

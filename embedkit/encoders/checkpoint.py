@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from logging import CRITICAL
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from embedkit.encoders.sources import PREPROCESSOR_FILE, Checkpoint
+from embedkit.encoders.sources import PREPROCESSOR_FILE, WEIGHT_FILES, Checkpoint
 from embedkit.errors import EncoderError
+from embedkit.wording import list_some
 
 HARMLESS_MISSING = re.compile(r"(\w+\.)?masked_spec_embed")
 """A vector that only masked training reads."""
@@ -117,7 +121,7 @@ def _check(checkpoint: Checkpoint, model: Any, report: dict[str, Any], *, heads_
         unexpected = [key for key in unexpected if key.split(".")[0] in own]
     wrong = [item[0] if isinstance(item, tuple) else item for item in report["mismatched_keys"]]
     problems = [
-        f"{word}: {_list_keys(keys)}"
+        f"{word}: {list_some(sorted(keys), SHOWN_KEYS)}"
         for word, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
         if keys
     ]
@@ -128,10 +132,18 @@ def _check(checkpoint: Checkpoint, model: Any, report: dict[str, Any], *, heads_
         )
 
 
-def _list_keys(keys: Iterable[str]) -> str:
-    names = sorted(keys)
-    rest = f" and {len(names) - SHOWN_KEYS} more" if len(names) > SHOWN_KEYS else ""
-    return ", ".join(names[:SHOWN_KEYS]) + rest
+def write_model(model: Any, folder: Path) -> None:
+    """Write a model's config.json and weights as transformers looks for them, without its renaming on saving.
+
+    Whisper's encoder is written as the part of the whole model that it is.
+    """
+    config, prefix = copy.deepcopy(model.config), ""
+    if config.model_type == "whisper":
+        config.architectures, prefix = ["WhisperModel"], "encoder."
+    state = {f"{prefix}{name}": values.detach().cpu().contiguous() for name, values in model.state_dict().items()}
+    save_file(state, folder / WEIGHT_FILES[0], metadata={"format": "pt"})
+    with quiet():
+        config.save_pretrained(folder)
 
 
 def digest_weights(model: nn.Module) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from embedkit.encoders.transfer import lengths_on
+from embedkit.kernels import using_threads
 
 
 def pool_frames(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -25,17 +26,13 @@ def pool_frames(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 def _pool_each(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:
     means, stds = [], []
-    threads = torch.get_num_threads()
     # A clip's layer is so small that threads would wait for each other four times as long as one takes.
-    torch.set_num_threads(1)
-    try:
+    with using_threads(1):
         for clip, length in zip(values, own, strict=True):
             frames = clip[:length].float()
             mean = frames.mean(dim=0)
             means.append(mean)
             stds.append((frames - mean).square_().mean(dim=0).sqrt_())
-    finally:
-        torch.set_num_threads(threads)
     return torch.stack(means), torch.stack(stds)
 
 

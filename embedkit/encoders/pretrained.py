@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
 from embedkit.encoders.base import Encoder, LayerSink
-from embedkit.encoders.checkpoint import digest_weights, quiet, read_config, read_preprocessor
+from embedkit.encoders.checkpoint import digest_weights, read_config, read_preprocessor, write_model
 from embedkit.encoders.precision import DTYPES, resolve_device, resolve_precision, true_fp32
-from embedkit.encoders.sources import PREPROCESSOR_FILE, WEIGHT_FILES, Checkpoint, find_checkpoint, read_card
+from embedkit.encoders.sources import PREPROCESSOR_FILE, Checkpoint, find_checkpoint, read_card
 from embedkit.encoders.spec_augment import SpecAugment
 from embedkit.errors import EncoderError
 
@@ -175,12 +174,7 @@ class PretrainedEncoder(Encoder):
             folder: Where to.
             network: What to write in the place of its own network.
         """
-        saved: Any = network or self.network
-        with quiet():
-            saved.config.save_pretrained(folder)
-        # Not by the model's own method, which would undo the renaming by which Whisper's encoder was loaded.
-        state = {key: value.detach().cpu().clone().contiguous() for key, value in saved.state_dict().items()}
-        save_file(state, folder / WEIGHT_FILES[0], metadata={"format": "pt"})
+        write_model(network or self.network, folder)
         settings = self.checkpoint.folder / PREPROCESSOR_FILE
         if settings.is_file():
             shutil.copyfile(settings, folder / PREPROCESSOR_FILE)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import embedkit
 from embedkit.encoders.base import Encoder
-from embedkit.encoders.checkpoint import load_model, quiet, read_config
+from embedkit.encoders.checkpoint import load_model, quiet, read_config, write_model
 from embedkit.encoders.concatenation import ConcatenatedEncoder
 from embedkit.encoders.pretrained import PretrainedEncoder
 from embedkit.encoders.sources import CARD_FILE, PREPROCESSOR_FILE
@@ -20,8 +20,6 @@ from embedkit.encoders.vggish import VggishEncoder
 from embedkit.encoders.whisper import ENCODER_KEYS
 from embedkit.export.encoder import part_folder
 from embedkit.export.predictor import DESCRIPTION_FILE, FORMAT, FORMAT_VERSION, HEADS_FILE, KEPT, Predictor
-
-WEIGHTS_FILE = "model.safetensors"
 
 
 def write_folder(predictor: Predictor, encoder: Encoder, folder: Path) -> None:
@@ -90,10 +88,11 @@ def _select(predictor: Predictor, identity: Mapping[str, Any]) -> tuple[dict[str
 def _write_checkpoint(encoder: PretrainedEncoder, folder: Path) -> None:
     """Write config.json and model.safetensors."""
     from transformers import AutoModel
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder as WhisperModel
 
     config = read_config(encoder.checkpoint)
     if config.model_type == "whisper":
-        _write_whisper(encoder, config, folder)
+        write_model(load_model(encoder.checkpoint, WhisperModel, config, key_mapping=ENCODER_KEYS), folder)
     else:
         model: Any = load_model(encoder.checkpoint, AutoModel, config, heads_allowed=True)
         with quiet():
@@ -104,17 +103,3 @@ def _copy(source: Path, folder: Path, *names: str) -> None:
     for name in names:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
-
-
-def _write_whisper(encoder: PretrainedEncoder, config: Any, folder: Path) -> None:
-    """Write Whisper's encoder as the part of the whole model that it is, which is what transformers looks for."""
-    from safetensors.torch import save_file
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
-
-    model = load_model(encoder.checkpoint, WhisperEncoder, config, key_mapping=ENCODER_KEYS)
-    state: Mapping[str, Tensor] = model.state_dict()
-    tensors = {f"encoder.{name}": values.contiguous() for name, values in state.items()}
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    config.architectures = ["WhisperModel"]
-    with quiet():
-        config.save_pretrained(folder)

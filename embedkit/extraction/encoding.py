@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from embedkit.extraction.items import Failures, Item, Stamp, file_stamp, segment
 from embedkit.extraction.passes import Launched, Passes, in_order
 from embedkit.extraction.plan import Batch, Shard
 from embedkit.extraction.pooling import Pool, fits, is_finite
-from embedkit.extraction.shards import Measured, ShardWriter, new_shard
+from embedkit.extraction.shards import Measured, new_shard
 from embedkit.extraction.windows import Merge, Windows, groups
 from embedkit.store.layout import Array
 from embedkit.store.writer import Rows
@@ -162,9 +162,20 @@ def start_batch(recipe: Recipe, passes: Passes, clips: list[Clip]) -> StartedBat
     return StartedBatch(clips, launched)
 
 
-def finish_batch(
-    recipe: Recipe, passes: Passes, started: StartedBatch, writer: ShardWriter, failures: Failures
-) -> None:
+class RowWriter(Protocol):
+    """Takes the rows of clips in their order: a shard, or a list."""
+
+    def add_frames(self, frames: Array) -> None:
+        """Take the next frames of a clip that is encoded in windows."""
+
+    def add(self, item: Item, rows: Rows, measured: Measured) -> None:
+        """Take a clip's rows; its frames too where they did not come before."""
+
+    def fail(self, item: Item, reason: str) -> None:
+        """Take note of a clip that cannot be used, and drop frames of it that came before."""
+
+
+def finish_batch(recipe: Recipe, passes: Passes, started: StartedBatch, writer: RowWriter, failures: Failures) -> None:
     """Wait for a batch and write its rows; clips that cannot be used are noted."""
     rows = iter(in_order(started.launched, Pool.rows))
     for clip in started.clips:
@@ -183,7 +194,7 @@ def _padded(samples: NDArray[np.float32], smallest: int) -> torch.Tensor:
     return torch.from_numpy(np.pad(samples, (0, missing)) if missing > 0 else samples)
 
 
-def _write_short(recipe: Recipe, clip: Clip, rows: Rows, writer: ShardWriter) -> str:
+def _write_short(recipe: Recipe, clip: Clip, rows: Rows, writer: RowWriter) -> str:
     assert clip.samples is not None
     if not is_finite(rows):
         return _not_finite(recipe, rows)
@@ -194,7 +205,7 @@ def _write_short(recipe: Recipe, clip: Clip, rows: Rows, writer: ShardWriter) ->
     return ""
 
 
-def _encode_long(recipe: Recipe, passes: Passes, clip: Clip, writer: ShardWriter) -> str:
+def _encode_long(recipe: Recipe, passes: Passes, clip: Clip, writer: RowWriter) -> str:
     """Encode a clip window by window; return why it failed, or nothing."""
     assert recipe.windows is not None
     merge = Merge()

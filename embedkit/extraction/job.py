@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedkit.corpora.reader import count_noun
 from embedkit.errors import ExtractionError
 from embedkit.extraction.items import Item
 from embedkit.extraction.plan import MOST_SHARDS, SHARD_SECONDS, Plan, PlanSettings, Shard, plan_shards
 from embedkit.extraction.request import BATCH_SECONDS, PLAN_NAME, Request
 from embedkit.extraction.shards import ShardReader, open_finished
 from embedkit.extraction.standing import Standing
+from embedkit.wording import count_noun
 
 
 @dataclass(kw_only=True)

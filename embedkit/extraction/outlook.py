@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from embedkit.corpora.reader import count_noun
 from embedkit.errors import ExtractionError
 from embedkit.extraction.job import Job
 from embedkit.extraction.plan import Batch, Shard
 from embedkit.extraction.request import Request
 from embedkit.store.files import format_bytes, free_bytes, no_room
+from embedkit.wording import count_noun
 
 _COLUMN_BYTES = 1000
 """Room for the columns of one utterance."""

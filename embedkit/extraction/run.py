@@ -6,7 +6,6 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from embedkit.corpora.reader import count_noun
 from embedkit.errors import ExtractionError
 from embedkit.extraction.assembly import Described, assemble, collect_sources, describe_content
 from embedkit.extraction.encoding import Recipe
@@ -23,6 +22,7 @@ from embedkit.extraction.standing import Standing, examine, is_finished
 from embedkit.store.files import sync_folder, writing_to
 from embedkit.store.reader import open_store
 from embedkit.store.split import remove_other_shards
+from embedkit.wording import count_noun
 
 
 def run_extraction(request: Request) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from embedkit.extraction.encoding import Recipe, finish_batch, read_batches, sta
 from embedkit.extraction.items import Failures, Item
 from embedkit.extraction.passes import Passes
 from embedkit.extraction.plan import MOST_CLIPS, Batch
-from embedkit.extraction.shards import Measured, ShardWriter
+from embedkit.extraction.shards import Measured
 from embedkit.store.layout import Array
 from embedkit.store.writer import Rows
 
@@ -54,7 +53,7 @@ def embed_stream(
             found = _Collected()
             with torch.inference_mode():
                 started = start_batch(recipe, passes, clips)
-                finish_batch(recipe, passes, started, cast(ShardWriter, found), Failures("skip"))
+                finish_batch(recipe, passes, started, found, Failures("skip"))
             rows = iter(found.rows)
             yield from (next(rows) if isinstance(one, Item) else one for one in groups.popleft())
 

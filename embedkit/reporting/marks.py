@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, get_args
 from embedkit.reporting.comparison import BASELINES, LEVEL, FamilyKind
 from embedkit.reporting.labels import Place, Row
 from embedkit.reporting.metrics import METRICS, task_of
+from embedkit.wording import count_noun
 
 Test: TypeAlias = Mapping[str, Any]
 Spot: TypeAlias = tuple[str, str, str]
@@ -77,13 +78,13 @@ def _hopeless(tests: Sequence[Test]) -> str:
         return ""
     first = next(iter(lost.values()))
     parts = [
-        f"{test['comparisons']} comparison{'s' * (test['comparisons'] != 1)} of {family} "
+        f"{count_noun(test['comparisons'], 'comparison')} of {family} "
         f"(smallest p {_p(test['smallest_p'])}, after Holm {_p(test['smallest_p_adjusted'])})"
         for family, test in lost.items()
     ]
     hint = "; compare fewer runs at once" if first["smallest_p"] <= LEVEL else ""
     return (
-        f"With {first['speakers']} speaker{'s' * (first['speakers'] != 1)} nothing can be significant, however large "
+        f"With {count_noun(first['speakers'], 'speaker')} nothing can be significant, however large "
         f"the difference, among {' or '.join(parts)}{hint}."
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 from embedkit.reporting.labels import Row
 from embedkit.reporting.metrics import METRICS
 from embedkit.reporting.published import last_part
+from embedkit.wording import count_noun
 
 FIELDS = (
     "corpus",
@@ -72,7 +73,7 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
     notes = [
         f"Protocol: {row['corpus']}, {_scored(row)}, {_predicted(row)} "
         f"({', '.join(map(str, row.get('dimensions') or row['classes']))}{_task(row)}), {_folds(row)}, "
-        f"{seeds} seed{'s' * (seeds != 1)}{spread}{_budget(row)}."
+        f"{count_noun(seeds, 'seed')}{spread}{_budget(row)}."
     ]
     how = [_tell(name.capitalize(), rows, name) for name in ("selection", "standardised", "mode", "precision")]
     notes.append(" ".join(filter(None, how)))
@@ -108,7 +109,7 @@ def _predicted(row: Row) -> str:
     """Count what is predicted."""
     dimensions = row.get("dimensions") or ()
     if dimensions:
-        return f"{len(dimensions)} dimension{'s' * (len(dimensions) != 1)}"
+        return count_noun(len(dimensions), "dimension")
     return f"{len(row['classes'])} classes"
 
 
@@ -116,7 +117,7 @@ def _scored(row: Row) -> str:
     """Count what was tested; only where folds rotate is that all there is."""
     part = "test " if row.get("test_corpus") or row["folds"] == "split" else ""
     counts = [(row["utterances"], "utterance"), (row.get("speakers") or 0, "speaker")]
-    return ", ".join(f"{count:,} {part}{noun}{'s' * (count != 1)}" for count, noun in counts if count)
+    return ", ".join(count_noun(count, f"{part}{noun}") for count, noun in counts if count)
 
 
 def _folds(row: Row) -> str:

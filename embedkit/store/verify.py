@@ -11,6 +11,7 @@ from embedkit.errors import StoreError
 from embedkit.store import layout
 from embedkit.store.reader import Store
 from embedkit.store.writer import Rows
+from embedkit.wording import list_some
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,8 @@ def intact_rows(store: Store) -> Callable[[int], Rows]:
 
 
 def _damaged(store: Store, what: list[str]) -> StoreError:
-    more = f" and {len(what) - 3} more" if len(what) > 3 else ""
     return StoreError(
-        f"The store {str(store.path)!r} is damaged ({', '.join(what[:3])}{more}); extract again with --overwrite."
+        f"The store {str(store.path)!r} is damaged ({list_some(what, 3)}); extract again with --overwrite."
     )
 
 

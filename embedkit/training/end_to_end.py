@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.encoders.precision import true_fp32
 from embedkit.training.batches import count_steps
 from embedkit.training.cached import FoldResult
 from embedkit.training.folds import ONE_SPEAKER_GROUP, Fold, FoldPlan
@@ -78,27 +77,24 @@ def tune_loss(
     for fold in plan.folds:
         own = []
         for seed in seeds:
-            best: _Tuned | None = None
-            for number in range(len(grid)):
-                run = _Run(features, targets, fold, recipe, loss, grid, number, seed, tuner)
-                key = name_head(loss, fold, seed, number)
-                found = run.finished(shelf, key) or run.train(shelf, key, on_epoch)
-                on_stack([run.group], [found.result])
-                if best is None or found.choice.score > best.choice.score:
-                    worse, best = best, found
-                else:
-                    worse = found
-                if worse is not None:
-                    shelf.drop_encoder(name_head(loss, fold, seed, worse.choice.candidate))
-            assert best is not None
+            runs = [
+                _Run(features, targets, fold, recipe, loss, grid, number, seed, tuner) for number in range(len(grid))
+            ]
+            tried = []
+            for run in runs:
+                tried.append(run.finished(shelf) or run.train(shelf, on_epoch))
+                on_stack([run.group], [tried[-1].result])
+            best = max(tried, key=lambda one: one.choice.score)
             own.append(best)
             if save_encoder is not None:
-                number = best.choice.candidate
-                key = name_head(loss, fold, seed, number)
-                if not shelf.has_encoder(key):
+                chosen = runs[best.choice.candidate]
+                for run in runs:
+                    if run is not chosen:
+                        shelf.drop_encoder(run.key)
+                if not shelf.has_encoder(chosen.key):
                     # It was finished when nobody wanted its encoder.
-                    _Run(features, targets, fold, recipe, loss, grid, number, seed, tuner).train(shelf, key, on_epoch)
-                tuner.load(shelf.read_encoder(key))
+                    chosen.train(shelf, on_epoch)
+                tuner.load(shelf.read_encoder(chosen.key))
                 tuner.train(False)
                 save_encoder(fold, seed)
         results.append(_join(fold, own))
@@ -146,6 +142,7 @@ class _Run:
         self.features, self.targets, self.fold, self.loss = features, targets, fold, loss
         self.seed, self.tuner = seed, tuner
         self.number, self.candidate = number, grid[number]
+        self.key = name_head(loss, fold, seed, number)
         self.recipe = replace(recipe, head=self.candidate.head)
         self.truth = build_targets(targets, recipe.classes)
         train, validate = fold.validations[0]
@@ -158,27 +155,27 @@ class _Run:
         )
         self.group = Group(train=train, validate=validate, seed=seed, members=(member,))
 
-    def train(self, shelf: Shelf, key: str, on_epoch: OnPart) -> _Tuned:
+    def train(self, shelf: Shelf, on_epoch: OnPart) -> _Tuned:
         steps = count_steps(len(self.group.train), self.recipe.batch_size)
         self.tuner.start(self.seed, self.recipe.epochs * steps)
-        with true_fp32():
-            (result,) = train_stack(
-                self.features,
-                self.targets,
-                [self.group],
-                self.recipe,
-                keep_best=True,
-                on_epoch=lambda epochs, results: on_epoch([self.group], epochs),
-                checkpoint=shelf.checkpoint(key, self.tuner),
-            )
-            self.tuner.load(self.tuner.best)
-            outputs = self._score_test(result)
-        shelf.add(key, result, outputs, self.tuner.best)
-        shelf.checkpoint(key, self.tuner).clear()
+        checkpoint = shelf.checkpoint(self.key, self.tuner)
+        (result,) = train_stack(
+            self.features,
+            self.targets,
+            [self.group],
+            self.recipe,
+            keep_best=True,
+            on_epoch=lambda epochs: on_epoch([self.group], epochs),
+            checkpoint=checkpoint,
+        )
+        self.tuner.load(self.tuner.best)
+        outputs = self._score_test(result)
+        shelf.add(self.key, result, outputs, self.tuner.best)
+        checkpoint.clear()
         return self._judge(result, outputs)
 
-    def finished(self, shelf: Shelf, key: str) -> _Tuned | None:
-        found = shelf.find(key, self.group)
+    def finished(self, shelf: Shelf) -> _Tuned | None:
+        found = shelf.find(self.key, self.group)
         return None if found is None else self._judge(*found)
 
     def _judge(self, result: GroupResult, outputs: NDArray[np.float64]) -> _Tuned:

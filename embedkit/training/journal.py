@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +14,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from embedkit.training.checkpoint import Checkpoint
+from embedkit.errors import RunError
+from embedkit.training.checkpoint import Checkpoint, write_whole
 from embedkit.training.packing import unpack
 from embedkit.training.processes import ALONE, Processes
 from embedkit.training.stack import Group, GroupResult, Recipe
@@ -45,16 +45,9 @@ class Journal:
         """Keep what became of these groups, packed; a file is there whole or not at all."""
         if self.processes.rank != 0:
             return
-        path = self._path(groups, recipe, keep_best=keep_best)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(packed)
-            os.replace(partial, path)
-        except OSError:
-            # The journal only saves time: a full disk is told where the run itself is written.
-            with suppress(OSError):
-                partial.unlink()
+        # The journal only saves time: a full disk is told where the run itself is written.
+        with suppress(RunError):
+            write_whole(self._path(groups, recipe, keep_best=keep_best), lambda path: path.write_bytes(packed))
 
     def checkpoint(self, groups: Sequence[Group], recipe: Recipe, *, keep_best: bool) -> Checkpoint:
         """Return where the training of these groups is kept after every epoch."""

@@ -13,6 +13,10 @@ from embedkit.store.layout import SEEN_COLUMN
 from embedkit.training.folds import Fold, Indices, Names
 from embedkit.training.source import Source
 from embedkit.training.task import TaskData
+from embedkit.wording import list_some
+
+SHOWN = 6
+"""Speakers and utterances that a sentence names."""
 
 
 def require_unseen(source: Source, data: TaskData, fold: Fold) -> None:
@@ -26,7 +30,7 @@ def require_unseen(source: Source, data: TaskData, fold: Fold) -> None:
     found = find_leaks(source, data, fold)
     if found:
         known = source.trained_on
-        shown = ", ".join(found[:6]) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
+        shown = list_some(found, SHOWN)
         raise FitError(
             f"The encoder of {source.path} was trained on {shown}, which the fold {fold.name!r} tests or chooses on; "
             f"it belongs to the fold {known.get('fold')!r} by {known.get('folds')}: fit the stores of all folds of its "

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,30 +15,14 @@ from torch.utils.checkpoint import checkpoint
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.pooling import mean_frames, pool_frames
 from embedkit.heads.base import HeadInputs
+from embedkit.kernels import using_threads
 from embedkit.training.features import Features, FrameFeatures, Standardiser, UtteranceFeatures, members_of
 from embedkit.training.folds import Indices, Names
 from embedkit.training.processes import ALONE, Processes
+from embedkit.training.tuning import Tuner
 
 BATCH_SECONDS = {"cpu": 8.0, "cuda": 160.0}
 """Audio in one pass, by kind of device."""
-
-
-class Tuned(Protocol):
-    """What trains the encoder behind the features (see `embedkit.training.tuning`)."""
-
-    parts: int
-
-    def train(self, training: bool) -> None:
-        """Say whether what follows is trained on."""
-
-    def change(self, waveform: Tensor) -> Tensor:
-        """Change a training clip at random."""
-
-    def step(self) -> None:
-        """Follow the gradient of a mini-batch."""
-
-    def keep(self) -> None:
-        """Remember the encoder as it is."""
 
 
 class LiveFeatures(Features):
@@ -55,7 +37,6 @@ class LiveFeatures(Features):
         level: "utterance" or "frame".
         threads: Threads of the encoder on a CPU.
         processes: Each encodes its share of every mini-batch.
-        on_measured: Called with utterances measured and in all.
     """
 
     live = True
@@ -69,13 +50,12 @@ class LiveFeatures(Features):
         *,
         threads: int,
         processes: Processes = ALONE,
-        on_measured: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self.encoder, self.read, self.samples, self.level = encoder, read, samples, level
         self.layers, self.dimensions = len(encoder.layers), encoder.dimensions
         self.device = torch.device(getattr(encoder, "device", "cpu"))
-        self.threads, self.processes, self.on_measured = threads, processes, on_measured
-        self.tuned: Tuned | None = None
+        self.threads, self.processes = threads, processes
+        self.tuned: Tuner | None = None
         self.training = False
         self.owners: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
@@ -96,12 +76,9 @@ class LiveFeatures(Features):
         """Means and deviations of all utterances by the encoder as it was at first."""
         means = np.empty((len(self), self.layers, self.dimensions), dtype=np.float32)
         deviations = np.empty_like(means)
-        done = 0
         for rows in self._passes(np.arange(len(self))):
             self.lengths[rows], found = self._measure(rows)
             means[rows], deviations[rows] = (torch.stack(part, 1).cpu().numpy() for part in zip(*found, strict=True))
-            done += len(rows)
-            self.on_measured(done, len(self))
         if self.level == "utterance":
             return UtteranceFeatures(means, self.device)
         starts = np.zeros(len(self), dtype=np.int64)
@@ -147,20 +124,19 @@ class LiveFeatures(Features):
 
     def _compute(self, index: Indices) -> list[Tensor]:
         """Return the mean `[layers, dimensions]` or the frames `[frames, layers, dimensions]` of each utterance."""
-        learning = self.training and self.tuned is not None
+        tuner = self.tuned if self.training else None
         found: dict[int, Tensor] = {}
-        for rows in self._passes(self.processes.share(index), self.tuned.parts if learning and self.tuned else 1):
-            for row, values in zip(rows.tolist(), self._pass(rows, learning=learning), strict=True):
+        for rows in self._passes(self.processes.share(index), 1 if tuner is None else tuner.parts):
+            for row, values in zip(rows.tolist(), self._pass(rows, tuner), strict=True):
                 found[row] = self._normalised(row, values)
         return self.processes.join(index, found)
 
-    def _pass(self, rows: Indices, *, learning: bool) -> list[Tensor]:
+    def _pass(self, rows: Indices, tuner: Tuner | None) -> list[Tensor]:
         waves = [self.read(int(row)) for row in rows]
-        if not learning:
+        if tuner is None:
             return self._collect(waves, self.encoder.encode)
-        assert self.tuned is not None
-        waves = [self.tuned.change(wave) for wave in waves]
-        if self.tuned.parts == 1:
+        waves = [tuner.change(wave) for wave in waves]
+        if tuner.parts == 1:
             return self._collect(waves, self.encoder.forward)
         # Each part is computed again when its gradient is due, so that one part's activations are held at a time. The
         # state of a GPU's random numbers, and with it dropout, is kept only where an argument lies on that GPU.
@@ -180,7 +156,7 @@ class LiveFeatures(Features):
                 list(mean_frames(values, own)) if pooled else [v[:n].float() for v, n in zip(values, own, strict=True)]
             )
 
-        with self._threaded():
+        with using_threads(self.threads):
             run(waves, sink)
         # Out of inference mode, so that heads may train on it.
         return [torch.stack(parts, dim=-2).clone() for parts in zip(*layers, strict=True)]
@@ -194,7 +170,7 @@ class LiveFeatures(Features):
             own[:] = lengths.tolist()
             found.append(pool_frames(values, own))
 
-        with self._threaded():
+        with using_threads(self.threads):
             self.encoder.encode([self.read(int(row)) for row in rows], sink)
         return own, found
 
@@ -217,12 +193,3 @@ class LiveFeatures(Features):
                 chosen = chosen[self.samples[chosen] == self.samples[chosen[0]]]
             yield chosen
             start += len(chosen)
-
-    @contextmanager
-    def _threaded(self) -> Iterator[None]:
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)

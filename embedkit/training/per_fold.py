@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from embedkit.errors import FitError
-from embedkit.heads.base import HeadInputs
 from embedkit.store.reader import Store
 from embedkit.training.cached import FoldResult
-from embedkit.training.features import Features, Standardiser
-from embedkit.training.folds import FoldPlan, Indices, Names
+from embedkit.training.folds import FoldPlan
 from embedkit.training.layerwise import shift_fold
 from embedkit.training.source import Source
 
@@ -102,52 +98,8 @@ class PerFoldStores:
         return [known[fold.name] for fold in plan.folds]
 
 
-class PerFoldFeatures(Features):
-    """The embeddings of several stores laid end to end: row `place * utterances + u` is utterance u in one store."""
-
-    def __init__(self, parts: Sequence[Features]) -> None:
-        self.parts = list(parts)
-        first = self.parts[0]
-        self.level, self.layers, self.dimensions, self.device = (
-            first.level,
-            first.layers,
-            first.dimensions,
-            first.device,
-        )
-
-    def __len__(self) -> int:
-        return len(self.parts) * len(self.parts[0])
-
-    @property
-    def durations(self) -> NDArray[np.int64] | None:
-        own = [part.durations for part in self.parts]
-        known = [durations for durations in own if durations is not None]
-        return np.concatenate(known) if known else None
-
-    def moments(self, index: Indices) -> Standardiser:
-        place, rows = self._locate(index)
-        return self.parts[place].moments(rows)
-
-    def normalise_by(self, owners: Names) -> None:
-        for part in self.parts:
-            part.normalise_by(owners)
-
-    def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
-        found = []
-        for group, own in enumerate(index):
-            place, rows = self._locate(own)
-            found.append(self.parts[place].gather(rows[None], standardiser.take(np.array([group]))))
-        if len(found) == 1:
-            return found[0]
-        return HeadInputs(values=torch.cat([one.values for one in found]))
-
-    def _locate(self, index: Indices) -> tuple[int, Indices]:
-        size = len(self.parts[0])
-        return int(index[0]) // size, index % size
-
-
 def spread_folds(plan: FoldPlan, utterances: int) -> FoldPlan:
-    """Move every fold into its own store's rows of `PerFoldFeatures`."""
+    """Move every fold into its own store's rows of `JoinedFeatures`."""
     folds = tuple(shift_fold(fold, place * utterances, fold.name) for place, fold in enumerate(plan.folds))
     return replace(plan, folds=folds)
 

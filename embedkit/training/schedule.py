@@ -58,7 +58,7 @@ def run_groups(
         return journal.checkpoint(stacks[place], recipe, keep_best=keep_best)
 
     def train(place: int) -> bytes:
-        def after_epoch(epochs: int, results: Sequence[GroupResult]) -> None:
+        def after_epoch(epochs: int) -> None:
             _stop_without(parent)
             if features.live:
                 on_epoch(stacks[place], epochs)

@@ -16,8 +16,8 @@ from embedkit.training.checkpoint import Checkpoint, write_whole
 from embedkit.training.folds import Fold
 from embedkit.training.packing import pack, unpack
 from embedkit.training.processes import Processes
-from embedkit.training.stack import Group, GroupResult
-from embedkit.training.tuning import State, Tuner
+from embedkit.training.stack import Group, GroupResult, State
+from embedkit.training.tuning import Tuner
 
 
 def name_head(loss: str, fold: Fold, seed: int, candidate: int) -> str:

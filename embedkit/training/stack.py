@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +30,6 @@ from embedkit.training.optimiser import StackedAdam
 from embedkit.training.targets import Scale, Targets, build_targets
 
 State = dict[str, Tensor]
-
-OnEpoch: TypeAlias = Callable[[int, Sequence["GroupResult"]], None]
-"""Called after every epoch of a stack with the epochs done and what has become of its groups so far."""
 
 RESULT_ARRAYS = ("losses", "dev_scores", "predictions")
 """What results hold of every epoch."""
@@ -120,7 +117,7 @@ def train_stack(
     recipe: Recipe,
     *,
     keep_best: bool = False,
-    on_epoch: OnEpoch = lambda epochs, results: None,
+    on_epoch: Callable[[int], None] = lambda epochs: None,
     checkpoint: Checkpoint | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> list[GroupResult]:
@@ -132,7 +129,7 @@ def train_stack(
         groups: Same number of members and of steps an epoch in each; losses whose heads may share a stack.
         recipe: Head and budget.
         keep_best: Keep each head as it was after its best validation epoch (the first of equals).
-        on_epoch: Called after every epoch with the number of epochs done and what has become of the heads so far.
+        on_epoch: Called after every epoch with the number of epochs done.
         checkpoint: Where the training is kept after every epoch, for features that are encoded anew in each; to be
             cleared once the results are kept.
         dtype: What heads compute in.
@@ -147,7 +144,7 @@ def train_stack(
         epoch += 1
         if checkpoint is not None:
             checkpoint.save(stack, epoch)
-        on_epoch(epoch, stack.results)
+        on_epoch(epoch)
     return stack.results
 
 
@@ -295,7 +292,8 @@ class Stack:
         longest = max(len(group.validate) for group in self.groups)
         if not longest:
             return
-        index = np.zeros((len(self.groups), longest), dtype=np.int64)
+        # Filled up with utterances that the group may read, as mini-batches are.
+        index = np.repeat([[group.train[0]] for group in self.groups], longest, axis=1)
         for g, group in enumerate(self.groups):
             index[g, : len(group.validate)] = group.validate
         scores = score_utterances(self.features, self.head, self.standardiser, index)

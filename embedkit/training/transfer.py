@@ -7,13 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedkit.errors import FitError
-from embedkit.heads.base import HeadInputs
 from embedkit.training.dimensions import define_dimensions
-from embedkit.training.features import Features, Standardiser
-from embedkit.training.folds import ONE_SPEAKER_GROUP, Fold, FoldPlan, Indices, Names, choose_validations
+from embedkit.training.folds import ONE_SPEAKER_GROUP, Fold, FoldPlan, Names, choose_validations
 from embedkit.training.source import Source
 from embedkit.training.task import TaskData, define_task
 
@@ -83,37 +80,3 @@ def plan_transfer(train: int, speakers: Names, other: str, *, hold_out: bool) ->
         validations, selection = validations[:1], ONE_SPEAKER_GROUP
     fold = Fold(name=other, train=side, test=np.arange(train, len(speakers)), validations=validations, refit=True)
     return FoldPlan(kind=KIND, folds=(fold,), selection=selection, speaker_dependent=False)
-
-
-class JoinedFeatures(Features):
-    """The embeddings of two stores, indexed as one; every mini-batch lies in one of them."""
-
-    def __init__(self, first: Features, second: Features) -> None:
-        self.first, self.second = first, second
-        self.level, self.layers, self.dimensions = first.level, first.layers, first.dimensions
-        self.device = first.device
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    @property
-    def durations(self) -> NDArray[np.int64] | None:
-        first, second = self.first.durations, self.second.durations
-        return None if first is None or second is None else np.concatenate([first, second])
-
-    def moments(self, index: Indices) -> Standardiser:
-        part, own = self._locate(index)
-        return part.moments(own)
-
-    def normalise_by(self, owners: Names) -> None:
-        self.first.normalise_by(owners[: len(self.first)])
-        self.second.normalise_by(owners[len(self.first) :])
-
-    def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
-        part, own = self._locate(index)
-        return part.gather(own, standardiser)
-
-    def _locate(self, index: Indices) -> tuple[Features, Indices]:
-        beyond = index >= len(self.first)
-        assert bool(beyond.all()) or not bool(beyond.any()), "a mini-batch lies in one corpus"
-        return (self.second, index - len(self.first)) if bool(beyond.all()) else (self.first, index)

@@ -21,8 +21,11 @@ from embedkit.errors import EncoderError, FitError
 from embedkit.registry import unknown_name
 from embedkit.training.augmentation import AUGMENTATIONS, change_waveform
 from embedkit.training.processes import ALONE, Processes
+from embedkit.training.stack import State
+from embedkit.wording import list_some
 
-State = dict[str, Tensor]
+SHOWN = 6
+"""Parameters that a sentence names."""
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 """The projections of attention, as transformers names them in all families here."""
@@ -253,7 +256,7 @@ class Tuner:
             reached[owner] = reached.get(owner, False) or (value.grad is not None and bool(value.grad.any()))
         missed = [name for name, found in reached.items() if not found]
         if missed and (self.tuning.mode == "lora" or len(missed) == len(reached)):
-            shown = ", ".join(missed[:6]) + (f" and {len(missed) - 6} more" if len(missed) > 6 else "")
+            shown = list_some(missed, SHOWN)
             what = "adapters" if self.tuning.mode == "lora" else "weights"
             raise FitError(
                 f"After the first step no gradient has reached {len(missed)} {what} of {self.encoder.name} ({shown}); "

@@ -19,6 +19,7 @@ import torch
 
 from embedkit import errors
 from embedkit.errors import EmbedkitError, FitError
+from embedkit.kernels import using_threads
 
 _DONE, _REFUSED, _FAILED = b"\0", b"\1", b"\2"
 
@@ -95,13 +96,9 @@ def work_side_by_side(work: Callable[[int], bytes], places: Sequence[int], worke
 
 
 def _work_here(work: Callable[[int], bytes], places: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-    before = torch.get_num_threads()
     for place in places:
-        torch.set_num_threads(1)
-        try:
+        with using_threads(1):
             result = work(place)
-        finally:
-            torch.set_num_threads(before)
         yield place, result
 
 

@@ -22,15 +22,17 @@ from embedkit.training.dimensions import define_dimensions, require_fitting_loss
 from embedkit.training.end_to_end import count_tuned, plan_tuning
 from embedkit.training.features import Features
 from embedkit.training.folds import Fold, FoldPlan, default_folds, describe_folds, plan_folds
+from embedkit.training.joined import JoinedFeatures
 from embedkit.training.leaks import find_leaks, require_unseen
-from embedkit.training.per_fold import PerFoldFeatures, PerFoldStores
+from embedkit.training.per_fold import PerFoldStores
 from embedkit.training.processes import ALONE, Processes
 from embedkit.training.runs import RUN_FORMAT_VERSION, digest_of
 from embedkit.training.search import Candidate, build_grid, head_settings
 from embedkit.training.source import Source
 from embedkit.training.stack import Recipe
 from embedkit.training.task import TaskData, define_task, fold_column, load_features, require_frames
-from embedkit.training.transfer import JoinedFeatures, define_transfer, join_tasks, plan_transfer
+from embedkit.training.transfer import define_transfer, join_tasks, plan_transfer
+from embedkit.wording import count_noun
 from embedkit.workflows.settings import Settings
 from embedkit.workflows.speech import Speech
 
@@ -118,19 +120,29 @@ class Cell:
 
     def load(self, layer: int | None) -> Features:
         """Load the embeddings that the head reads, of one layer or of all."""
-        parts = [self._load(store, data, layer) for store, data in zip(self.stores, self.parts, strict=True)]
-        if self.settings.normalise == "speaker":
-            for features, data in zip(parts, self.parts, strict=True):
-                features.normalise_by(data.speakers)
-        return parts[0] if len(parts) == 1 else JoinedFeatures(*parts)
+        parts = [
+            features
+            for store, data in zip(self.stores, self.parts, strict=True)
+            for features in self._load(store, data, layer)
+        ]
+        return parts[0] if len(parts) == 1 else JoinedFeatures(parts)
 
-    def _load(self, store: Source, data: TaskData, layer: int | None) -> Features:
-        if isinstance(store, Speech):
-            return store.live_features(data, self.level)
+    def _load(self, store: Source, data: TaskData, layer: int | None) -> Iterator[Features]:
+        """Load a source's embeddings; those of per-fold stores one after the other."""
         if isinstance(store, PerFoldStores):
-            return PerFoldFeatures([self._load(one, data, layer) for one in store.arrange(self.plan)])
-        assert isinstance(store, Store)
-        return load_features(store, data, self.level, self.device, layer=layer, memory_gb=self.settings.memory_gb)
+            for own in store.arrange(self.plan):
+                yield from self._load(own, data, layer)
+            return
+        features: Features
+        if isinstance(store, Speech):
+            features = store.live_features(data, self.level)
+        else:
+            assert isinstance(store, Store)
+            memory = self.settings.memory_gb
+            features = load_features(store, data, self.level, self.device, layer=layer, memory_gb=memory)
+        if self.settings.normalise == "speaker":
+            features.normalise_by(data.speakers)
+        yield features
 
     @property
     def recipe(self) -> Recipe:
@@ -186,7 +198,7 @@ class Cell:
             store.corpus: part.unrated for store, part in zip(self.stores, self.parts, strict=True) if part.unrated
         }
         return [
-            f"left out {count:,} utterance{'s' * (count != 1)} of {corpus} without a number in {names}"
+            f"left out {count_noun(count, 'utterance')} of {corpus} without a number in {names}"
             for corpus, count in counts.items()
         ]
 

@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 
 from embedkit.corpora import Utterance
-from embedkit.corpora.reader import count_noun
 from embedkit.errors import FitError
 from embedkit.training.folds import INNER_FOLDS, Fold, FoldPlan
+from embedkit.wording import count_noun, list_some
 from embedkit.workflows.check_audio import Measures
 
 TEXT_COLUMNS = ("text", "script", "sentence", "statement", "transcript", "transcription")
@@ -60,7 +60,7 @@ def find_faults_in_audio(measures: Sequence[Measures], unreadable: Mapping[str, 
             yield _finding(kind, f"{_utterances(len(ids))} {message} ({_some(ids)}).", ids)
     for kind, values in (
         ("sampling rates", Counter(f"{item.sampling_rate} Hz" for item in measures)),
-        ("channels", Counter(f"{item.channels} channel{'s' * (item.channels > 1)}" for item in measures)),
+        ("channels", Counter(count_noun(item.channels, "channel") for item in measures)),
     ):
         if len(values) > 1:
             counts = ", ".join(f"{value}: {count:,}" for value, count in values.most_common())
@@ -199,5 +199,4 @@ def _utterances(count: int) -> str:
 
 
 def _some(names: Iterable[str]) -> str:
-    found = list(names)
-    return ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else "")
+    return list_some(names, _SHOWN)

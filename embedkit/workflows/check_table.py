@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from embedkit.corpora.reader import count_noun
+from embedkit.wording import count_noun
 
 if TYPE_CHECKING:
     from embedkit.workflows.check import CorpusCheck

@@ -23,6 +23,7 @@ from embedkit.extraction.run import run_extraction
 from embedkit.extraction.windows import Windows
 from embedkit.store import Store, open_store
 from embedkit.store.layout import FRAME_DTYPES, SEEN_COLUMN
+from embedkit.training.leaks import past_trainings
 from embedkit.workflows.progress import Progress, show_progress
 
 FOLDER = Path("embeddings")
@@ -153,7 +154,7 @@ def mark_seen(corpus: Corpus, trained_on: Mapping[str, Any]) -> Corpus:
     if not trained_on:
         return corpus
     parts: dict[str, set[str]] = {"train": set(), "dev": set()}
-    for known in [trained_on, *trained_on.get("before", ())]:
+    for known in past_trainings(trained_on):
         if known["corpus"] == corpus.name:
             parts["train"].update(known["utterances"])
             parts["dev"].update(known["development_utterances"])

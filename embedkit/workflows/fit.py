@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
-from embedkit.arguments import checked
+from embedkit.arguments import as_list, checked
 from embedkit.corpora import Corpus
 from embedkit.corpora.manifest import SUFFIXES as MANIFESTS
 from embedkit.errors import FitError
@@ -135,11 +135,11 @@ def fit_heads(
     tuned = _read_tuning(mode, tuning, save_encoder=save_encoder)
     if mode == "cached":
         _require_plain(precision, window)
-        opened = _open_stores(_as_list(stores), _as_list(encoders))
+        opened = _open_stores(as_list(stores), as_list(encoders))
     else:
         opened = open_speech(
-            _as_list(stores),
-            _as_list(encoders),
+            as_list(stores),
+            as_list(encoders),
             layers=layers,
             device=device,
             precision=precision or "fp32",
@@ -179,7 +179,7 @@ def fit_heads(
         memory_gb=memory_gb,
         normalise=normalise,
         test_merge=test_merge or {},
-        targets=tuple(_as_list(targets)),
+        targets=tuple(as_list(targets)),
         mode=mode,
         tuning=tuned,
         save_encoder=save_encoder,
@@ -197,8 +197,8 @@ def fit_heads(
         Cell(store, head, loss, settings, Path(runs), choose_device(device), layer, other)
         for store in opened
         for layer in (store.layers if layers == "each" else (None,))
-        for head in (_as_list(heads) if heads is not None else [default_head(store)])
-        for loss in expand_losses(_as_list(losses))
+        for head in (as_list(heads) if heads is not None else [default_head(store)])
+        for loss in expand_losses(as_list(losses))
     ]
     if not cells:
         raise FitError(f"There is no loss to train under; name some of {', '.join(LOSSES)}.")
@@ -305,7 +305,3 @@ def find_stores(folder: str | Path = "embeddings") -> list[Path]:
     if not found:
         raise FitError(f"There are no stores below {folder}/; run embedkit extract --encoder NAME first, or name one.")
     return found
-
-
-def _as_list(value: Any) -> list[Any]:
-    return [value] if isinstance(value, str | Path | Store | Corpus) else list(value)

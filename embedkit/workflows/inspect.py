@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedkit.corpora.reader import count_noun
 from embedkit.store import Store, open_store
 from embedkit.store.files import format_bytes
+from embedkit.wording import count_noun
 
 WIDTH = 80
 _LABEL_WIDTH = 13

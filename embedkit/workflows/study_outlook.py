@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from embedkit.corpora import Corpus
-from embedkit.corpora.reader import count_noun
 from embedkit.encoders import encoder_label
 from embedkit.extraction.items import Failures, stamp_files
 from embedkit.extraction.outlook import format_duration
@@ -15,6 +14,7 @@ from embedkit.extraction.reuse import compare
 from embedkit.store import Store, open_store
 from embedkit.training.runs import RunRecord
 from embedkit.training.schedule import default_threads
+from embedkit.wording import count_noun
 from embedkit.workflows.cell import Cell
 from embedkit.workflows.extract import choose_utterances
 from embedkit.workflows.foresight import Foresight, training_seconds, tuning_seconds

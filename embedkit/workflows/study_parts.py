@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, get_args
 
+from embedkit.arguments import as_list
 from embedkit.corpora import Corpus, open_corpus
 from embedkit.errors import ConfigError, EmbedkitError, UnknownNameError
 from embedkit.heads import expand_head, resolve_head
@@ -80,9 +80,9 @@ class Parts:
             ConfigError: two corpora of one name.
         """
         opened: dict[str, Corpus] = {}
-        counts = [len(_as_list(corpora)), len(_as_list(encoders)), len(self.heads), len(self.modes)]
+        counts = [len(as_list(corpora)), len(as_list(encoders)), len(self.heads), len(self.modes)]
         self.single = math.prod(counts) == 1
-        for source in _as_list(corpora):
+        for source in as_list(corpora):
             found = source if isinstance(source, Corpus) else self.attempt(str(source), partial(open_corpus, source))
             if found is None:
                 continue
@@ -94,7 +94,7 @@ class Parts:
                 )
         for note in dict.fromkeys(note for corpus in opened.values() for note in corpus.notes):
             self.tell(note)
-        expanded = {name: tuple(expand_runs([name], self.tell)) for name in _as_list(encoders)}
+        expanded = {name: tuple(expand_runs([name], self.tell)) for name in as_list(encoders)}
         return [Pair(corpus, *encoder) for corpus in opened.values() for encoder in expanded.items()]
 
     def attempt(self, what: str, action: Callable[[], _T]) -> _T | None:
@@ -198,7 +198,7 @@ class Parts:
 
 def known_heads(heads: Sequence[str] | str | None) -> tuple[str | None, ...]:
     """Check the names of heads and their settings; None stands for an encoder's usual one."""
-    named = [] if heads is None else _as_list(heads)
+    named = [] if heads is None else as_list(heads)
     for one in (one for head in named for one in expand_head(head)):
         resolve_head(one)
     return tuple(dict.fromkeys(named or [None]))
@@ -206,7 +206,7 @@ def known_heads(heads: Sequence[str] | str | None) -> tuple[str | None, ...]:
 
 def known_losses(losses: Sequence[str] | str | None) -> tuple[str, ...] | None:
     """Check the names of losses and their settings."""
-    expanded = expand_losses([] if losses is None else _as_list(losses))
+    expanded = expand_losses([] if losses is None else as_list(losses))
     for loss in expanded:
         build_loss(loss)
     return tuple(expanded) or None
@@ -214,11 +214,7 @@ def known_losses(losses: Sequence[str] | str | None) -> tuple[str, ...] | None:
 
 def known_modes(modes: Sequence[str] | str) -> tuple[str, ...]:
     """Check the names of modes."""
-    for mode in _as_list(modes):
+    for mode in as_list(modes):
         if mode not in get_args(Mode):
             raise UnknownNameError(unknown_name("mode", mode, get_args(Mode)))
-    return tuple(dict.fromkeys(_as_list(modes)))
-
-
-def _as_list(value: Any) -> list[Any]:
-    return [value] if isinstance(value, str | os.PathLike | Corpus) else list(value)
+    return tuple(dict.fromkeys(as_list(modes)))

@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedkit.corpora.reader import count_noun
 from embedkit.errors import AudioError
 from embedkit.extraction.items import file_stamp, segment_digest
 from embedkit.store import Store, find_damage, open_store
+from embedkit.wording import count_noun, list_some
 from embedkit.workflows.progress import Progress, show_progress
 
 _SHOWN = 10
@@ -42,15 +42,14 @@ class Verification:
         read = count_noun(self.utterances, "utterance")
         lines = [f"{self.path}: {read} read, {'all is well' if self.ok else 'not all is well'}."]
         if self.damaged_utterances:
-            lines.append(f"Damaged embeddings: {_listed(self.damaged_utterances)}.")
+            lines.append(f"Damaged embeddings: {list_some(self.damaged_utterances, _SHOWN)}.")
         if self.damaged_parts:
-            lines.append(f"Damaged parts: {_listed(self.damaged_parts)}.")
+            lines.append(f"Damaged parts: {list_some(self.damaged_parts, _SHOWN)}.")
         if self.damaged_utterances or self.damaged_parts:
             lines.append("Restore a copy of the file, or extract again with --overwrite.")
         if self.changed_audio:
-            lines.append(
-                f"Audio changed or missing: {_listed(self.changed_audio)}; extract again to bring it up to date."
-            )
+            changed = list_some(self.changed_audio, _SHOWN)
+            lines.append(f"Audio changed or missing: {changed}; extract again to bring it up to date.")
         elif self.changed_audio is not None:
             lines.append("All audio files are as they were.")
         return "\n".join(lines)
@@ -93,8 +92,3 @@ def _digest(path: Path, start: float, end: float) -> str | None:
         return segment_digest(path, file_stamp(path), *(None if time != time else time for time in (start, end)))
     except (AudioError, OSError):
         return None
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + rest

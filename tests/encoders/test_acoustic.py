@@ -11,26 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedkit.encoders.acoustic import AcousticEncoder, LogMelEncoder, MfccEncoder
+from tests.encoders.single_layer import encode, speechlike
 
 ENCODERS = (MfccEncoder("mfcc"), LogMelEncoder("logmel"))
 STFT = {"sr": 16_000, "n_fft": 512, "hop_length": 320, "win_length": 400}
-
-
-def speechlike(samples: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    time = torch.arange(samples) / 16_000
-    tone = 0.2 * torch.sin(2 * torch.pi * 150 * time) * torch.sin(2 * torch.pi * 3 * time)
-    return tone + 0.02 * torch.randn(samples, generator=generator)
-
-
-def encode(encoder: AcousticEncoder, waveforms: list[torch.Tensor]) -> list[np.ndarray]:
-    layers = []
-    encoder.encode(waveforms, lambda *layer: layers.append(layer))
-    ((position, values, lengths),) = layers
-    assert position == 0
-    assert values.dtype == torch.float32
-    assert values.shape == (len(waveforms), int(lengths.max()), encoder.dimensions)
-    return [row[:length].numpy() for row, length in zip(values, lengths.tolist(), strict=True)]
 
 
 @pytest.mark.parametrize("samples", [2560, 16_000, 50_001])

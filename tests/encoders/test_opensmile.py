@@ -17,6 +17,7 @@ from embedkit.corpora import Corpus, Utterance
 from embedkit.encoders import ENCODERS, load_encoder
 from embedkit.encoders.base import Encoder
 from embedkit.errors import EncoderError, ExtractionError
+from tests.encoders.single_layer import encode, speechlike
 
 opensmile = pytest.importorskip("opensmile", reason="opensmile is not installed (pip install 'embedkit[opensmile]')")
 
@@ -33,23 +34,6 @@ FUNCTIONALS = ["egemaps", "compare"]
 @pytest.fixture(scope="module")
 def encoders() -> dict[str, Encoder]:
     return {name: load_encoder(name) for name in SETS}
-
-
-def speechlike(samples: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    time = torch.arange(samples) / 16_000
-    tone = 0.2 * torch.sin(2 * torch.pi * 150 * time) * torch.sin(2 * torch.pi * 3 * time)
-    return tone + 0.02 * torch.randn(samples, generator=generator)
-
-
-def encode(encoder: Encoder, waveforms: list[torch.Tensor]) -> list[np.ndarray]:
-    layers = []
-    encoder.encode(waveforms, lambda *layer: layers.append(layer))
-    ((position, values, lengths),) = layers
-    assert position == 0
-    assert values.dtype == torch.float32
-    assert values.shape == (len(waveforms), int(lengths.max()), encoder.dimensions)
-    return [row[:length].numpy() for row, length in zip(values, lengths.tolist(), strict=True)]
 
 
 @pytest.mark.parametrize("name", SETS)

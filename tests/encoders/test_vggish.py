@@ -17,6 +17,7 @@ from embedkit.encoders import vggish
 from embedkit.encoders.vggish import VggishEncoder, VggishShape, log_mel_examples
 from embedkit.encoders.vggish_weights import PUBLISHED_URL
 from embedkit.errors import EncoderError
+from tests.encoders.single_layer import encode
 
 SMALL = VggishShape(channels=(4, 6, 8, 10), hidden=12, dimensions=7)
 CONVOLUTIONS = {"0": (None, 0), "3": (0, 1), "6": (1, 2), "8": (2, 2), "11": (2, 3), "13": (3, 3)}
@@ -88,15 +89,6 @@ def naive_network(state: dict[str, Tensor], example: np.ndarray) -> np.ndarray:
 def naive_embeddings(state: dict[str, Tensor], waveform: Tensor) -> np.ndarray:
     padded = np.pad(waveform.numpy().astype(np.float64), (0, max(0, 15_600 - len(waveform))))
     return np.array([naive_network(state, example) for example in naive_examples(padded)])
-
-
-def encode(encoder: VggishEncoder, clips: list[Tensor]) -> list[np.ndarray]:
-    layers = []
-    encoder.encode(clips, lambda *layer: layers.append(layer))
-    ((position, values, lengths),) = layers
-    assert position == 0
-    assert values.dtype == torch.float32
-    return [row[:length].numpy() for row, length in zip(values, lengths.tolist(), strict=True)]
 
 
 def relative_error(values: np.ndarray, expected: np.ndarray) -> float:

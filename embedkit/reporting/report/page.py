@@ -25,6 +25,7 @@ from embedkit.reporting.report.commands import list_commands, tell_others
 from embedkit.reporting.report.hardest import Tally, list_hardest, tally_utterances
 from embedkit.reporting.report.listings import Listing, list_intervals, list_stores, list_versions
 from embedkit.reporting.table import build_table
+from embedkit.wording import count_noun
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
@@ -127,7 +128,7 @@ def _titles(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
     for group in groups:
         row = group[0].metrics
         told = f"tested on {row['test_corpus']}" if row.get("test_corpus") else f"folds by {row['folds']}"
-        names.append(f"{row['corpus']}, {told}, {row['seeds']} seed{'s' * (row['seeds'] != 1)}")
+        names.append(f"{row['corpus']}, {told}, {count_noun(row['seeds'], 'seed')}")
     return [
         name if names.count(name) == 1 else f"{name}, protocol {names[: place + 1].count(name)}"
         for place, name in enumerate(names)

@@ -1,0 +1,20 @@
+"""Words of the sentences that users read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def count_noun(count: int, noun: str) -> str:
+    """Write a count with its noun: "1 file", "1,200 files"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def list_some(names: Iterable[str], most: int) -> str:
+    """Write the first of some names, and how many more there are.
+
+    >>> list_some(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    found = list(names)
+    return ", ".join(found[:most]) + (f" and {len(found) - most:,} more" if len(found) > most else "")
