@@ -29,7 +29,10 @@ _KINDS: Mapping[str, tuple[_Draw, str]] = {
     "speakers": (draw_speakers, "none predicts classes of utterances whose speakers are known"),
     "curves": (lambda panels, read: draw_curves(panels), "none keeps its learning curves; fit again with --overwrite"),
     "weights": (lambda panels, read: draw_weights(panels), "no head weighs several layers"),
-    "map": (lambda panels, read: draw_maps([build_map(one, read(one)) for _, one in tested_stores(panels)]), "none"),
+    "map": (
+        lambda panels, read: draw_maps([build_map(one, read(one)) for _, one in tested_stores(panels)]),
+        "none is on a store for all folds",
+    ),
 }
 KINDS = ("layers", *_KINDS)
 

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shlex
+import shutil
 from collections import Counter, defaultdict
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,7 +20,9 @@ from embedkit.cli import app
 from embedkit.errors import RunError
 from embedkit.training.runs import RunRecord
 from tests.documents import write_tiny_emodb
+from tests.encoders.checkpoints import write_conv_checkpoint
 from tests.reporting.studies import LABELS, QUICK, fit_study, write_store
+from tests.workflows.tones import write_tones
 
 
 class Page(HTMLParser):
@@ -224,14 +227,57 @@ def test_the_commands_lead_to_the_same_runs(tmp_path: Path, monkeypatch: pytest.
     assert run("fit", "a b.h5", "--head", "linear", "--layers", "each", *options).exit_code == 0
     before = sorted(path.name for path in Path("runs").rglob("*-*"))
     assert run("report").stdout == "report.html\n"
-    lines = Page(Path("report.html").read_text()).text.partition("These lead to the numbers above.")[2]
-    commands = [shlex.split(line) for line in re.split(r"(?=embedkit [a-z]+ )", lines.strip()) if line]
+    commands = read_commands(Path("report.html"))
     assert [words[1] for words in commands] == ["extract", "fit", "fit", "table", "report"]
     for words in commands:
         result = run(*words[1:])
         assert result.exit_code == 0, result.output
         assert words[1] != "extract" or "up to date" in result.stderr or "nothing" in result.stderr, result.stderr
         assert words[1] != "fit" or result.stderr.count("fitted before") == (2 if "mlp:hidden=8" in words else 1)
+    assert sorted(path.name for path in Path("runs").rglob("*-*")) == before
+
+
+def read_commands(page: Path) -> list[list[str]]:
+    lines = Page(page.read_text()).text.partition("These lead to the numbers above.")[2]
+    return [shlex.split(line) for line in re.split(r"(?=embedkit [a-z]+ )", lines.strip()) if line]
+
+
+@pytest.mark.slow
+def test_runs_that_run_the_encoder_have_commands_and_no_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tones(tmp_path / "tones")
+    (tmp_path / "tones" / "other.csv").write_text("path,label\n00.wav,high\n")
+    write_conv_checkpoint(tmp_path / "tiny", "hubert", layerdrop=0.0)
+    options = ("--head", "linear", "--seeds", "1", "--epochs", "1", "--lr", "1e-2", "--batch-size", "24")
+    trained = ("--tune-layers", "2-3", "--augment", "noise,speed", "--save-encoder", "--recompute")
+    corpus = "tones/corpus.csv"
+    lora = ("--lora-rank", "2", "--lora-alpha", "3", "--lora-targets", "q_proj", "--encoder-lr", "2e-4")
+    assert run("fit", corpus, "--mode", "finetune", "--encoder", "./tiny", *trained, *options).exit_code == 0
+    assert run("fit", corpus, "--mode", "lora", "--encoder", "./tiny", *lora, *options).exit_code == 0
+    assert run("fit", corpus, "--mode", "frozen", "--encoder", "tiny+mfcc", "--layers", "last", *options).exit_code == 0
+    assert run("report").exit_code == 0
+    found = re.search("There is no map of (.*?): only", Page(Path("report.html").read_text()).text)
+    assert found is not None
+    assert set(found[1].split(", ")) == {"tiny finetune", "tiny lora", "tiny+mfcc"}
+    assert "No run below runs can be drawn as map: none is on a store" in run("figure", "map").stderr
+    (trained_run,) = Path("runs/corpus/tiny/linear").glob("*/encoders")
+    assert run("extract", corpus, "--encoder", str(trained_run.parent)).exit_code == 0
+    assert run("fit", *options).exit_code == 0
+    (one_fold,) = Path("embeddings/corpus").glob("*-fold-0-*")
+    assert run("fit", str(one_fold), "--allow-leak", *options).exit_code == 0
+    before = sorted(path.name for path in Path("runs").rglob("*-*"))
+    assert run("report").exit_code == 0
+    commands = read_commands(Path("report.html"))
+    assert [words[1] for words in commands[:3]] == ["fit", "fit", "fit"]
+    # From any other folder, as long as the corpus and the encoder lie where they were.
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    shutil.copytree("../runs", "runs")
+    for words in commands:
+        result = run(*words[1:])
+        assert result.exit_code == 0, result.output
+        assert words[1] != "extract" or "nothing to do" in result.stderr, result.stderr
+        assert words[1] != "fit" or "fitted before" in result.stderr, (words, result.stderr)
     assert sorted(path.name for path in Path("runs").rglob("*-*")) == before
 
 

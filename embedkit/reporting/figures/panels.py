@@ -77,11 +77,21 @@ def _place(catalogue: Iterable[str], name: str) -> int:
     return names.index(name) if name in names else len(names)
 
 
+def is_cached(record: RunRecord) -> bool:
+    """Say whether a run was fitted on a store; others ran the encoder on a corpus and keep no embeddings."""
+    return str(record.config.get("mode", "cached")) == "cached"
+
+
+def is_on_one_store(record: RunRecord) -> bool:
+    """Say whether there is one store for all folds; trained encoders have one for each."""
+    return is_cached(record) and "encoders" not in record.config["store"]
+
+
 def tested_stores(panels: Sequence[Panel]) -> list[tuple[Panel, RunRecord]]:
-    """Return one run, and where it stands, for every store that was tested on."""
+    """Return one run, and where it stands, for every store that was tested on and serves all folds."""
     found: dict[str, tuple[Panel, RunRecord]] = {}
     for panel in panels:
-        for record in panel.runs.values():
+        for record in filter(is_on_one_store, panel.runs.values()):
             store = record.config.get("test_store") or record.config["store"]
             found.setdefault(str(store["digest"]), (panel, record))
     return list(found.values())

@@ -6,69 +6,66 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from embedkit.encoders import ENCODERS
 from embedkit.errors import EmbedkitError
+from embedkit.reporting.figures.panels import is_cached
 from embedkit.store.reader import open_store
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
+
+Config: TypeAlias = Mapping[str, Any]
 
 _OF_A_RUN = ("loss", "loss_options", "loss_spec", "search", "choices", "layer", "versions")
 """What may differ between runs of one command."""
 
 
 def list_commands(records: Sequence[RunRecord], runs: str) -> list[str]:
-    """Write the commands that extract the stores, train the runs, and show them, in order.
-
-    Runs that run or train the encoder as well are not told as commands: see `tell_others`.
-    """
-    cached = [record for record in records if _is_cached(record)]
-    stores: dict[str, Mapping[str, Any]] = {}
-    together: dict[str, list[Mapping[str, Any]]] = {}
-    for record in cached:
+    """Write the commands that extract the stores, train the runs, and show them, in order."""
+    stores: dict[str, Config] = {}
+    together: dict[str, list[RunRecord]] = {}
+    for record in records:
         config = record.config
-        for name in ("store", "test_store"):
-            if name in config:
-                stores.setdefault(str(config[name]["path"]), config[name])
+        for name in ("store", "test_store") if is_cached(record) else ():
+            stores |= _list_stores(config[name]) if name in config else {}
         key = {name: value for name, value in config.items() if name not in _OF_A_RUN}
-        together.setdefault(json.dumps([key, "layer" in config], sort_keys=True, default=str), []).append(config)
-    commands = [_extract(path, told) for path, told in stores.items()]
-    commands += [_fit(configs, runs) for configs in together.values()]
+        together.setdefault(json.dumps([key, "layer" in config], sort_keys=True, default=str), []).append(record)
+    # Encoders that are trained come first, for stores may be theirs.
+    commands = [_fit(group, runs) for group in together.values() if not is_cached(group[0])]
+    commands += [_extract(path, told) for path, told in stores.items()]
+    commands += [_fit(group, runs) for group in together.values() if is_cached(group[0])]
     return [*commands, _join(["embedkit", "table", runs]), _join(["embedkit", "report", runs, "--out", "report.html"])]
 
 
-def tell_others(records: Sequence[RunRecord]) -> str:
-    """Say which runs have no command here; nothing where all have one."""
-    modes = dict.fromkeys(str(record.config["mode"]) for record in records if not _is_cached(record))
-    if not modes:
-        return ""
-    return (
-        f"Runs of --mode {' and '.join(modes)} start from a corpus instead of a store; every setting of each lies in "
-        "the config.json of its folder."
-    )
+def _list_stores(told: Config) -> dict[str, Config]:
+    """Return the store, or those of all folds where each has an encoder of its own."""
+    path = Path(told["path"])
+    if "encoders" not in told:
+        return {str(path): told}
+    stem, _, seed = path.stem.rpartition("-seed-")
+    folds = [str(one["name"]).rpartition("fold-")[2].partition("-")[0] for one in told["encoders"]]
+    return {
+        str(path.with_name(f"{stem}-fold-{fold}-seed-{seed}.h5")): {**told, "encoder": encoder}
+        for fold, encoder in zip(folds, told["encoders"], strict=True)
+    }
 
 
-def _is_cached(record: RunRecord) -> bool:
-    return str(record.config.get("mode", "cached")) == "cached"
-
-
-def _extract(path: str, told: Mapping[str, Any]) -> str:
-    encoder, options = told["encoder"], told["options"]
+def _extract(path: str, told: Config) -> str:
+    options = told["options"]
     corpus = "CORPUS"
-    selection: Mapping[str, Any] = {}
+    selection: Config = {}
     with suppress(EmbedkitError):
         store = open_store(path)
-        corpus = "demo" if store.corpus == "demo" else str(store.corpus_info.get("root") or "CORPUS")
+        root = store.corpus_info.get("root")
+        corpus = _name_corpus(store.corpus, Path(root)) if root else corpus
         selection = store.extraction.get("selection") or {}
-    network = encoder.get("weights_digest") is not None
     windows = options.get("max_seconds") or {}
-    words: list[Any] = ["embedkit", "extract", corpus, "--encoder", encoder["name"]]
-    words += ["--layers", ",".join(map(str, encoder["layers"]))] if network else []
+    words: list[Any] = ["embedkit", "extract", corpus, *_choose_encoder(told["encoder"])]
     words += ["--level", "both" if "frame" in options.get("levels", ()) else "utterance"]
     words += ["--frame-dtype", options["frame_dtype"]] if options.get("frame_dtype") else []
-    words += ["--precision", encoder["precision"]] if network else []
-    words += ["--window", encoder["window"]] if network and isinstance(encoder.get("window"), int | float) else []
     words += ["--max-seconds", windows["seconds"]] if windows else []
     for condition in selection.get("where") or ():
         words += ["--where", condition]
@@ -76,11 +73,41 @@ def _extract(path: str, told: Mapping[str, Any]) -> str:
     return _join([*words, "--out", path])
 
 
-def _fit(configs: Sequence[Mapping[str, Any]], runs: str) -> str:
-    config = configs[0]
-    budget = config["budget"]
-    words: list[Any] = ["embedkit", "fit", config["store"]["path"], "--head", config["head_spec"]]
-    for loss in dict.fromkeys(one["loss_spec"] for one in configs):
+def _name_corpus(name: str, root: Path) -> str:
+    """Write a corpus as commands take it: a manifest by its file, for the folder may hold others."""
+    manifests = (root / f"{name}{suffix}" for suffix in (".csv", ".tsv"))
+    return "demo" if name == "demo" else str(next((file for file in manifests if file.is_file()), root))
+
+
+def _choose_encoder(encoder: Config) -> list[Any]:
+    networks = [one for one in encoder.get("parts") or [encoder] if one.get("weights_digest") is not None]
+    words: list[Any] = ["--encoder", _name_encoder(encoder)]
+    if networks:
+        words += ["--layers", ",".join(map(str, encoder["layers"])), "--precision", networks[0]["precision"]]
+    windows = [one["window"] for one in networks if isinstance(one.get("window"), int | float)]
+    return words + (["--window", windows[0]] if windows else [])
+
+
+def _name_encoder(encoder: Config) -> str:
+    """Write an encoder so that it is found from any folder."""
+    if encoder.get("parts"):
+        return "+".join(map(_name_encoder, encoder["parts"]))
+    name, source = str(encoder["name"]), str(encoder.get("source") or "")
+    return source if name not in ENCODERS and Path(source).is_absolute() else name
+
+
+def _fit(group: Sequence[RunRecord], runs: str) -> str:
+    config = group[0].config
+    budget, store = config["budget"], config["store"]
+    if is_cached(group[0]):
+        words: list[Any] = ["embedkit", "fit", *_list_stores(store)]
+    else:
+        corpus = _name_corpus(config["corpus"], Path(store["path"]).parent)
+        words = ["embedkit", "fit", corpus, "--mode", config["mode"], *_choose_encoder(store["encoder"])]
+        words += _tune(config["tuning"]) if "tuning" in config else []
+        words += ["--save-encoder"] if any((record.folder / "encoders").is_dir() for record in group) else []
+    words += ["--head", config["head_spec"]]
+    for loss in dict.fromkeys(record.config["loss_spec"] for record in group):
         words += ["--loss", loss]
     words += ["--layers", "each"] if "layer" in config else []
     words += ["--normalise", config["normalise"]] if config.get("normalise") else []
@@ -100,7 +127,21 @@ def _fit(configs: Sequence[Mapping[str, Any]], runs: str) -> str:
     words += ["--weight-decay", ",".join(f"{decay:g}" for decay in decays)] if decays != [0.0] else []
     for name in ("patience", "clip"):
         words += [f"--{name}", budget[name]] if budget.get(name) is not None else []
+    words += ["--allow-leak"] if config.get("leak") else []
     return _join([*words, "--runs", runs])
+
+
+def _tune(tuning: Config) -> list[Any]:
+    """Write how the encoder is trained; what is off stays unsaid."""
+    words: list[Any] = ["--encoder-lr", tuning["encoder_rate"], "--warmup", tuning["warmup"]]
+    words += ["--tune-layers", tuning["layers"], "--accumulate", tuning["accumulate"]]
+    for option, name in (("--tune-convolutions", "convolutions"), ("--recompute", "recompute")):
+        words += [option] if tuning[name] else []
+    words += ["--augment", ",".join(tuning["augment"])] if tuning["augment"] else []
+    if tuning["mode"] == "lora":
+        words += ["--lora-rank", tuning["rank"], "--lora-alpha", tuning["alpha"]]
+        words += ["--lora-targets", ",".join(tuning["targets"])]
+    return words
 
 
 def _pairs(option: str, merge: Mapping[str, str]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from embedkit.reporting.figures.panels import Panel
+from embedkit.reporting.figures.panels import Panel, is_cached
 from embedkit.reporting.metrics import SCORES, task_of
 from embedkit.reporting.published import last_part
 
@@ -53,16 +53,17 @@ def list_stores(records: Sequence[RunRecord]) -> Listing:
         for name in ("store", "test_store"):
             if name in record.config:
                 store = record.config[name]
-                told[store["digest"]] = store
+                place = store["path"] if is_cached(record) else f"none, --mode {record.config['mode']}"
+                told[place, store["digest"]] = store
     rows = []
-    for store in told.values():
+    for (place, digest), store in told.items():
         encoder = store["encoder"]
         source = "@".join(str(encoder[name]) for name in ("source", "revision") if encoder.get(name))
         versions = ", ".join(f"{name} {version}" for name, version in (encoder.get("versions") or {}).items())
         weights = str(encoder.get("weights_digest") or "-")[:12]
         precision = str(encoder.get("precision", "-"))
         layers = ", ".join(map(str, encoder.get("layers", ())))
-        rows.append((str(store["path"]), source, layers, weights, precision, versions, str(store["digest"])[:12]))
+        rows.append((str(place), source, layers, weights, precision, versions, str(digest)[:12]))
     headers = (
         "store",
         "encoder's source",
@@ -70,7 +71,7 @@ def list_stores(records: Sequence[RunRecord]) -> Listing:
         "digest of the weights",
         "precision",
         "versions",
-        "digest of the store",
+        "digest of the data",
     )
     return Listing(headers=headers, rows=tuple(rows), labels=len(headers))
 

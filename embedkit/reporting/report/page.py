@@ -15,13 +15,13 @@ from embedkit.reporting.figures.chart import COLOURS, DARK, LIGHT, Chart, write_
 from embedkit.reporting.figures.layers import draw_layers
 from embedkit.reporting.figures.learning import draw_curves, draw_weights
 from embedkit.reporting.figures.maps import METHODS, SIDE, Map, build_map, draw_map
-from embedkit.reporting.figures.panels import Panel, plan_panels, split_runs, tested_stores
+from embedkit.reporting.figures.panels import Panel, is_on_one_store, plan_panels, split_runs, tested_stores
 from embedkit.reporting.figures.recall import MOST_SPEAKERS, Read, draw_classes, draw_confusions, draw_speakers
 from embedkit.reporting.metrics import SCORES, task_of
 from embedkit.reporting.predictions import Predictions, read_predictions
 from embedkit.reporting.protocol import describe_protocol
 from embedkit.reporting.published import last_part
-from embedkit.reporting.report.commands import list_commands, tell_others
+from embedkit.reporting.report.commands import list_commands
 from embedkit.reporting.report.hardest import Tally, list_hardest, tally_utterances
 from embedkit.reporting.report.listings import Listing, list_intervals, list_stores, list_versions
 from embedkit.reporting.table import build_table
@@ -104,7 +104,6 @@ def render_report(records: Sequence[RunRecord], *, runs: str, tell: Tell = lambd
         stores=list_stores(records),
         versions=list_versions(records),
         commands=list_commands(records, runs),
-        others=tell_others(records),
         styles=Markup(_palette() + write_styles(lambda name: f"var(--{name})") + texts["page.css"]),
         script=Markup(texts["page.js"]),
         data={"side": SIDE, "colours": len(COLOURS), "maps": [one.data for one in maps]},
@@ -214,6 +213,12 @@ def _maps(
 ) -> tuple[list[DrawnMap], list[str]]:
     """Draw the embeddings of every store that is still there; say of the others why not."""
     drawn, gone = [], []
+    live = {last_part(panel.encoder): None for panel in panels if not all(map(is_on_one_store, panel.runs.values()))}
+    if live:
+        gone.append(
+            f"There is no map of {', '.join(live)}: only runs on a store for all folds have embeddings to draw. "
+            "`embedkit extract` writes one of the encoder, or of one that was trained and kept by --save-encoder."
+        )
     for panel, record in tested_stores(panels):
         encoder = last_part(panel.encoder)
         tell(f"map of {encoder}: t-SNE of {len(read(record).ids):,} utterances")
