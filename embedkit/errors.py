@@ -42,3 +42,13 @@ class FitError(EmbedkitError, ValueError):
 
 class RunError(EmbedkitError, ValueError):
     """A run folder that is missing or cannot be read."""
+
+
+_NO_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED", "could not create a primitive", "bad allocation")
+"""How CUDA, torch on a CPU, CUDA's libraries, and oneDNN say it: mostly as RuntimeError."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether an error means that there is too little memory, of the machine or of a GPU."""
+    told = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
+    return told or isinstance(error, MemoryError)

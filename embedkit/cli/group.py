@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from embedkit.cli.output import tell
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, lacks_memory
 
 
 class Commands(TyperGroup):
@@ -33,6 +33,13 @@ class Commands(TyperGroup):
             # An extraction that is stopped says itself how to continue.
             code = 130 if isinstance(error.__context__, KeyboardInterrupt) else 1
             raise _tell_error(str(error), code) from None
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
+            raise _tell_error(
+                "There is too little memory for this; close other programs, take a smaller encoder, or --device cpu "
+                "where a GPU is full: what was finished is kept."
+            ) from None
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
                 raise

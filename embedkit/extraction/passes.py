@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from embedkit.encoders.base import Encoder
-from embedkit.errors import ExtractionError
+from embedkit.errors import ExtractionError, lacks_memory
 from embedkit.extraction.pooling import Pool
 
 T = TypeVar("T")
@@ -46,7 +46,9 @@ class Passes:
         """
         try:
             return self._launch(waves, new_pool)
-        except torch.OutOfMemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
             if self._halved or len(waves) < 2:
                 raise ExtractionError(self._no_room(waves)) from error
         # Out of the except clause, whose traceback holds on to the tensors of the pass that failed.
@@ -58,7 +60,9 @@ class Passes:
         )
         try:
             return self._launch(waves, new_pool)
-        except torch.OutOfMemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
             raise ExtractionError(self._no_room(waves)) from error
 
     def _launch(self, waves: Sequence[Tensor], new_pool: NewPool) -> list[Launched]:

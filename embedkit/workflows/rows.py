@@ -6,14 +6,15 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from embedkit.errors import FitError, RunError
+from embedkit.errors import FitError, RunError, lacks_memory
 from embedkit.registry import looks_like_target
 from embedkit.training.cached import FoldResult, train_losses
 from embedkit.training.end_to_end import tune_loss
@@ -33,6 +34,9 @@ from embedkit.workflows.watch import Watch, in_unit
 
 Tell = Callable[[str], None]
 
+ABANDONED_SECONDS = 30 * 24 * 3600
+"""After which what was begun, and never gone on with, is removed."""
+
 
 def fit_cells(
     cells: Sequence[Cell], threads: int, *, overwrite: bool, progress: Progress | bool | None, tell: Tell
@@ -44,6 +48,8 @@ def fit_cells(
             tell(f"{cell}: {_tell_score(cell, record.metrics)}, fitted before, nothing changed")
     rows = [(row, [cell for cell in row if known[id(cell)] is None]) for row in plan_rows(cells)]
     todo = [_Row.plan(row, missing) for row, missing in rows if missing]
+    for runs in {cell.runs for cell in cells if cell.processes.rank == 0}:
+        _forget_abandoned(runs / UNFINISHED)
     heads = sum(cell.count_heads() for row in todo for cell in row.trained)
     watch = Watch(heads, max((cell.settings.epochs for cell in cells), default=1))
     trained: dict[int, RunRecord] = {}
@@ -52,6 +58,16 @@ def fit_cells(
             watch.start(_name_row(row.trained), row.trained[0].data.score_name)
             trained |= _fit_row(row, threads, watch, tell)
     return [known[id(cell)] or trained[id(cell)] for cell in cells]
+
+
+def _forget_abandoned(folder: Path) -> None:
+    """Remove what nobody has gone on with for a month."""
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            if time.time() - max(part.stat().st_mtime for part in [path, *path.rglob("*")]) > ABANDONED_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def plan_rows(cells: Sequence[Cell]) -> list[list[Cell]]:
@@ -111,11 +127,13 @@ def _room_told(cell: Cell) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        if not lacks_memory(error):
             raise
         lower = "give a smaller --batch-size"
         if cell.settings.tuning is not None:
             lower = "pass mini-batches in more parts with --accumulate, add --recompute, or take a smaller --batch-size"
+        elif cell.settings.mode == "frozen":
+            lower += ", fewer --layers, or --precision bf16"
         raise FitError(
             f"{cell} does not fit into the memory of {cell.device}; {lower}: what was finished is kept, and the same "
             "command continues."
@@ -204,6 +222,8 @@ def _write_once(cell: Cell, results: Sequence[FoldResult], tell: Tell) -> RunRec
     if cell.processes.rank == 0:
         _write(cell, results, tell)
         shutil.rmtree(cell.work, ignore_errors=True)
+        with suppress(OSError):
+            cell.work.parent.rmdir()
     cell.processes.wait()
     return read_run(cell.folder)
 
