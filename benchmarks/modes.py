@@ -128,7 +128,7 @@ def train_one(features: Features, data: TaskData, epochs: int, before: float) ->
     _ = features.moments(fold.train)
     started = time.perf_counter()
     (result,) = train_stack(
-        features, data.targets, [group], recipe, on_epoch=lambda done: ends.append(time.perf_counter())
+        features, data.targets, [group], recipe, on_epoch=lambda done, results: ends.append(time.perf_counter())
     )
     shares = score_states(features, result.states, "ce", result.standardiser, fold.test, recipe)[0]
     ua = float(recall_scores(data.targets[fold.test], shares.argmax(-1), len(data.classes)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,20 +98,23 @@ def require_equal(what: str, differences: Sequence[Difference], tolerance: float
 
 def _clips_of_corpus(predictor: Predictor, rate: int, most: int) -> list[Clip]:
     try:
-        with open_store(predictor.config["store"]["path"]) as store:
-            root = Path(store.corpus_info["root"])
-            seconds, paths, starts, ends = (store.column(name) for name in ("duration", "path", "start", "end"))
-            order = np.argsort(seconds, kind="stable")
-            rows = [int(order[place]) for place in (0, len(order) // 2, -1)]
-            clips = [
-                _read(root / str(paths[row]), rate, most, _time(starts[row]), _time(ends[row]))
-                for row in dict.fromkeys(rows)
-            ]
+        # A run whose encoder ran in every epoch has no store, and says itself where they are.
+        examples = predictor.config["store"].get("examples") or _examples_of_store(predictor.config["store"]["path"])
+        clips = [_read(Path(one["path"]), rate, most, one["start"], one["end"]) for one in examples]
     except (EmbedkitError, OSError, LookupError):
         return []
     middle = clips[len(clips) // 2]
     half = Clip(f"the first half of {middle.name}", middle.waveform[: max(1, len(middle.waveform) // 2)])
     return [*clips, half]
+
+
+def _examples_of_store(path: str) -> list[dict[str, Any]]:
+    with open_store(path) as store:
+        root = Path(store.corpus_info["root"])
+        seconds, paths, starts, ends = (store.column(name) for name in ("duration", "path", "start", "end"))
+        order = np.argsort(seconds, kind="stable")
+        rows = dict.fromkeys(int(order[place]) for place in (0, len(order) // 2, -1))
+        return [{"path": root / str(paths[row]), "start": _time(starts[row]), "end": _time(ends[row])} for row in rows]
 
 
 def _time(value: float) -> float | None:

@@ -63,7 +63,7 @@ def train_losses(
     seeds: Sequence[int],
     threads: int,
     on_stack: OnStack = lambda groups, results: None,
-    on_epoch: OnPart = lambda groups, epochs: None,
+    on_epoch: OnPart = lambda groups, epochs, results: None,
     journal: Journal | None = None,
 ) -> dict[str, list[FoldResult]]:
     """Train one head under several losses together: every fold, inner fold, seed and candidate.

@@ -53,7 +53,7 @@ def tune_loss(
     tuner: Tuner,
     work: Path,
     on_stack: OnStack = lambda groups, results: None,
-    on_epoch: OnPart = lambda groups, epochs: None,
+    on_epoch: OnPart = lambda groups, epochs, results: None,
     save_encoder: SaveEncoder | None = None,
 ) -> list[FoldResult]:
     """Train one head and one encoder for every fold, seed and candidate; keep the best on the development group.
@@ -165,7 +165,7 @@ class _Run:
             [self.group],
             self.recipe,
             keep_best=True,
-            on_epoch=lambda epochs: on_epoch([self.group], epochs),
+            on_epoch=lambda epochs, results: on_epoch([self.group], epochs, results),
             checkpoint=checkpoint,
         )
         self.tuner.load(self.tuner.best)

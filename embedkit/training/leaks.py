@@ -32,9 +32,9 @@ def require_unseen(source: Source, data: TaskData, fold: Fold) -> None:
         known = source.trained_on
         shown = list_some(found, SHOWN)
         raise FitError(
-            f"The encoder of {source.path} was trained on {shown}, which the fold {fold.name!r} tests or chooses on; "
-            f"it belongs to the fold {known.get('fold')!r} by {known.get('folds')}: fit the stores of all folds of its "
-            "run together, or add --allow-leak, which marks every number."
+            f"The encoder {source.path.stem} was trained or chosen on {shown}, which the fold {fold.name!r} tests or "
+            f"chooses on; it belongs to the fold {known.get('fold')!r} by {known.get('folds')}: fit the stores of all "
+            "folds of its run together, or add --allow-leak, which marks every number."
         )
 
 

@@ -22,8 +22,8 @@ MOST_HEADS, FEWEST_HEADS = 240, 60
 OnStack: TypeAlias = Callable[[Sequence[Group], Sequence[GroupResult]], None]
 """Called with the groups of a finished stack and their results."""
 
-OnPart: TypeAlias = Callable[[Sequence[Group], int], None]
-"""Called with the groups of a stack and its epochs done."""
+OnPart: TypeAlias = Callable[[Sequence[Group], int, Sequence[GroupResult]], None]
+"""Called with the groups of a stack, its epochs done, and their results so far."""
 
 
 def run_groups(
@@ -35,7 +35,7 @@ def run_groups(
     keep_best: bool,
     threads: int,
     on_stack: OnStack = lambda groups, results: None,
-    on_epoch: OnPart = lambda groups, epochs: None,
+    on_epoch: OnPart = lambda groups, epochs, results: None,
     journal: Journal | None = None,
 ) -> list[GroupResult]:
     """Train groups in stacks, stacks side by side; the result does not depend on how they are stacked.
@@ -44,7 +44,7 @@ def run_groups(
 
     Args:
         threads: Stacks trained at once, on a CPU.
-        on_epoch: Called with the groups of a stack and the epochs done, where the encoder runs in each.
+        on_epoch: Called after every epoch of a stack in which an encoder ran.
         journal: Keeps every finished stack until the run is written, so that one that was stopped goes on there.
     """
     plan = plan_stacks(groups, recipe, features.level, threads)
@@ -58,10 +58,10 @@ def run_groups(
         return journal.checkpoint(stacks[place], recipe, keep_best=keep_best)
 
     def train(place: int) -> bytes:
-        def after_epoch(epochs: int) -> None:
+        def after_epoch(epochs: int, found: Sequence[GroupResult]) -> None:
             _stop_without(parent)
             if features.live:
-                on_epoch(stacks[place], epochs)
+                on_epoch(stacks[place], epochs, found)
 
         return pack(
             train_stack(

@@ -117,7 +117,7 @@ def train_stack(
     recipe: Recipe,
     *,
     keep_best: bool = False,
-    on_epoch: Callable[[int], None] = lambda epochs: None,
+    on_epoch: Callable[[int, Sequence[GroupResult]], None] = lambda epochs, results: None,
     checkpoint: Checkpoint | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> list[GroupResult]:
@@ -129,7 +129,7 @@ def train_stack(
         groups: Same number of members and of steps an epoch in each; losses whose heads may share a stack.
         recipe: Head and budget.
         keep_best: Keep each head as it was after its best validation epoch (the first of equals).
-        on_epoch: Called after every epoch with the number of epochs done.
+        on_epoch: Called after every epoch with the number of epochs done and the results so far.
         checkpoint: Where the training is kept after every epoch, for features that are encoded anew in each; to be
             cleared once the results are kept.
         dtype: What heads compute in.
@@ -144,7 +144,7 @@ def train_stack(
         epoch += 1
         if checkpoint is not None:
             checkpoint.save(stack, epoch)
-        on_epoch(epoch)
+        on_epoch(epoch, stack.results)
     return stack.results
 
 

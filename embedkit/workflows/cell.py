@@ -293,12 +293,14 @@ class Cell:
 
 
 def _describe_store(store: Source) -> dict[str, Any]:
+    clips = {"examples": store.examples} if isinstance(store, Speech) else {}
     return {
         "path": os.path.abspath(store.path),
         "fingerprint": store.fingerprint,
         "digest": store.digest,
         "encoder": store.encoder,
         "options": store.extraction["options"],
+        **clips,
     }
 
 

@@ -23,7 +23,9 @@ from embedkit.training.runs import RunRecord, require_writable
 from embedkit.training.schedule import default_threads
 from embedkit.training.source import Source
 from embedkit.training.tuning import Tuning
+from embedkit.wording import count_noun
 from embedkit.workflows.cell import Cell
+from embedkit.workflows.encoder_folders import find_folders
 from embedkit.workflows.progress import Progress
 from embedkit.workflows.rows import fit_cells
 from embedkit.workflows.settings import Settings
@@ -137,6 +139,12 @@ def fit_heads(
         _require_plain(precision, window)
         opened = _open_stores(as_list(stores), as_list(encoders))
     else:
+        for name in as_list(encoders):
+            if folders := find_folders(name):
+                raise FitError(
+                    f"{name} is a run with {count_noun(len(folders), 'trained encoder')}; run embedkit extract with it "
+                    f"and fit the stores, or name the folder of one encoder, such as {folders[0]}."
+                )
         opened = open_speech(
             as_list(stores),
             as_list(encoders),

@@ -130,7 +130,7 @@ def stream_predictions(
     if len(groups) > 1:
         tell(
             f"The run has {len(groups)} encoders, and all of them hear every clip; --fold and --seed choose one, which "
-            f"takes a {len(groups)}th of the time."
+            f"takes 1/{len(groups)} of the time."
         )
     parts = [_Part(predictor, heads, device=device, sources=sources, tell=tell) for heads in groups]
     usable = 0

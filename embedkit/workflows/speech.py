@@ -68,7 +68,8 @@ def open_speech(
             trainable=trainable,
         )
         tuner = share_tuner(encoder, processes)
-        for corpus in corpora:
+        # A corpus that is named twice is one.
+        for corpus in {id(one) if isinstance(one, Corpus) else os.path.abspath(one): one for one in corpora}.values():
             if str(corpus).endswith(".h5"):
                 raise FitError(f"{corpus} is a store; name its corpus to run an encoder, or choose --mode cached.")
             found = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
@@ -232,6 +233,16 @@ class Speech:
         if name in ("start", "end"):
             return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
         return np.array(values)
+
+    @property
+    def examples(self) -> list[dict[str, Any]]:
+        """Say where the shortest, the middle and the longest clip lie."""
+        ordered = sorted(self.items.values(), key=lambda item: item.samples)
+        chosen = dict.fromkeys(ordered[place] for place in ((0, len(ordered) // 2, -1) if ordered else ()))
+        return [
+            {"path": os.path.abspath(self.source.root / item.path), "start": item.start, "end": item.end}
+            for item in chosen
+        ]
 
     def live_features(self, data: TaskData, level: str) -> LiveFeatures:
         """Return the embeddings of the utterances of a task, encoded whenever they are gathered.

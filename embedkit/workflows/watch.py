@@ -25,48 +25,52 @@ class Watch:
         self.report: Progress | None = None
         self.title, self.score_name = "", ""
         self.scores: dict[str, list[float]] = {}
+        self.running: dict[str, list[float]] = {}
         self.lock = Lock()
 
     def start(self, title: str, score_name: str) -> None:
         """Go on with another row."""
         with self.lock:
-            self.title, self.score_name, self.scores = title, score_name, {}
+            self.title, self.score_name, self.scores, self.running = title, score_name, {}, {}
 
     def on_stack(self, groups: Sequence[Group], results: Sequence[GroupResult]) -> None:
         """Take note of a finished stack."""
         with self.lock:
-            self.done, self.begun = self.done + _heads(groups), 0.0
-            for group, result in zip(groups, results, strict=True):
-                self._add(group, result)
+            self.done, self.begun, self.running = self.done + _heads(groups), 0.0, {}
+            _add(self.scores, groups, results)
             self._tell()
 
-    def on_epoch(self, groups: Sequence[Group], epochs: int) -> None:
+    def on_epoch(self, groups: Sequence[Group], epochs: int, results: Sequence[GroupResult]) -> None:
         """Take note of how far the stack in training is."""
         with self.lock:
-            self.begun = _heads(groups) * epochs / self.epochs
+            self.begun, self.running = _heads(groups) * epochs / self.epochs, {}
+            _add(self.running, groups, results)
             self._tell()
-
-    def _add(self, group: Group, result: GroupResult) -> None:
-        if not len(group.validate):
-            return
-        best: dict[str, float] = {}
-        for member, scores in zip(group.members, result.dev_scores, strict=True):
-            best[member.loss] = max(best.get(member.loss, -1.0), float(np.nanmax(scores)))
-        for loss, score in best.items():
-            self.scores.setdefault(loss, []).append(score)
 
     def _tell(self) -> None:
         if self.report is not None:
             self.report(self.done + self.begun, self.total)
 
     def note(self) -> str:
-        """Return one line: the best candidate's development score under each loss, its mean over what is done."""
+        """Return one line: the best candidate's development score under each loss, its mean over what is begun."""
         with self.lock:
-            found = [
-                f"{loss} {in_unit(self.score_name, float(np.mean(scores)))}" for loss, scores in self.scores.items()
-            ]
+            scores = {
+                loss: [*self.scores.get(loss, ()), *self.running.get(loss, ())] for loss in self.scores | self.running
+            }
+        found = [f"{loss} {in_unit(self.score_name, float(np.mean(own)))}" for loss, own in scores.items()]
         best = f"best development {self.score_name} so far"
         return f"{self.title}, {best}: {', '.join(found)}" if found else self.title
+
+
+def _add(scores: dict[str, list[float]], groups: Sequence[Group], results: Sequence[GroupResult]) -> None:
+    for group, result in zip(groups, results, strict=True):
+        if not len(group.validate):
+            continue
+        best: dict[str, float] = {}
+        for member, own in zip(group.members, result.dev_scores, strict=True):
+            best[member.loss] = max(best.get(member.loss, -1.0), float(np.nanmax(own)))
+        for loss, score in best.items():
+            scores.setdefault(loss, []).append(score)
 
 
 def _heads(groups: Sequence[Group]) -> int:

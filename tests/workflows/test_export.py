@@ -245,7 +245,9 @@ def test_an_encoder_that_was_trained_is_exported_with_its_head(corpus: Path, tmp
     )
     with pytest.raises(RunError, match=r"has 4 encoders.*--fold \(s0, s1, s2, s3\)"):
         embedkit.export_run(record)
-    found = embedkit.export_run(record, fold="s1", format="both", out="tuned")
+    said: list[str] = []
+    found = embedkit.export_run(record, fold="s1", format="both", out="tuned", tell=said.append)
+    assert "Compared with PyTorch on clips of corpus, 0.20 to 0.50 s" in said[-1]
     clip = corpus / "01.wav"
     (expected,) = embedkit.predict(record, [clip], fold="s1")
     shutil.rmtree(record.folder / "encoders")

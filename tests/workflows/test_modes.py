@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 import embedkit
@@ -97,9 +99,8 @@ def assert_same(one: RunRecord, other: RunRecord) -> None:
     curves, further = one.load_curves(), other.load_curves()
     assert curves is not None
     assert further is not None
-    for name in ("losses", "dev_scores"):
-        if name in curves:
-            np.testing.assert_allclose(np.array(curves[name]), np.array(further[name]), rtol=1e-3)
+    for name in ("loss", "dev"):
+        np.testing.assert_allclose(np.array(curves[name], float), np.array(further[name], float), rtol=1e-3)
 
 
 ENCODERS = ["wav2vec2", "hubert", "hubert-large", "hubert-batch-norm", "wavlm", "data2vec-audio", "whisper"]
@@ -115,7 +116,9 @@ def test_cached_equals_frozen(name: str, head: str, corpus: Path, checkpoints: d
 
 
 @pytest.mark.parametrize("head", ["attentive", "lstm:hidden=4,depth=1", "cnn:channels=4"])
-@pytest.mark.parametrize("name", ["wavlm", "whisper", "mfcc"])
+@pytest.mark.parametrize(
+    "name", ["wav2vec2", "hubert", "wavlm", "data2vec-audio", "whisper", "vggish-scratch", "mfcc", "logmel"]
+)
 def test_cached_equals_frozen_for_heads_on_frames(
     name: str, head: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -258,6 +261,62 @@ def test_only_the_layers_asked_for_are_trained(checkpoints: dict[str, Path]) -> 
     encoder = load_encoder(str(checkpoints["hubert"]), layers="1", trainable=True)
     with pytest.raises(EncoderError, match="none of the layers 1 to 1"):
         Tuner(encoder, Tuning(mode="finetune", layers="2-3"))
+
+
+@pytest.mark.parametrize("convolutions", [False, True])
+def test_the_front_end_is_trained_when_asked_for(convolutions: bool, checkpoints: dict[str, Path]) -> None:
+    for name in ("hubert", "whisper"):
+        encoder = load_encoder(str(checkpoints[name]), trainable=True)
+        trained = Tuner(encoder, Tuning(mode="finetune", convolutions=convolutions)).trained
+        assert any("feature_extractor." in key or "conv1." in key for key in trained) == convolutions
+
+
+def test_the_encoders_own_rate_rises_over_the_warm_up_and_falls_to_a_tenth(checkpoints: dict[str, Path]) -> None:
+    encoder = load_encoder(str(checkpoints["hubert"]), trainable=True)
+    tuner = Tuner(encoder, Tuning(mode="finetune", encoder_rate=1e-3, warmup=0.4))
+    tuner.start(0, 10)
+    rates = []
+    for _ in range(10):
+        for value in tuner.trained.values():
+            value.grad = torch.ones_like(value)
+        before = tuner.state()
+        tuner.step()
+        rates.append(tuner.optimiser.param_groups[0]["lr"])
+        # A step of AdamW under gradients that stay the same is as long as its rate.
+        moved = max(float((value - before[name]).abs().max()) for name, value in tuner.state().items())
+        assert moved == pytest.approx(rates[-1], rel=1e-2)
+    np.testing.assert_allclose(rates, 1e-3 * np.array([0.25, 0.5, 0.75, 1.0, *np.linspace(0.85, 0.1, 6)]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["finetune", "lora"])
+def test_bf16_computes_in_bf16_and_trains_in_fp32(
+    mode: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"tuning": {"encoder_rate": 1e-3}, "epochs": 1, "device": "cpu"}
+    usual = fit(corpus, checkpoints["wavlm"], tmp_path / "fp32", mode, **options)
+    reduced = fit(corpus, checkpoints["wavlm"], tmp_path / "bf16", mode, precision="bf16", save_encoder=True, **options)
+    assert not np.array_equal(predictions(usual)[1], predictions(reduced)[1])
+    np.testing.assert_allclose(predictions(usual)[1], predictions(reduced)[1], atol=0.05)
+    assert reduced.metrics["precision"] == "bf16"
+    saved = load_file(reduced.folder / "encoders" / "fold-0-seed-0" / "model.safetensors")
+    assert {value.dtype for value in saved.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("recompute", "calls"), [(False, 1), (True, 2)])
+def test_recomputing_runs_layers_again_for_the_gradient(
+    recompute: bool, calls: int, checkpoints: dict[str, Path]
+) -> None:
+    encoder = load_encoder(str(checkpoints["hubert"]), trainable=True)
+    tuner = Tuner(encoder, Tuning(mode="finetune", recompute=recompute))
+    tuner.start(0, 2)
+    tuner.train(True)
+    counted: list[int] = []
+    (first, *_) = [part for name, part in encoder.network.named_modules() if name.endswith("layers.0.feed_forward")]  # type: ignore[union-attr]
+    first.register_forward_hook(lambda *_: counted.append(1))
+    kept: list[Tensor] = []
+    encoder.forward([torch.randn(4000)], lambda position, values, lengths: kept.append(values))
+    kept[-1].square().sum().backward()
+    assert len(counted) == calls
 
 
 def train_once(corpus: Path, folder: Path, runs: Path, **tuning: Any) -> RunRecord:
@@ -530,17 +589,30 @@ def test_two_processes_give_what_one_gives(
     np.testing.assert_allclose(predictions(found[0])[1], predictions(found[1])[1], atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("could not create a primitive"),
+        MemoryError(),
+    ],
+    ids=["cuda", "cpu", "onednn", "numpy"],
+)
 def test_too_little_memory_names_the_options_that_need_less(
-    corpus: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from embedkit.encoders.pretrained import PretrainedEncoder
 
     def full(encoder: Encoder, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
-    monkeypatch.setattr(PretrainedEncoder, "forward", full)
+    for name in ("forward", "encode"):
+        monkeypatch.setattr(PretrainedEncoder, name, full)
     with pytest.raises(FitError, match=r"does not fit into the memory.*--accumulate, add --recompute"):
         train_once(corpus, checkpoints["hubert"], tmp_path)
+    with pytest.raises(FitError, match=r"smaller --batch-size, fewer --layers, or --precision bf16"):
+        fit(corpus, checkpoints["hubert"], tmp_path, "frozen")
 
 
 @pytest.mark.gpu
@@ -637,6 +709,46 @@ def test_a_second_corpus_starts_from_the_same_encoder(
     assert predictions(both[1])[1].tolist() == predictions(alone)[1].tolist()
 
 
+def test_a_corpus_that_is_named_twice_is_one(corpus: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    given = [str(corpus), os.path.relpath(corpus)]
+    found = embedkit.fit(given, ["ce"], mode="frozen", encoders=str(checkpoints["hubert"]), runs=tmp_path, **QUICK)
+    assert len(found) == 1
+
+
+def test_what_nobody_goes_on_with_is_removed_after_a_month(
+    corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    unfinished = tmp_path / ".unfinished"
+    for name, days in (("old", 31), ("recent", 29)):
+        part = unfinished / name / "checkpoint.pt"
+        part.parent.mkdir(parents=True)
+        part.touch()
+        for path in (part, part.parent):
+            os.utime(path, (time.time() - days * 86400,) * 2)
+    fit(corpus, checkpoints["hubert"], tmp_path, "frozen", epochs=1)
+    assert [path.name for path in unfinished.iterdir()] == ["recent"]
+
+
+def test_the_best_development_score_is_shown_from_the_first_epoch_on(
+    corpus: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from embedkit.workflows.watch import Watch
+
+    notes: list[str] = []
+    on_epoch = Watch.on_epoch
+
+    def noted(watch: Watch, *given: Any) -> None:
+        on_epoch(watch, *given)
+        notes.append(watch.note())
+
+    monkeypatch.setattr(Watch, "on_epoch", noted)
+    record = fit(corpus, checkpoints["hubert"], tmp_path, "finetune")
+    assert len(notes) == SPEAKERS * QUICK["epochs"]
+    assert "best development UA so far: ce " in notes[0]
+    best = np.mean([choice["ua_dev"] for choice in record.config["choices"]])
+    assert notes[-1].endswith(f"best development UA so far: ce {100 * best:.1f}")
+
+
 def test_a_network_from_scratch_does_not_remember_the_loss_before(corpus: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {**QUICK, "seeds": 2, "mode": "finetune", "encoders": "vggish-scratch"}
     both = embedkit.fit(str(corpus), ["ce", "focal"], runs=tmp_path / "both", **options)
@@ -673,6 +785,8 @@ def test_the_guard_knows_every_way_an_encoder_can_have_seen_a_speaker(
     tuned: RunRecord, corpus: Path, tmp_path: Path
 ) -> None:
     folder = tuned.folder / "encoders" / "fold-0-seed-0"
+    with pytest.raises(FitError, match=r"is a run with 4 trained encoders; .*fold-0-seed-0"):
+        fit(corpus, tuned.folder, tmp_path / "run", "frozen")
     with pytest.raises(FitError, match="belongs to the fold 's0'"):
         fit(corpus, f"{folder}+mfcc", tmp_path / "joined", "frozen")
     other = corpus.with_name("others.csv")
