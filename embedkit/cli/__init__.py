@@ -4,6 +4,10 @@ One file for each command, named as its workflow. Workflows are imported inside 
 no torch. What a command finds goes to standard output, everything it says meanwhile to standard error.
 """
 
-from embedkit.cli.application import app, main
+try:
+    from embedkit.cli.application import app, main
+except KeyboardInterrupt:
+    # Ctrl-C before anything has begun.
+    raise SystemExit(130) from None
 
 __all__ = ["app", "main"]
