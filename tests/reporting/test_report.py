@@ -258,7 +258,7 @@ def test_runs_that_run_the_encoder_have_commands_and_no_map(tmp_path: Path, monk
     assert run("report").exit_code == 0
     found = re.search("There is no map of (.*?): only", Page(Path("report.html").read_text()).text)
     assert found is not None
-    assert set(found[1].split(", ")) == {"tiny finetune", "tiny lora", "tiny+mfcc"}
+    assert set(found[1].split(", ")) == {"tiny (finetune)", "tiny (lora)", "tiny+mfcc (frozen)"}
     assert "No run below runs can be drawn as map: none is on a store" in run("figure", "map").stderr
     (trained_run,) = Path("runs/corpus/tiny/linear").glob("*/encoders")
     assert run("extract", corpus, "--encoder", str(trained_run.parent)).exit_code == 0

@@ -213,13 +213,16 @@ def _maps(
 ) -> tuple[list[DrawnMap], list[str]]:
     """Draw the embeddings of every store that is still there; say of the others why not."""
     drawn, gone = [], []
-    live = {last_part(panel.encoder): None for panel in panels if not all(map(is_on_one_store, panel.runs.values()))}
-    if live:
+    stored = tested_stores(panels)
+    shown = {(record.metrics["encoder"], "frozen") for _, record in stored}
+    others = [record for panel in panels for record in panel.runs.values() if not is_on_one_store(record)]
+    live = {(record.metrics["encoder"], record.config["mode"]): None for record in others}
+    if without := [f"{encoder} ({mode})" for encoder, mode in live if (encoder, mode) not in shown]:
         gone.append(
-            f"There is no map of {', '.join(live)}: only runs on a store for all folds have embeddings to draw. "
+            f"There is no map of {', '.join(without)}: only runs on a store for all folds have embeddings to draw. "
             "`embedkit extract` writes one of the encoder, or of one that was trained and kept by --save-encoder."
         )
-    for panel, record in tested_stores(panels):
+    for panel, record in stored:
         encoder = last_part(panel.encoder)
         tell(f"map of {encoder}: t-SNE of {len(read(record).ids):,} utterances")
         try:
