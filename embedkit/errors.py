@@ -50,5 +50,4 @@ _NO_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED", "could not cre
 
 def lacks_memory(error: BaseException) -> bool:
     """Tell whether an error means that there is too little memory, of the machine or of a GPU."""
-    told = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
-    return told or isinstance(error, MemoryError)
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)

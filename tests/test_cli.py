@@ -104,6 +104,23 @@ def test_help_answers_without_heavy_imports(command: list[str]) -> None:
     assert "…" not in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("rep", ["report"]),
+        ("fit --mode fi", ["finetune"]),
+        ("fit --loss ce,fo", ["ce,focal"]),
+        ("study --head att", ["attentive"]),
+        ("extract --encoder whisper-base+mf", ["whisper-base+mfcc"]),
+    ],
+)
+def test_the_tab_key_completes_names(words: str, expected: list[str]) -> None:
+    line = f"embedkit {words}"
+    shell = {"_EMBEDKIT_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    result = CliRunner().invoke(app, [], prog_name="embedkit", env=shell)
+    assert result.output.split() == expected
+
+
 def test_every_command_and_option_has_help() -> None:
     commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
     assert sorted(commands) == sorted(COMMANDS)
@@ -349,6 +366,8 @@ def test_values_that_cannot_be_read_get_one_sentence(run: Any, fits: Calls, argu
         (KeyboardInterrupt(), 130, "Interrupted"),
         (PermissionError(13, "Permission denied", "there"), 1, "Error: Permission denied at 'there'"),
         (OSError(28, "No space left on device"), 1, "Error: No space left on device"),
+        (MemoryError(), 1, "Error: There is too little memory for this"),
+        (RuntimeError("CUDA out of memory."), 1, "Error: There is too little memory for this"),
     ],
 )
 def test_problems_are_told_in_one_sentence(
@@ -360,6 +379,23 @@ def test_problems_are_told_in_one_sentence(
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("early", ["embedkit.cli.application", "embedkit.cli.fit"])
+def test_ctrl_c_before_anything_has_begun_shows_no_traceback(early: str) -> None:
+    code = f"""
+import sys
+class Pressed:
+    def find_spec(self, name, path=None, target=None):
+        if name == {early!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Pressed())
+import runpy
+runpy.run_module("embedkit", run_name="__main__")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_a_stopped_extraction_says_itself_how_to_go_on(run: Any, replace_workflow: Any) -> None:

@@ -44,6 +44,9 @@ def main() -> None:
     sys.path.append(os.getcwd())
     try:
         app(prog_name="embedkit")
+    except KeyboardInterrupt:
+        # Before a command has begun.
+        _leave(130)
     except SystemExit as left:
         _leave(left.code if isinstance(left.code, int) else 0)
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from embedkit.encoders.sources import PREPROCESSOR_FILE, WEIGHT_FILES, Checkpoint
-from embedkit.errors import EncoderError
+from embedkit.errors import EncoderError, lacks_memory
 from embedkit.wording import list_some
 
 HARMLESS_MISSING = re.compile(r"(\w+\.)?masked_spec_embed")
@@ -103,6 +103,11 @@ def load_model(
                 ignore_mismatched_sizes=True,
             )
     except Exception as error:
+        if lacks_memory(error):
+            raise EncoderError(
+                f"There is too little memory for the weights of {checkpoint.source!r}; close other programs, or take a "
+                "smaller encoder."
+            ) from error
         raise EncoderError(
             f"The weights of {checkpoint.source!r} cannot be loaded ({_first_line(error)}); "
             "expected safetensors, or a PyTorch file of plain tensors."

@@ -15,6 +15,9 @@ from embedkit.extraction.pooling import Pool
 T = TypeVar("T")
 
 
+ADVICE = "start again with a smaller --batch-seconds, or cut long clips with --max-seconds"
+
+
 class Launched(NamedTuple):
     """A pass under way: which clips it holds, and the pool that receives them."""
 
@@ -31,10 +34,11 @@ class Passes:
     Args:
         encoder: The encoder.
         tell: Hears that passes are halved.
+        advice: What to do where not even halves fit.
     """
 
-    def __init__(self, encoder: Encoder, tell: Callable[[str], None]) -> None:
-        self._encoder = encoder
+    def __init__(self, encoder: Encoder, tell: Callable[[str], None], advice: str = ADVICE) -> None:
+        self._encoder, self._advice = encoder, advice
         self._tell = tell
         self._halved = False
 
@@ -89,10 +93,7 @@ class Passes:
 
     def _no_room(self, waves: Sequence[Tensor]) -> str:
         half = ", nor does half of it" if self._halved and len(waves) > 1 else ""
-        return (
-            f"{self._size(waves)} does not fit into the device's memory{half}; start again with a smaller "
-            "--batch-seconds, or cut long clips with --max-seconds."
-        )
+        return f"{self._size(waves)} does not fit into the device's memory{half}; {self._advice}."
 
 
 def in_order(launched: Sequence[Launched], read: Callable[[Pool], list[T]]) -> list[T]:

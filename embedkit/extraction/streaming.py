@@ -18,6 +18,8 @@ from embedkit.extraction.shards import Measured
 from embedkit.store.layout import Array
 from embedkit.store.writer import Rows
 
+ADVICE = "name shorter stretches with start and end in a CSV list, or take --device cpu where a GPU is full"
+
 
 def embed_stream(
     recipe: Recipe,
@@ -47,7 +49,7 @@ def embed_stream(
             groups.append(group)
             yield tuple(one for one in group if isinstance(one, Item))
 
-    passes = Passes(recipe.encoder, tell)
+    passes = Passes(recipe.encoder, tell, ADVICE)
     with ThreadPoolExecutor(workers) as pool:
         for clips in read_batches(recipe, plan(), pool):
             found = _Collected()

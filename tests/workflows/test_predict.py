@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 
 import embedkit
 from embedkit.encoders import load_encoder
-from embedkit.errors import AudioError, ConfigError, CorpusError, EncoderError, RunError
+from embedkit.encoders.pretrained import PretrainedEncoder
+from embedkit.errors import AudioError, ConfigError, CorpusError, EncoderError, ExtractionError, RunError
 from embedkit.export.ensemble import Ensemble
 from embedkit.export.predictor import open_predictor
 from embedkit.extraction import encoding
@@ -219,6 +220,19 @@ def test_broken_audio_ends_the_stream_or_is_left_out(corpus: Path, tmp_path: Pat
         ] * 3
         with pytest.raises(AudioError, match="Not one of the 2 clips"):
             embedkit.predict(record, [clips[1], corpus / "none.wav"], on_error="skip")
+
+
+def test_too_little_memory_is_told_with_what_helps_here(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = fit_tones(corpus, str(write_conv_checkpoint(tmp_path / "weights", "hubert")), heads=["linear"], seeds=1)
+
+    def full(*given: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(PretrainedEncoder, "encode", full)
+    with pytest.raises(ExtractionError, match=r"does not fit into the device's memory; name shorter stretches"):
+        embedkit.predict(record, [corpus / "00.wav"])
 
 
 @pytest.mark.parametrize("head", ["linear", "attentive"])
