@@ -48,10 +48,12 @@ class HeadInputs:
         values: Utterance level `[groups, batch, layers, dimensions]`;
             frame level `[groups, batch, frames, layers, dimensions]`, padding holds zeros.
         lengths: Frame level only: own frames of each utterance, int64 `[groups, batch]`, at least 1.
+        run: How many neighbouring frames of the encoder each of these is the average of.
     """
 
     values: Tensor
     lengths: Tensor | None = None
+    run: int = 1
 
     def to(self, dtype: torch.dtype) -> HeadInputs:
         """Return the same with values of another type."""
@@ -82,6 +84,14 @@ class Head(nn.Module, ABC):
         """
         super().__init__()
         self.shape, self.options, self.generators = shape, options, list(generators)
+
+    @classmethod
+    def averaged_frames(cls, options: Any) -> int:
+        """Return how many neighbouring frames a head of these settings averages into one before anything else.
+
+        It may be given frames of which that was done, see `HeadInputs.run`.
+        """
+        return 1
 
     def rate_factor(self, name: str) -> float:
         """Return what the learning rate is multiplied by for a parameter.

@@ -23,8 +23,11 @@ def own_lengths(inputs: HeadInputs) -> Tensor:
 
 
 def average_runs(inputs: HeadInputs, run: int) -> HeadInputs:
-    """Average every `run` neighbouring frames into one; an utterance's last run over the own frames it holds."""
-    if run == 1:
+    """Average every `run` neighbouring frames into one; an utterance's last run over the own frames it holds.
+
+    Inputs that are such averages already are returned as they are.
+    """
+    if run == inputs.run:
         return inputs
     frames = inputs.values.shape[2]
     runs = (frames + run - 1) // run
@@ -32,7 +35,7 @@ def average_runs(inputs: HeadInputs, run: int) -> HeadInputs:
     starts = run * torch.arange(runs, device=filled.device)
     own = (own_lengths(inputs).unsqueeze(-1) - starts).clamp(1, run).to(filled.dtype)
     sums = filled.view(*filled.shape[:2], runs, run, *filled.shape[3:]).sum(3)
-    return HeadInputs(values=sums / own[..., None, None], lengths=(own_lengths(inputs) + run - 1) // run)
+    return HeadInputs(values=sums / own[..., None, None], lengths=(own_lengths(inputs) + run - 1) // run, run=run)
 
 
 def mix_frames(mix: LayerMix, values: Tensor) -> Tensor:

@@ -82,6 +82,11 @@ class LstmHead(Head):
             self.context = draw(shape, generators, (outputs,), uniform(1 / math.sqrt(outputs)))
         self.classifier = StackedClassifier(shape, generators, outputs)
 
+    @classmethod
+    def averaged_frames(cls, options: Options) -> int:
+        """Return the subsampling."""
+        return options.subsampling
+
     def forward(self, inputs: HeadInputs) -> Tensor:
         """Score `[groups, batch, frames, layers, dimensions]`."""
         inputs = average_runs(inputs, self.options.subsampling)

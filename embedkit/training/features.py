@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedkit.heads.base import HeadInputs
+from embedkit.heads.frames import average_runs
 from embedkit.training.folds import Indices, Names
 
 
@@ -84,6 +85,10 @@ class Features(ABC):
     @abstractmethod
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
         """Collect utterances `[groups, batch]` and standardise each group by its own statistics."""
+
+    def averaged(self, run: int) -> Features:
+        """Return the same with every `run` neighbouring frames averaged into one, where that saves doing it again."""
+        return self
 
     @property
     def durations(self) -> NDArray[np.int64] | None:
@@ -202,6 +207,7 @@ class FrameFeatures(Features):
     """
 
     level = "frame"
+    run = 1
 
     def __init__(
         self,
@@ -219,9 +225,21 @@ class FrameFeatures(Features):
         self.factors: NDArray[np.float32] | None = None
         self.device = torch.device(device)
         self.layers, self.dimensions = means.shape[1:]
+        self._averaged: dict[int, AveragedFrames] = {}
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    def averaged(self, run: int) -> FrameFeatures:
+        if run != self.run and run not in self._averaged:
+            self._averaged[run] = AveragedFrames(self, run)
+        return self if run == self.run else self._averaged[run]
+
+    def read(self, utterance: int) -> NDArray[Any]:
+        """Return the frames `[frames, layers, dimensions]` of an utterance."""
+        start = self.starts[utterance]
+        frames: NDArray[Any] = self.values[start : start + self.lengths[utterance]][:, self.kept]
+        return frames
 
     @property
     def durations(self) -> NDArray[np.int64] | None:
@@ -243,18 +261,38 @@ class FrameFeatures(Features):
         self.shifts, self.factors = shifts, factors
 
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
-        lengths = self.lengths[index]
+        lengths = -(-self.lengths[index] // self.run)
         padded = np.zeros((*index.shape, int(lengths.max()), self.layers, self.dimensions), dtype=np.float32)
         for place in np.ndindex(*index.shape):
-            start, length = self.starts[index[place]], lengths[place]
-            padded[place][:length] = self.values[start : start + length][:, self.kept]
+            length = lengths[place]
+            padded[place][:length] = self.read(int(index[place]))
             if self.shifts is not None and self.factors is not None:
                 padded[place][:length] -= self.shifts[index[place]]
                 padded[place][:length] *= self.factors[index[place]]
         values = standardiser.apply(torch.from_numpy(padded).to(self.device))
         own = torch.from_numpy(lengths).to(self.device)
         padding = torch.arange(values.shape[2], device=self.device) >= own[..., None]
-        return HeadInputs(values=values.masked_fill_(padding[..., None, None], 0.0), lengths=own)
+        return HeadInputs(values=values.masked_fill_(padding[..., None, None], 0.0), lengths=own, run=self.run)
+
+
+class AveragedFrames(FrameFeatures):
+    """Frames of which every `run` neighbours are averaged into one: once where they are in memory, else when read."""
+
+    def __init__(self, whole: FrameFeatures, run: int) -> None:
+        super().__init__(
+            whole.values, whole.starts, whole.lengths, whole.means, whole.deviations, whole.device, whole.kept
+        )
+        self.shifts, self.factors, self.run = whole.shifts, whole.factors, run
+        in_memory = type(whole.values) is np.ndarray
+        self._averages = [self._average(utterance) for utterance in range(len(self))] if in_memory else None
+
+    def read(self, utterance: int) -> NDArray[Any]:
+        return self._average(utterance) if self._averages is None else self._averages[utterance]
+
+    def _average(self, utterance: int) -> NDArray[Any]:
+        values = torch.from_numpy(np.array(super().read(utterance), dtype=np.float32))
+        whole = HeadInputs(values=values[None, None], lengths=torch.tensor([[len(values)]]))
+        return average_runs(whole, self.run).values[0, 0].numpy()
 
 
 def members_of(owners: Names) -> list[Indices]:

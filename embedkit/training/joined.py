@@ -34,6 +34,9 @@ class JoinedFeatures(Features):
         known = [durations for part in self.parts if (durations := part.durations) is not None]
         return np.concatenate(known) if known else None
 
+    def averaged(self, run: int) -> JoinedFeatures:
+        return JoinedFeatures([part.averaged(run) for part in self.parts])
+
     def moments(self, index: Indices) -> Standardiser:
         part, own = self._locate(index)
         return part.moments(own)

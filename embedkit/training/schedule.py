@@ -13,7 +13,7 @@ from embedkit.training.checkpoint import Checkpoint
 from embedkit.training.features import Features
 from embedkit.training.journal import Journal
 from embedkit.training.packing import pack, unpack
-from embedkit.training.stack import Group, GroupResult, Recipe, train_stack
+from embedkit.training.stack import Group, GroupResult, Recipe, features_for, train_stack
 from embedkit.training.workers import work_side_by_side
 
 MOST_HEADS, FEWEST_HEADS = 240, 60
@@ -47,6 +47,7 @@ def run_groups(
         on_epoch: Called after every epoch of a stack in which an encoder ran.
         journal: Keeps every finished stack until the run is written, so that one that was stopped goes on there.
     """
+    features = features_for(recipe, features)
     plan = plan_stacks(groups, recipe, features.level, threads)
     stacks = [[groups[place] for place in stack] for stack in plan]
     known = [journal and journal.find(stack, recipe, keep_best=keep_best) for stack in stacks]

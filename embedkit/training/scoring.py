@@ -12,7 +12,7 @@ from embedkit.heads.stack import load_states
 from embedkit.losses import build_loss
 from embedkit.training.features import Features, Standardiser
 from embedkit.training.folds import Indices
-from embedkit.training.stack import Recipe, State, build_head, score_utterances
+from embedkit.training.stack import Recipe, State, build_head, features_for, score_utterances
 from embedkit.training.targets import Scale
 
 
@@ -59,6 +59,7 @@ def score_states(
 ) -> NDArray[np.float64]:
     """Return what `score_heads` does for finished heads of the recipe's settings."""
     built = build_loss(loss)
+    features = features_for(recipe, features)
     head = build_head(recipe, [[0] * len(states)], features, [[built.classifier] * len(states)])
     load_states(head, [list(states)])
     stacked = Standardiser.stack([standardiser], features.device)

@@ -153,6 +153,12 @@ def learning_rate_factor(progress: float) -> float:
     return 1.0 - 0.9 * progress
 
 
+def features_for(recipe: Recipe, features: Features) -> Features:
+    """Return the features as the recipe's head reads them, with what it does first done once for all epochs."""
+    _, head_class, options = resolve_head(recipe.head)
+    return features.averaged(head_class.averaged_frames(options))
+
+
 def build_head(
     recipe: Recipe, seeds: Sequence[Sequence[int]], features: Features, kinds: Sequence[Sequence[Classifier]]
 ) -> Head:

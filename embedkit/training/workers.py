@@ -19,7 +19,7 @@ import torch
 
 from embedkit import errors
 from embedkit.errors import EmbedkitError, FitError
-from embedkit.kernels import using_threads
+from embedkit.kernels import keep_freed_memory, using_threads
 
 _DONE, _REFUSED, _FAILED = b"\0", b"\1", b"\2"
 
@@ -131,6 +131,7 @@ def _serve(work: Callable[[int], bytes], link: Connection, others: Sequence[Conn
     for other in others:
         other.close()
     torch.set_num_threads(1)
+    keep_freed_memory()
     try:
         while True:
             place = int.from_bytes(link.recv_bytes(), "little")

@@ -15,7 +15,7 @@ from embedkit.heads.base import Head, HeadInputs
 from embedkit.losses import LOSSES
 from embedkit.store import Store
 from embedkit.training.features import Features, FrameFeatures, Standardiser, StreamedFeatures, UtteranceFeatures
-from embedkit.training.stack import Group, GroupResult, Member, Recipe, train_stack
+from embedkit.training.stack import Group, GroupResult, Member, Recipe, features_for, train_stack
 from embedkit.training.task import define_task, load_features
 from tests.training.stores import write_synthetic_store
 
@@ -315,7 +315,7 @@ def test_every_speaker_is_normalised_by_all_their_own_vectors(store: Store, leve
 
 @pytest.mark.parametrize("by_speaker", [False, True])
 @pytest.mark.parametrize("layer", [None, 1])
-@pytest.mark.parametrize(("head", "level"), [("linear", "utterance"), ("attentive", "frame")])
+@pytest.mark.parametrize(("head", "level"), [("linear", "utterance"), ("attentive", "frame"), ("lstm", "frame")])
 def test_what_stays_on_disk_trains_the_same_heads(
     store: Store, head: str, level: str, layer: int | None, by_speaker: bool
 ) -> None:
@@ -326,12 +326,32 @@ def test_what_stays_on_disk_trains_the_same_heads(
         features = load_features(store, data, level, layer=layer, memory_gb=memory)
         if by_speaker:
             features.normalise_by(data.speakers)
-        (result,) = train_stack(features, data.targets, [whole], Recipe(head=head, classes=3, epochs=2, batch_size=8))
+        recipe = Recipe(head=head, classes=3, epochs=2, batch_size=8)
+        (result,) = train_stack(features_for(recipe, features), data.targets, [whole], recipe)
         results.append(result)
     assert isinstance(features, StreamedFeatures if level == "utterance" else FrameFeatures)
     for name, value in results[0].states[0].items():
         assert torch.equal(value, results[1].states[0][name])
     assert np.array_equal(results[0].predictions, results[1].predictions)
+
+
+@pytest.mark.parametrize("by_speaker", [False, True])
+@pytest.mark.parametrize("run", [2, 3, 50])
+def test_frames_averaged_beforehand_train_the_same_heads(store: Store, by_speaker: bool, run: int) -> None:
+    data = define_task(store)
+    features = load_features(store, data, "frame")
+    if by_speaker:
+        features.normalise_by(data.speakers)
+    recipe = Recipe(head=f"lstm:subsampling={run}", classes=3, epochs=3, batch_size=8)
+    whole = group(range(40), range(40, 60), 1, Member(loss="ce", seed=1, learning_rate=3e-3, epochs=3))
+    averaged = features_for(recipe, features)
+    standardiser = Standardiser.stack([features.moments(np.arange(40))], features.device)
+    lengths = averaged.gather(np.array([[3, 4]]), standardiser).lengths
+    assert lengths is not None
+    assert lengths[0].tolist() == [-(-len(store.frames(int(data.rows[row]))) // run) for row in (3, 4)]
+    (one,), (other,) = (train_stack(read, data.targets, [whole], recipe) for read in (features, averaged))
+    for name, value in one.states[0].items():
+        torch.testing.assert_close(value, other.states[0][name], rtol=1e-3, atol=1e-5)
 
 
 def test_a_single_layer_is_read_as_it_is(store: Store) -> None:
