@@ -15,11 +15,11 @@ def demo(
 ) -> None:
     """Run a small study on the built-in synthetic corpus.
 
-    Takes under three minutes and needs no network:
+    Examples:
 
         embedkit demo
 
-    Its numbers say nothing about real speech.
+    Takes under three minutes and needs no network. Its numbers say nothing about real speech.
     """
     from embedkit.workflows.demo import run_demo
 

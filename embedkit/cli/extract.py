@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from embedkit.cli.options import Device, Threads, Where, choose_options
+from embedkit.cli.options import Device, Threads, Where, choose_options, complete_encoders
 from embedkit.cli.output import tell
 from embedkit.config import read_config
 
@@ -25,6 +25,7 @@ def extract(
         list[str] | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=complete_encoders,
             help="A name of `embedkit list encoders`, a Hugging Face id, a local folder, module:Class of your own, or "
             "several joined by +; repeatable: a store each.",
         ),

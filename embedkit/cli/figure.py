@@ -15,6 +15,7 @@ def figure(
         Literal["layers", "confusion", "classes", "speakers", "curves", "weights", "map"],
         typer.Argument(
             metavar="KIND",
+            show_choices=False,
             help="layers: a metric over the layers of each encoder; confusion: matrices; classes, speakers: recall of "
             "each; curves: validation score and training loss; weights: of the layers; map: of the embeddings.",
         ),

@@ -7,7 +7,18 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from embedkit.cli.options import Device, Threads, Where, choose_options, read_merge, read_number, split_texts
+from embedkit.cli.options import (
+    Device,
+    Threads,
+    Where,
+    choose_options,
+    complete_encoders,
+    complete_heads,
+    complete_losses,
+    read_merge,
+    read_number,
+    split_texts,
+)
 from embedkit.cli.output import tell
 from embedkit.config import read_config
 from embedkit.corpora.opening import DEMO
@@ -46,12 +57,17 @@ def fit(
     ] = None,
     encoder: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="What runs in the modes other than cached, as for `embedkit extract`."),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=complete_encoders,
+            help="What runs in the modes other than cached, as for `embedkit extract`.",
+        ),
     ] = None,
     loss: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=complete_losses,
             help="ce, label-smoothing, focal, aam, ccc, or all for these; others of `embedkit list losses` by name, or "
             "module:Name of your own; with settings: focal:gamma=1.5. [default: ce, or ccc-regression with --targets]",
         ),
@@ -60,6 +76,7 @@ def fit(
         list[str] | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=complete_heads,
             help="A name of `embedkit list heads`, or module:Class of your own; values between slashes are searched: "
             "mlp:hidden=64/256. [default: the encoder's usual head]",
         ),

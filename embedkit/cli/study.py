@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from embedkit.cli.fit import read_fit_options
-from embedkit.cli.options import Device, Threads, Where, choose_options, split_texts
+from embedkit.cli.options import (
+    Device,
+    Threads,
+    Where,
+    choose_options,
+    complete_encoders,
+    complete_heads,
+    complete_losses,
+    split_texts,
+)
 from embedkit.cli.output import show, tell, writes_bold
 from embedkit.config import read_config
 from embedkit.corpora.opening import DEMO
@@ -23,14 +32,24 @@ def study(
         ),
     ] = None,
     encoder: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Encoders, as for `embedkit extract`; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", autocompletion=complete_encoders, help="Encoders, as for `embedkit extract`; repeatable."
+        ),
     ] = None,
     head: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Heads, as for `embedkit fit`. [default: each encoder's usual head]"),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=complete_heads,
+            help="Heads, as for `embedkit fit`. [default: each encoder's usual head]",
+        ),
     ] = None,
     loss: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Losses, as for `embedkit fit`. [default: ce]")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", autocompletion=complete_losses, help="Losses, as for `embedkit fit`. [default: ce]"
+        ),
     ] = None,
     mode: Annotated[
         list[str] | None,
