@@ -151,7 +151,7 @@ def _latex_grid(grid: Grid, more_notes: Sequence[str]) -> str:
     notes = (*grid.legend, *grid.notes, *more_notes)
     lines = [
         "\\begin{table}",
-        "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
+        "\\centering\\footnotesize\\setlength{\\tabcolsep}{2pt}",
         f"\\caption{{{_escape(grid.title, _LATEX)}}}",
         f"\\begin{{tabular}}{{ll{'r' * len(grid.columns)}}}",
         "\\toprule",
