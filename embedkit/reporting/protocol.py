@@ -58,11 +58,14 @@ def differing_fields(groups: Sequence[Sequence[Row]]) -> list[str]:
 def describe_title(row: Row, metric: str) -> str:
     """Write a table's title: corpus, metric, classes, folds, and what makes its numbers easy."""
     demo = " (synthetic demo corpus)" if row.get("demo") else ""
-    dependent = ", SPEAKER-DEPENDENT" if row.get("speaker_dependent") else ""
-    dependent += ", TRANSDUCTIVE" if row.get("transductive") else ""
-    dependent += ", LEAK" if row.get("leak") else ""
     shown = f"{METRICS[metric].label} {METRICS[metric].unit}".strip()
-    return f"{row['corpus']}{demo}: {shown}, {_predicted(row)}, {_folds(row)}{dependent}"
+    return f"{row['corpus']}{demo}: {shown}, {_predicted(row)}, {_folds(row)}{describe_marks(row)}"
+
+
+def describe_marks(row: Row) -> str:
+    """Write what makes a row's numbers easy."""
+    marks = {"speaker_dependent": "SPEAKER-DEPENDENT", "transductive": "TRANSDUCTIVE", "leak": "LEAK"}
+    return "".join(f", {mark}" for name, mark in marks.items() if row.get(name))
 
 
 def describe_protocol(rows: Sequence[Row]) -> list[str]:

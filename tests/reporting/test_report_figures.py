@@ -7,6 +7,7 @@ import csv
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +238,11 @@ def test_letters_that_pdf_lacks_are_named() -> None:
     chart = Chart(title="müde ± 怒", body="", width=10, height=10)
     with pytest.raises(ConfigError, match=r"怒.*svg"):
         convert_to_pdf(chart.standalone())
+
+
+def test_protocols_have_figures_of_their_own_with_what_makes_them_easy(records: list[RunRecord]) -> None:
+    leaky = replace(records[0], metrics={**records[0].metrics, "leak": True, "transductive": True})
+    charts = draw_confusions(plan_panels([records[0], leaky]), read_predictions)
+    plain, marked = charts.values()
+    assert ", TRANSDUCTIVE, LEAK" in marked.standalone()
+    assert "LEAK" not in plain.standalone()

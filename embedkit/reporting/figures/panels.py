@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from embedkit.encoders import ENCODERS
 from embedkit.heads import HEADS
 from embedkit.losses import LOSSES
 from embedkit.reporting.labels import Row, place_rows
-from embedkit.reporting.protocol import split_by_protocol
+from embedkit.reporting.protocol import describe_marks, split_by_protocol
 from embedkit.reporting.published import last_part
 
 if TYPE_CHECKING:
@@ -19,22 +19,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """Runs of one encoder and head, by their losses."""
+    """Runs of one encoder and head, by their losses; a number where other protocols have the same."""
 
     corpus: str
     encoder: str
     head: str
     runs: dict[str, RunRecord]
+    marks: str = ""
+    number: int = 1
 
     @property
     def name(self) -> str:
         """What a title calls them."""
-        return f"{self.corpus}: {last_part(self.encoder)}, {self.head}"
+        return f"{self.corpus}: {last_part(self.encoder)}, {self.head}{self.marks}"
 
     @property
     def file_name(self) -> str:
         """What a file's name calls them."""
-        return f"{self.corpus}-{last_part(self.encoder)}-{self.head}"
+        again = f"-{self.number}" if self.number > 1 else ""
+        return f"{self.corpus}-{last_part(self.encoder)}-{self.head}{again}"
 
 
 def split_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
@@ -47,7 +50,7 @@ def split_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 
 def plan_panels(records: Sequence[RunRecord]) -> list[Panel]:
     """Arrange the runs of all layers together; those of single layers have figures of their own."""
-    panels = []
+    panels: list[Panel] = []
     for group in split_runs([record for record in records if record.metrics.get("layer") is None]):
         places = place_rows([record.metrics for record in group])
         for encoder, head in dict.fromkeys((place.encoder, place.head) for place in places):
@@ -58,7 +61,9 @@ def plan_panels(records: Sequence[RunRecord]) -> list[Panel]:
             ]
             runs = dict(sorted(own, key=lambda pair: loss_order(pair[1].metrics)))
             corpus = str(group[0].metrics.get("test_corpus") or group[0].metrics["corpus"])
-            panels.append(Panel(corpus=corpus, encoder=encoder, head=head, runs=runs))
+            panel = Panel(corpus=corpus, encoder=encoder, head=head, runs=runs, marks=describe_marks(group[0].metrics))
+            number = 1 + sum((one.corpus, one.encoder, one.head) == (corpus, encoder, head) for one in panels)
+            panels.append(replace(panel, number=number))
     return panels
 
 
