@@ -127,7 +127,7 @@ class Tuner:
         encoder.masking = SpecAugment() if "specaugment" in tuning.augment else None  # type: ignore[attr-defined]
         self.network.requires_grad_(False)
         if tuning.mode == "lora":
-            # A layer that is dropped has no gradient, and could not be told from one that adapters do not reach.
+            # Adapters are few and small: each learns from every mini-batch.
             encoder.layerdrop = 0.0  # type: ignore[attr-defined]
             _add_adapters(self.network, tuning, encoder.name)
         else:
@@ -137,6 +137,7 @@ class Tuner:
             raise EncoderError(f"Nothing of {encoder.name} would be trained; choose other layers with --tune-layers.")
         self.still = [part for part in self.network.modules() if _keeps_still(part)]
         self.initial = self.state()
+        self.layerdrop = float(getattr(encoder, "layerdrop", 0.0))
         self.best: State = {}
         self.optimiser: Any = None
         self.steps = self.total = self.seed = 0
@@ -148,6 +149,12 @@ class Tuner:
         self._draw_adapters(seed)
         self.optimiser = torch.optim.AdamW(self.trained.values(), lr=self.tuning.encoder_rate, weight_decay=0.0)
         self.steps, self.total, self.best, self.seed = 0, steps, {}, seed
+        self._drop_layers()
+
+    def _drop_layers(self) -> None:
+        """Run every layer in the first step: one that is dropped could not be told from one out of reach."""
+        if self.layerdrop:
+            self.encoder.layerdrop = self.layerdrop if self.steps else 0.0  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def _draw_adapters(self, seed: int) -> None:
@@ -190,6 +197,7 @@ class Tuner:
                 "or give a longer --warmup."
             )
         self.steps += 1
+        self._drop_layers()
         for group in self.optimiser.param_groups:
             group["lr"] = self.tuning.encoder_rate * self._rate_factor()
         self.optimiser.step()
@@ -222,6 +230,7 @@ class Tuner:
         """Put back what `snapshot` gave, after `start`."""
         self.load(state["trained"])
         self.best, self.steps = state["best"], state["steps"]
+        self._drop_layers()
         self.optimiser.load_state_dict(state["optimiser"])
 
     def save(self, folder: Path) -> None:

@@ -642,6 +642,8 @@ def test_parts_of_a_mini_batch_drop_what_they_dropped_when_they_were_first_compu
         features.tuned = tuner
         standardiser = features.moments(np.arange(4))
         tuner.start(0, 4)
+        # No layer is dropped in the first step of all.
+        tuner.restore({**tuner.snapshot(), "steps": 1})
         features.train(True)
         if parts == 1:
             # The same passes as in two parts, but with every activation kept.
@@ -658,6 +660,27 @@ def test_parts_of_a_mini_batch_drop_what_they_dropped_when_they_were_first_compu
     assert gradients[0].keys() == gradients[1].keys()
     for name, value in gradients[0].items():
         torch.testing.assert_close(value, gradients[1][name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_first_step_drops_no_layer_and_later_ones_do(dropping: Path, seed: int) -> None:
+    encoder = load_encoder(str(dropping), trainable=True)
+    encoder.layerdrop = 0.9  # type: ignore[attr-defined]
+    tuner = Tuner(encoder, Tuning(mode="finetune", layers="2"))
+    tuner.start(seed, 30)
+    reached = []
+    for _ in range(30):
+        tuner.train(True)
+        kept: list[Tensor] = []
+        encoder.forward([torch.randn(4000)], lambda position, values, lengths, kept=kept: kept.append(values))
+        whole = sum(values.square().sum() for values in kept)
+        assert isinstance(whole, Tensor)
+        reached.append(whole.requires_grad)
+        if whole.requires_grad:
+            whole.backward()
+        tuner.step()
+    assert reached[0]
+    assert not all(reached)
 
 
 @pytest.mark.parametrize("mode", ["finetune", "lora", "frozen"])
