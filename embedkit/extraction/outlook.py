@@ -77,7 +77,7 @@ def watch_batches(job: Job) -> Callable[[Batch], None]:
         if batches == 2:
             speed = seconds / (now - started)
             left = format_duration((total - done) / speed)
-            request.tell(f"About {left} to go on {request.device} ({speed:.3g} times real time).")
+            request.tell(f"About {left} to go on {request.device} ({_times(speed)} real time).")
         started = now
         if request.progress is not None:
             request.progress(done, total)
@@ -105,7 +105,7 @@ def watch_shards(job: Job) -> Callable[[Shard, int], None]:
         elif shards == 2 * workers:
             speed = (timed_from[1] - left) / (now - timed_from[0])
             told = format_duration(left / speed)
-            request.tell(f"About {told} to go with {workers} workers ({speed:.3g} times real time).")
+            request.tell(f"About {told} to go with {workers} workers ({_times(speed)} real time).")
         if request.progress is not None:
             request.progress(total - left, total)
 
@@ -123,3 +123,7 @@ def format_duration(seconds: float) -> str:
     unit, number = ("minute", seconds / 60) if seconds >= 60 else ("second", seconds)
     count = max(1, round(number))
     return f"{count} {unit}" + ("s" if count > 1 else "")
+
+
+def _times(speed: float) -> str:
+    return f"{speed:,.0f} times" if speed >= 100 else f"{speed:.3g} times"

@@ -291,7 +291,10 @@ def _release(network: nn.Module, tuning: Tuning, encoder: Encoder) -> None:
     """Let the wanted parameters be trained."""
     layers = find_layers(network)
     highest = max(encoder.layers, default=0)
-    chosen = set(select_layers(tuning.layers, len(layers))) if layers else set()
+    try:
+        chosen = set(select_layers(tuning.layers, len(layers))) if layers else set()
+    except EncoderError as error:
+        raise EncoderError(f"--tune-layers: {error}") from error
     if layers and not chosen & set(range(1, highest + 1)):
         raise EncoderError(
             f"--tune-layers {tuning.layers} names none of the layers 1 to {highest} that {encoder.name} runs; "
