@@ -276,14 +276,16 @@ class FrameFeatures(Features):
 
 
 class AveragedFrames(FrameFeatures):
-    """Frames of which every `run` neighbours are averaged into one: once where they are in memory, else when read."""
+    """Frames of which every `run` neighbours are averaged into one: once, or where memory is short whenever read."""
 
     def __init__(self, whole: FrameFeatures, run: int) -> None:
         super().__init__(
             whole.values, whole.starts, whole.lengths, whole.means, whole.deviations, whole.device, whole.kept
         )
         self.shifts, self.factors, self.run = whole.shifts, whole.factors, run
-        in_memory = type(whole.values) is np.ndarray
+        # A memory map stays on disk, and rows that utterances share stay shared.
+        own = 4 * int((-(-self.lengths // run)).sum()) * self.layers * self.dimensions
+        in_memory = type(whole.values) is np.ndarray and own <= 2 * whole.values.nbytes
         self._averages = [self._average(utterance) for utterance in range(len(self))] if in_memory else None
 
     def read(self, utterance: int) -> NDArray[Any]:

@@ -176,7 +176,7 @@ def _draw_figures(group: Sequence[RunRecord], panels: Sequence[Panel], read: Rea
         (
             "UA of every speaker",
             "Mean recall over the classes that the speaker has; bars are one standard deviation over seeds. "
-            f"Of more than {MOST_SPEAKERS} speakers, those with the lowest.",
+            f"At most {MOST_SPEAKERS} speakers are drawn, those with the lowest.",
             draw_speakers(panels, read),
             "No run here predicts classes of utterances whose speakers are known.",
         ),
