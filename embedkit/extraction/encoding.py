@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,9 +25,8 @@ from embedkit.extraction.windows import Merge, Windows, groups
 from embedkit.store.layout import Array
 from embedkit.store.writer import Rows
 
-_T = TypeVar("_T")
 _AHEAD = 2
-"""Batches that are asked for while one is encoded."""
+"""Batches that are read while one is encoded."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +63,9 @@ class Recipe:
         return len(self.encoder.layers), self.encoder.dimensions
 
     @property
-    def on_gpu(self) -> bool:
-        """Whether the CPU has nothing to do while a batch is computed."""
-        return str(getattr(self.encoder, "device", "cpu")).startswith("cuda")
+    def started_ahead(self) -> int:
+        """Batches to start before the one before them is written: a GPU computes meanwhile, a CPU would not."""
+        return 1 if str(getattr(self.encoder, "device", "cpu")).startswith("cuda") else 0
 
 
 def run_shards(
@@ -103,7 +99,7 @@ def run_shards(
             for path, shard in shards:
                 with new_shard(path, recipe.row_shape, recipe.frame_dtype) as writer:
                     started = (start_batch(recipe, passes, next(clips)) for _ in shard)
-                    for batch, one in zip(shard, ahead_by(1 if recipe.on_gpu else 0, started), strict=True):
+                    for batch, one in zip(shard, ahead_by(recipe.started_ahead, started), strict=True):
                         finish_batch(recipe, passes, one, writer, failures)
                         batch_done(batch)
                 shard_done(path)
@@ -112,9 +108,9 @@ def run_shards(
             raise
 
 
-def ahead_by(count: int, started: Iterable[_T]) -> Iterator[_T]:
+def ahead_by(count: int, started: Iterable[StartedBatch]) -> Iterator[StartedBatch]:
     """Hand batches on once so many later ones are started, too."""
-    waiting: deque[_T] = deque()
+    waiting: deque[StartedBatch] = deque()
     for one in started:
         waiting.append(one)
         if len(waiting) > count:
@@ -123,30 +119,14 @@ def ahead_by(count: int, started: Iterable[_T]) -> Iterator[_T]:
 
 
 def read_batches(recipe: Recipe, batches: Iterable[Batch], pool: ThreadPoolExecutor) -> Iterator[list[Clip]]:
-    """Read the clips of each batch, a few batches ahead.
-
-    Beside a GPU they are decoded ahead. On a CPU the passes need every core, and wait for a thread that lacks one:
-    there only the bytes are asked for, and decoded by all threads at once between two passes.
-    """
-    read = partial(read_clip, recipe)
-    if recipe.on_gpu:
-        decoding = ([pool.submit(read, item) for item in batch] for batch in batches)
-        for clips in ahead_by(_AHEAD, decoding):
-            yield [clip.result() for clip in clips]
-    else:
-        asked = (_ask_for(recipe, batch) for batch in batches)
-        for batch in ahead_by(_AHEAD, asked):
-            yield list(pool.map(read, batch))
-
-
-def _ask_for(recipe: Recipe, batch: Batch) -> Batch:
-    """Have the system fetch the files of a batch from their disk or network, where it takes such advice."""
-    if hasattr(os, "posix_fadvise"):
-        for item in batch:
-            # What is wrong with a file is told when it is read.
-            with suppress(OSError), (recipe.root / item.path).open("rb") as stream:
-                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
-    return batch
+    """Read the clips of each batch, a few batches ahead."""
+    waiting = []
+    for batch in batches:
+        waiting.append([pool.submit(read_clip, recipe, item) for item in batch])
+        if len(waiting) > _AHEAD:
+            yield [clip.result() for clip in waiting.pop(0)]
+    while waiting:
+        yield [clip.result() for clip in waiting.pop(0)]
 
 
 def read_clip(recipe: Recipe, item: Item) -> Clip:
