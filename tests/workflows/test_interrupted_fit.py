@@ -49,7 +49,9 @@ def fitting(folder: Path, runs: str) -> Iterator[subprocess.Popen[str]]:
 
 def finished_runs(runs: Path) -> dict[Path, bytes]:
     """Return the content of every file of every finished run."""
-    folders = [path.parent for path in runs.rglob("metrics.json") if not path.parent.name.startswith(".")]
+    # Folders that vanish meanwhile get their final name: os.walk passes over them.
+    walked = [(Path(root), names) for root, _, names in os.walk(runs)]
+    folders = [root for root, names in walked if "metrics.json" in names and not root.name.startswith(".")]
     return {path.relative_to(runs): path.read_bytes() for folder in folders for path in folder.iterdir()}
 
 
@@ -58,7 +60,8 @@ def wait_for(process: subprocess.Popen[str], runs: Path, *, finished: int, stack
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         done = len(finished_runs(runs)) // FILES
-        if (done, len(list((runs / UNFINISHED).rglob("*.safetensors")))) >= (finished, stacks):
+        kept = [name for _, _, names in os.walk(runs / UNFINISHED) for name in names if name.endswith(".safetensors")]
+        if (done, len(kept)) >= (finished, stacks):
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
