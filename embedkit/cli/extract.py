@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from embedkit.cli.options import Device, Threads, Where, choose_options, complete_encoders
+from embedkit.cli.completion import complete_encoders
+from embedkit.cli.options import Device, Threads, Where, choose_options
 from embedkit.cli.output import tell
 from embedkit.config import read_config
 

@@ -7,18 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from embedkit.cli.options import (
-    Device,
-    Threads,
-    Where,
-    choose_options,
-    complete_encoders,
-    complete_heads,
-    complete_losses,
-    read_merge,
-    read_number,
-    split_texts,
-)
+from embedkit.cli.completion import complete_encoders, complete_heads, complete_losses
+from embedkit.cli.options import Device, Threads, Where, choose_options, read_merge, read_number, split_texts
 from embedkit.cli.output import tell
 from embedkit.config import read_config
 from embedkit.corpora.opening import DEMO

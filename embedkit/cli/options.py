@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
 
 from embedkit.config import SECTIONS, Config
 from embedkit.errors import ConfigError
-from embedkit.registry import load_object
 
 Where = Annotated[
     list[str] | None,
@@ -18,21 +16,6 @@ Where = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu or cuda. [default: auto]")]
 Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads. [default: all cores]")]
-
-
-def complete_names(catalogue: str) -> Callable[[str], list[str]]:
-    """Complete the names in a catalogue (`module:REGISTRY`) by the Tab key, also those after `,` and `+`."""
-
-    def complete(incomplete: str) -> list[str]:
-        before, start = re.fullmatch(r"(.*[,+])?(.*)", incomplete).groups("")  # type: ignore[union-attr]
-        return [before + name for name in load_object(catalogue) if name.startswith(start)]
-
-    return complete
-
-
-complete_encoders = complete_names("embedkit.encoders:ENCODERS")
-complete_heads = complete_names("embedkit.heads:HEADS")
-complete_losses = complete_names("embedkit.losses:LOSSES")
 
 
 def choose_options(command: str, config: Config, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,17 +7,9 @@ from typing import Annotated
 
 import typer
 
+from embedkit.cli.completion import complete_encoders, complete_heads, complete_losses
 from embedkit.cli.fit import read_fit_options
-from embedkit.cli.options import (
-    Device,
-    Threads,
-    Where,
-    choose_options,
-    complete_encoders,
-    complete_heads,
-    complete_losses,
-    split_texts,
-)
+from embedkit.cli.options import Device, Threads, Where, choose_options, split_texts
 from embedkit.cli.output import show, tell, writes_bold
 from embedkit.config import read_config
 from embedkit.corpora.opening import DEMO

@@ -62,12 +62,7 @@ class Passes:
         self._tell(
             f"{self._size(waves)} does not fit into the device's memory; going on with batches of half the size."
         )
-        try:
-            return self._launch(waves, new_pool)
-        except (MemoryError, RuntimeError) as error:
-            if not lacks_memory(error):
-                raise
-            raise ExtractionError(self._no_room(waves)) from error
+        return self.start(waves, new_pool)
 
     def _launch(self, waves: Sequence[Tensor], new_pool: NewPool) -> list[Launched]:
         launched = []
