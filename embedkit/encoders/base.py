@@ -28,6 +28,8 @@ class Encoder(ABC):
         dimensions: Size of a frame's vector.
         smallest_input: Samples; a shorter clip is padded with zeros to this before anything else.
         equal_lengths: True where clips of a batch must have the same number of samples to be exact.
+        reentrant: True where `encode` may run in several threads at once, each with a batch of its own: faster on a
+            CPU than one batch on all cores.
         default_levels: What `extract` keeps by default: ("utterance",) or ("utterance", "frame").
         default_frame_dtype: "float16" or "float32".
         default_head: The head that `fit` takes by default.
@@ -45,6 +47,7 @@ class Encoder(ABC):
     dimensions: int
     smallest_input: int
     equal_lengths: bool = False
+    reentrant: bool = False
     default_levels: tuple[str, ...] = ("utterance",)
     default_frame_dtype: str = "float16"
     default_head: str = "linear"

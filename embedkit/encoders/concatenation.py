@@ -42,6 +42,7 @@ class ConcatenatedEncoder(Encoder):
         self.largest_input: int | None = _least(getattr(part, "largest_input", None) for part in self.parts)
         self.default_max_seconds = _least(part.default_max_seconds for part in self.parts)
         self.equal_lengths = any(part.equal_lengths for part in self.parts)
+        self.reentrant = all(part.reentrant for part in self.parts)
         self.default_levels = tuple(
             level for level in self.parts[0].default_levels if all(level in part.default_levels for part in self.parts)
         )

@@ -35,6 +35,7 @@ class ConvTransformerEncoder(PretrainedEncoder):
     JSTSP 2022.
     """
 
+    reentrant = True
     # Longer than utterances are; an hour at once would take some 50 GB.
     default_max_seconds = 60.0
 

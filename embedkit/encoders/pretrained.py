@@ -102,7 +102,6 @@ class PretrainedEncoder(Encoder):
     Attributes:
         family: transformers' name of the architecture.
         largest_input: Samples; a longer clip is refused. None where there is no limit.
-        forward_passes: Batches run so far.
         layerdrop: Share of the transformer layers that are left out at random in training.
         recompute: Whether layers compute their activations again for the gradient instead of keeping them.
         masking: What hides parts of the input in training; None for nothing.
@@ -126,7 +125,6 @@ class PretrainedEncoder(Encoder):
         self.weights_digest = digest_weights(model)
         self.trained_on = read_card(request.checkpoint.folder).get("trained_on", {})
         self.sampling_rate = int(request.preprocessor.get("sampling_rate", DEFAULT_SAMPLING_RATE))
-        self.forward_passes = 0
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the numbers."""
@@ -183,7 +181,6 @@ class PretrainedEncoder(Encoder):
         if not waveforms:
             return
         clips = [self._stretched(waveform) for waveform in waveforms]
-        self.forward_passes += 1
         mixed = self.trainable and self.precision != "fp32"
         with true_fp32(), torch.autocast(self.device.type, DTYPES[self.precision], enabled=mixed):
             self._run(clips, sink)

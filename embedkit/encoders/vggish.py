@@ -107,6 +107,7 @@ class VggishEncoder(Encoder):
         EncoderError: no such device, or weights that cannot be had or are not exactly those of the network.
     """
 
+    reentrant = True
     sampling_rate = SAMPLING_RATE
     frame_rate = SAMPLING_RATE / (EXAMPLE_FRAMES * HOP_SAMPLES)
     layers = (0,)

@@ -35,6 +35,8 @@ class WhisperEncoder(PretrainedEncoder):
     final norm.
     """
 
+    reentrant = True
+
     def __init__(self, request: Request) -> None:
         import transformers
         from transformers.models.whisper.modeling_whisper import WhisperEncoder as Model

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -15,18 +16,17 @@ from numpy.typing import NDArray
 
 from embedkit.audio import read_audio
 from embedkit.encoders.base import Encoder
+from embedkit.encoders.precision import true_fp32
 from embedkit.errors import AudioError, ExtractionError
 from embedkit.extraction.items import Failures, Item, Stamp, file_stamp, segment_digest
 from embedkit.extraction.passes import Launched, Passes, in_order
-from embedkit.extraction.plan import Batch, Shard
+from embedkit.extraction.plan import Batch, PlanSettings, Shard
 from embedkit.extraction.pooling import Pool, fits, is_finite
 from embedkit.extraction.shards import Measured, new_shard
-from embedkit.extraction.windows import Merge, Windows, groups
+from embedkit.extraction.threads import computing_with, open_pool, run_ahead
+from embedkit.extraction.windows import Merge, Window, Windows, groups
 from embedkit.store.layout import Array
 from embedkit.store.writer import Rows
-
-_AHEAD = 2
-"""Batches that are read while one is encoded."""
 
 
 @dataclass(frozen=True)
@@ -62,27 +62,24 @@ class Recipe:
         """Layers and dimensions."""
         return len(self.encoder.layers), self.encoder.dimensions
 
-    @property
-    def started_ahead(self) -> int:
-        """Batches to start before the one before them is written: a GPU computes meanwhile, a CPU would not."""
-        return 1 if str(getattr(self.encoder, "device", "cpu")).startswith("cuda") else 0
-
 
 def run_shards(
     recipe: Recipe,
     shards: Sequence[tuple[Path, Shard]],
     *,
+    settings: PlanSettings,
     workers: int,
     failures: Failures,
     batch_done: Callable[[Batch], None],
     shard_done: Callable[[Path], None],
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> None:
-    """Encode shards one after the other; files are read ahead across their borders.
+    """Encode shards one after the other; batches are read and encoded ahead across their borders.
 
     Args:
         recipe: How clips become rows.
         shards: Where each shard goes, and its batches.
+        settings: How many threads compute, in how many passes.
         workers: Threads that read audio.
         failures: Receives utterances that cannot be used.
         batch_done, shard_done: Called after every batch, and with every finished shard.
@@ -92,41 +89,39 @@ def run_shards(
         ExtractionError: an utterance cannot be used and is not to be skipped, or does not fit into memory.
     """
     batches = (batch for _, shard in shards for batch in shard)
-    passes = Passes(recipe.encoder, tell)
-    with ThreadPoolExecutor(workers) as pool, torch.inference_mode():
-        try:
-            clips = read_batches(recipe, batches, pool)
-            for path, shard in shards:
-                with new_shard(path, recipe.row_shape, recipe.frame_dtype) as writer:
-                    started = (start_batch(recipe, passes, next(clips)) for _ in shard)
-                    for batch, one in zip(shard, ahead_by(recipe.started_ahead, started), strict=True):
-                        finish_batch(recipe, passes, one, writer, failures)
-                        batch_done(batch)
-                shard_done(path)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    each = settings.threads // settings.passes
+    # Entered and left by each pass for itself, it would end for those beside it.
+    with (
+        true_fp32(),
+        computing_with(each),
+        open_encoding(
+            recipe, passes=Passes(recipe.encoder, tell), side_by_side=settings.passes, threads=each, workers=workers
+        ) as encoding,
+    ):
+        started = encoding.start(batches)
+        for path, shard in shards:
+            with new_shard(path, recipe.row_shape, recipe.frame_dtype) as writer:
+                for batch in shard:
+                    encoding.finish(next(started), writer, failures)
+                    batch_done(batch)
+            shard_done(path)
 
 
-def ahead_by(count: int, started: Iterable[StartedBatch]) -> Iterator[StartedBatch]:
-    """Hand batches on once so many later ones are started, too."""
-    waiting: deque[StartedBatch] = deque()
-    for one in started:
-        waiting.append(one)
-        if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting
+@contextmanager
+def open_encoding(
+    recipe: Recipe, *, passes: Passes, side_by_side: int, threads: int, workers: int
+) -> Iterator[Encoding]:
+    """Open the threads of an encoding.
 
-
-def read_batches(recipe: Recipe, batches: Iterable[Batch], pool: ThreadPoolExecutor) -> Iterator[list[Clip]]:
-    """Read the clips of each batch, a few batches ahead."""
-    waiting = []
-    for batch in batches:
-        waiting.append([pool.submit(read_clip, recipe, item) for item in batch])
-        if len(waiting) > _AHEAD:
-            yield [clip.result() for clip in waiting.pop(0)]
-    while waiting:
-        yield [clip.result() for clip in waiting.pop(0)]
+    Args:
+        recipe: How clips become rows.
+        passes: Runs clips through the encoder.
+        side_by_side: Passes that run at a time.
+        threads: Threads of each pass.
+        workers: Threads that read audio.
+    """
+    with open_pool(workers) as readers, open_pool(side_by_side, threads) as encoders:
+        yield Encoding(recipe, passes, readers, workers, encoders, side_by_side)
 
 
 def read_clip(recipe: Recipe, item: Item) -> Clip:
@@ -155,13 +150,6 @@ class StartedBatch(NamedTuple):
     launched: list[Launched]
 
 
-def start_batch(recipe: Recipe, passes: Passes, clips: list[Clip]) -> StartedBatch:
-    """Start the passes of a batch; clips to be read in windows wait for `finish_batch`."""
-    waves = [_padded(clip.samples, recipe.encoder.smallest_input) for clip in clips if clip.samples is not None]
-    launched = passes.start(waves, lambda: Pool(frame_dtype=recipe.frame_dtype))
-    return StartedBatch(clips, launched)
-
-
 class RowWriter(Protocol):
     """Takes the rows of clips in their order: a shard, or a list."""
 
@@ -175,18 +163,74 @@ class RowWriter(Protocol):
         """Take note of a clip that cannot be used, and drop frames of it that came before."""
 
 
-def finish_batch(recipe: Recipe, passes: Passes, started: StartedBatch, writer: RowWriter, failures: Failures) -> None:
-    """Wait for a batch and write its rows; clips that cannot be used are noted."""
-    rows = iter(in_order(started.launched, Pool.rows))
-    for clip in started.clips:
-        reason = clip.reason
-        if clip.samples is not None:
-            reason = _write_short(recipe, clip, next(rows), writer)
-        elif not reason:
-            reason = _encode_long(recipe, passes, clip, writer)
-        if reason:
-            failures.add(clip.item.id, reason)
-            writer.fail(clip.item, reason)
+@dataclass(frozen=True)
+class Encoding:
+    """Batches on their way: some are read while others pass, and each is written in its turn."""
+
+    recipe: Recipe
+    passes: Passes
+    readers: Executor
+    workers: int
+    encoders: Executor
+    side_by_side: int
+
+    def start(self, batches: Iterable[Batch]) -> Iterator[StartedBatch]:
+        """Read batches and start their passes, ahead of the one that is handed on."""
+        clips = run_ahead(self.readers, self.workers, self._read, batches)
+        return run_ahead(self.encoders, self.side_by_side, self._start, clips)
+
+    def finish(self, started: StartedBatch, writer: RowWriter, failures: Failures) -> None:
+        """Wait for a batch and write its rows; clips that cannot be used are noted."""
+        rows = iter(in_order(started.launched, Pool.rows))
+        for clip in started.clips:
+            reason = clip.reason
+            if clip.samples is not None:
+                reason = _write_short(self.recipe, clip, next(rows), writer)
+            elif not reason:
+                reason = self._encode_long(clip, writer)
+            if reason:
+                failures.add(clip.item.id, reason)
+                writer.fail(clip.item, reason)
+
+    def _read(self, batch: Batch) -> list[Clip]:
+        return [read_clip(self.recipe, item) for item in batch]
+
+    @torch.inference_mode()
+    def _start(self, clips: list[Clip]) -> StartedBatch:
+        """Start the passes of a batch; clips to be read in windows wait for `finish`."""
+        smallest = self.recipe.encoder.smallest_input
+        waves = [_padded(clip.samples, smallest) for clip in clips if clip.samples is not None]
+        return StartedBatch(clips, self.passes.start(waves, lambda: Pool(frame_dtype=self.recipe.frame_dtype)))
+
+    def _encode_long(self, clip: Clip, writer: RowWriter) -> str:
+        """Encode a clip window by window; return why it failed, or nothing."""
+        recipe = self.recipe
+        assert recipe.windows is not None
+        rate = recipe.encoder.sampling_rate
+        merge = Merge()
+        cut = groups(recipe.windows.cut(clip.item.samples), recipe.batch_seconds * rate)
+        try:
+            for group in run_ahead(self.encoders, self.side_by_side, partial(self._encode_windows, clip.item), cut):
+                for own in group:
+                    merge.add(own)
+                    if not np.isfinite(own).all():
+                        return _not_finite(recipe, merge.rows())
+                    if recipe.frame_dtype is not None:
+                        kept = own.astype(recipe.frame_dtype)
+                        _check_fit(clip, kept)
+                        writer.add_frames(kept)
+        except AudioError as error:
+            return str(error)
+        writer.add(clip.item, merge.rows(), Measured(clip.item.samples / rate, False, clip.digest))
+        return ""
+
+    @torch.inference_mode()
+    def _encode_windows(self, item: Item, group: Sequence[Window]) -> list[Array]:
+        """Return the frames that belong to each of some windows."""
+        waves = [_read_window(self.recipe, item, window.start, window.end) for window in group]
+        launched = self.passes.start(waves, lambda: Pool(statistics=False, frame_dtype="float32"))
+        frames = in_order(launched, Pool.frames)
+        return [values[window.first : window.last] for window, values in zip(group, frames, strict=True)]
 
 
 def _padded(samples: NDArray[np.float32], smallest: int) -> torch.Tensor:
@@ -202,30 +246,6 @@ def _write_short(recipe: Recipe, clip: Clip, rows: Rows, writer: RowWriter) -> s
     rate = recipe.encoder.sampling_rate
     padded = len(clip.samples) < recipe.encoder.smallest_input
     writer.add(clip.item, rows, Measured(len(clip.samples) / rate, padded, clip.digest))
-    return ""
-
-
-def _encode_long(recipe: Recipe, passes: Passes, clip: Clip, writer: RowWriter) -> str:
-    """Encode a clip window by window; return why it failed, or nothing."""
-    assert recipe.windows is not None
-    merge = Merge()
-    for group in groups(recipe.windows.cut(clip.item.samples), recipe.batch_seconds * recipe.encoder.sampling_rate):
-        try:
-            waves = [_read_window(recipe, clip.item, window.start, window.end) for window in group]
-        except AudioError as error:
-            return str(error)
-        launched = passes.start(waves, lambda: Pool(statistics=False, frame_dtype="float32"))
-        for window, frames in zip(group, in_order(launched, Pool.frames), strict=True):
-            own = frames[window.first : window.last]
-            merge.add(own)
-            if not np.isfinite(own).all():
-                return _not_finite(recipe, merge.rows())
-            if recipe.frame_dtype is not None:
-                kept = own.astype(recipe.frame_dtype)
-                _check_fit(clip, kept)
-                writer.add_frames(kept)
-    seconds = clip.item.samples / recipe.encoder.sampling_rate
-    writer.add(clip.item, merge.rows(), Measured(seconds, False, clip.digest))
     return ""
 
 

@@ -13,6 +13,9 @@ from embedkit.extraction.shards import ShardReader, open_finished
 from embedkit.extraction.standing import Standing
 from embedkit.wording import count_noun
 
+_ROUNDS = 2
+"""Batches for each thread from which passes run side by side."""
+
 
 @dataclass(kw_only=True)
 class Job:
@@ -92,13 +95,19 @@ def _settings(request: Request, standing: Standing, items: list[Item]) -> PlanSe
     before = standing.store.extraction if standing.store is not None else {}
     before = before if before.get("device") == request.device else {}
     rate = request.encoder.sampling_rate
-    usual = SHARD_SECONDS.get(request.device, SHARD_SECONDS["cpu"])
-    shard_seconds = max(usual, sum(item.samples for item in items) / rate / MOST_SHARDS)
-    batch_seconds = before.get("batch_seconds", BATCH_SECONDS.get(request.device, BATCH_SECONDS["cpu"]))
+    seconds = sum(item.samples for item in items) / rate
+    shard_seconds = max(SHARD_SECONDS.get(request.device, SHARD_SECONDS["cpu"]), seconds / MOST_SHARDS)
+    usual = before.get("batch_seconds", BATCH_SECONDS.get(request.device, BATCH_SECONDS["cpu"]))
+    batch_seconds = request.batch_seconds or usual
+    threads = request.threads or before.get("threads", request.usual_threads)
+    # A pass on each core beats one pass on all of them, which wait for each other, unless cores are left without one.
+    enough = seconds >= _ROUNDS * threads * batch_seconds
+    side_by_side = request.device == "cpu" and request.encoder.reentrant and enough
     return PlanSettings(
-        batch_seconds=request.batch_seconds or batch_seconds,
+        batch_seconds=batch_seconds,
         shard_seconds=request.shard_seconds or shard_seconds,
-        threads=request.threads or before.get("threads", request.usual_threads),
+        threads=threads,
+        passes=threads if side_by_side else 1,
         device=request.device,
         sampling_rate=rate,
     )

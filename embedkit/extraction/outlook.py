@@ -59,53 +59,41 @@ def _announce(job: Job, size: int) -> None:
 
 
 def watch_batches(job: Job) -> Callable[[Batch], None]:
-    """Report progress in seconds of audio; say how long the rest will take, once one batch has been timed.
-
-    The batch timed is the second: the first one also waits for libraries and files.
-    """
-    request, rate = job.request, job.plan.settings.sampling_rate
-    total = sum(item.samples for item in job.plan.items) / rate
-    done = total - sum(_seconds(batch, rate) for _, shard in job.pending for batch in shard)
-    batches, started = 0, time.perf_counter()
-    if request.progress is not None:
-        request.progress(done, total)
-
-    def watch(batch: Batch) -> None:
-        nonlocal batches, started, done
-        now, seconds = time.perf_counter(), _seconds(batch, rate)
-        batches, done = batches + 1, done + seconds
-        if batches == 2:
-            speed = seconds / (now - started)
-            left = format_duration((total - done) / speed)
-            request.tell(f"About {left} to go on {request.device} ({_times(speed)} real time).")
-        started = now
-        if request.progress is not None:
-            request.progress(done, total)
-
-    return watch
+    """Report progress batch by batch; say how long the rest will take."""
+    settings = job.plan.settings
+    watch = _watch(job, f"to go on {settings.device}")
+    return lambda batch: watch(_seconds(batch, settings.sampling_rate), settings.passes)
 
 
 def watch_shards(job: Job) -> Callable[[Shard, int], None]:
-    """Report progress in seconds of audio where batches are out of sight; say how long the rest will take.
+    """Report progress shard by shard, where batches are out of sight; say how long the rest will take."""
+    rate = job.plan.settings.sampling_rate
+    watch = _watch(job, "to go with {} workers")
+    return lambda shard, workers: watch(sum(_seconds(batch, rate) for batch in shard), workers)
 
-    The estimate waits until every worker may have finished a shard: the first ones also load the encoder.
+
+def _watch(job: Job, wording: str) -> Callable[[float, int], None]:
+    """Report progress in seconds of audio, a piece at a time.
+
+    The estimate waits until each of those that work side by side may have finished a second piece: over the first one
+    they also wait for libraries, files and encoders.
     """
     request, rate = job.request, job.plan.settings.sampling_rate
     total = sum(item.samples for item in job.plan.items) / rate
-    pending = sum(_seconds(batch, rate) for _, shard in job.pending for batch in shard)
-    left, shards = pending, 0
-    timed_from = time.perf_counter(), pending
+    left = sum(_seconds(batch, rate) for _, shard in job.pending for batch in shard)
+    pieces, timed_from = 0, (time.perf_counter(), left)
+    if request.progress is not None:
+        request.progress(total - left, total)
 
-    def watch(shard: Shard, workers: int) -> None:
-        nonlocal left, shards, timed_from
-        shards, left = shards + 1, left - sum(_seconds(batch, rate) for batch in shard)
-        now = time.perf_counter()
-        if shards == workers:
+    def watch(seconds: float, side_by_side: int) -> None:
+        nonlocal pieces, left, timed_from
+        pieces, left, now = pieces + 1, left - seconds, time.perf_counter()
+        if pieces == side_by_side:
             timed_from = now, left
-        elif shards == 2 * workers:
+        elif pieces == 2 * side_by_side:
             speed = (timed_from[1] - left) / (now - timed_from[0])
             told = format_duration(left / speed)
-            request.tell(f"About {told} to go with {workers} workers ({_times(speed)} real time).")
+            request.tell(f"About {told} {wording.format(side_by_side)} ({_times(speed)} real time).")
         if request.progress is not None:
             request.progress(total - left, total)
 

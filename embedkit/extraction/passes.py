@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import torch
@@ -29,7 +30,7 @@ NewPool: TypeAlias = Callable[[], Pool]
 
 
 class Passes:
-    """Start passes; where one does not fit into the device's memory, go on with halves, once.
+    """Start passes, from any thread; where one does not fit into the device's memory, go on with halves, once.
 
     Args:
         encoder: The encoder.
@@ -40,7 +41,7 @@ class Passes:
     def __init__(self, encoder: Encoder, tell: Callable[[str], None], advice: str = ADVICE) -> None:
         self._encoder, self._advice = encoder, advice
         self._tell = tell
-        self._halved = False
+        self._halved, self._halving = False, Lock()
 
     def start(self, waves: Sequence[Tensor], new_pool: NewPool) -> list[Launched]:
         """Start the passes of one batch; on a GPU they may still run when this returns.
@@ -48,36 +49,38 @@ class Passes:
         Raises:
             ExtractionError: not even half of the batch fits into the device's memory.
         """
+        halved = self._halved
         try:
-            return self._launch(waves, new_pool)
+            return self._launch(waves, new_pool, halved)
         except (MemoryError, RuntimeError) as error:
             if not lacks_memory(error):
                 raise
-            if self._halved or len(waves) < 2:
-                raise ExtractionError(self._no_room(waves)) from error
+            if halved or len(waves) < 2:
+                raise ExtractionError(self._no_room(waves, halved)) from error
         # Out of the except clause, whose traceback holds on to the tensors of the pass that failed.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._halved = True
-        self._tell(
-            f"{self._size(waves)} does not fit into the device's memory; going on with batches of half the size."
-        )
+        with self._halving:
+            if not self._halved:
+                size = self._size(waves)
+                self._tell(f"{size} does not fit into the device's memory; going on with batches of half the size.")
+            self._halved = True
         return self.start(waves, new_pool)
 
-    def _launch(self, waves: Sequence[Tensor], new_pool: NewPool) -> list[Launched]:
+    def _launch(self, waves: Sequence[Tensor], new_pool: NewPool, halved: bool) -> list[Launched]:
         launched = []
-        for indices in self._divide(waves):
+        for indices in self._divide(waves, halved):
             pool = new_pool()
             self._encoder.encode([waves[index] for index in indices], pool)
             pool.close()
             launched.append(Launched(indices, pool))
         return launched
 
-    def _divide(self, waves: Sequence[Tensor]) -> list[list[int]]:
+    def _divide(self, waves: Sequence[Tensor], halved: bool) -> list[list[int]]:
         by_length: dict[int, list[int]] = {}
         for index, wave in enumerate(waves):
             by_length.setdefault(len(wave) if self._encoder.equal_lengths else 0, []).append(index)
-        if not self._halved:
+        if not halved:
             return list(by_length.values())
         middles = [(group, (len(group) + 1) // 2) for group in by_length.values()]
         return [half for group, middle in middles for half in (group[:middle], group[middle:]) if half]
@@ -86,8 +89,8 @@ class Passes:
         seconds = sum(map(len, waves)) / self._encoder.sampling_rate
         return f"A batch of {len(waves)} clips ({seconds:.0f} s)"
 
-    def _no_room(self, waves: Sequence[Tensor]) -> str:
-        half = ", nor does half of it" if self._halved and len(waves) > 1 else ""
+    def _no_room(self, waves: Sequence[Tensor], halved: bool) -> str:
+        half = ", nor does half of it" if halved and len(waves) > 1 else ""
         return f"{self._size(waves)} does not fit into the device's memory{half}; {self._advice}."
 
 

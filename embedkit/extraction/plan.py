@@ -24,7 +24,7 @@ SHARD_SECONDS = {"cpu": 300.0, "cuda": 3000.0}
 """Audio in a shard, by kind of device: what a kill may cost, and enough to keep the device busy."""
 MOST_SHARDS = 4096
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,8 @@ class PlanSettings:
     Attributes:
         batch_seconds: Audio in a batch, padding included.
         shard_seconds: Audio in a shard: what a killed extraction may have to do again.
-        threads: Threads of the encoder.
+        threads: Threads of the encoder, shared by its passes.
+        passes: Passes that run side by side.
         device: "cpu" or "cuda".
         sampling_rate: Hertz.
     """
@@ -42,6 +43,7 @@ class PlanSettings:
     batch_seconds: float
     shard_seconds: float
     threads: int
+    passes: int = 1
     device: str
     sampling_rate: int
 

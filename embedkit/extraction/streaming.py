@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 
 from embedkit.errors import AudioError
-from embedkit.extraction.encoding import Recipe, finish_batch, read_batches, start_batch
+from embedkit.extraction.encoding import Recipe, open_encoding
 from embedkit.extraction.items import Failures, Item
 from embedkit.extraction.passes import Passes
 from embedkit.extraction.plan import MOST_CLIPS, Batch
@@ -50,12 +49,13 @@ def embed_stream(
             yield tuple(one for one in group if isinstance(one, Item))
 
     passes = Passes(recipe.encoder, tell, ADVICE)
-    with ThreadPoolExecutor(workers) as pool:
-        for clips in read_batches(recipe, plan(), pool):
+    # One file is as likely as thousands, and should have all threads.
+    with open_encoding(
+        recipe, passes=passes, side_by_side=1, threads=torch.get_num_threads(), workers=workers
+    ) as encoding:
+        for started in encoding.start(plan()):
             found = _Collected()
-            with torch.inference_mode():
-                started = start_batch(recipe, passes, clips)
-                finish_batch(recipe, passes, started, found, Failures("skip"))
+            encoding.finish(started, found, Failures("skip"))
             rows = iter(found.rows)
             yield from (next(rows) if isinstance(one, Item) else one for one in groups.popleft())
 

@@ -19,6 +19,7 @@ _ATTRIBUTES = (
     "dimensions",
     "smallest_input",
     "equal_lengths",
+    "reentrant",
     "default_levels",
     "default_frame_dtype",
     "default_head",

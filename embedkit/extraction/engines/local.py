@@ -40,13 +40,13 @@ class LocalEngine(Engine):
 
     def run(self, work: Work) -> None:
         """Encode all shards in order."""
-        with computing_with(work.settings.threads):
-            run_shards(
-                work.recipe,
-                work.pending,
-                workers=work.workers,
-                failures=work.failures,
-                batch_done=work.batch_done,
-                shard_done=work.shard_done,
-                tell=work.tell,
-            )
+        run_shards(
+            work.recipe,
+            work.pending,
+            settings=work.settings,
+            workers=work.workers,
+            failures=work.failures,
+            batch_done=work.batch_done,
+            shard_done=work.shard_done,
+            tell=work.tell,
+        )

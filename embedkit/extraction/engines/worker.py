@@ -17,7 +17,7 @@ from embedkit.extraction.encoding import Recipe, run_shards
 from embedkit.extraction.engines.base import LoadEncoder, Work
 from embedkit.extraction.engines.described import describe_encoder
 from embedkit.extraction.items import Failures, OnError
-from embedkit.extraction.plan import Shard
+from embedkit.extraction.plan import PlanSettings, Shard
 from embedkit.extraction.precision import relative_error
 from embedkit.extraction.request import PLAN_NAME, determining
 from embedkit.extraction.threads import computing_with
@@ -32,14 +32,14 @@ class Orders:
 
     Attributes:
         recipe: The recipe's values beside the encoder.
-        threads: Threads of the encoder.
+        settings: What is computed with.
         workers: Threads that read audio.
         on_error: Whether an utterance that cannot be used ends the extraction.
         identity: What the encoder must say of itself.
     """
 
     recipe: dict[str, Any]
-    threads: int
+    settings: PlanSettings
     workers: int
     on_error: OnError
     identity: dict[str, Any]
@@ -50,7 +50,7 @@ class Orders:
         recipe = work.recipe
         return cls(
             recipe={item.name: getattr(recipe, item.name) for item in fields(recipe) if item.name != "encoder"},
-            threads=work.settings.threads,
+            settings=work.settings,
             workers=work.workers,
             on_error=work.failures.on_error,
             identity=recipe.encoder.identity(),
@@ -96,7 +96,7 @@ class Worker:
         return _reply(lambda: self._measure(orders, shard))
 
     def _measure(self, orders: Orders, shard: Shard) -> float | None:
-        with computing_with(orders.threads):
+        with computing_with(orders.settings.threads):
             recipe = Recipe(encoder=self._loaded(), **orders.recipe)
             return relative_error(recipe, self._load(device=self._device, precision="fp32"), shard)
 
@@ -113,16 +113,16 @@ class Worker:
             _check_place(path.parent, orders.recipe["root"])
             _check_encoder(encoder.identity(), orders.identity)
             self._checked = True
-        with computing_with(orders.threads):
-            run_shards(
-                Recipe(encoder=encoder, **orders.recipe),
-                [(path, shard)],
-                workers=orders.workers,
-                failures=Failures(orders.on_error),
-                batch_done=lambda batch: None,
-                shard_done=lambda done: None,
-                tell=told.append,
-            )
+        run_shards(
+            Recipe(encoder=encoder, **orders.recipe),
+            [(path, shard)],
+            settings=orders.settings,
+            workers=orders.workers,
+            failures=Failures(orders.on_error),
+            batch_done=lambda batch: None,
+            shard_done=lambda done: None,
+            tell=told.append,
+        )
         return told
 
 
