@@ -35,6 +35,7 @@ class FakeEncoder(Encoder):
     layers = (0, 1, 2)
     dimensions = 4
     smallest_input = RECEPTIVE
+    reentrant = True
 
     def __init__(self, *, gain: float = 1.0, largest_input: int | None = None, equal_lengths: bool = False) -> None:
         self.gain = gain

@@ -54,7 +54,7 @@ def main() -> None:
     kill_at(where, int(number))
     encoder = FakeEncoder()
     corpus, max_file_gb = corpus_at(Path(folder), int(count)), float(most[0]) if most else None
-    run_extraction(request_for(corpus, Path(out), encoder, tell=print, max_file_gb=max_file_gb))
+    run_extraction(request_for(corpus, Path(out), encoder, tell=print, max_file_gb=max_file_gb, threads=2))
     print("encoded", sum(map(len, encoder.calls)))
 
 

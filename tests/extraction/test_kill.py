@@ -31,7 +31,7 @@ def run_killed(folder: Path, out: Path, where: str, number: int, *most: str) -> 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kill")
-    run_extraction(request_for(write_corpus(folder / "audio", COUNT), folder / "whole.h5"))
+    run_extraction(request_for(write_corpus(folder / "audio", COUNT), folder / "whole.h5", threads=2))
     return folder / "whole.h5"
 
 
@@ -60,7 +60,7 @@ def check_kill(uninterrupted: Path, tmp_path: Path, where: str, number: int) -> 
     assert where != "shard" or done == number
 
     encoded: list[int] = []
-    request = request_for(corpus_at(audio, COUNT), out)
+    request = request_for(corpus_at(audio, COUNT), out, threads=2)
     request.encoder.calls = encoded  # type: ignore[attr-defined]
     run_extraction(request)
     assert (sum(map(len, encoded)) == 0) == (where != "shard")
@@ -94,7 +94,7 @@ def contents(path: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def in_several_files(uninterrupted: Path) -> Path:
     path = uninterrupted.parent / "several" / "s.h5"
-    request = request_for(corpus_at(uninterrupted.parent / "audio", COUNT), path, max_file_gb=MAX_FILE_GB)
+    request = request_for(corpus_at(uninterrupted.parent / "audio", COUNT), path, max_file_gb=MAX_FILE_GB, threads=2)
     run_extraction(request)
     assert len(contents(path)) > 5
     return path
@@ -107,7 +107,7 @@ def test_a_killed_assembly_of_several_files_continues(
 ) -> None:
     audio, out = in_several_files.parents[1] / "audio", tmp_path / "s.h5"
     # What was there before is whole until the new store has its name, and is gone afterwards.
-    run_extraction(request_for(corpus_at(audio, COUNT // 2 + 1), out, max_file_gb=MAX_FILE_GB))
+    run_extraction(request_for(corpus_at(audio, COUNT // 2 + 1), out, max_file_gb=MAX_FILE_GB, threads=2))
     before = contents(out)
     assert len(before.keys() - contents(in_several_files)) == 1
     killed = run_killed(audio, out, where, number, str(MAX_FILE_GB))
@@ -115,7 +115,7 @@ def test_a_killed_assembly_of_several_files_continues(
     if (where, number) != ("rename", 1):
         assert before.items() <= contents(out).items()
         assert not find_damage(open_store(out))
-    run_extraction(request_for(corpus_at(audio, COUNT), out, max_file_gb=MAX_FILE_GB))
+    run_extraction(request_for(corpus_at(audio, COUNT), out, max_file_gb=MAX_FILE_GB, threads=2))
     with open_store(out) as store, open_store(in_several_files) as whole:
         np.testing.assert_array_equal(store.mean("all"), whole.mean("all"))
         np.testing.assert_array_equal(np.asarray(store.frame_values), np.asarray(whole.frame_values))
@@ -133,7 +133,7 @@ def test_a_file_size_limit_is_one_sentence_and_the_same_command_continues(uninte
         "from pathlib import Path; from embedkit.errors import StoreError;"
         "from embedkit.extraction.run import run_extraction;"
         "from tests.extraction.fakes import corpus_at, request_for\n"
-        f"try: run_extraction(request_for(corpus_at(Path({str(audio)!r}), {COUNT}), Path({str(out)!r})))\n"
+        f"try: run_extraction(request_for(corpus_at(Path({str(audio)!r}), {COUNT}), Path({str(out)!r}), threads=2))\n"
         "except StoreError as error: print(error)"
     )
     result = subprocess.run(
@@ -144,7 +144,7 @@ def test_a_file_size_limit_is_one_sentence_and_the_same_command_continues(uninte
     assert not out.exists()
     assert not list(tmp_path.glob("**/*.part"))
     encoded: list[list[int]] = []
-    request = request_for(corpus_at(audio, COUNT), out)
+    request = request_for(corpus_at(audio, COUNT), out, threads=2)
     request.encoder.calls = encoded  # type: ignore[attr-defined]
     run_extraction(request)
     assert encoded == []

@@ -1,10 +1,13 @@
-"""Batches that do not fit into memory, and batches that are started before the one before them is written."""
+"""Batches that do not fit into memory, passes side by side, and what travels to a device and back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -14,9 +17,10 @@ from embedkit.corpora.base import Corpus
 from embedkit.encoders.base import LayerSink
 from embedkit.encoders.transfer import ToHost, lengths_on, to_device
 from embedkit.errors import ExtractionError
-from embedkit.extraction.encoding import Recipe, ahead_by
 from embedkit.extraction.run import run_extraction
+from embedkit.extraction.threads import open_pool, run_ahead
 from embedkit.extraction.windows import Windows
+from embedkit.store import layout
 from tests.extraction.fakes import FakeEncoder, request_for, write_corpus
 
 
@@ -74,24 +78,102 @@ def test_windows_of_a_long_clip_are_halved_too(tmp_path: Path, corpus: Corpus, e
     assert (tmp_path / "s.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
-def test_batches_started_ahead_change_no_byte(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_extraction(request_for(corpus, tmp_path / "a.h5"))
-    monkeypatch.setattr(Recipe, "started_ahead", 2)
-    run_extraction(request_for(corpus, tmp_path / "b.h5"))
-    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+class SideBySide(FakeEncoder):
+    """Notes how many of its passes run at a time; one waits for a second to come, if there is to be one."""
+
+    def __init__(self, *, room: int = 1 << 30, largest_input: int | None = None) -> None:
+        super().__init__(largest_input=largest_input)
+        self.room = room
+        self.running = self.most = 0
+        self._changed = threading.Condition()
+
+    def encode(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
+        assert torch.get_num_threads() == 1 or not self.reentrant
+        with self._changed:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self.most > 1, timeout=0.03)
+        try:
+            if len(waveforms) * max(map(len, waveforms)) > self.room:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            super().encode(waveforms, sink)
+        finally:
+            with self._changed:
+                self.running -= 1
 
 
-def test_batches_are_started_so_many_ahead() -> None:
-    events: list[str] = []
+def values_of(path: Path) -> dict[str, bytes]:
+    with h5py.File(path) as file:
+        return {name: file[name][()].tobytes() for name in (layout.MEAN, layout.STD, layout.FRAME_VALUES)}
 
-    def start() -> object:
-        for number in range(3):
-            events.append(f"start {number}")
+
+@pytest.mark.parametrize("largest_input", [None, 600])
+def test_passes_side_by_side_change_no_value(tmp_path: Path, corpus: Corpus, largest_input: int | None) -> None:
+    options = {"windows": Windows.for_encoder(FakeEncoder(largest_input=largest_input), None), "batch_seconds": 1.0}
+    alone, beside = (SideBySide(largest_input=largest_input) for _ in range(2))
+    run_extraction(request_for(corpus, tmp_path / "alone.h5", alone, threads=1, **options))
+    run_extraction(request_for(corpus, tmp_path / "beside.h5", beside, threads=3, **options))
+    assert alone.most == 1
+    assert 1 < beside.most <= 3
+    assert sorted(alone.calls) == sorted(beside.calls)
+    assert values_of(tmp_path / "alone.h5") == values_of(tmp_path / "beside.h5")
+
+
+def test_an_encoder_that_keeps_state_runs_one_pass_at_a_time(tmp_path: Path, corpus: Corpus) -> None:
+    encoder = SideBySide()
+    encoder.reentrant = False
+    threads = torch.get_num_threads()
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder, threads=3, batch_seconds=1.0))
+    assert encoder.most == 1
+    assert torch.get_num_threads() == threads
+
+
+def test_passes_side_by_side_are_halved_together_and_told_once(tmp_path: Path, corpus: Corpus) -> None:
+    told: list[str] = []
+    encoder = SideBySide(room=2_600)
+    request = request_for(corpus, tmp_path / "s.h5", encoder, threads=3, batch_seconds=3.0, tell=told.append)
+    run_extraction(request)
+    assert encoder.most > 1
+    assert sum("of half the size" in sentence for sentence in told) == 1
+    run_extraction(request_for(corpus, tmp_path / "whole.h5", FakeEncoder(), threads=1, batch_seconds=3.0))
+    assert values_of(tmp_path / "s.h5") == values_of(tmp_path / "whole.h5")
+
+
+def test_one_that_fails_ends_those_beside_it_and_finished_work_is_kept(tmp_path: Path, corpus: Corpus) -> None:
+    class Failing(SideBySide):
+        def encode(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
+            if len(self.calls) >= 6:
+                raise ExtractionError("The sixth pass fails.")
+            super().encode(waveforms, sink)
+
+    with pytest.raises(ExtractionError, match="sixth"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", Failing(), threads=3, batch_seconds=1.0))
+    finished = len(list((tmp_path / "s.h5.work").glob("*.shard")))
+    again = SideBySide()
+    run_extraction(request_for(corpus, tmp_path / "s.h5", again, threads=3, batch_seconds=1.0))
+    assert finished
+    assert sum(map(len, again.calls)) < 16
+    assert threading.active_count() == 1 or all(thread.daemon for thread in threading.enumerate()[1:])
+
+
+def test_calls_run_so_many_ahead_and_answers_keep_their_order() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(9):
+            taken.append(number)
             yield number
 
-    for number in ahead_by(1, start()):  # type: ignore[arg-type]
-        events.append(f"finish {number}")
-    assert events == ["start 0", "start 1", "finish 0", "start 2", "finish 1", "finish 2"]
+    def slow_if_even(number: int) -> int:
+        time.sleep(0.01 * (number % 2 == 0))
+        return number
+
+    with open_pool(3) as pool:
+        for count, number in enumerate(run_ahead(pool, 3, slow_if_even, items())):
+            assert number == count
+            assert len(taken) <= count + 4
+    assert len(taken) == 9
 
 
 def test_transfers_on_a_cpu_copy_nothing() -> None:

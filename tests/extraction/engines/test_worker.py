@@ -46,7 +46,7 @@ def orders_for(folder: Path, **changes: Any) -> Orders:
         encoder=FakeEncoder(), root=folder / "audio", frame_dtype="float32", windows=None, batch_seconds=4.0
     )
     values = {name: value for name, value in vars(recipe).items() if name != "encoder"}
-    orders = Orders(recipe=values, threads=1, workers=1, on_error="fail", identity=FakeEncoder().identity())
+    orders = Orders(recipe=values, settings=SETTINGS, workers=1, on_error="fail", identity=FakeEncoder().identity())
     return replace(orders, **changes)
 
 
@@ -138,7 +138,7 @@ def test_orders_hold_all_but_the_encoder(tmp_path: Path, monkeypatch: pytest.Mon
             super().run(work)
 
     run_extraction(request_for(write_corpus(tmp_path / "audio"), tmp_path / "s.h5", engine=Recording(), workers=3))
-    assert (seen[0].threads, seen[0].workers, seen[0].on_error) == (1, 3, "fail")
+    assert (seen[0].settings.threads, seen[0].workers, seen[0].on_error) == (1, 3, "fail")
     assert seen[0].identity == FakeEncoder().identity()
     assert "encoder" not in seen[0].recipe
     Recipe(encoder=FakeEncoder(), **seen[0].recipe)
