@@ -69,13 +69,16 @@ def extract(
     ] = None,
     batch_seconds: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Audio in a batch. [default: 8 on a CPU, 320 on a GPU]"),
+        typer.Option(
+            metavar="SECONDS",
+            help="Audio in a batch; on a CPU there is one for each thread. [default: 8 on a CPU, 320 on a GPU]",
+        ),
     ] = None,
     shard_seconds: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Audio in a shard: what a kill may cost, and a Ray worker's task. "
+            help="Audio in a shard: what a kill may cost, beside the batches under way, and a Ray worker's task. "
             "[default: 300 on a CPU, 3000 on a GPU]",
         ),
     ] = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +22,7 @@ from embedkit.extraction.passes import Launched, Passes, in_order
 from embedkit.extraction.plan import Batch, PlanSettings, Shard
 from embedkit.extraction.pooling import Pool, fits, is_finite
 from embedkit.extraction.shards import Measured, new_shard
-from embedkit.extraction.threads import computing_with, open_pool, run_ahead
+from embedkit.extraction.threads import Ahead, computing_with, open_ahead
 from embedkit.extraction.windows import Merge, Window, Windows, groups
 from embedkit.store.layout import Array
 from embedkit.store.writer import Rows
@@ -120,8 +119,8 @@ def open_encoding(
         threads: Threads of each pass.
         workers: Threads that read audio.
     """
-    with open_pool(workers) as readers, open_pool(side_by_side, threads) as encoders:
-        yield Encoding(recipe, passes, readers, workers, encoders, side_by_side)
+    with open_ahead(workers) as readers, open_ahead(side_by_side, threads) as encoders:
+        yield Encoding(recipe, passes, readers, encoders)
 
 
 def read_clip(recipe: Recipe, item: Item) -> Clip:
@@ -169,15 +168,12 @@ class Encoding:
 
     recipe: Recipe
     passes: Passes
-    readers: Executor
-    workers: int
-    encoders: Executor
-    side_by_side: int
+    readers: Ahead
+    encoders: Ahead
 
     def start(self, batches: Iterable[Batch]) -> Iterator[StartedBatch]:
         """Read batches and start their passes, ahead of the one that is handed on."""
-        clips = run_ahead(self.readers, self.workers, self._read, batches)
-        return run_ahead(self.encoders, self.side_by_side, self._start, clips)
+        return self.encoders.map(self._start, self.readers.map(self._read, batches))
 
     def finish(self, started: StartedBatch, writer: RowWriter, failures: Failures) -> None:
         """Wait for a batch and write its rows; clips that cannot be used are noted."""
@@ -210,7 +206,7 @@ class Encoding:
         merge = Merge()
         cut = groups(recipe.windows.cut(clip.item.samples), recipe.batch_seconds * rate)
         try:
-            for group in run_ahead(self.encoders, self.side_by_side, partial(self._encode_windows, clip.item), cut):
+            for group in self.encoders.map(partial(self._encode_windows, clip.item), cut):
                 for own in group:
                     merge.add(own)
                     if not np.isfinite(own).all():

@@ -33,7 +33,7 @@ class PlanSettings:
 
     Attributes:
         batch_seconds: Audio in a batch, padding included.
-        shard_seconds: Audio in a shard: what a killed extraction may have to do again.
+        shard_seconds: Audio in a shard: what a killed extraction may have to do again, beside the batches under way.
         threads: Threads of the encoder, shared by its passes.
         passes: Passes that run side by side.
         device: "cpu" or "cuda".

@@ -27,30 +27,33 @@ def computing_with(threads: int) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def open_pool(size: int, threads: int = 1) -> Iterator[Executor]:
-    """Open a pool in which torch computes with so many threads for each call; after an error no other call starts."""
-    with ThreadPoolExecutor(size, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+class Ahead:
+    """Threads in which a function is called on what comes, before its results are wanted; see `open_ahead`."""
 
+    def __init__(self, executor: Executor, size: int) -> None:
+        self._executor, self._size = executor, size
 
-def run_ahead(pool: Executor, most: int, function: Callable[[T], Result], items: Iterable[T]) -> Iterator[Result]:
-    """Call a function on every item and hand on what it returns, in order.
+    def map(self, function: Callable[[T], Result], items: Iterable[T]) -> Iterator[Result]:
+        """Call a function on every item and hand on what it returns, in order.
 
-    Args:
-        pool: Where it is called.
-        most: Calls that may be under way, or finished, beyond the one that is handed on.
-        function: What is called.
-        items: Taken as calls are made.
-    """
-    waiting: deque[Future[Result]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > most:
+        Beyond the result that is handed on, as many calls are under way or done as there are threads; items are taken
+        as they are called for.
+        """
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(self._executor.submit(function, item))
+            if len(waiting) > self._size:
+                yield waiting.popleft().result()
+        while waiting:
             yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+
+
+@contextmanager
+def open_ahead(size: int, threads: int = 1) -> Iterator[Ahead]:
+    """Open threads, in each of which torch computes with so many; after an error no further call starts."""
+    with ThreadPoolExecutor(size, initializer=torch.set_num_threads, initargs=(threads,)) as executor:
+        try:
+            yield Ahead(executor, size)
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -82,12 +82,13 @@ def extract_embeddings(
         precision: "fp32", the reference, "bf16", "fp16" or "auto": what the device does fast and safely. What it
             changes against fp32 is measured on the first batch and kept in the store's `extraction`.
         window: Whisper only: "clip", or seconds that every clip is padded to.
-        batch_seconds: Seconds of audio in a batch; by default what the device does fast.
-        shard_seconds: Seconds of audio in a shard, which is what a kill may cost.
+        batch_seconds: Seconds of audio in a batch; by default what the device does fast. On a CPU there is one for each
+            thread.
+        shard_seconds: Seconds of audio in a shard, which is what a kill may cost beside the batches under way.
         max_seconds: Longer clips are encoded in overlapping windows of this length; by default 60 for wav2vec 2.0 and
             its relatives, for others what the encoder takes.
         workers: Threads that read audio.
-        threads: Threads of the encoder on a CPU.
+        threads: Threads of the encoder on a CPU, each with a batch of its own where there are enough.
         engine: "local": this process; "ray": the workers of the Ray cluster at `RAY_ADDRESS`, or of one started here.
         max_file_gb: Keep a store with more gigabytes of embeddings in files of at most this size, beside `out`.
         on_error: "fail": stop at the first utterance that cannot be used; "skip": list it in the store and go on.

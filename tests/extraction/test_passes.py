@@ -18,7 +18,7 @@ from embedkit.encoders.base import LayerSink
 from embedkit.encoders.transfer import ToHost, lengths_on, to_device
 from embedkit.errors import ExtractionError
 from embedkit.extraction.run import run_extraction
-from embedkit.extraction.threads import open_pool, run_ahead
+from embedkit.extraction.threads import open_ahead
 from embedkit.extraction.windows import Windows
 from embedkit.store import layout
 from tests.extraction.fakes import FakeEncoder, request_for, write_corpus
@@ -169,8 +169,8 @@ def test_calls_run_so_many_ahead_and_answers_keep_their_order() -> None:
         time.sleep(0.01 * (number % 2 == 0))
         return number
 
-    with open_pool(3) as pool:
-        for count, number in enumerate(run_ahead(pool, 3, slow_if_even, items())):
+    with open_ahead(3) as ahead:
+        for count, number in enumerate(ahead.map(slow_if_even, items())):
             assert number == count
             assert len(taken) <= count + 4
     assert len(taken) == 9
