@@ -25,6 +25,9 @@ from rich.table import Table
 import embedkit
 from embedkit.corpora import Corpus, open_corpus
 from embedkit.encoders import load_encoder
+from embedkit.encoders.precision import true_fp32
+from embedkit.extraction.threads import open_ahead
+from embedkit.kernels import using_threads
 from embedkit.store import Store
 from embedkit.workflows import extract as workflow
 
@@ -196,11 +199,20 @@ class Extraction:
         timing.padding = 1 - own / computed
         return timing
 
-    def repeat_passes(self) -> Timing:
-        """Time the forward passes of the last extraction, their results thrown away."""
-        timing = Timing()
-        for batch in self.batches:
+    def repeat_passes(self, side_by_side: int = 1) -> Timing:
+        """Time the forward passes of the last extraction, their results thrown away; so many run at a time."""
+
+        def encode(batch: list[torch.Tensor]) -> None:
             self.loaded.encode(batch, lambda position, values, lengths: None)
+
+        timing = Timing()
+        if side_by_side == 1:
+            for batch in self.batches:
+                encode(batch)
+        else:
+            with true_fp32(), using_threads(1), open_ahead(side_by_side) as ahead:
+                for _ in ahead.map(encode, self.batches):
+                    pass
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         timing.stop()

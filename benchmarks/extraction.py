@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,16 +71,24 @@ def compare_alternatives(corpus: Corpus, encoder: str, work: Path, options: argp
 def measure_overhead(corpus: Corpus, encoder: str, work: Path, options: argparse.Namespace) -> None:
     """Time embedkit and its bare forward passes in turn, one precision after the other.
 
+    The passes run one after the other, each on all threads, as a loop over them would; and side by side, each on one
+    thread, as embedkit runs them.
+
     A first extraction is not counted: whoever passes first over batches pays for memory and for kernels that are made
     for their shapes.
     """
     for precision in options.precisions:
         whole = Extraction(corpus, encoder, work, precision)
         whole.run()
-        timings: dict[str, list[Timing]] = {f"embedkit, {precision}": [], f"bare forward passes, {precision}": []}
+        ways = {
+            f"embedkit, {precision}": whole.run,
+            f"bare forward passes, {precision}": whole.repeat_passes,
+            f"the same side by side, {precision}": partial(whole.repeat_passes, options.threads),
+        }
+        timings: dict[str, list[Timing]] = {name: [] for name in ways}
         for _ in range(options.runs):
-            for way, runs in zip((whole.run, whole.repeat_passes), timings.values(), strict=True):
-                runs.append(way())
+            for name, way in ways.items():
+                timings[name].append(way())
         show_timings(corpus, encoder, timings)
 
 

@@ -25,7 +25,7 @@ Progress: TypeAlias = Callable[[float, float], None]
 Tell: TypeAlias = Callable[[str], None]
 """Called with one sentence for the user."""
 
-BATCH_SECONDS = {"cpu": 8.0, "cuda": 320.0}
+BATCH_SECONDS = {"cpu": 12.0, "cuda": 320.0}
 """Audio in a batch, by kind of device."""
 
 PLAN_NAME = "plan.json"
