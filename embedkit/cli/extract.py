@@ -71,7 +71,7 @@ def extract(
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Audio in a batch; on a CPU there is one for each thread. [default: 12 on a CPU, 320 on a GPU]",
+            help="Audio in a batch; on a CPU each thread may have its own. [default: 12 on a CPU, 320 on a GPU]",
         ),
     ] = None,
     shard_seconds: Annotated[

@@ -29,11 +29,13 @@ def _pool_each(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:
     # A clip's layer is so small that threads would wait for each other four times as long as one takes.
     with using_threads(1):
         for clip, length in zip(values, own, strict=True):
-            # The statistics of a batch norm are those of an utterance, in one call where sums and squares take five.
-            mean, variance = torch.batch_norm_update_stats(clip[:length].float().contiguous(), None, None, 0.0)
+            # One call for what sums and squares take five; in float64, because it adds frame after frame.
+            frames = clip[:length].double().contiguous()
+            unknown = frames.new_full(frames.shape[1:], torch.nan)
+            mean, variance = torch.batch_norm_update_stats(frames, None, None, 0.0) if length else (unknown, unknown)
             means.append(mean)
-            stds.append(variance.sqrt_())
-    return torch.stack(means), torch.stack(stds)
+            stds.append(variance.sqrt())
+    return torch.stack(means).float(), torch.stack(stds).float()
 
 
 def pool_masked(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:

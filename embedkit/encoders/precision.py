@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -72,22 +73,50 @@ def _cpu_flags() -> set[str]:
     return set()
 
 
+class _TrueFp32:
+    """Settings of the whole process: the first one to enter keeps what they were, the last one to leave restores it."""
+
+    def __init__(self) -> None:
+        libraries: Any = torch.backends
+        self._backends = (
+            libraries.cuda.matmul,
+            libraries.cudnn.conv,
+            libraries.cudnn.rnn,
+            libraries.mkldnn.matmul,
+            libraries.mkldnn.conv,
+        )
+        self._inside, self._before = 0, [""]
+        self._changing = Lock()
+
+    def enter(self) -> None:
+        with self._changing:
+            if not self._inside:
+                self._before = [backend.fp32_precision for backend in self._backends]
+                self._set(["ieee"] * len(self._before))
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._changing:
+            self._inside -= 1
+            if not self._inside:
+                self._set(self._before)
+
+    def _set(self, values: list[str]) -> None:
+        for backend, value in zip(self._backends, values, strict=True):
+            backend.fp32_precision = value
+
+
+_true_fp32 = _TrueFp32()
+
+
 @contextlib.contextmanager
 def true_fp32() -> Iterator[None]:
-    """Keep fp32 matrix products, convolutions and recurrent layers in full fp32 (no TF32, no bf16) while inside."""
-    libraries: Any = torch.backends
-    backends = (
-        libraries.cuda.matmul,
-        libraries.cudnn.conv,
-        libraries.cudnn.rnn,
-        libraries.mkldnn.matmul,
-        libraries.mkldnn.conv,
-    )
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "ieee"
+    """Keep fp32 matrix products, convolutions and recurrent layers in full fp32 (no TF32, no bf16) while inside.
+
+    Several threads may be inside at once.
+    """
+    _true_fp32.enter()
     try:
         yield
     finally:
-        for backend, value in zip(backends, before, strict=True):
-            backend.fp32_precision = value
+        _true_fp32.leave()

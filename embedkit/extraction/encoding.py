@@ -1,4 +1,4 @@
-"""Read clips ahead, encode them batch by batch, and write each shard as it is finished."""
+"""Read clips and encode them batch by batch, both ahead of writing, and write each shard as it is finished."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from embedkit.audio import read_audio
 from embedkit.encoders.base import Encoder
-from embedkit.encoders.precision import true_fp32
 from embedkit.errors import AudioError, ExtractionError
 from embedkit.extraction.items import Failures, Item, Stamp, file_stamp, segment_digest
 from embedkit.extraction.passes import Launched, Passes, in_order
@@ -89,14 +88,9 @@ def run_shards(
     """
     batches = (batch for _, shard in shards for batch in shard)
     each = settings.threads // settings.passes
-    # Entered and left by each pass for itself, it would end for those beside it.
-    with (
-        true_fp32(),
-        computing_with(each),
-        open_encoding(
-            recipe, passes=Passes(recipe.encoder, tell), side_by_side=settings.passes, threads=each, workers=workers
-        ) as encoding,
-    ):
+    passes = Passes(recipe.encoder, tell)
+    opened = open_encoding(recipe, passes, side_by_side=settings.passes, threads=each, workers=workers)
+    with computing_with(each), opened as encoding:
         started = encoding.start(batches)
         for path, shard in shards:
             with new_shard(path, recipe.row_shape, recipe.frame_dtype) as writer:
@@ -108,7 +102,7 @@ def run_shards(
 
 @contextmanager
 def open_encoding(
-    recipe: Recipe, *, passes: Passes, side_by_side: int, threads: int, workers: int
+    recipe: Recipe, passes: Passes, *, side_by_side: int, threads: int, workers: int
 ) -> Iterator[Encoding]:
     """Open the threads of an encoding.
 
@@ -120,7 +114,11 @@ def open_encoding(
         workers: Threads that read audio.
     """
     with open_ahead(workers) as readers, open_ahead(side_by_side, threads) as encoders:
-        yield Encoding(recipe, passes, readers, encoders)
+        try:
+            yield Encoding(recipe, passes, readers, encoders)
+        except BaseException:
+            passes.stop()
+            raise
 
 
 def read_clip(recipe: Recipe, item: Item) -> Clip:
@@ -173,7 +171,8 @@ class Encoding:
 
     def start(self, batches: Iterable[Batch]) -> Iterator[StartedBatch]:
         """Read batches and start their passes, ahead of the one that is handed on."""
-        return self.encoders.map(self._start, self.readers.map(self._read, batches))
+        clips = self.readers.map_groups(partial(read_clip, self.recipe), batches)
+        return self.encoders.map(self._start, clips)
 
     def finish(self, started: StartedBatch, writer: RowWriter, failures: Failures) -> None:
         """Wait for a batch and write its rows; clips that cannot be used are noted."""
@@ -187,9 +186,6 @@ class Encoding:
             if reason:
                 failures.add(clip.item.id, reason)
                 writer.fail(clip.item, reason)
-
-    def _read(self, batch: Batch) -> list[Clip]:
-        return [read_clip(self.recipe, item) for item in batch]
 
     @torch.inference_mode()
     def _start(self, clips: list[Clip]) -> StartedBatch:

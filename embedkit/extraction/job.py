@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedkit.errors import ExtractionError
 from embedkit.extraction.items import Item
-from embedkit.extraction.plan import MOST_SHARDS, SHARD_SECONDS, Plan, PlanSettings, Shard, plan_shards
+from embedkit.extraction.plan import MOST_SHARDS, SHARD_SECONDS, Plan, PlanSettings, Shard, plan_batches, plan_shards
 from embedkit.extraction.request import BATCH_SECONDS, PLAN_NAME, Request
 from embedkit.extraction.shards import ShardReader, open_finished
 from embedkit.extraction.standing import Standing
 from embedkit.wording import count_noun
 
 _ROUNDS = 2
-"""Batches for each thread from which passes run side by side."""
+"""Passes for each thread from which they run side by side."""
 
 
 @dataclass(kw_only=True)
@@ -76,7 +77,12 @@ def _unfinished(request: Request) -> Plan | None:
     path = request.work / PLAN_NAME
     if not path.exists():
         return None
-    plan = Plan.load(path)
+    try:
+        plan = Plan.load(path)
+    except ExtractionError:
+        if request.overwrite:
+            return None
+        raise
     same = plan.fingerprint == request.fingerprint
     if request.overwrite and not (same and plan.fresh):
         return None
@@ -100,17 +106,25 @@ def _settings(request: Request, standing: Standing, items: list[Item]) -> PlanSe
     usual = before.get("batch_seconds", BATCH_SECONDS.get(request.device, BATCH_SECONDS["cpu"]))
     batch_seconds = request.batch_seconds or usual
     threads = request.threads or before.get("threads", request.usual_threads)
-    # A pass on each core beats one pass on all of them, which wait for each other, unless cores are left without one.
-    enough = seconds >= _ROUNDS * threads * batch_seconds
-    side_by_side = request.device == "cpu" and request.encoder.reentrant and enough
-    return PlanSettings(
+    settings = PlanSettings(
         batch_seconds=batch_seconds,
         shard_seconds=request.shard_seconds or shard_seconds,
         threads=threads,
-        passes=threads if side_by_side else 1,
+        passes=1,
         device=request.device,
         sampling_rate=rate,
     )
+    # A pass on each core beats one pass on all of them, which wait for each other, unless cores are left without one.
+    enough = before.get("passes") == threads or _count_passes(request, items, settings) >= _ROUNDS * threads
+    side_by_side = request.device == "cpu" and request.encoder.reentrant and enough
+    return replace(settings, passes=threads) if side_by_side else settings
+
+
+def _count_passes(request: Request, items: list[Item], settings: PlanSettings) -> int:
+    """Count batches; of a long clip, windows."""
+    longest = [batch[0].samples for batch in plan_batches(items, settings)]
+    window = max(longest, default=1) if request.windows is None else request.windows.samples
+    return sum(math.ceil(samples / window) for samples in longest)
 
 
 def _tell_kept_settings(request: Request, plan: Plan) -> None:

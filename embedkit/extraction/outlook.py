@@ -58,50 +58,49 @@ def _announce(job: Job, size: int) -> None:
         request.tell(f"Continuing: {job.items_done} of {len(job.items)} utterances are finished.")
 
 
-def watch_batches(job: Job) -> Callable[[Batch], None]:
-    """Report progress batch by batch; say how long the rest will take."""
-    settings = job.plan.settings
-    watch = _watch(job, f"to go on {settings.device}")
-    return lambda batch: watch(_seconds(batch, settings.sampling_rate), settings.passes)
-
-
-def watch_shards(job: Job) -> Callable[[Shard, int], None]:
-    """Report progress shard by shard, where batches are out of sight; say how long the rest will take."""
-    rate = job.plan.settings.sampling_rate
-    watch = _watch(job, "to go with {} workers")
-    return lambda shard, workers: watch(sum(_seconds(batch, rate) for batch in shard), workers)
-
-
-def _watch(job: Job, wording: str) -> Callable[[float, int], None]:
-    """Report progress in seconds of audio, a piece at a time.
+def watch_progress(job: Job) -> tuple[Callable[[Batch], None], Callable[[Shard, int], None]]:
+    """Report progress in seconds of audio, and say how long the rest will take.
 
     The estimate waits until each of those that work side by side may have finished a second piece: over the first one
     they also wait for libraries, files and encoders.
-    """
-    request, rate = job.request, job.plan.settings.sampling_rate
-    total = sum(item.samples for item in job.plan.items) / rate
-    left = sum(_seconds(batch, rate) for _, shard in job.pending for batch in shard)
-    pieces, timed_from = 0, (time.perf_counter(), left)
-    if request.progress is not None:
-        request.progress(total - left, total)
 
-    def watch(seconds: float, side_by_side: int) -> None:
+    Returns:
+        What to call with every finished batch; or, where batches are out of sight, with every finished shard and the
+        number of workers.
+    """
+    request, settings = job.request, job.plan.settings
+    rate = settings.sampling_rate
+    total = sum(item.samples for item in job.plan.items)
+    left = sum(_samples(batch) for _, shard in job.pending for batch in shard)
+    pieces, timed_from = 0, (time.perf_counter(), left)
+
+    def report() -> None:
+        if request.progress is not None:
+            request.progress((total - left) / rate, total / rate)
+
+    def watch(samples: int, side_by_side: int, where: str) -> None:
         nonlocal pieces, left, timed_from
-        pieces, left, now = pieces + 1, left - seconds, time.perf_counter()
+        pieces, left, now = pieces + 1, left - samples, time.perf_counter()
         if pieces == side_by_side:
             timed_from = now, left
         elif pieces == 2 * side_by_side:
-            speed = (timed_from[1] - left) / (now - timed_from[0])
-            told = format_duration(left / speed)
-            request.tell(f"About {told} {wording.format(side_by_side)} ({_times(speed)} real time).")
-        if request.progress is not None:
-            request.progress(total - left, total)
+            speed = (timed_from[1] - left) / rate / (now - timed_from[0])
+            request.tell(f"About {format_duration(left / rate / speed)} to go {where} ({_times(speed)} real time).")
+        report()
 
-    return watch
+    def batch_done(batch: Batch) -> None:
+        watch(_samples(batch), settings.passes, f"on {settings.device}")
+
+    def shard_done(shard: Shard, workers: int) -> None:
+        watch(sum(map(_samples, shard)), workers, f"with {workers} workers")
+
+    report()
+
+    return batch_done, shard_done
 
 
-def _seconds(batch: Batch, rate: int) -> float:
-    return sum(item.samples for item in batch) / rate
+def _samples(batch: Batch) -> int:
+    return sum(item.samples for item in batch)
 
 
 def format_duration(seconds: float) -> str:

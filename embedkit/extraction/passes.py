@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from threading import Lock
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
-from embedkit.encoders.base import Encoder
+from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.errors import ExtractionError, lacks_memory
 from embedkit.extraction.pooling import Pool
 
 T = TypeVar("T")
 
 
-ADVICE = "start again with a smaller --batch-seconds, or cut long clips with --max-seconds"
+ADVICE = "start again with a smaller --batch-seconds or fewer --threads, or cut long clips with --max-seconds"
 
 
 class Launched(NamedTuple):
@@ -42,6 +43,11 @@ class Passes:
         self._encoder, self._advice = encoder, advice
         self._tell = tell
         self._halved, self._halving = False, Lock()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End the passes under way at their next layer that is kept."""
+        self._stopped = True
 
     def start(self, waves: Sequence[Tensor], new_pool: NewPool) -> list[Launched]:
         """Start the passes of one batch; on a GPU they may still run when this returns.
@@ -71,10 +77,18 @@ class Passes:
         launched = []
         for indices in self._divide(waves, halved):
             pool = new_pool()
-            self._encoder.encode([waves[index] for index in indices], pool)
+            self._encoder.encode([waves[index] for index in indices], self._guarded(pool))
             pool.close()
             launched.append(Launched(indices, pool))
         return launched
+
+    def _guarded(self, pool: Pool) -> LayerSink:
+        def take(position: int, values: Tensor, lengths: Tensor) -> None:
+            if self._stopped:
+                raise CancelledError
+            pool(position, values, lengths)
+
+        return take
 
     def _divide(self, waves: Sequence[Tensor], halved: bool) -> list[list[int]]:
         by_length: dict[int, list[int]] = {}

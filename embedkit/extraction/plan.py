@@ -43,7 +43,7 @@ class PlanSettings:
     batch_seconds: float
     shard_seconds: float
     threads: int
-    passes: int = 1
+    passes: int
     device: str
     sampling_rate: int
 

@@ -53,7 +53,7 @@ class Request:
         max_file_gb: A larger store is kept in shards of this size, in gigabytes; None: as the store is, else one file.
         engine: Encodes the shards; None: this process.
         overwrite: Whether a store, or an unfinished extraction, of other options is replaced.
-        tell, progress: How the user hears of it.
+        tell, progress: How the user hears of it; `tell` may be called from another thread.
     """
 
     corpus: Corpus

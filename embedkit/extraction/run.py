@@ -13,7 +13,7 @@ from embedkit.extraction.engines import LocalEngine, Work
 from embedkit.extraction.items import Failures, survey
 from embedkit.extraction.job import Job, prepare_job
 from embedkit.extraction.lock import locked
-from embedkit.extraction.outlook import check_room, watch_batches, watch_shards
+from embedkit.extraction.outlook import check_room, watch_progress
 from embedkit.extraction.plan import Plan
 from embedkit.extraction.precision import settle_precision
 from embedkit.extraction.request import PLAN_NAME, Request
@@ -87,14 +87,15 @@ def _encode(job: Job) -> None:
         job.finished[path.stem] = ShardReader(path)
 
     engine = request.engine or LocalEngine()
+    batch_done, watch_shard = watch_progress(job)
     work = Work(
         recipe=recipe,
         pending=job.pending,
         settings=job.plan.settings,
         workers=request.workers,
         failures=job.standing.failures,
-        batch_done=watch_batches(job),
-        watch_shard=watch_shards(job),
+        batch_done=batch_done,
+        watch_shard=watch_shard,
         shard_done=finish,
         tell=request.tell,
     )
@@ -159,11 +160,18 @@ def _most_bytes(described: Described) -> float | None:
 
 def _clean_up(request: Request) -> None:
     """Remove what an extraction left that was killed after its store was finished."""
-    path = request.work / PLAN_NAME
-    if not path.exists() or Plan.load(path).fingerprint != request.fingerprint:
+    plan = request.work / PLAN_NAME
+    if not plan.exists() or not _is_ours(plan, request):
         return
     with locked(request.work):
         _discard_work(request)
+
+
+def _is_ours(plan: Path, request: Request) -> bool:
+    try:
+        return Plan.load(plan).fingerprint == request.fingerprint
+    except ExtractionError:
+        return False
 
 
 def _discard_work(request: Request) -> None:

@@ -27,7 +27,7 @@ def embed_stream(
     workers: int = 2,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Rows | AudioError]:
-    """Encode clips as an extraction would, a few batches of audio read ahead.
+    """Encode clips as an extraction would, a few batches ahead.
 
     Args:
         recipe: How clips become rows.
@@ -50,9 +50,8 @@ def embed_stream(
 
     passes = Passes(recipe.encoder, tell, ADVICE)
     # One file is as likely as thousands, and should have all threads.
-    with open_encoding(
-        recipe, passes=passes, side_by_side=1, threads=torch.get_num_threads(), workers=workers
-    ) as encoding:
+    threads = torch.get_num_threads()
+    with open_encoding(recipe, passes, side_by_side=1, threads=threads, workers=workers) as encoding:
         for started in encoding.start(plan()):
             found = _Collected()
             encoding.finish(started, found, Failures("skip"))

@@ -39,21 +39,33 @@ class Ahead:
         Beyond the result that is handed on, as many calls are under way or done as there are threads; items are taken
         as they are called for.
         """
-        waiting: deque[Future[Result]] = deque()
-        for item in items:
-            waiting.append(self._executor.submit(function, item))
+        for (result,) in self.map_groups(function, ([item] for item in items)):
+            yield result
+
+    def map_groups(self, function: Callable[[T], Result], groups: Iterable[Iterable[T]]) -> Iterator[list[Result]]:
+        """Do what `map` does for all items of a group before the next group."""
+        waiting: deque[list[Future[Result]]] = deque()
+        for group in groups:
+            waiting.append([self._executor.submit(function, item) for item in group])
             if len(waiting) > self._size:
-                yield waiting.popleft().result()
+                yield [call.result() for call in waiting.popleft()]
         while waiting:
-            yield waiting.popleft().result()
+            yield [call.result() for call in waiting.popleft()]
 
 
 @contextmanager
-def open_ahead(size: int, threads: int = 1) -> Iterator[Ahead]:
+def open_ahead(size: int, threads: int | None = None) -> Iterator[Ahead]:
     """Open threads, in each of which torch computes with so many; after an error no further call starts."""
-    with ThreadPoolExecutor(size, initializer=torch.set_num_threads, initargs=(threads,)) as executor:
+    with ThreadPoolExecutor(size, initializer=_start_thread, initargs=(threads,)) as executor:
         try:
             yield Ahead(executor, size)
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _start_thread(threads: int | None) -> None:
+    if threads is not None:
+        # A new thread takes the process's number at its first question; one given before would be lost.
+        torch.get_num_threads()
+        torch.set_num_threads(threads)

@@ -82,8 +82,8 @@ def extract_embeddings(
         precision: "fp32", the reference, "bf16", "fp16" or "auto": what the device does fast and safely. What it
             changes against fp32 is measured on the first batch and kept in the store's `extraction`.
         window: Whisper only: "clip", or seconds that every clip is padded to.
-        batch_seconds: Seconds of audio in a batch; by default what the device does fast. On a CPU there is one for each
-            thread.
+        batch_seconds: Seconds of audio in a batch; by default what the device does fast. On a CPU each thread may
+            have its own.
         shard_seconds: Seconds of audio in a shard, which is what a kill may cost beside the batches under way.
         max_seconds: Longer clips are encoded in overlapping windows of this length; by default 60 for wav2vec 2.0 and
             its relatives, for others what the encoder takes.

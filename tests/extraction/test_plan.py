@@ -14,7 +14,7 @@ from embedkit.errors import ExtractionError
 from embedkit.extraction.items import Item
 from embedkit.extraction.plan import Plan, PlanSettings, padding_share, plan_batches, plan_shards
 
-SETTINGS = PlanSettings(batch_seconds=20, shard_seconds=50, threads=1, device="cpu", sampling_rate=100)
+SETTINGS = PlanSettings(batch_seconds=20, shard_seconds=50, threads=1, passes=1, device="cpu", sampling_rate=100)
 
 
 def items_of(lengths: list[int]) -> list[Item]:

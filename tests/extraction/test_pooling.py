@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from embedkit.encoders.pooling import pool_masked
 from embedkit.errors import ExtractionError
-from embedkit.extraction.pooling import Pool
+from embedkit.extraction.pooling import Pool, is_finite
 from embedkit.extraction.windows import Merge
 
 
@@ -54,6 +54,23 @@ def test_half_precision_layers_are_pooled_in_float32() -> None:
     pool(0, values, torch.tensor([3000]))
     assert pool.rows()[0].mean.dtype == np.float32
     np.testing.assert_allclose(pool.rows()[0].mean, float(values[0, 0, 0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("value", "frames"), [(-23.03, 3_000), (-80.01, 60_000)])
+def test_long_clips_far_from_zero_lose_nothing(value: float, frames: int) -> None:
+    values = torch.full((1, frames, 2), value)
+    values[0, : frames // 2, 1] += 1.0
+    pool = Pool()
+    pool(0, values, torch.tensor([frames]))
+    exact = values[0].double()
+    np.testing.assert_allclose(pool.rows()[0].mean[0], exact.mean(0), rtol=1e-7)
+    np.testing.assert_allclose(pool.rows()[0].std[0], exact.std(0, correction=0), rtol=1e-6, atol=1e-7)
+
+
+def test_a_clip_without_frames_is_not_finite_and_the_others_are() -> None:
+    pool = Pool()
+    pool(0, torch.ones(2, 3, 4), torch.tensor([0, 3]))
+    assert [is_finite(row) for row in pool.rows()] == [False, True]
 
 
 def test_layers_out_of_order_are_an_error() -> None:

@@ -13,7 +13,7 @@ from embedkit.extraction.threads import computing_with
 
 
 class LocalEngine(Engine):
-    """Encodes in this process; files are read ahead across the borders of shards."""
+    """Encodes in this process; files are read, and batches encoded, ahead across the borders of shards."""
 
     def __init__(self, tell: Tell = lambda sentence: None) -> None:
         self._tell = tell

@@ -71,13 +71,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "whole.h5"
 
 
-def run_on_ray(whole: Path, out: Path, load: Any = load_fake, **changes: Any) -> list[str]:
+def run_on_ray(whole: Path, out: Path, load: Any = load_fake, *, threads: int = 1, **changes: Any) -> list[str]:
     """Extract on the cluster and return what was said."""
     told: list[str] = []
     with open_engine("ray", told.append) as engine:
-        encoder = engine.load_encoder(load, device="auto", precision="fp32", threads=1)
+        encoder = engine.load_encoder(load, device="auto", precision="fp32", threads=threads)
         corpus = corpus_at(whole.parent / "audio", COUNT)
-        run_extraction(request_for(corpus, out, encoder, engine=engine, tell=told.append, **changes))
+        request = request_for(corpus, out, encoder, engine=engine, tell=told.append, threads=threads, **changes)
+        run_extraction(request)
     return told
 
 
@@ -88,6 +89,14 @@ def test_the_store_equals_the_local_engines_to_the_byte(cluster: Any, whole: Pat
     assert (tmp_path / "s.h5").read_bytes() == whole.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["s.h5"]
     assert cluster.is_initialized(), "a cluster that was there before is left running"
+
+
+@pytest.mark.slow
+def test_passes_side_by_side_in_a_worker_change_no_byte(cluster: Any, whole: Path, tmp_path: Path) -> None:
+    run_on_ray(whole, tmp_path / "ray.h5", threads=2)
+    run_extraction(request_for(corpus_at(whole.parent / "audio", COUNT), tmp_path / "local.h5", threads=2))
+    assert open_store(tmp_path / "ray.h5").extraction["passes"] == 2
+    assert (tmp_path / "ray.h5").read_bytes() == (tmp_path / "local.h5").read_bytes()
 
 
 @pytest.mark.slow

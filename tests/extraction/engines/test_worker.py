@@ -21,7 +21,7 @@ from embedkit.extraction.shards import ShardReader
 from embedkit.extraction.standing import examine
 from tests.extraction.fakes import FakeEncoder, load_fake, request_for, write_corpus
 
-SETTINGS = PlanSettings(batch_seconds=4.0, shard_seconds=100.0, threads=1, device="cpu", sampling_rate=1000)
+SETTINGS = PlanSettings(batch_seconds=4.0, shard_seconds=100.0, threads=1, passes=1, device="cpu", sampling_rate=1000)
 
 
 @pytest.fixture(autouse=True)
