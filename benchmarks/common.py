@@ -25,9 +25,7 @@ from rich.table import Table
 import embedkit
 from embedkit.corpora import Corpus, open_corpus
 from embedkit.encoders import load_encoder
-from embedkit.encoders.precision import true_fp32
 from embedkit.extraction.threads import open_ahead
-from embedkit.kernels import using_threads
 from embedkit.store import Store
 from embedkit.workflows import extract as workflow
 
@@ -210,7 +208,7 @@ class Extraction:
             for batch in self.batches:
                 encode(batch)
         else:
-            with true_fp32(), using_threads(1), open_ahead(side_by_side) as ahead:
+            with open_ahead(side_by_side, 1) as ahead:
                 for _ in ahead.map(encode, self.batches):
                     pass
         if torch.cuda.is_available():

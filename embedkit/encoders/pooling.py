@@ -25,17 +25,24 @@ def pool_frames(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 def _pool_each(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:
-    means, stds = [], []
+    means, variances = [], []
     # A clip's layer is so small that threads would wait for each other four times as long as one takes.
     with using_threads(1):
         for clip, length in zip(values, own, strict=True):
-            # One call for what sums and squares take five; in float64, because it adds frame after frame.
-            frames = clip[:length].double().contiguous()
-            unknown = frames.new_full(frames.shape[1:], torch.nan)
-            mean, variance = torch.batch_norm_update_stats(frames, None, None, 0.0) if length else (unknown, unknown)
+            mean, variance = _moments(clip[:length])
             means.append(mean)
-            stds.append(variance.sqrt())
-    return torch.stack(means).float(), torch.stack(stds).float()
+            variances.append(variance)
+    return torch.stack(means).float(), torch.stack(variances).float().sqrt_()
+
+
+def _moments(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and population variance over `[frames, dimensions]`, in float64; NaN without frames."""
+    if not len(frames):
+        unknown = frames.new_full(frames.shape[1:], torch.nan, dtype=torch.float64)
+        return unknown, unknown
+    # One call for what sums and squares take five; in float64, because it adds frame after frame.
+    mean, variance = torch.batch_norm_update_stats(frames.double().contiguous(), None, None, 0.0)
+    return mean, variance
 
 
 def pool_masked(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -85,7 +85,8 @@ class _TrueFp32:
             libraries.mkldnn.matmul,
             libraries.mkldnn.conv,
         )
-        self._inside, self._before = 0, [""]
+        self._inside = 0
+        self._before: list[str] = []
         self._changing = Lock()
 
     def enter(self) -> None:

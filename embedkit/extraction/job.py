@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from embedkit.errors import ExtractionError
 from embedkit.extraction.items import Item
-from embedkit.extraction.plan import MOST_SHARDS, SHARD_SECONDS, Plan, PlanSettings, Shard, plan_batches, plan_shards
+from embedkit.extraction.plan import MOST_SHARDS, SHARD_SECONDS, Plan, PlanSettings, Shard, plan_shards
 from embedkit.extraction.request import BATCH_SECONDS, PLAN_NAME, Request
 from embedkit.extraction.shards import ShardReader, open_finished
 from embedkit.extraction.standing import Standing
@@ -48,12 +50,15 @@ def prepare_job(request: Request, standing: Standing, items: list[Item]) -> Job:
     """
     plan = _unfinished(request)
     if plan is None:
-        settings = _settings(request, standing, items)
+        before = standing.store.extraction if standing.store is not None else {}
+        before = before if before.get("device") == request.device else {}
+        settings = _settings(request, before, items)
+        shards = plan_shards(items, settings)
         plan = Plan(
             fingerprint=request.fingerprint,
-            settings=settings,
+            settings=replace(settings, passes=_side_by_side(request, before, settings, shards)),
             versions=request.identity.get("versions", {}),
-            shards=plan_shards(items, settings),
+            shards=shards,
             fresh=request.overwrite,
         )
     found = {key: open_finished(_shard_path(request, key)) for key in plan.keys}
@@ -77,12 +82,9 @@ def _unfinished(request: Request) -> Plan | None:
     path = request.work / PLAN_NAME
     if not path.exists():
         return None
-    try:
-        plan = Plan.load(path)
-    except ExtractionError:
-        if request.overwrite:
-            return None
-        raise
+    plan = Plan.find(path) if request.overwrite else Plan.load(path)
+    if plan is None:
+        return None
     same = plan.fingerprint == request.fingerprint
     if request.overwrite and not (same and plan.fresh):
         return None
@@ -96,33 +98,35 @@ def _unfinished(request: Request) -> Plan | None:
     return plan
 
 
-def _settings(request: Request, standing: Standing, items: list[Item]) -> PlanSettings:
-    """Fix what is computed with: as asked, else as the store was made, else the defaults."""
-    before = standing.store.extraction if standing.store is not None else {}
-    before = before if before.get("device") == request.device else {}
+def _settings(request: Request, before: Mapping[str, Any], items: list[Item]) -> PlanSettings:
+    """Fix what is computed with, one pass at a time: as asked, else as before, else the defaults."""
     rate = request.encoder.sampling_rate
     seconds = sum(item.samples for item in items) / rate
     shard_seconds = max(SHARD_SECONDS.get(request.device, SHARD_SECONDS["cpu"]), seconds / MOST_SHARDS)
     usual = before.get("batch_seconds", BATCH_SECONDS.get(request.device, BATCH_SECONDS["cpu"]))
-    batch_seconds = request.batch_seconds or usual
-    threads = request.threads or before.get("threads", request.usual_threads)
-    settings = PlanSettings(
-        batch_seconds=batch_seconds,
+    return PlanSettings(
+        batch_seconds=request.batch_seconds or usual,
         shard_seconds=request.shard_seconds or shard_seconds,
-        threads=threads,
+        threads=request.threads or before.get("threads", request.usual_threads),
         passes=1,
         device=request.device,
         sampling_rate=rate,
     )
-    # A pass on each core beats one pass on all of them, which wait for each other, unless cores are left without one.
-    enough = before.get("passes") == threads or _count_passes(request, items, settings) >= _ROUNDS * threads
-    side_by_side = request.device == "cpu" and request.encoder.reentrant and enough
-    return replace(settings, passes=threads) if side_by_side else settings
 
 
-def _count_passes(request: Request, items: list[Item], settings: PlanSettings) -> int:
+def _side_by_side(
+    request: Request, before: Mapping[str, Any], settings: PlanSettings, shards: tuple[Shard, ...]
+) -> int:
+    """Return how many passes run at a time: one for each thread, unless that would leave cores without one."""
+    if request.device != "cpu" or not request.encoder.reentrant:
+        return 1
+    enough = before.get("passes") == settings.threads or _count_passes(request, shards) >= _ROUNDS * settings.threads
+    return settings.threads if enough else 1
+
+
+def _count_passes(request: Request, shards: tuple[Shard, ...]) -> int:
     """Count batches; of a long clip, windows."""
-    longest = [batch[0].samples for batch in plan_batches(items, settings)]
+    longest = [batch[0].samples for shard in shards for batch in shard]
     window = max(longest, default=1) if request.windows is None else request.windows.samples
     return sum(math.ceil(samples / window) for samples in longest)
 

@@ -95,6 +95,14 @@ class Plan:
         write_durably(path, json.dumps(content, ensure_ascii=False).encode())
 
     @classmethod
+    def find(cls, path: Path) -> Plan | None:
+        """Read a plan; None where there is none, or not one of this version."""
+        try:
+            return cls.load(path)
+        except ExtractionError:
+            return None
+
+    @classmethod
     def load(cls, path: Path) -> Plan:
         """Read a plan.
 

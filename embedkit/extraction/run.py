@@ -160,18 +160,11 @@ def _most_bytes(described: Described) -> float | None:
 
 def _clean_up(request: Request) -> None:
     """Remove what an extraction left that was killed after its store was finished."""
-    plan = request.work / PLAN_NAME
-    if not plan.exists() or not _is_ours(plan, request):
+    plan = Plan.find(request.work / PLAN_NAME)
+    if plan is None or plan.fingerprint != request.fingerprint:
         return
     with locked(request.work):
         _discard_work(request)
-
-
-def _is_ours(plan: Path, request: Request) -> bool:
-    try:
-        return Plan.load(plan).fingerprint == request.fingerprint
-    except ExtractionError:
-        return False
 
 
 def _discard_work(request: Request) -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import soundfile
 import torch
@@ -124,6 +125,19 @@ def request_for(corpus: Corpus, out: Path, encoder: FakeEncoder | None = None, *
         "workers": 2,
     }
     return Request(**{**values, **changes})
+
+
+def datasets(path: Path) -> dict[str, bytes]:
+    """Return the bytes of every dataset of a store."""
+    found: dict[str, bytes] = {}
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = np.asarray(item[...]).tobytes()
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return found
 
 
 def load_fake(*, device: str, precision: str, gain: float = 1.0) -> FakeEncoder:

@@ -8,13 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
 from embedkit.extraction.run import run_extraction
 from embedkit.store import find_damage, open_store
-from tests.extraction.fakes import corpus_at, request_for, write_corpus
+from tests.extraction.fakes import corpus_at, datasets, request_for, write_corpus
 
 ROOT = Path(__file__).parents[2]
 COUNT = 40
@@ -33,18 +32,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kill")
     run_extraction(request_for(write_corpus(folder / "audio", COUNT), folder / "whole.h5", threads=2))
     return folder / "whole.h5"
-
-
-def datasets(path: Path) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-
-    def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = np.asarray(item[...]).tobytes()
-
-    with h5py.File(path) as file:
-        file.visititems(visit)
-    return found
 
 
 POINTS = [("shard", 1), ("assembly", 5), ("rename", 0), ("rename", 1)]

@@ -478,7 +478,7 @@ class Spoiled(FakeEncoder):
         return values
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
 def test_embeddings_that_are_not_finite_are_never_stored(tmp_path: Path, corpus: Corpus, value: float) -> None:
     write_clip(corpus.root / "u007.wav", 0.5, 1)
     encoder = Spoiled()
