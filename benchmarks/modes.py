@@ -27,17 +27,17 @@ from embedkit.corpora import Corpus
 from embedkit.encoders import load_encoder
 from embedkit.evaluation.metrics import recall_scores
 from embedkit.losses import LOSSES
-from embedkit.training.cached import train_losses
-from embedkit.training.end_to_end import plan_tuning, tune_loss
-from embedkit.training.features import Features
-from embedkit.training.folds import FoldPlan, plan_folds
-from embedkit.training.schedule import default_threads, run_groups
-from embedkit.training.scoring import score_states
+from embedkit.training.cross_validation import train_losses
+from embedkit.training.data.features import Features
+from embedkit.training.data.folds import FoldPlan, plan_folds
+from embedkit.training.data.task import TaskData, define_task, load_features
+from embedkit.training.fine_tuning import plan_tuning, tune_loss
+from embedkit.training.live.fine_tuner import Tuning
+from embedkit.training.live.source import LiveSource
 from embedkit.training.search import build_grid
-from embedkit.training.stack import Group, Member, Recipe, train_stack
-from embedkit.training.task import TaskData, define_task, load_features
-from embedkit.training.tuning import Tuning
-from embedkit.workflows.speech import Speech
+from embedkit.training.stacks.schedule import default_threads, run_groups
+from embedkit.training.stacks.scoring import score_states
+from embedkit.training.stacks.stack import Group, Member, TrainingConfig, train_stack
 
 BATCH, RATE, SEEDS = 32, 1e-3, 3
 
@@ -121,7 +121,7 @@ def member(loss: str, seed: int, epochs: int) -> Member:
 def train_one(features: Features, data: TaskData, epochs: int, before: float) -> Outcome:
     """Train and score one head of the first fold; the clock was started by the caller."""
     fold = plan(data).folds[0]
-    recipe = Recipe(head="linear", classes=len(data.classes), epochs=epochs, batch_size=BATCH)
+    recipe = TrainingConfig(head="linear", classes=len(data.classes), epochs=epochs, batch_size=BATCH)
     nothing = np.zeros(0, dtype=np.int64)
     group = Group(train=fold.train, validate=nothing, seed=0, members=(member("ce", 0, epochs),))
     ends = []
@@ -171,7 +171,7 @@ def train_study(
         store = embedkit.extract(chosen, encoder=encoder, out=Path(folder) / "s.h5", precision=precision, device=device)
         data = define_task(store)
         features = load_features(store, data, "utterance", device)
-        recipe = Recipe(head="linear", classes=len(data.classes), epochs=epochs, batch_size=BATCH)
+        recipe = TrainingConfig(head="linear", classes=len(data.classes), epochs=epochs, batch_size=BATCH)
         shares = np.zeros((SEEDS, len(data), len(data.classes)))
         losses, folds = list(LOSSES.names_in_all), plan(data).folds
         groups = [
@@ -212,7 +212,7 @@ def tune(
     features = speech.live_features(data, "utterance")
     whole = plan_tuning(plan(data))
     chosen = replace(whole, folds=whole.folds[:folds])
-    recipe = Recipe(head="linear", classes=len(data.classes), epochs=epochs, batch_size=BATCH)
+    recipe = TrainingConfig(head="linear", classes=len(data.classes), epochs=epochs, batch_size=BATCH)
     ends: list[float] = []
     settings: dict[str, Any] = {
         "grid": build_grid("linear", (RATE,), (0.0,)),
@@ -235,10 +235,10 @@ def tune(
     return Outcome(folds, seconds, ua, parts={"dev": dev, "epoch": (ends[-1] - ends[0]) / (len(ends) - 1)})
 
 
-def open_live(corpus: Corpus, encoder: str, precision: str, device: str, *, trainable: bool) -> Speech:
+def open_live(corpus: Corpus, encoder: str, precision: str, device: str, *, trainable: bool) -> LiveSource:
     """Open a corpus with an encoder that runs in every epoch."""
     loaded = load_encoder(encoder, precision=precision, device=device, trainable=trainable)
-    return Speech(corpus, loaded, encoder, threads=default_threads())
+    return LiveSource(corpus, loaded, encoder, threads=default_threads())
 
 
 if __name__ == "__main__":

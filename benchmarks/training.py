@@ -30,16 +30,16 @@ from torch import nn
 from embedkit.evaluation.metrics import recall_scores
 from embedkit.losses import LOSSES
 from embedkit.store import open_store
-from embedkit.training.cached import train_losses
-from embedkit.training.features import UtteranceFeatures
-from embedkit.training.folds import FoldPlan, plan_folds
-from embedkit.training.schedule import default_threads, run_groups
-from embedkit.training.scoring import score_states
+from embedkit.training.cross_validation import train_losses
+from embedkit.training.data.features import UtteranceFeatures
+from embedkit.training.data.folds import FoldPlan, plan_folds
+from embedkit.training.data.targets import ClassTargets
+from embedkit.training.data.task import load_features, take_all
 from embedkit.training.search import build_grid
 from embedkit.training.selection import choose, pooled_scores
-from embedkit.training.stack import Group, Member, Recipe
-from embedkit.training.targets import ClassTargets
-from embedkit.training.task import load_features, take_all
+from embedkit.training.stacks.schedule import default_threads, run_groups
+from embedkit.training.stacks.scoring import score_states
+from embedkit.training.stacks.stack import Group, Member, TrainingConfig
 
 RATES = (3e-4, 1e-3, 3e-3)
 BATCH = 32
@@ -181,7 +181,7 @@ def train_data(
 ) -> Outcome:
     """Train one head per fold, loss, rate and seed; UA is that of cross-entropy at `RATE_COMPARED`."""
     classes = int(data.targets.max()) + 1
-    recipe = Recipe(head="linear", classes=classes, epochs=epochs, batch_size=BATCH)
+    recipe = TrainingConfig(head="linear", classes=classes, epochs=epochs, batch_size=BATCH)
     nothing = np.zeros(0, dtype=np.int64)
     start = time.perf_counter()
     features = UtteranceFeatures(data.values, device)
@@ -246,13 +246,13 @@ def plain_epochs(
     model = LayerMixClassifier(values.shape[1], values.shape[2], classes)
     dataset = torch.utils.data.TensorDataset(values, targets)
     loader = torch.utils.data.DataLoader(dataset, batch_size=BATCH, shuffle=True)
-    optimiser = torch.optim.Adam(model.parameters(), lr=rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     for _ in range(epochs):
         model.train()
         for batch, labels in loader:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             nn.functional.cross_entropy(model(batch), labels).backward()
-            optimiser.step()
+            optimizer.step()
         yield model.eval()
 
 
@@ -332,7 +332,7 @@ def train_frames(path: str, epochs: int, *, head: str) -> Outcome:
     data = load(path)
     features = load_features(store, take_all(store), "frame")
     nothing = np.zeros(0, dtype=np.int64)
-    recipe = Recipe(head=head, classes=int(data.targets.max()) + 1, epochs=epochs, batch_size=BATCH)
+    recipe = TrainingConfig(head=head, classes=int(data.targets.max()) + 1, epochs=epochs, batch_size=BATCH)
     members = members_of(["ce"], 0, epochs, (RATE_COMPARED,))
     groups = [Group(train=fold.train, validate=nothing, seed=0, members=members) for fold in data.plan.folds]
     start = time.perf_counter()
@@ -377,14 +377,14 @@ def train_plain_frames(path: str, epochs: int, *, packed: bool) -> Outcome:
     for fold in folds:
         torch.manual_seed(0)
         model = PlainLstm(utterances[0].shape[1], int(data.targets.max()) + 1, packed=packed)
-        optimiser = torch.optim.Adam(model.parameters(), lr=RATE_COMPARED)
+        optimizer = torch.optim.Adam(model.parameters(), lr=RATE_COMPARED)
         rows = fold.train.tolist()
         loader = torch.utils.data.DataLoader(rows, batch_size=BATCH, shuffle=True, collate_fn=collate)
         for _ in range(epochs):
             for frames, lengths, labels in loader:
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 nn.functional.cross_entropy(model(frames, lengths), labels).backward()
-                optimiser.step()
+                optimizer.step()
     return Outcome(len(folds), time.perf_counter() - start, float("nan"))
 
 
@@ -403,7 +403,7 @@ def search_stacked(path: str, epochs: int) -> Outcome:
         UtteranceFeatures(data.values),
         data.targets,
         data.plan,
-        Recipe(head="linear", classes=classes, epochs=epochs, batch_size=BATCH),
+        TrainingConfig(head="linear", classes=classes, epochs=epochs, batch_size=BATCH),
         ["ce"],
         grid=build_grid("linear", RATES),
         seeds=(0, 1, 2),

@@ -13,11 +13,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from embedkit.api.classifier import HeadClassifier
+    from embedkit.api.dataset import EmbeddingDataset
     from embedkit.corpora import open_corpus
     from embedkit.errors import EmbedkitError
     from embedkit.store.reader import open_store
-    from embedkit.training.classifier import HeadClassifier
-    from embedkit.training.dataset import EmbeddingDataset
     from embedkit.workflows.check import check_corpus
     from embedkit.workflows.export import export_run
     from embedkit.workflows.extract import extract_embeddings as extract
@@ -51,9 +51,9 @@ __all__ = [
 ]
 
 _PLACES = {
-    "EmbeddingDataset": "embedkit.training.dataset:EmbeddingDataset",
+    "EmbeddingDataset": "embedkit.api.dataset:EmbeddingDataset",
     "EmbedkitError": "embedkit.errors:EmbedkitError",
-    "HeadClassifier": "embedkit.training.classifier:HeadClassifier",
+    "HeadClassifier": "embedkit.api.classifier:HeadClassifier",
     "check_corpus": "embedkit.workflows.check:check_corpus",
     "export_run": "embedkit.workflows.export:export_run",
     "extract": "embedkit.workflows.extract:extract_embeddings",

@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 from embedkit.cli import app
 from embedkit.cli.fit import TUNING
 from embedkit.config import SECTIONS
+from embedkit.corpora.clips import Clip
 from embedkit.errors import ExtractionError, StoreError
 from embedkit.extraction.plan import SHARD_SECONDS
 from embedkit.extraction.request import BATCH_SECONDS
-from embedkit.training.tuning import Tuning
-from embedkit.workflows.clips import Clip
+from embedkit.training.live.fine_tuner import Tuning
 from embedkit.workflows.fit import LORA_RATE
 from embedkit.workflows.predict import Prediction
 

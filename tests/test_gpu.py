@@ -15,9 +15,9 @@ from torch import Tensor
 import embedkit
 from embedkit.encoders import load_encoder
 from embedkit.losses import LOSSES
-from embedkit.training.features import Standardiser
-from embedkit.training.live import LiveFeatures
-from embedkit.training.tuning import Tuner, Tuning
+from embedkit.training.data.features import Standardiser
+from embedkit.training.live.features import LiveFeatures
+from embedkit.training.live.fine_tuner import FineTuner, Tuning
 from tests.encoders.checkpoints import (
     collect,
     relative_error,
@@ -137,7 +137,7 @@ def test_dropout_is_computed_again_as_it_was(tmp_path: Path) -> None:
     dropout = {"hidden_dropout": 0.3, "attention_dropout": 0.3, "activation_dropout": 0.3, "layerdrop": 0.0}
     folder = write_conv_checkpoint(tmp_path / "hubert", "hubert", **dropout)
     encoder = load_encoder(str(folder), device=DEVICE, trainable=True)
-    tuner = Tuner(encoder, Tuning(mode="finetune"))
+    tuner = FineTuner(encoder, Tuning(mode="finetune"))
     wave = speechlike(16_000, 0)
     features = LiveFeatures(encoder, lambda row: wave, np.array([len(wave)]), "utterance", threads=1)
     features.tuned = tuner

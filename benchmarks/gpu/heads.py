@@ -11,11 +11,11 @@ from training import BATCH, Data, synthetic, train_data
 
 from embedkit.losses import LOSSES
 from embedkit.training import schedule
-from embedkit.training.cached import train_losses
-from embedkit.training.features import UtteranceFeatures
-from embedkit.training.schedule import default_threads
+from embedkit.training.cross_validation import train_losses
+from embedkit.training.data.features import UtteranceFeatures
 from embedkit.training.search import build_grid
-from embedkit.training.stack import Recipe
+from embedkit.training.stacks.schedule import default_threads
+from embedkit.training.stacks.stack import TrainingConfig
 from gpu.work import Bench, peak_memory, timed, watch
 
 USUAL_EPOCHS = 30
@@ -75,7 +75,7 @@ def time_study(bench: Bench, data: Data, most: int) -> dict[str, Any]:
     """Search, choose and refit in one fold as `embedkit fit` does."""
     folds = data.plan.folds
     epochs = 2 if bench.small else USUAL_EPOCHS // 3
-    recipe = Recipe(head="linear", classes=int(data.targets.max()) + 1, epochs=epochs, batch_size=BATCH)
+    recipe = TrainingConfig(head="linear", classes=int(data.targets.max()) + 1, epochs=epochs, batch_size=BATCH)
     heads = 0
 
     def count(groups: Any, results: Any) -> None:

@@ -9,12 +9,12 @@ from common import median
 from modes import BATCH, member, open_live, plan, train_cached, train_frozen, train_study, tune
 
 from embedkit.encoders.precision import true_fp32
-from embedkit.training.batches import count_steps
-from embedkit.training.end_to_end import plan_tuning
-from embedkit.training.stack import Group, Recipe, Stack
-from embedkit.training.targets import build_targets
-from embedkit.training.task import define_task
-from embedkit.training.tuning import Tuning
+from embedkit.training.data.targets import build_targets
+from embedkit.training.data.task import define_task
+from embedkit.training.fine_tuning import plan_tuning
+from embedkit.training.live.fine_tuner import Tuning
+from embedkit.training.stacks.batches import count_steps
+from embedkit.training.stacks.stack import Group, Stack, TrainingConfig
 from gpu.work import Bench, count_operations, peak_memory, timed, watch
 
 ENCODERS = ("hubert", "whisper-base")
@@ -54,7 +54,7 @@ def time_steps(
     fold = plan_tuning(plan(data)).folds[0]
     train, validate = fold.validations[0]
     runs = bench.runs
-    recipe = Recipe(head="linear", classes=len(data.classes), epochs=runs + 2, batch_size=BATCH)
+    recipe = TrainingConfig(head="linear", classes=len(data.classes), epochs=runs + 2, batch_size=BATCH)
     group = Group(train=train, validate=validate, seed=0, members=(member("ce", 0, runs + 2),))
     tuner.start(0, (runs + 2) * count_steps(len(train), BATCH))
     with true_fp32(), peak_memory(bench.device) as memory:

@@ -11,7 +11,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from embedkit.cli.catalogue import list_command
 from embedkit.cli.check import check
 from embedkit.cli.demo import demo
 from embedkit.cli.export import export
@@ -20,6 +19,7 @@ from embedkit.cli.figure import figure
 from embedkit.cli.fit import fit
 from embedkit.cli.group import Commands
 from embedkit.cli.inspect import inspect
+from embedkit.cli.list import list_command
 from embedkit.cli.predict import predict
 from embedkit.cli.report import report
 from embedkit.cli.study import study

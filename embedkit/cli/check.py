@@ -49,8 +49,8 @@ def check(
     """
     import json
 
+    from embedkit.checking.table import render_check
     from embedkit.workflows.check import check_corpus
-    from embedkit.workflows.check_table import render_check
 
     config = read_config()
     study = config.options("fit")

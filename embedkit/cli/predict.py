@@ -61,9 +61,9 @@ def predict(
     Results appear clip by clip. The encoder is found again from the run.
     """
     chosen = _choose_format(out, format)
-    from embedkit.workflows.clips import find_clips
+    from embedkit.corpora.clips import find_clips
+    from embedkit.progress import show_progress
     from embedkit.workflows.predict import render_predictions, stream_predictions
-    from embedkit.workflows.progress import show_progress
 
     clips = find_clips(audio)
     segments = any(clip.start is not None or clip.end is not None for clip in clips)

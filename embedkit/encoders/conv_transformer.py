@@ -12,11 +12,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from embedkit.encoders.base import LayerSink
 from embedkit.encoders.checkpoint import load_model
+from embedkit.encoders.device_copies import to_device
 from embedkit.encoders.exact import ConvStack, PositionalConv, attention_bias, padding_mask, silence
 from embedkit.encoders.kernels import pack_linears
-from embedkit.encoders.pretrained import PretrainedEncoder, Request
+from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.selection import select_layers
-from embedkit.encoders.transfer import to_device
 from embedkit.encoders.wavlm import position_bias, run_layer
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
@@ -39,7 +39,7 @@ class ConvTransformerEncoder(PretrainedEncoder):
     # Longer than utterances are; an hour at once would take some 50 GB.
     default_max_seconds = 60.0
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: EncoderRequest) -> None:
         from transformers import AutoModel
 
         config = request.config

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, layer_norm
 
-from embedkit.encoders.transfer import lengths_on
+from embedkit.encoders.device_copies import lengths_on
 
 BLOCK_FRAMES = 512
 """Frames of the first convolution that are computed at a time on a CPU."""

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from embedkit.encoders.base import LayerSink
 from embedkit.encoders.checkpoint import load_model, quiet
+from embedkit.encoders.device_copies import to_device
 from embedkit.encoders.precision import true_fp32
-from embedkit.encoders.pretrained import PretrainedEncoder, Request
+from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.selection import select_layers
-from embedkit.encoders.transfer import to_device
 from embedkit.errors import EncoderError
 
 FrameCounter: TypeAlias = Callable[[int], int]
@@ -39,7 +39,7 @@ class GenericEncoder(PretrainedEncoder):
     equal_lengths = True
     tunable = frozenset({"layers"})
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: EncoderRequest) -> None:
         from transformers import AutoModel
 
         self._extractor = _load_extractor(request)
@@ -184,7 +184,7 @@ def _tone(samples: int) -> Tensor:
     return torch.sin(0.3 * torch.arange(samples, dtype=torch.float32))
 
 
-def _load_extractor(request: Request) -> Any:
+def _load_extractor(request: EncoderRequest) -> Any:
     import transformers
 
     loader: Any = transformers.AutoFeatureExtractor

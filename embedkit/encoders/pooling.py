@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from embedkit.encoders.transfer import lengths_on
+from embedkit.encoders.device_copies import lengths_on
 from embedkit.kernels import using_threads
 
 

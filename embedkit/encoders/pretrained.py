@@ -29,7 +29,7 @@ DEFAULT_SAMPLING_RATE = 16_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class EncoderRequest:
     """An encoder as asked for, with the checkpoint's settings already read."""
 
     name: str
@@ -68,7 +68,7 @@ def load_pretrained(
     resolved = resolve_precision(precision, place)
     checkpoint = find_checkpoint(source, name=name)
     config = read_config(checkpoint)
-    request = Request(
+    request = EncoderRequest(
         name=name,
         checkpoint=checkpoint,
         config=config,
@@ -87,7 +87,7 @@ def load_pretrained(
     return GenericEncoder(request)
 
 
-def refuse_window(request: Request) -> None:
+def refuse_window(request: EncoderRequest) -> None:
     """Raise an EncoderError where a window was asked of an encoder that has none."""
     if request.window != "clip":
         raise EncoderError(
@@ -112,7 +112,7 @@ class PretrainedEncoder(Encoder):
     masking: SpecAugment | None = None
     tunable = frozenset({"layers", "convolutions", "recompute", "specaugment", "speed"})
 
-    def __init__(self, request: Request, model: nn.Module) -> None:
+    def __init__(self, request: EncoderRequest, model: nn.Module) -> None:
         self.name = request.name
         self.family: str = request.config.model_type
         self.device = request.device

@@ -13,11 +13,11 @@ from torch.nn.functional import gelu, pad
 
 from embedkit.encoders.base import LayerSink
 from embedkit.encoders.checkpoint import load_model
+from embedkit.encoders.device_copies import to_device
 from embedkit.encoders.exact import attention_bias, padding_mask
 from embedkit.encoders.kernels import pack_linears
-from embedkit.encoders.pretrained import PretrainedEncoder, Request
+from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.selection import select_layers
-from embedkit.encoders.transfer import to_device
 from embedkit.errors import EncoderError
 
 ENCODER_KEYS = {r"^(model\.)?encoder\.": ""}
@@ -37,7 +37,7 @@ class WhisperEncoder(PretrainedEncoder):
 
     reentrant = True
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: EncoderRequest) -> None:
         import transformers
         from transformers.models.whisper.modeling_whisper import WhisperEncoder as Model
 

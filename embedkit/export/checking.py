@@ -16,7 +16,7 @@ from embedkit.audio import read_audio
 from embedkit.errors import EmbedkitError, RunError
 from embedkit.export.predictor import Predictor
 from embedkit.store.reader import open_store
-from embedkit.training.targets import Scale
+from embedkit.training.data.targets import Scale
 
 LONGEST_SECONDS = 30.0
 _NOISE_SECONDS = (0.4, 1.7, 5.3)

@@ -13,7 +13,7 @@ from embedkit.heads import resolve_head
 from embedkit.heads.base import HeadInputs, HeadShape
 from embedkit.heads.stack import load_states
 from embedkit.losses import build_loss
-from embedkit.training.targets import Scale
+from embedkit.training.data.targets import Scale
 
 
 class Ensemble(nn.Module):

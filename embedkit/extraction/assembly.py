@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from embedkit.corpora.base import Corpus
-from embedkit.extraction.items import Stamp
 from embedkit.extraction.reuse import Reuse, corpus_columns, measured_columns
+from embedkit.extraction.segments import Stamp
 from embedkit.extraction.shards import Measured, ShardReader
 from embedkit.store.reader import Store
 from embedkit.store.verify import intact_rows
-from embedkit.store.writer import Rows, StoreContent, write_store
+from embedkit.store.writer import StoreContent, UtteranceEmbedding, write_store
 
 
 @dataclass(frozen=True)
 class Source:
     """Where an utterance's rows come from."""
 
-    read: Callable[[], Rows]
+    read: Callable[[], UtteranceEmbedding]
     frames: int
     measured: Measured
 
@@ -91,7 +91,7 @@ def describe_content(
 
 def assemble(out: Path, content: StoreContent, sources: dict[str, Source], *, most_bytes: float | None = None) -> None:
     """Write the store, reading one utterance's rows at a time; one larger than `most_bytes` into several files."""
-    rows: Iterator[Rows] = (sources[name].read() for name in content.columns["id"])
+    rows: Iterator[UtteranceEmbedding] = (sources[name].read() for name in content.columns["id"])
     write_store(out, content, rows, most_bytes=most_bytes)
 
 

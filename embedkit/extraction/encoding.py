@@ -16,29 +16,29 @@ from numpy.typing import NDArray
 from embedkit.audio import read_audio
 from embedkit.encoders.base import Encoder
 from embedkit.errors import AudioError, ExtractionError
-from embedkit.extraction.items import Failures, Item, Stamp, file_stamp, segment_digest
 from embedkit.extraction.passes import Launched, Passes, in_order
 from embedkit.extraction.plan import Batch, PlanSettings, Shard
 from embedkit.extraction.pooling import Pool, fits, is_finite
+from embedkit.extraction.segments import AudioSegment, Failures, Stamp, file_stamp, segment_digest
 from embedkit.extraction.shards import Measured, new_shard
 from embedkit.extraction.threads import Ahead, computing_with, open_ahead
 from embedkit.extraction.windows import Merge, Window, Windows, groups
 from embedkit.store.layout import Array
-from embedkit.store.writer import Rows
+from embedkit.store.writer import UtteranceEmbedding
 
 
 @dataclass(frozen=True)
 class Clip:
     """One utterance as read: its item, samples (None: too long, read in windows), digest; or why it cannot be used."""
 
-    item: Item
+    item: AudioSegment
     samples: NDArray[np.float32] | None = None
     digest: str = ""
     reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class EncodingConfig:
     """How clips become rows.
 
     Attributes:
@@ -62,7 +62,7 @@ class Recipe:
 
 
 def run_shards(
-    recipe: Recipe,
+    recipe: EncodingConfig,
     shards: Sequence[tuple[Path, Shard]],
     *,
     settings: PlanSettings,
@@ -102,7 +102,7 @@ def run_shards(
 
 @contextmanager
 def open_encoding(
-    recipe: Recipe, passes: Passes, *, side_by_side: int, threads: int, workers: int
+    recipe: EncodingConfig, passes: Passes, *, side_by_side: int, threads: int, workers: int
 ) -> Iterator[Encoding]:
     """Open the threads of an encoding.
 
@@ -121,7 +121,7 @@ def open_encoding(
             raise
 
 
-def read_clip(recipe: Recipe, item: Item) -> Clip:
+def read_clip(recipe: EncodingConfig, item: AudioSegment) -> Clip:
     """Read and digest the audio of one item; one too long for a single pass is only digested."""
     path = recipe.root / item.path
     is_long = recipe.windows is not None and item.samples > recipe.windows.samples
@@ -153,10 +153,10 @@ class RowWriter(Protocol):
     def add_frames(self, frames: Array) -> None:
         """Take the next frames of a clip that is encoded in windows."""
 
-    def add(self, item: Item, rows: Rows, measured: Measured) -> None:
+    def add(self, item: AudioSegment, rows: UtteranceEmbedding, measured: Measured) -> None:
         """Take a clip's rows; its frames too where they did not come before."""
 
-    def fail(self, item: Item, reason: str) -> None:
+    def fail(self, item: AudioSegment, reason: str) -> None:
         """Take note of a clip that cannot be used, and drop frames of it that came before."""
 
 
@@ -164,7 +164,7 @@ class RowWriter(Protocol):
 class Encoding:
     """Batches on their way: some are read while others pass, and each is written in its turn."""
 
-    recipe: Recipe
+    recipe: EncodingConfig
     passes: Passes
     readers: Ahead
     encoders: Ahead
@@ -217,7 +217,7 @@ class Encoding:
         return ""
 
     @torch.inference_mode()
-    def _encode_windows(self, item: Item, group: Sequence[Window]) -> list[Array]:
+    def _encode_windows(self, item: AudioSegment, group: Sequence[Window]) -> list[Array]:
         """Return the frames that belong to each of some windows."""
         waves = [_read_window(self.recipe, item, window.start, window.end) for window in group]
         launched = self.passes.start(waves, lambda: Pool(statistics=False, frame_dtype="float32"))
@@ -230,7 +230,7 @@ def _padded(samples: NDArray[np.float32], smallest: int) -> torch.Tensor:
     return torch.from_numpy(np.pad(samples, (0, missing)) if missing > 0 else samples)
 
 
-def _write_short(recipe: Recipe, clip: Clip, rows: Rows, writer: RowWriter) -> str:
+def _write_short(recipe: EncodingConfig, clip: Clip, rows: UtteranceEmbedding, writer: RowWriter) -> str:
     assert clip.samples is not None
     if not is_finite(rows):
         return _not_finite(recipe, rows)
@@ -241,7 +241,7 @@ def _write_short(recipe: Recipe, clip: Clip, rows: Rows, writer: RowWriter) -> s
     return ""
 
 
-def _read_window(recipe: Recipe, item: Item, start: int, end: int) -> torch.Tensor:
+def _read_window(recipe: EncodingConfig, item: AudioSegment, start: int, end: int) -> torch.Tensor:
     rate = recipe.encoder.sampling_rate
     begin = item.start or 0.0
     until = item.end if end == item.samples else begin + end / rate
@@ -257,7 +257,7 @@ def _check_fit(clip: Clip, frames: Array | None) -> None:
         )
 
 
-def _not_finite(recipe: Recipe, rows: Rows) -> str:
+def _not_finite(recipe: EncodingConfig, rows: UtteranceEmbedding) -> str:
     both = np.concatenate([rows.mean, rows.std], axis=1)
     wrong = [layer for layer, row in zip(recipe.encoder.layers, both, strict=True) if not np.isfinite(row).all()]
     return f"Its embedding is not finite in layers {', '.join(map(str, wrong))}."

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.errors import ExtractionError
-from embedkit.extraction.items import Item
 from embedkit.extraction.plan import MOST_SHARDS, SHARD_SECONDS, Plan, PlanSettings, Shard, plan_shards
 from embedkit.extraction.request import BATCH_SECONDS, PLAN_NAME, Request
+from embedkit.extraction.segments import AudioSegment
 from embedkit.extraction.shards import ShardReader, open_finished
 from embedkit.extraction.standing import Standing
 from embedkit.wording import count_noun
@@ -26,7 +26,7 @@ class Job:
 
     request: Request
     standing: Standing
-    items: list[Item]
+    items: list[AudioSegment]
     plan: Plan
     finished: dict[str, ShardReader]
 
@@ -42,7 +42,7 @@ class Job:
         return sum(len(shard.entries) + len(shard.failures) for shard in self.finished.values())
 
 
-def prepare_job(request: Request, standing: Standing, items: list[Item]) -> Job:
+def prepare_job(request: Request, standing: Standing, items: list[AudioSegment]) -> Job:
     """Continue the unfinished plan, or make one; shards that are not part of it are removed.
 
     Raises:
@@ -98,7 +98,7 @@ def _unfinished(request: Request) -> Plan | None:
     return plan
 
 
-def _settings(request: Request, before: Mapping[str, Any], items: list[Item]) -> PlanSettings:
+def _settings(request: Request, before: Mapping[str, Any], items: list[AudioSegment]) -> PlanSettings:
     """Fix what is computed with, one pass at a time: as asked, else as before, else the defaults."""
     rate = request.encoder.sampling_rate
     seconds = sum(item.samples for item in items) / rate

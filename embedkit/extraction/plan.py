@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from embedkit.errors import ExtractionError
-from embedkit.extraction.items import Item
+from embedkit.extraction.segments import AudioSegment
 from embedkit.store.files import write_durably
 from embedkit.store.layout import canonical_json, digest_bytes
 
-Batch: TypeAlias = tuple[Item, ...]
+Batch: TypeAlias = tuple[AudioSegment, ...]
 Shard: TypeAlias = tuple[Batch, ...]
 
 MOST_CLIPS = 256
@@ -75,11 +75,11 @@ class Plan:
         return tuple(digest_bytes(canonical_json([*settings, shard]).encode()) for shard in self.shards)
 
     @property
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[AudioSegment]:
         """All items, in the order in which they run."""
         return (item for shard in self.shards for batch in shard for item in batch)
 
-    def revise(self, items: Sequence[Item], finished: set[str]) -> Plan:
+    def revise(self, items: Sequence[AudioSegment], finished: set[str]) -> Plan:
         """Keep the finished shards that still count and plan the other items anew."""
         wanted = set(items)
         named = zip(self.keys, self.shards, strict=True)
@@ -114,7 +114,8 @@ class Plan:
             if content.pop("version") != _VERSION:
                 raise ValueError("another version")
             shards = tuple(
-                tuple(tuple(Item(*item) for item in batch) for batch in shard) for shard in content.pop("shards")
+                tuple(tuple(AudioSegment(*item) for item in batch) for batch in shard)
+                for shard in content.pop("shards")
             )
             return cls(**{**content, "settings": PlanSettings(**content["settings"]), "shards": shards})
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -123,7 +124,7 @@ class Plan:
             ) from error
 
 
-def plan_shards(items: Iterable[Item], settings: PlanSettings) -> tuple[Shard, ...]:
+def plan_shards(items: Iterable[AudioSegment], settings: PlanSettings) -> tuple[Shard, ...]:
     """Group batches, longest clips first, into shards of about `shard_seconds` of audio."""
     shards: list[Shard] = []
     shard: list[Batch] = []
@@ -137,10 +138,10 @@ def plan_shards(items: Iterable[Item], settings: PlanSettings) -> tuple[Shard, .
     return (*shards, tuple(shard)) if shard else tuple(shards)
 
 
-def plan_batches(items: Iterable[Item], settings: PlanSettings) -> Iterator[Batch]:
+def plan_batches(items: Iterable[AudioSegment], settings: PlanSettings) -> Iterator[Batch]:
     """Batch clips of similar length: sorted, longest first, at most `batch_seconds` with padding."""
     limit = settings.batch_seconds * settings.sampling_rate
-    batch: list[Item] = []
+    batch: list[AudioSegment] = []
     for item in sorted(items, key=lambda item: (-item.samples, item.id)):
         if batch and not _room(batch, item, limit):
             yield tuple(batch)
@@ -150,13 +151,13 @@ def plan_batches(items: Iterable[Item], settings: PlanSettings) -> Iterator[Batc
         yield tuple(batch)
 
 
-def _room(batch: list[Item], item: Item, limit: float) -> bool:
+def _room(batch: list[AudioSegment], item: AudioSegment, limit: float) -> bool:
     longest = batch[0].samples
     similar = item.samples >= SHORTEST_SHARE * longest
     return similar and len(batch) < MOST_CLIPS and (len(batch) + 1) * longest <= limit
 
 
-def _flat(shard: Shard) -> list[Item]:
+def _flat(shard: Shard) -> list[AudioSegment]:
     return [item for batch in shard for item in batch]
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from embedkit.encoders.device_copies import ToHost
 from embedkit.encoders.pooling import pool_frames
-from embedkit.encoders.transfer import ToHost
 from embedkit.errors import ExtractionError
 from embedkit.store.layout import Array
-from embedkit.store.writer import Rows
+from embedkit.store.writer import UtteranceEmbedding
 
 
 class Pool:
@@ -41,14 +41,14 @@ class Pool:
         if self.statistics:
             self._statistics = [self._to_host(torch.stack(layers, dim=1)) for layers in (self._means, self._stds)]
 
-    def rows(self) -> list[Rows]:
+    def rows(self) -> list[UtteranceEmbedding]:
         """Return what is kept of every clip: `[layers, dimensions]` twice and `[frames, layers, dimensions]`."""
         if not self._statistics:
             self.close()
         self._to_host.wait()
         mean, std = (values.numpy() for values in self._statistics)
         frames = self.frames() if self.frame_dtype is not None else [None] * len(mean)
-        return [Rows(*row) for row in zip(mean, std, frames, strict=True)]
+        return [UtteranceEmbedding(*row) for row in zip(mean, std, frames, strict=True)]
 
     def frames(self) -> list[Array]:
         """Return the frames of every clip, `[frames, layers, dimensions]`."""
@@ -62,7 +62,7 @@ class Pool:
         return [clip.clone() for clip in clips] if kept is values else clips
 
 
-def is_finite(rows: Rows) -> bool:
+def is_finite(rows: UtteranceEmbedding) -> bool:
     """Tell whether all statistics are finite; a frame that is not makes its mean so."""
     return bool(np.isfinite(rows.mean).all() and np.isfinite(rows.std).all())
 

@@ -13,14 +13,14 @@ from embedkit.audio import read_audio
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.precision import has_fast_bf16
 from embedkit.errors import AudioError
-from embedkit.extraction.items import Item
 from embedkit.extraction.passes import Passes, in_order
 from embedkit.extraction.plan import Batch
 from embedkit.extraction.pooling import Pool
+from embedkit.extraction.segments import AudioSegment
 from embedkit.store.layout import Array
 
 if TYPE_CHECKING:
-    from embedkit.extraction.encoding import Recipe
+    from embedkit.extraction.encoding import EncodingConfig
     from embedkit.extraction.job import Job
     from embedkit.extraction.request import Request
 
@@ -28,7 +28,7 @@ CPU_GAIN = 1.7
 """How much faster bf16 is than fp32 on a CPU with avx512_bf16 (HuBERT-base and Whisper-base)."""
 
 
-def relative_error(recipe: Recipe, reference: Encoder, batches: Iterable[Batch]) -> float | None:
+def relative_error(recipe: EncodingConfig, reference: Encoder, batches: Iterable[Batch]) -> float | None:
     """Measure what the encoder's precision changes, on the first batch that can be read.
 
     Returns:
@@ -83,7 +83,7 @@ def gains_from_bf16(encoder: Encoder) -> bool:
     )
 
 
-def _beginning(recipe: Recipe, item: Item) -> torch.Tensor | None:
+def _beginning(recipe: EncodingConfig, item: AudioSegment) -> torch.Tensor | None:
     """Read a clip, of a long one the first window; None where it cannot be read."""
     rate = recipe.encoder.sampling_rate
     start, end = item.start, item.end

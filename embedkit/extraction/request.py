@@ -13,7 +13,7 @@ import torch
 
 from embedkit.corpora.base import Corpus
 from embedkit.encoders.base import Encoder
-from embedkit.extraction.items import OnError
+from embedkit.extraction.segments import OnError
 from embedkit.extraction.windows import Windows
 from embedkit.store.layout import canonical_json
 

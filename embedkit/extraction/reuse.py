@@ -11,7 +11,7 @@ import numpy as np
 
 from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
 from embedkit.errors import AudioError
-from embedkit.extraction.items import Failures, Stamp, segment_digest
+from embedkit.extraction.segments import Failures, Stamp, segment_digest
 from embedkit.extraction.shards import Measured
 from embedkit.store.layout import MEASURED_COLUMNS, Array
 from embedkit.store.reader import Store

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from embedkit.errors import ExtractionError
 from embedkit.extraction.assembly import Described, assemble, collect_sources, describe_content
-from embedkit.extraction.encoding import Recipe
+from embedkit.extraction.encoding import EncodingConfig
 from embedkit.extraction.engines import LocalEngine, Work
-from embedkit.extraction.items import Failures, survey
 from embedkit.extraction.job import Job, prepare_job
 from embedkit.extraction.lock import locked
 from embedkit.extraction.outlook import check_room, watch_progress
 from embedkit.extraction.plan import Plan
 from embedkit.extraction.precision import settle_precision
 from embedkit.extraction.request import PLAN_NAME, Request
+from embedkit.extraction.segments import Failures, survey
 from embedkit.extraction.shards import ShardReader
 from embedkit.extraction.standing import Standing, examine, is_finished
 from embedkit.store.files import sync_folder, writing_to
@@ -75,7 +75,7 @@ def _encode(job: Job) -> None:
     for shard in job.finished.values():
         for item, reason in shard.failures:
             job.standing.failures.add(item.id, reason)
-    recipe = Recipe(
+    recipe = EncodingConfig(
         encoder=request.encoder,
         root=request.corpus.root.absolute(),
         frame_dtype=request.kept_frames,

@@ -18,10 +18,10 @@ from uuid import uuid4
 import numpy as np
 
 from embedkit.errors import ExtractionError
-from embedkit.extraction.items import Item
+from embedkit.extraction.segments import AudioSegment
 from embedkit.store.files import replace_durably
 from embedkit.store.layout import Array
-from embedkit.store.writer import Rows
+from embedkit.store.writer import UtteranceEmbedding
 
 _DIGEST = 16
 _LENGTH = 8
@@ -40,7 +40,7 @@ class Measured(NamedTuple):
 class Entry:
     """An utterance in a shard: its item, where its rows start, its number of frames, what was measured."""
 
-    item: Item
+    item: AudioSegment
     offset: int
     frames: int
     measured: Measured
@@ -65,7 +65,7 @@ class ShardWriter:
         self._frames += len(frames)
         self._write(frames)
 
-    def add(self, item: Item, rows: Rows, measured: Measured) -> None:
+    def add(self, item: AudioSegment, rows: UtteranceEmbedding, measured: Measured) -> None:
         """Close an utterance: write its statistics, after its frames where these are kept."""
         if rows.frames is not None:
             self.add_frames(rows.frames)
@@ -74,7 +74,7 @@ class ShardWriter:
         self._index["entries"].append((item, self._start, self._frames, measured))
         self._close()
 
-    def fail(self, item: Item, reason: str) -> None:
+    def fail(self, item: AudioSegment, reason: str) -> None:
         """Close an utterance that could not be encoded; frames written before count for nothing."""
         self._index["failures"].append((item, reason))
         self._close()
@@ -126,14 +126,14 @@ class ShardReader:
             self._row_shape = tuple(index["row_shape"])
             self._frame_dtype: str | None = index["frame_dtype"]
             self.entries = [
-                Entry(Item(*item), offset, frames, Measured(*measured))
+                Entry(AudioSegment(*item), offset, frames, Measured(*measured))
                 for item, offset, frames, measured in index["entries"]
             ]
-            self.failures = [(Item(*item), str(reason)) for item, reason in index["failures"]]
+            self.failures = [(AudioSegment(*item), str(reason)) for item, reason in index["failures"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ExtractionError(f"The shard {str(path)!r} is damaged ({error}).") from error
 
-    def rows(self, entry: Entry) -> Rows:
+    def rows(self, entry: Entry) -> UtteranceEmbedding:
         """Read one utterance's rows."""
         with self.path.open("rb") as stream:
             stream.seek(entry.offset)
@@ -141,7 +141,7 @@ class ShardReader:
             if self._frame_dtype is not None:
                 frames = self._array(stream, (entry.frames, *self._row_shape), self._frame_dtype)
             mean, std = (self._array(stream, self._row_shape, "<f4") for _ in range(2))
-        return Rows(mean, std, frames)
+        return UtteranceEmbedding(mean, std, frames)
 
     def is_whole(self) -> bool:
         """Read everything and compare it with the digest."""

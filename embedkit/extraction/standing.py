@@ -7,9 +7,9 @@ from typing import Any
 
 from embedkit.errors import ExtractionError
 from embedkit.extraction.assembly import describe_corpus
-from embedkit.extraction.items import Failures, Stamp, stamp_files
 from embedkit.extraction.request import Request, determining
 from embedkit.extraction.reuse import Reuse, compare, corpus_columns, measured_columns, same_columns
+from embedkit.extraction.segments import Failures, Stamp, stamp_files
 from embedkit.store.reader import Store, open_store
 from embedkit.store.verify import require_undamaged
 

@@ -9,24 +9,24 @@ import numpy as np
 import torch
 
 from embedkit.errors import AudioError
-from embedkit.extraction.encoding import Recipe, open_encoding
-from embedkit.extraction.items import Failures, Item
+from embedkit.extraction.encoding import EncodingConfig, open_encoding
 from embedkit.extraction.passes import Passes
 from embedkit.extraction.plan import MOST_CLIPS, Batch
+from embedkit.extraction.segments import AudioSegment, Failures
 from embedkit.extraction.shards import Measured
 from embedkit.store.layout import Array
-from embedkit.store.writer import Rows
+from embedkit.store.writer import UtteranceEmbedding
 
 ADVICE = "name shorter stretches with start and end in a CSV list, or take --device cpu where a GPU is full"
 
 
 def embed_stream(
-    recipe: Recipe,
-    wanted: Iterable[Item | AudioError],
+    recipe: EncodingConfig,
+    wanted: Iterable[AudioSegment | AudioError],
     *,
     workers: int = 2,
     tell: Callable[[str], None] = lambda _: None,
-) -> Iterator[Rows | AudioError]:
+) -> Iterator[UtteranceEmbedding | AudioError]:
     """Encode clips as an extraction would, a few batches ahead.
 
     Args:
@@ -41,12 +41,12 @@ def embed_stream(
     Raises:
         ExtractionError: a clip does not fit into memory, or into the type of the frames.
     """
-    groups: deque[list[Item | AudioError]] = deque()
+    groups: deque[list[AudioSegment | AudioError]] = deque()
 
     def plan() -> Iterator[Batch]:
         for group in _group(wanted, recipe.batch_seconds * recipe.encoder.sampling_rate):
             groups.append(group)
-            yield tuple(one for one in group if isinstance(one, Item))
+            yield tuple(one for one in group if isinstance(one, AudioSegment))
 
     passes = Passes(recipe.encoder, tell, ADVICE)
     # One file is as likely as thousands, and should have all threads.
@@ -56,15 +56,15 @@ def embed_stream(
             found = _Collected()
             encoding.finish(started, found, Failures("skip"))
             rows = iter(found.rows)
-            yield from (next(rows) if isinstance(one, Item) else one for one in groups.popleft())
+            yield from (next(rows) if isinstance(one, AudioSegment) else one for one in groups.popleft())
 
 
-def _group(wanted: Iterable[Item | AudioError], most: float) -> Iterator[list[Item | AudioError]]:
+def _group(wanted: Iterable[AudioSegment | AudioError], most: float) -> Iterator[list[AudioSegment | AudioError]]:
     """Group neighbours into batches of at most so many samples with padding, at least one clip each."""
-    group: list[Item | AudioError] = []
+    group: list[AudioSegment | AudioError] = []
     longest = 0
     for one in wanted:
-        samples = one.samples if isinstance(one, Item) else 0
+        samples = one.samples if isinstance(one, AudioSegment) else 0
         if group and (len(group) == MOST_CLIPS or max(longest, samples) * (len(group) + 1) > most):
             yield group
             group, longest = [], 0
@@ -78,17 +78,17 @@ class _Collected:
     """Takes what a shard would take, and keeps it."""
 
     def __init__(self) -> None:
-        self.rows: list[Rows | AudioError] = []
+        self.rows: list[UtteranceEmbedding | AudioError] = []
         self._frames: list[Array] = []
 
     def add_frames(self, frames: Array) -> None:
         self._frames.append(frames)
 
-    def add(self, item: Item, rows: Rows, measured: Measured) -> None:
+    def add(self, item: AudioSegment, rows: UtteranceEmbedding, measured: Measured) -> None:
         frames = np.concatenate(self._frames) if self._frames else rows.frames
-        self.rows.append(Rows(rows.mean, rows.std, frames))
+        self.rows.append(UtteranceEmbedding(rows.mean, rows.std, frames))
         self._frames = []
 
-    def fail(self, item: Item, reason: str) -> None:
+    def fail(self, item: AudioSegment, reason: str) -> None:
         self.rows.append(AudioError(reason if item.path in reason else f"{item.path!r} cannot be used: {reason}"))
         self._frames = []

@@ -12,7 +12,7 @@ import numpy as np
 from embedkit.encoders.base import Encoder
 from embedkit.errors import ExtractionError
 from embedkit.store.layout import Array
-from embedkit.store.writer import Rows
+from embedkit.store.writer import UtteranceEmbedding
 
 OVERLAP = 0.1
 """Share of a window that overlaps the next one."""
@@ -125,10 +125,10 @@ class Merge:
         self._squares = self._squares + squares + np.square(shift) * (self.frames * len(piece) / total)
         self.frames = total
 
-    def rows(self) -> Rows:
+    def rows(self) -> UtteranceEmbedding:
         """Return the statistics of all frames so far."""
         deviation = np.sqrt(self._squares / self.frames)
-        return Rows(self._mean.astype(np.float32), deviation.astype(np.float32))
+        return UtteranceEmbedding(self._mean.astype(np.float32), deviation.astype(np.float32))
 
 
 def groups(windows: list[Window], samples: float) -> Iterator[list[Window]]:

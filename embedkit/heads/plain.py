@@ -22,10 +22,10 @@ GIVEN = (*REQUIRED, "layers")
 _RANDOM = threading.Lock()
 """Plain modules draw from torch's global generator, which the threads of a process share."""
 
-_MADE: dict[type[nn.Module], type[PlainHead]] = {}
+_MADE: dict[type[nn.Module], type[ModuleHead]] = {}
 
 
-class PlainHead(Head):
+class ModuleHead(Head):
     """A stack of plain modules, each called on its own.
 
     The module's parameters and buffers are kept in its own structure as `[groups, members, ...]`; whatever it draws at
@@ -83,7 +83,7 @@ class PlainHead(Head):
             )
 
 
-def plain_head(module_class: type[nn.Module]) -> type[PlainHead]:
+def plain_head(module_class: type[nn.Module]) -> type[ModuleHead]:
     """Make a head class of a module class `__init__(self, dimensions, classes, layers=1, ...)`.
 
     Its `forward` gets `[batch, layers, dimensions]` and returns logits `[batch, classes]`; further arguments with plain
@@ -103,7 +103,7 @@ def plain_head(module_class: type[nn.Module]) -> type[PlainHead]:
             "expected a class with __init__(self, dimensions, classes, layers=1)."
         )
     options = derive_options(module_class, given=GIVEN, owner=f"The head {name!r}")
-    _MADE[module_class] = type(f"Plain{name}", (PlainHead,), {"module_class": module_class, "Options": options})
+    _MADE[module_class] = type(f"Plain{name}", (ModuleHead,), {"module_class": module_class, "Options": options})
     return _MADE[module_class]
 
 

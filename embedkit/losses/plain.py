@@ -16,7 +16,7 @@ from embedkit.losses.base import Loss
 from embedkit.signatures import derive_options
 
 
-class PlainLoss(Loss):
+class FunctionLoss(Loss):
     """A loss (scores, targets) -> scalar, for every head of a stack in turn.
 
     Scores are `[batch, classes]` and targets `[batch]`, or both `[batch, dimensions]`.
@@ -77,7 +77,7 @@ class PlainLoss(Loss):
 
 
 @lru_cache
-def plain_loss(target: Any, name: str) -> type[PlainLoss]:
+def plain_loss(target: Any, name: str) -> type[FunctionLoss]:
     """Make a loss class of a function, or of a class whose instances are called.
 
     Arguments with plain defaults are the settings of a class; a function has none.
@@ -94,4 +94,4 @@ def plain_loss(target: Any, name: str) -> type[PlainLoss]:
     owner = f"The loss {name!r}"
     options = derive_options(target if is_class else lambda: None, given=(), owner=owner)
     held = target if is_class else staticmethod(target)
-    return type(f"Plain{target.__name__}", (PlainLoss,), {"target": held, "Options": options})
+    return type(f"Plain{target.__name__}", (FunctionLoss,), {"target": held, "Options": options})

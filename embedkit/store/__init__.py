@@ -2,6 +2,6 @@
 
 from embedkit.store.reader import Store, open_store
 from embedkit.store.verify import Damage, find_damage
-from embedkit.store.writer import Rows, StoreContent, write_store
+from embedkit.store.writer import StoreContent, UtteranceEmbedding, write_store
 
-__all__ = ["Damage", "Rows", "Store", "StoreContent", "find_damage", "open_store", "write_store"]
+__all__ = ["Damage", "Store", "StoreContent", "UtteranceEmbedding", "find_damage", "open_store", "write_store"]

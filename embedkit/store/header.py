@@ -13,7 +13,7 @@ import numpy as np
 from embedkit.errors import StoreError
 from embedkit.store import layout
 from embedkit.store.layout import Array
-from embedkit.store.places import Place, Stamp, file_stamp, place_of, read_attributes, reading
+from embedkit.store.locations import ArrayLocation, Stamp, file_stamp, place_of, read_attributes, reading
 from embedkit.store.shards import find_shards
 
 
@@ -35,7 +35,7 @@ class Header:
     attributes: dict[str, Any]
     described: dict[str, dict[str, Any]]
     columns: tuple[str, ...]
-    places: dict[str, tuple[Place, ...]]
+    places: dict[str, tuple[ArrayLocation, ...]]
     frame_offsets: Array | None
     stamp: Stamp
 

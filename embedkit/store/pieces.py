@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from embedkit.errors import StoreError
 from embedkit.store.layout import Array
-from embedkit.store.places import Place, file_stamp
+from embedkit.store.locations import ArrayLocation, file_stamp
 
 
 class Pieces:
@@ -21,7 +21,7 @@ class Pieces:
     Slices of rows within one file are views of the mapped file; others are copies. Files are mapped when first needed.
     """
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    def __init__(self, places: Sequence[ArrayLocation]) -> None:
         self._places = tuple(places)
         self._starts = [0, *accumulate(place.shape[0] for place in places)]
         self._maps: dict[int, Array] = {}
@@ -116,7 +116,7 @@ class Pieces:
         return np.concatenate(parts)
 
 
-def _check_unchanged(place: Place) -> None:
+def _check_unchanged(place: ArrayLocation) -> None:
     if not place.path.exists() or file_stamp(place.path) != place.stamp:
         raise StoreError(
             f"The store's file {str(place.path)!r} was replaced or removed since it was opened; open it again."

@@ -18,9 +18,9 @@ from embedkit.registry import unknown_name
 from embedkit.store import layout
 from embedkit.store.header import Header, read_header
 from embedkit.store.layout import Array
+from embedkit.store.locations import file_stamp, reading
 from embedkit.store.pieces import Pieces
-from embedkit.store.places import file_stamp, reading
-from embedkit.store.writer import Rows
+from embedkit.store.writer import UtteranceEmbedding
 
 
 @checked("embedkit.open_store")
@@ -260,14 +260,14 @@ class Store:
         pieces = self._pieces[layout.FRAME_VALUES]
         return pieces.map(0) if pieces.count == 1 else pieces
 
-    def rows(self, index: int) -> Rows:
+    def rows(self, index: int) -> UtteranceEmbedding:
         """Return copies of everything kept of one utterance, by plain reads that leave no pages mapped."""
         frames = None
         if self._header.frame_offsets is not None:
             start, stop = (int(offset) for offset in self._header.frame_offsets[index : index + 2])
             frames = self._pieces[layout.FRAME_VALUES].read(start, stop)
         mean, std = (self._pieces[name].read(index, index + 1)[0] for name in (layout.MEAN, layout.STD))
-        return Rows(mean, std, frames)
+        return UtteranceEmbedding(mean, std, frames)
 
     def has_part(self, name: str) -> bool:
         """Tell whether a dataset exists ("utterances/label")."""

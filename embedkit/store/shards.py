@@ -10,7 +10,7 @@ import h5py
 
 from embedkit.errors import StoreError
 from embedkit.store import layout
-from embedkit.store.places import Place, file_stamp, place_of, read_attributes, reading
+from embedkit.store.locations import ArrayLocation, file_stamp, place_of, read_attributes, reading
 
 
 class Expected(NamedTuple):
@@ -23,7 +23,7 @@ class Expected(NamedTuple):
     size: int
 
 
-def find_shards(path: Path, file: Any, arrays: Sequence[str]) -> dict[str, tuple[Place, ...]]:
+def find_shards(path: Path, file: Any, arrays: Sequence[str]) -> dict[str, tuple[ArrayLocation, ...]]:
     """Return where the arrays of an opened store lie in its shards; no embeddings are read.
 
     Raises:
@@ -40,7 +40,7 @@ def find_shards(path: Path, file: Any, arrays: Sequence[str]) -> dict[str, tuple
     return {name: tuple(places[name] for places in found) for name in arrays}
 
 
-def _open_shard(path: Path, expected: Expected, arrays: Sequence[str]) -> dict[str, Place]:
+def _open_shard(path: Path, expected: Expected, arrays: Sequence[str]) -> dict[str, ArrayLocation]:
     name = PurePosixPath(expected.file)
     if name.is_absolute() or ".." in name.parts:
         raise StoreError(f"The store {str(path)!r} refers to {expected.file!r}, expected a path below its own folder.")
@@ -72,7 +72,7 @@ def _open_shard(path: Path, expected: Expected, arrays: Sequence[str]) -> dict[s
     return places
 
 
-def _check_virtual(path: Path, dataset: Any, files: list[str], places: list[Place]) -> None:
+def _check_virtual(path: Path, dataset: Any, files: list[str], places: list[ArrayLocation]) -> None:
     """Check that others, who read the virtual array, find what we find."""
     start, expected = 0, []
     for file, place in zip(files, places, strict=True):

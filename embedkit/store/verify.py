@@ -10,7 +10,7 @@ import numpy as np
 from embedkit.errors import StoreError
 from embedkit.store import layout
 from embedkit.store.reader import Store
-from embedkit.store.writer import Rows
+from embedkit.store.writer import UtteranceEmbedding
 from embedkit.wording import list_some
 
 
@@ -67,11 +67,11 @@ def require_undamaged(store: Store, *, most_bytes: int = CHECKED_BYTES) -> None:
         raise _damaged(store, [*damage.utterances, *damage.parts])
 
 
-def intact_rows(store: Store) -> Callable[[int], Rows]:
+def intact_rows(store: Store) -> Callable[[int], UtteranceEmbedding]:
     """Return a reader of one utterance's rows that refuses what does not match its digest."""
     checksums = _checksums(store, layout.UTTERANCE_CHECKSUMS)
 
-    def read(index: int) -> Rows:
+    def read(index: int) -> UtteranceEmbedding:
         rows = store.rows(index)
         if _digest_rows(rows) != checksums[index]:
             raise _damaged(store, [_ids(store)[index]])
@@ -86,7 +86,7 @@ def _damaged(store: Store, what: list[str]) -> StoreError:
     )
 
 
-def _digest_rows(rows: Rows) -> str:
+def _digest_rows(rows: UtteranceEmbedding) -> str:
     chunks = [rows.mean, rows.std, *([] if rows.frames is None else [rows.frames])]
     return layout.digest_bytes(*(np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).data for chunk in chunks))
 

@@ -42,7 +42,7 @@ _PER_SHARD = 1 << 11
 
 
 @dataclass(frozen=True)
-class Rows:
+class UtteranceEmbedding:
     """What is kept of one utterance.
 
     Attributes:
@@ -123,7 +123,9 @@ class StoreContent:
         }
 
 
-def write_store(path: Path, content: StoreContent, rows: Iterable[Rows], *, most_bytes: float | None = None) -> None:
+def write_store(
+    path: Path, content: StoreContent, rows: Iterable[UtteranceEmbedding], *, most_bytes: float | None = None
+) -> None:
     """Write a store; equal content gives equal bytes.
 
     Args:
@@ -347,7 +349,7 @@ def _write_values(part: Path, offsets: Mapping[str, int], values: Iterable[Chunk
     return checksums
 
 
-def _check_rows(content: StoreContent, rows: Iterable[Rows]) -> Iterator[Chunks]:
+def _check_rows(content: StoreContent, rows: Iterable[UtteranceEmbedding]) -> Iterator[Chunks]:
     """Yield the bytes of each utterance's embeddings, by array."""
     for index, row in enumerate(rows):
         if index >= len(content):
@@ -360,7 +362,7 @@ def _check_number(checksums: Sequence[str], expected: int) -> None:
         raise StoreError(f"{len(checksums)} utterances have embeddings, expected {expected}.")
 
 
-def _chunks(content: StoreContent, index: int, row: Rows) -> Chunks:
+def _chunks(content: StoreContent, index: int, row: UtteranceEmbedding) -> Chunks:
     name_of = content.columns["id"][index]
     arrays = {layout.MEAN: row.mean, layout.STD: row.std, layout.FRAME_VALUES: row.frames}
     chunks: Chunks = {}

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from embedkit.errors import FitError
-from embedkit.training.folds import Indices
+from embedkit.training.data.folds import Indices
 
 
 class Processes:
@@ -40,7 +40,7 @@ class Processes:
 ALONE = Processes()
 
 
-class Together(Processes):
+class DistributedProcesses(Processes):
     """The processes of `accelerate launch`, each with its own device or share of the cores.
 
     Every process computes the heads and the loss on the whole mini-batch, from its own embeddings with gradients and
@@ -105,7 +105,7 @@ def find_processes(device: str) -> Processes:
     if count_processes() < 2:
         return ALONE
     try:
-        return Together(device)
+        return DistributedProcesses(device)
     except ImportError as error:
         raise FitError("Training in several processes needs accelerate: pip install 'embedkit[finetune]'.") from error
 

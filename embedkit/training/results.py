@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedkit.training.cached import FoldResult
+from embedkit.training.cross_validation import FoldResult
+from embedkit.training.data.targets import build_targets
+from embedkit.training.data.task import TaskData
 from embedkit.training.search import Candidate
 from embedkit.training.summary import summarise_classes, summarise_ratings
-from embedkit.training.targets import build_targets
-from embedkit.training.task import TaskData
 
 
 def pool_outputs(results: Sequence[FoldResult]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.training.folds import Indices
-from embedkit.training.targets import Targets
+from embedkit.training.data.folds import Indices
+from embedkit.training.data.targets import Targets
 
 SMOOTHING = 5
 """Epochs over which validation scores are averaged before their maximum is taken; that of single epochs is mostly

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedkit.evaluation.calibration import expected_calibration_error, negative_log_likelihood
 from embedkit.evaluation.intervals import Interval, concordance_intervals, score_intervals
 from embedkit.evaluation.metrics import concordance_correlation, root_mean_square_error, score_predictions
-from embedkit.training.folds import Names
+from embedkit.training.data.folds import Names
 
 FloatArray = NDArray[np.float64]
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from embedkit.checking import findings
+from embedkit.checking.audio import Measures, measure_corpus
+from embedkit.checking.findings import Finding
 from embedkit.corpora import Corpus, Utterance, open_corpus, select
 from embedkit.corpora.base import STANDARD_COLUMNS
 from embedkit.errors import FitError
+from embedkit.progress import Progress, show_progress
 from embedkit.registry import unknown_name
-from embedkit.training.folds import CROSSED, FoldPlan, default_folds, plan_folds
-from embedkit.workflows import check_findings as findings
-from embedkit.workflows.check_audio import Measures, measure_corpus
-from embedkit.workflows.check_findings import Finding
-from embedkit.workflows.progress import Progress, show_progress
+from embedkit.training.data.folds import CROSSED, FoldPlan, default_folds, plan_folds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class CorpusCheck:
         }
 
     def __str__(self) -> str:
-        from embedkit.workflows.check_table import render_check
+        from embedkit.checking.table import render_check
 
         return render_check(self)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.errors import ConfigError
+from embedkit.progress import Progress
 from embedkit.reporting.table import Table
-from embedkit.workflows.progress import Progress
 
 ENCODERS = ("mfcc", "logmel")
 HEADS = ("linear", "mlp:hidden=64")

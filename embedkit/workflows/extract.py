@@ -21,10 +21,10 @@ from embedkit.extraction.engines import ENGINES, LoadEncoder, open_engine
 from embedkit.extraction.request import Request, Tell
 from embedkit.extraction.run import run_extraction
 from embedkit.extraction.windows import Windows
+from embedkit.progress import Progress, show_progress
 from embedkit.store import Store, open_store
 from embedkit.store.layout import FRAME_DTYPES, SEEN_COLUMN
-from embedkit.training.leaks import past_trainings
-from embedkit.workflows.progress import Progress, show_progress
+from embedkit.training.data.leakage import past_trainings
 
 FOLDER = Path("embeddings")
 LEVELS: Mapping[str, tuple[str, ...]] = {

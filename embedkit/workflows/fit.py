@@ -13,23 +13,23 @@ from embedkit.corpora import Corpus
 from embedkit.corpora.manifest import SUFFIXES as MANIFESTS
 from embedkit.errors import FitError
 from embedkit.losses import LOSSES
+from embedkit.progress import Progress
 from embedkit.store.reader import Store, open_store
 from embedkit.store.verify import require_undamaged
-from embedkit.training.dimensions import DEFAULT_LOSS
-from embedkit.training.per_fold import PerFoldStores, group_stores
+from embedkit.training.data.attributes import DEFAULT_LOSS
+from embedkit.training.data.fold_stores import PerFoldStores, group_stores
+from embedkit.training.data.source import Source
+from embedkit.training.experiment import Experiment
+from embedkit.training.live.fine_tuner import Tuning
+from embedkit.training.live.saved_encoders import find_folders
+from embedkit.training.live.source import LiveSource, open_live_sources
+from embedkit.training.options import Settings
 from embedkit.training.plain import describe_plain_parts
 from embedkit.training.processes import ALONE, count_processes
 from embedkit.training.runs import RunRecord, require_writable
-from embedkit.training.schedule import default_threads
-from embedkit.training.source import Source
-from embedkit.training.tuning import Tuning
+from embedkit.training.stacks.schedule import default_threads
+from embedkit.training.train import fit_experiments
 from embedkit.wording import count_noun
-from embedkit.workflows.cell import Cell
-from embedkit.workflows.encoder_folders import find_folders
-from embedkit.workflows.progress import Progress
-from embedkit.workflows.rows import fit_cells
-from embedkit.workflows.settings import Settings
-from embedkit.workflows.speech import Speech, open_speech
 
 DEFAULT_LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 EPOCHS, TUNED_EPOCHS = 30, 10
@@ -80,7 +80,7 @@ def fit_heads(
     overwrite: bool = False,
     progress: Progress | bool | None = False,
     tell: Tell = lambda _: None,
-    train: Callable[..., list[RunRecord]] = fit_cells,
+    train: Callable[..., list[RunRecord]] = fit_experiments,
 ) -> list[RunRecord]:
     """Train every head under every loss on every store and keep one run folder each.
 
@@ -93,7 +93,7 @@ def fit_heads(
         mode: "cached" trains heads on stores; "frozen" runs the encoder in every epoch instead, with the same result;
             "finetune" trains the encoder with the head, "lora" adapters in it.
         encoders: In the modes other than "cached": whatever `extract` takes.
-        tuning: How an encoder is trained, see `embedkit.training.tuning.Tuning`.
+        tuning: How an encoder is trained, see `embedkit.training.live.fine_tuner.Tuning`.
         save_encoder: Keep the trained encoder of every fold and seed in the run.
         precision: Of the encoder's passes: "fp32" (None), "bf16" or "auto"; what is trained is kept in fp32.
         window, sources: Of the encoders, as for `extract`.
@@ -124,8 +124,8 @@ def fit_heads(
         allow_leak: Take folds whose test or development speakers the encoder was trained on, and mark their numbers.
         overwrite: Train again what is there.
         progress: Called with heads done and in all; True shows a bar, None one on a terminal.
-        tell: Receives a line per cell, and one per row of cells trained together.
-        train: Called with the checked cells in place of their training.
+        tell: Receives a line per experiment, and one per row of experiments trained together.
+        train: Called with the checked experiments in place of their training.
 
     Returns:
         One record per store, head and loss.
@@ -145,7 +145,7 @@ def fit_heads(
                     f"{name} is a run with {count_noun(len(folders), 'trained encoder')}; run embedkit extract with it "
                     f"and fit the stores, or name the folder of one encoder, such as {folders[0]}."
                 )
-        opened = open_speech(
+        opened = open_live_sources(
             as_list(stores),
             as_list(encoders),
             layers=layers,
@@ -160,7 +160,7 @@ def fit_heads(
         if test_on is not None:
             raise FitError(f"Found --test-on beside --mode {mode}; test on another corpus in --mode cached.")
         layers = "all"
-    processes = opened[0].processes if opened and isinstance(opened[0], Speech) else ALONE
+    processes = opened[0].processes if opened and isinstance(opened[0], LiveSource) else ALONE
     if processes.rank > 0:
         progress, tell = False, lambda _: None
     elif processes.count > 1:
@@ -201,27 +201,29 @@ def fit_heads(
         raise FitError(
             f"The layers are {layers!r}, expected all or each; to keep some of them, extract with --layers and --out."
         )
-    cells = [
-        Cell(store, head, loss, settings, Path(runs), choose_device(device), layer, other)
+    experiments = [
+        Experiment(store, head, loss, settings, Path(runs), choose_device(device), layer, other)
         for store in opened
         for layer in (store.layers if layers == "each" else (None,))
         for head in (as_list(heads) if heads is not None else [default_head(store)])
         for loss in expand_losses(as_list(losses))
     ]
-    if not cells:
+    if not experiments:
         raise FitError(f"There is no loss to train under; name some of {', '.join(LOSSES)}.")
-    for cell in cells:
-        cell.check()
+    for experiment in experiments:
+        experiment.check()
     for store in opened if other is None else [*opened, other]:
         for one in store.stores if isinstance(store, PerFoldStores) else [store]:
             if isinstance(one, Store):
                 require_undamaged(one)
-    said = [describe_plain_parts(cell.head_name, cell.head_class, cell.loss) for cell in cells]
-    said += [[f"{note[0].upper()}{note[1:]}." for note in cell.unrated] for cell in cells]
+    said = [
+        describe_plain_parts(experiment.head_name, experiment.head_class, experiment.loss) for experiment in experiments
+    ]
+    said += [[f"{note[0].upper()}{note[1:]}." for note in experiment.unrated] for experiment in experiments]
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)
     require_writable(Path(runs))
-    return train(cells, threads or default_threads(), overwrite=overwrite, progress=progress, tell=tell)
+    return train(experiments, threads or default_threads(), overwrite=overwrite, progress=progress, tell=tell)
 
 
 def _require_plain(precision: str | None, window: str | float | None) -> None:

@@ -20,20 +20,20 @@ from numpy.typing import NDArray
 
 from embedkit.arguments import checked
 from embedkit.audio import probe_audio
+from embedkit.corpora.clips import Clip, find_clips
 from embedkit.encoders.precision import true_fp32
 from embedkit.errors import AudioError, ConfigError
 from embedkit.export.clip import layer_place
 from embedkit.export.encoder import find_encoder, group_by_encoder
 from embedkit.export.ensemble import Ensemble
 from embedkit.export.predictor import ChosenHead, Predictor, open_predictor
-from embedkit.extraction.encoding import Recipe
-from embedkit.extraction.items import Item, file_stamp
+from embedkit.extraction.encoding import EncodingConfig
 from embedkit.extraction.request import BATCH_SECONDS
+from embedkit.extraction.segments import AudioSegment, file_stamp
 from embedkit.extraction.streaming import embed_stream
 from embedkit.extraction.windows import Windows
-from embedkit.store.writer import Rows
+from embedkit.store.writer import UtteranceEmbedding
 from embedkit.training.runs import RunRecord
-from embedkit.workflows.clips import Clip, find_clips
 from embedkit.workflows.fit import choose_device
 
 LONGEST_PIECE_SECONDS = 300.0
@@ -167,7 +167,7 @@ class _Part:
         self.place, self.on_frames, self.tell = layer_place(predictor), predictor.level == "frame", tell
         options = predictor.config["store"].get("options") or {}
         asked = options.get("max_seconds")
-        self.recipe = Recipe(
+        self.recipe = EncodingConfig(
             encoder=self.encoder,
             root=Path(),
             frame_dtype=(options.get("frame_dtype") or self.encoder.default_frame_dtype) if self.on_frames else None,
@@ -177,10 +177,10 @@ class _Part:
 
     def score(self, clips: Sequence[Clip]) -> Iterator[NDArray[np.float64] | AudioError]:
         """Yield what the heads say of each clip, times their share; or why it cannot be used."""
-        pieces: deque[list[Item | AudioError]] = deque()
+        pieces: deque[list[AudioSegment | AudioError]] = deque()
         whole = not (self.on_frames or self.recipe.windows is None)
 
-        def wanted() -> Iterator[Item | AudioError]:
+        def wanted() -> Iterator[AudioSegment | AudioError]:
             for clip in clips:
                 pieces.append(_cut(clip, self.encoder.sampling_rate, math.inf if whole else LONGEST_PIECE_SECONDS))
                 yield from pieces[-1]
@@ -191,21 +191,21 @@ class _Part:
             yield self._average(own, [first, *(next(stream) for _ in own[1:])])
 
     def _average(
-        self, pieces: Sequence[Item | AudioError], found: Iterable[Rows | AudioError]
+        self, pieces: Sequence[AudioSegment | AudioError], found: Iterable[UtteranceEmbedding | AudioError]
     ) -> NDArray[np.float64] | AudioError:
         total, samples = np.zeros(1), 0
         problem = None
         for piece, rows in zip(pieces, found, strict=True):
             if isinstance(rows, AudioError):
                 problem = problem or rows
-            elif isinstance(piece, Item):
+            elif isinstance(piece, AudioSegment):
                 total = total + piece.samples * self._ask(rows)
                 samples += piece.samples
         return problem if problem is not None else self.share * total / samples
 
     @torch.inference_mode()
     @true_fp32()
-    def _ask(self, rows: Rows) -> NDArray[np.float64]:
+    def _ask(self, rows: UtteranceEmbedding) -> NDArray[np.float64]:
         values = rows.frames if self.on_frames else rows.mean
         assert values is not None
         chosen = values if self.place is None else values[..., self.place : self.place + 1, :]
@@ -215,7 +215,7 @@ class _Part:
         return scores
 
 
-def _cut(clip: Clip, rate: int, most_seconds: float) -> list[Item | AudioError]:
+def _cut(clip: Clip, rate: int, most_seconds: float) -> list[AudioSegment | AudioError]:
     """Read a clip's header and cut it into equal pieces of at most so many seconds."""
     try:
         duration = probe_audio(clip.path).duration_seconds
@@ -229,7 +229,7 @@ def _cut(clip: Clip, rate: int, most_seconds: float) -> list[Item | AudioError]:
     count = max(1, math.ceil((end - start) / most_seconds))
     edges = [clip.start, *(start + (end - start) * number / count for number in range(1, count)), clip.end]
     samples = max(1, round((end - start) / count * rate))
-    return [Item("", str(clip.path), begin, until, samples, *stamp) for begin, until in pairwise(edges)]
+    return [AudioSegment("", str(clip.path), begin, until, samples, *stamp) for begin, until in pairwise(edges)]
 
 
 def _prediction(clip: Clip, predictor: Predictor, outputs: NDArray[np.float64]) -> Prediction:

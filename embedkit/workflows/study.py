@@ -13,13 +13,13 @@ from typing import Any
 from embedkit.arguments import checked
 from embedkit.corpora import Corpus
 from embedkit.errors import FitError
+from embedkit.progress import Progress
 from embedkit.reporting.table import Table
+from embedkit.study.forecast import StudyForecast
+from embedkit.study.plan import StudyPlan, known_heads, known_losses, known_modes
+from embedkit.study.timing import open_estimator
 from embedkit.training.runs import RunRecord
 from embedkit.workflows.extract import FOLDER
-from embedkit.workflows.foresight import open_foresight
-from embedkit.workflows.progress import Progress
-from embedkit.workflows.study_outlook import Outlook
-from embedkit.workflows.study_parts import Parts, known_heads, known_losses, known_modes
 from embedkit.workflows.table import tabulate_runs
 
 
@@ -80,7 +80,7 @@ def run_study(
         ConfigError, UnknownNameError: a name or an option that cannot be used; nothing is done then.
         FitError: nothing at all could be made.
     """
-    parts = Parts(
+    parts = StudyPlan(
         heads=known_heads(heads),
         losses=known_losses(losses),
         modes=known_modes(modes),
@@ -93,8 +93,8 @@ def run_study(
     )
     pairs = parts.open(corpora, encoders)
     if foresee:
-        with open_foresight({**parts.extract, "sources": parts.sources}) as foresight:
-            outlook = Outlook(parts, foresight)
+        with open_estimator({**parts.extract, "sources": parts.sources}) as estimator:
+            outlook = StudyForecast(parts, estimator)
             for pair in pairs:
                 outlook.foresee(pair)
         outlook.tell()

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.errors import AudioError
-from embedkit.extraction.items import file_stamp, segment_digest
+from embedkit.extraction.segments import file_stamp, segment_digest
+from embedkit.progress import Progress, show_progress
 from embedkit.store import Store, find_damage, open_store
 from embedkit.wording import count_noun, list_some
-from embedkit.workflows.progress import Progress, show_progress
 
 _SHOWN = 10
 

@@ -8,10 +8,10 @@ import torch
 
 from embedkit.errors import RunError
 from embedkit.export.ensemble import Ensemble
-from embedkit.training.features import FrameFeatures, Standardiser, UtteranceFeatures
-from embedkit.training.scoring import score_states
-from embedkit.training.stack import Recipe
-from embedkit.training.targets import Scale
+from embedkit.training.data.features import FrameFeatures, Standardiser, UtteranceFeatures
+from embedkit.training.data.targets import Scale
+from embedkit.training.stacks.scoring import score_states
+from embedkit.training.stacks.stack import TrainingConfig
 from tests.export.predictors import random_predictor
 
 
@@ -41,7 +41,7 @@ def test_it_is_the_mean_over_folds_and_seeds_of_heads_scored_alone(heads: list[s
             mean=predictor.tensors[f"{head.number}/mean"], scale=predictor.tensors[f"{head.number}/scale"]
         )
         scale = Scale.load(predictor.tensors, f"{head.number}/")
-        recipe = Recipe(head=head.spec, classes=3)
+        recipe = TrainingConfig(head=head.spec, classes=3)
         alone.append(score_states(features, [state], loss, standardiser, np.arange(3), recipe, scale=scale)[0])
     values, own = torch.from_numpy(means), None
     if on_frames:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from embedkit.corpora.base import Corpus
 from embedkit.encoders.base import LayerSink
-from embedkit.encoders.transfer import ToHost, lengths_on, to_device
+from embedkit.encoders.device_copies import ToHost, lengths_on, to_device
 from embedkit.errors import ExtractionError
 from embedkit.extraction.run import run_extraction
 from embedkit.extraction.threads import open_ahead

@@ -11,17 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedkit.errors import ExtractionError
-from embedkit.extraction.items import Item
 from embedkit.extraction.plan import Plan, PlanSettings, padding_share, plan_batches, plan_shards
+from embedkit.extraction.segments import AudioSegment
 
 SETTINGS = PlanSettings(batch_seconds=20, shard_seconds=50, threads=1, passes=1, device="cpu", sampling_rate=100)
 
 
-def items_of(lengths: list[int]) -> list[Item]:
-    return [Item(f"u{index}", f"u{index}.wav", None, None, length, 9, 9) for index, length in enumerate(lengths)]
+def items_of(lengths: list[int]) -> list[AudioSegment]:
+    return [
+        AudioSegment(f"u{index}", f"u{index}.wav", None, None, length, 9, 9) for index, length in enumerate(lengths)
+    ]
 
 
-def plan_of(items: list[Item]) -> Plan:
+def plan_of(items: list[AudioSegment]) -> Plan:
     return Plan(fingerprint="f", settings=SETTINGS, versions={"torch": "2"}, shards=plan_shards(items, SETTINGS))
 
 
@@ -51,7 +53,7 @@ def test_the_plan_does_not_depend_on_the_order_of_the_items() -> None:
 
 
 def test_a_plan_survives_its_file(tmp_path: Path) -> None:
-    plan = plan_of([*items_of([500, 4000, 30]), Item("é [1]\n", "a b.wav", 0.1, 1 / 3, 77, 1, 2)])
+    plan = plan_of([*items_of([500, 4000, 30]), AudioSegment("é [1]\n", "a b.wav", 0.1, 1 / 3, 77, 1, 2)])
     plan.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json") == plan
     assert Plan.load(tmp_path / "plan.json").keys == plan.keys
@@ -79,7 +81,7 @@ def test_a_revised_plan_keeps_finished_shards_and_plans_the_rest() -> None:
     items = items_of([3000, 2900, 2800, 2700, 2600, 2500])
     plan = plan_of(items)
     finished = {plan.keys[0]}
-    changed = [items[0]._replace(size=10), *items[1:5], Item("new", "new.wav", None, None, 100, 1, 1)]
+    changed = [items[0]._replace(size=10), *items[1:5], AudioSegment("new", "new.wav", None, None, 100, 1, 1)]
     revised = plan.revise(changed, finished)
     assert revised.keys[0] in finished
     rest = [item for shard in revised.shards[1:] for batch in shard for item in batch]

@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedkit.store import Rows, Store, StoreContent, open_store, write_store
+from embedkit.store import Store, StoreContent, UtteranceEmbedding, open_store, write_store
 
 COUNTS = (3, 1, 5, 2)
 
 
-def small_content(*, framed: bool = True, **changes: Any) -> tuple[StoreContent, list[Rows]]:
+def small_content(*, framed: bool = True, **changes: Any) -> tuple[StoreContent, list[UtteranceEmbedding]]:
     """Four utterances of two layers and three dimensions."""
     generator = np.random.default_rng(7)
     frames = [generator.normal(size=(count, 2, 3)).astype("float32") for count in COUNTS]
-    rows = [Rows(values.mean(0), values.std(0), values.astype("float16") if framed else None) for values in frames]
+    rows = [
+        UtteranceEmbedding(values.mean(0), values.std(0), values.astype("float16") if framed else None)
+        for values in frames
+    ]
     values: dict[str, Any] = {
         "corpus": "small",
         "corpus_info": {"kind": "manifest", "root": "/corpus", "task": {"classes": ["joy"], "merge": {}}, "notes": []},
@@ -43,7 +46,7 @@ def small_content(*, framed: bool = True, **changes: Any) -> tuple[StoreContent,
 
 
 @pytest.fixture
-def content() -> Callable[..., tuple[StoreContent, list[Rows]]]:
+def content() -> Callable[..., tuple[StoreContent, list[UtteranceEmbedding]]]:
     return small_content
 
 

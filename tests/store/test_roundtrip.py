@@ -13,20 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedkit.errors import StoreError
-from embedkit.store import Rows, Store, StoreContent, find_damage, open_store, write_store
+from embedkit.store import Store, StoreContent, UtteranceEmbedding, find_damage, open_store, write_store
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 NUMBER = st.floats(allow_nan=True, allow_infinity=True)
 
 
 @st.composite
-def stores(draw: st.DrawFn) -> tuple[StoreContent, list[Rows]]:
+def stores(draw: st.DrawFn) -> tuple[StoreContent, list[UtteranceEmbedding]]:
     count, layers, dimensions = draw(st.integers(1, 5)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
     dtype = draw(st.sampled_from([None, "float16", "float32"]))
     counts = draw(st.lists(st.integers(1, 4), min_size=count, max_size=count)) if dtype else None
     generator = np.random.default_rng(draw(st.integers(0, 9)))
     rows = [
-        Rows(
+        UtteranceEmbedding(
             *generator.normal(size=(2, layers, dimensions)).astype("float32"),
             generator.normal(size=(counts[index], layers, dimensions)).astype(dtype) if counts else None,
         )
@@ -54,7 +54,7 @@ def stores(draw: st.DrawFn) -> tuple[StoreContent, list[Rows]]:
 
 @settings(max_examples=60, deadline=None)
 @given(stores())
-def test_reading_returns_what_was_written(written: tuple[StoreContent, list[Rows]]) -> None:
+def test_reading_returns_what_was_written(written: tuple[StoreContent, list[UtteranceEmbedding]]) -> None:
     content, rows = written
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "store.h5"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from embedkit.store import Rows, Store, StoreContent, open_store, write_store
+from embedkit.store import Store, StoreContent, UtteranceEmbedding, open_store, write_store
 
 LABELS = ("anger", "happiness", "sadness")
 
@@ -40,7 +40,7 @@ def write_synthetic_store(
         frames = generator.normal(scale=noise, size=(length, 2, 6))
         frames[:, 1] += directions[target] + 0.3 * owner
         frames = frames.astype("float32")
-        rows.append(Rows(frames.mean(0), frames.std(0), frames if framed else None))
+        rows.append(UtteranceEmbedding(frames.mean(0), frames.std(0), frames if framed else None))
     values: dict[str, Any] = {
         "corpus": corpus,
         "corpus_info": {"kind": "manifest", "root": "/corpus", "task": {"classes": [], "merge": {}}, "notes": []},

@@ -10,10 +10,10 @@ import torch
 from sklearn.metrics import recall_score
 
 import embedkit
-from embedkit.training.cached import train_losses
+from embedkit.training.cross_validation import train_losses
+from embedkit.training.experiment import Experiment
+from embedkit.training.options import Settings
 from embedkit.training.results import learning_curves
-from embedkit.workflows.cell import Cell
-from embedkit.workflows.settings import Settings
 from tests.training.stores import write_synthetic_store
 
 
@@ -34,7 +34,7 @@ def settings(**changes: Any) -> Settings:
 
 def test_curves_are_those_of_what_was_chosen(tmp_path: Path) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", noise=2.0)
-    cell = Cell(store, "linear", "ce", settings(patience=3), tmp_path / "runs", torch.device("cpu"))
+    cell = Experiment(store, "linear", "ce", settings(patience=3), tmp_path / "runs", torch.device("cpu"))
     seen: list[Any] = []
     (results,) = train_losses(
         cell.features,

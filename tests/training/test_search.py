@@ -11,12 +11,12 @@ import torch
 from embedkit.errors import ConfigError, UnknownNameError
 from embedkit.evaluation.metrics import recall_scores
 from embedkit.heads import expand_head
-from embedkit.training.cached import FoldResult, count_heads, train_losses
-from embedkit.training.folds import FoldPlan, plan_folds
+from embedkit.training.cross_validation import FoldResult, count_heads, train_losses
+from embedkit.training.data.folds import FoldPlan, plan_folds
+from embedkit.training.data.task import TaskData, define_task, load_features
 from embedkit.training.search import Candidate, build_grid, describe_search, head_settings
 from embedkit.training.selection import choose
-from embedkit.training.stack import Group, Member, Recipe, train_stack
-from embedkit.training.task import TaskData, define_task, load_features
+from embedkit.training.stacks.stack import Group, Member, TrainingConfig, train_stack
 from tests.training.stores import write_synthetic_store
 
 
@@ -76,7 +76,7 @@ def make(tmp_path: Path, *, hold_out: bool) -> tuple[TaskData, FoldPlan, list[Fo
     store = write_synthetic_store(tmp_path / "tiny.h5", speakers=4, each=12, noise=4.0)
     data = define_task(store)
     plan = plan_folds("speaker", labels=data.labels, speakers=data.speakers, hold_out=hold_out)
-    recipe = Recipe(head="mlp", classes=3, epochs=4, batch_size=8)
+    recipe = TrainingConfig(head="mlp", classes=3, epochs=4, batch_size=8)
     grid = build_grid("mlp:hidden=2/16", [1e-3, 3e-2], [0.0, 0.3])
     features = load_features(store, data, "utterance")
     done: list[int] = []
@@ -109,7 +109,7 @@ def test_what_is_chosen_is_the_best_of_candidates_trained_alone(tmp_path: Path, 
         predictions = []
         for train, validate in result.fold.validations:
             group = Group(train=train, validate=validate, seed=seed, members=(member,))
-            own = Recipe(head=candidate.head, classes=3, epochs=4, batch_size=8)
+            own = TrainingConfig(head=candidate.head, classes=3, epochs=4, batch_size=8)
             (alone,) = train_stack(features, data.targets, [group], own)
             predictions.append(alone.predictions[0])
         targets = data.targets[np.concatenate([pair[1] for pair in result.fold.validations])]

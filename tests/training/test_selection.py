@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import recall_score
 
+from embedkit.training.data.targets import ClassTargets
 from embedkit.training.selection import choose, pooled_scores
-from embedkit.training.targets import ClassTargets
 
 
 def test_the_candidate_with_the_best_smoothed_recall_is_chosen() -> None:

@@ -10,10 +10,10 @@ import soundfile
 from typer.testing import CliRunner
 
 import embedkit
+from embedkit.checking.audio import clipped_share, silent_share
 from embedkit.cli import app
 from embedkit.errors import FitError
 from embedkit.workflows.check import CorpusCheck
-from embedkit.workflows.check_audio import clipped_share, silent_share
 
 RATE = 16_000
 Rows = list[dict[str, Any]]

@@ -111,7 +111,7 @@ def test_a_run_that_is_there_is_not_trained_again(tmp_path: Path, monkeypatch: p
     (first,) = fit(tmp_path, store)
     (other,) = fit(tmp_path, store, targets=["valence"])
     assert other.folder != first.folder
-    monkeypatch.setattr("embedkit.workflows.rows.train_losses", None)
+    monkeypatch.setattr("embedkit.training.train.train_losses", None)
     told: list[str] = []
     (again,) = fit(tmp_path, store, tell=told.append)
     assert again.metrics == first.metrics

@@ -112,7 +112,7 @@ def test_nothing_is_trained_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     store = write_synthetic_store(path)
     (first,) = fit(tmp_path, store)
     told: list[str] = []
-    monkeypatch.setattr("embedkit.workflows.rows.train_losses", None)
+    monkeypatch.setattr("embedkit.training.train.train_losses", None)
     (second,) = fit(tmp_path, store, tell=told.append)
     assert second.metrics == first.metrics
     assert "nothing changed" in told[0]
@@ -293,7 +293,7 @@ def test_a_damaged_store_is_not_trained_on(tmp_path: Path) -> None:
 
 
 def test_runs_that_cannot_be_kept_are_told_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedkit.workflows.rows.train_losses", None)
+    monkeypatch.setattr("embedkit.training.train.train_losses", None)
     (tmp_path / "runs").write_text("")
     with pytest.raises(RunError, match="--runs"):
         fit(tmp_path, write_synthetic_store(tmp_path / "tiny.h5"))

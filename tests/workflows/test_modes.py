@@ -25,10 +25,10 @@ from embedkit.encoders import load_encoder
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.encoders.vggish import VggishShape
 from embedkit.errors import EmbedkitError, EncoderError, FitError
-from embedkit.training.features import Standardiser
-from embedkit.training.live import LiveFeatures
+from embedkit.training.data.features import Standardiser
+from embedkit.training.live.features import LiveFeatures
+from embedkit.training.live.fine_tuner import FineTuner, Tuning
 from embedkit.training.runs import RunRecord, find_runs
-from embedkit.training.tuning import Tuner, Tuning
 from tests.encoders.checkpoints import write_conv_checkpoint, write_whisper_checkpoint
 
 QUICK: dict[str, Any] = {"folds": "speaker", "seeds": 1, "epochs": 2, "batch_size": 8, "threads": 1}
@@ -224,7 +224,7 @@ def test_training_end_to_end_lowers_the_loss_and_moves_what_it_should(
     before = {key: value.clone() for key, value in encoder.network.state_dict().items()}
     rate = 3e-4 if name == "vggish-scratch" else 3e-3
     tuning = Tuning(mode=mode, encoder_rate=rate, warmup=0.0)  # type: ignore[arg-type]
-    tuner = Tuner(encoder, tuning)
+    tuner = FineTuner(encoder, tuning)
     waves = [torch.from_numpy(soundfile.read(path, dtype="float32")[0]) for path in sorted(corpus.parent.glob("*.wav"))]
     labels = torch.tensor([number % 2 for number in range(len(waves))])
     tuner.start(0, 30)
@@ -255,25 +255,25 @@ def test_training_end_to_end_lowers_the_loss_and_moves_what_it_should(
 
 def test_only_the_layers_asked_for_are_trained(checkpoints: dict[str, Path]) -> None:
     encoder = load_encoder(str(checkpoints["hubert"]), trainable=True)
-    tuner = Tuner(encoder, Tuning(mode="finetune", layers="2-3"))
+    tuner = FineTuner(encoder, Tuning(mode="finetune", layers="2-3"))
     assert tuner.trained
     assert all(".layers.1." in name or ".layers.2." in name for name in tuner.trained)
     encoder = load_encoder(str(checkpoints["hubert"]), layers="1", trainable=True)
     with pytest.raises(EncoderError, match="none of the layers 1 to 1"):
-        Tuner(encoder, Tuning(mode="finetune", layers="2-3"))
+        FineTuner(encoder, Tuning(mode="finetune", layers="2-3"))
 
 
 @pytest.mark.parametrize("convolutions", [False, True])
 def test_the_front_end_is_trained_when_asked_for(convolutions: bool, checkpoints: dict[str, Path]) -> None:
     for name in ("hubert", "whisper"):
         encoder = load_encoder(str(checkpoints[name]), trainable=True)
-        trained = Tuner(encoder, Tuning(mode="finetune", convolutions=convolutions)).trained
+        trained = FineTuner(encoder, Tuning(mode="finetune", convolutions=convolutions)).trained
         assert any("feature_extractor." in key or "conv1." in key for key in trained) == convolutions
 
 
 def test_the_encoders_own_rate_rises_over_the_warm_up_and_falls_to_a_tenth(checkpoints: dict[str, Path]) -> None:
     encoder = load_encoder(str(checkpoints["hubert"]), trainable=True)
-    tuner = Tuner(encoder, Tuning(mode="finetune", encoder_rate=1e-3, warmup=0.4))
+    tuner = FineTuner(encoder, Tuning(mode="finetune", encoder_rate=1e-3, warmup=0.4))
     tuner.start(0, 10)
     rates = []
     for _ in range(10):
@@ -281,7 +281,7 @@ def test_the_encoders_own_rate_rises_over_the_warm_up_and_falls_to_a_tenth(check
             value.grad = torch.ones_like(value)
         before = tuner.state()
         tuner.step()
-        rates.append(tuner.optimiser.param_groups[0]["lr"])
+        rates.append(tuner.optimizer.param_groups[0]["lr"])
         # A step of AdamW under gradients that stay the same is as long as its rate.
         moved = max(float((value - before[name]).abs().max()) for name, value in tuner.state().items())
         assert moved == pytest.approx(rates[-1], rel=1e-2)
@@ -307,7 +307,7 @@ def test_recomputing_runs_layers_again_for_the_gradient(
     recompute: bool, calls: int, checkpoints: dict[str, Path]
 ) -> None:
     encoder = load_encoder(str(checkpoints["hubert"]), trainable=True)
-    tuner = Tuner(encoder, Tuning(mode="finetune", recompute=recompute))
+    tuner = FineTuner(encoder, Tuning(mode="finetune", recompute=recompute))
     tuner.start(0, 2)
     tuner.train(True)
     counted: list[int] = []
@@ -337,7 +337,7 @@ def test_a_finetuned_score_does_not_depend_on_its_batch(
     corpus: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = train_once(corpus, checkpoints["wavlm"], tmp_path / "together")
-    monkeypatch.setattr("embedkit.training.live.BATCH_SECONDS", {"cpu": 0.01})
+    monkeypatch.setattr("embedkit.training.live.features.BATCH_SECONDS", {"cpu": 0.01})
     alone = train_once(corpus, checkpoints["wavlm"], tmp_path / "alone")
     np.testing.assert_allclose(predictions(together)[1], predictions(alone)[1], atol=1e-3)
 
@@ -383,7 +383,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(
     corpus: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train_once(corpus, checkpoints["hubert"], tmp_path / "whole", augment=("noise",))
-    from embedkit.training.stack import Stack
+    from embedkit.training.stacks.stack import Stack
 
     run_epoch = Stack.run_epoch
     calls: list[int] = []
@@ -411,7 +411,7 @@ def tuned(corpus: Path, checkpoints: dict[str, Path], tmp_path_factory: pytest.T
 
 
 def extract_folds(tuned: RunRecord, corpus: Path, folder: Path) -> list[embedkit.Store]:
-    from embedkit.workflows.encoder_folders import find_folders
+    from embedkit.training.live.saved_encoders import find_folders
 
     return [
         embedkit.extract(corpus, encoder=str(path), out=folder / f"{path.name}.h5")
@@ -553,7 +553,7 @@ def test_what_was_chosen_on_is_told(corpus: Path, checkpoints: dict[str, Path], 
 
 def test_adapters_that_no_gradient_reaches_are_named(checkpoints: dict[str, Path]) -> None:
     encoder = load_encoder(str(checkpoints["wavlm"]), layers="1", trainable=True)
-    tuner = Tuner(encoder, Tuning(mode="lora"))
+    tuner = FineTuner(encoder, Tuning(mode="lora"))
     tuner.start(0, 4)
     tuner.train(True)
     kept: list[Tensor] = []
@@ -637,7 +637,7 @@ def test_parts_of_a_mini_batch_drop_what_they_dropped_when_they_were_first_compu
     gradients = []
     for parts in (1, 2):
         encoder = load_encoder(str(dropping), trainable=True)
-        tuner = Tuner(encoder, Tuning(mode="finetune", accumulate=parts, augment=("specaugment",)))
+        tuner = FineTuner(encoder, Tuning(mode="finetune", accumulate=parts, augment=("specaugment",)))
         features = LiveFeatures(encoder, lambda row: waves[row], np.full(4, 4000), "utterance", threads=1)
         features.tuned = tuner
         standardiser = features.moments(np.arange(4))
@@ -666,7 +666,7 @@ def test_parts_of_a_mini_batch_drop_what_they_dropped_when_they_were_first_compu
 def test_the_first_step_drops_no_layer_and_later_ones_do(dropping: Path, seed: int) -> None:
     encoder = load_encoder(str(dropping), trainable=True)
     encoder.layerdrop = 0.9  # type: ignore[attr-defined]
-    tuner = Tuner(encoder, Tuning(mode="finetune", layers="2"))
+    tuner = FineTuner(encoder, Tuning(mode="finetune", layers="2"))
     tuner.start(seed, 30)
     reached = []
     for _ in range(30):
@@ -687,7 +687,7 @@ def test_the_first_step_drops_no_layer_and_later_ones_do(dropping: Path, seed: i
 def test_every_kill_leaves_a_run_that_goes_on(
     mode: str, corpus: Path, dropping: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from embedkit.training.stack import Stack
+    from embedkit.training.stacks.stack import Stack
 
     options: dict[str, Any] = {"learning_rates": (1e-2, 1e-3), "epochs": 3}
     if mode != "frozen":
@@ -755,16 +755,16 @@ def test_what_nobody_goes_on_with_is_removed_after_a_month(
 def test_the_best_development_score_is_shown_from_the_first_epoch_on(
     corpus: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from embedkit.workflows.watch import Watch
+    from embedkit.training.monitor import TrainingMonitor
 
     notes: list[str] = []
-    on_epoch = Watch.on_epoch
+    on_epoch = TrainingMonitor.on_epoch
 
-    def noted(watch: Watch, *given: Any) -> None:
+    def noted(watch: TrainingMonitor, *given: Any) -> None:
         on_epoch(watch, *given)
         notes.append(watch.note())
 
-    monkeypatch.setattr(Watch, "on_epoch", noted)
+    monkeypatch.setattr(TrainingMonitor, "on_epoch", noted)
     record = fit(corpus, checkpoints["hubert"], tmp_path, "finetune")
     assert len(notes) == SPEAKERS * QUICK["epochs"]
     assert "best development UA so far: ce " in notes[0]
@@ -788,7 +788,7 @@ def test_every_trained_encoder_can_be_saved_and_read(
     if name == "vggish-scratch" and mode == "lora":
         pytest.skip("VGGish has no attention to adapt")
     encoder = load_encoder(str(checkpoints.get(name, name)), trainable=True)
-    tuner = Tuner(encoder, Tuning(mode=mode, encoder_rate=1e-2, warmup=0.0))  # type: ignore[arg-type]
+    tuner = FineTuner(encoder, Tuning(mode=mode, encoder_rate=1e-2, warmup=0.0))  # type: ignore[arg-type]
     tuner.start(3, 4)
     tuner.train(True)
     clips = [torch.randn(17_000, generator=torch.Generator().manual_seed(0)) * 0.1]

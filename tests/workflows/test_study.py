@@ -15,7 +15,7 @@ import embedkit
 from embedkit.cli import app
 from embedkit.config import read_config
 from embedkit.errors import ConfigError, ExtractionError, FitError, UnknownNameError
-from embedkit.training.features import Standardiser
+from embedkit.training.data.features import Standardiser
 from embedkit.training.runs import find_runs
 from embedkit.workflows import foresight, study_parts
 from embedkit.workflows.fit import fit_heads

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from embedkit.encoders.base import Encoder
-from embedkit.extraction.encoding import Recipe
-from embedkit.extraction.items import Failures
+from embedkit.extraction.encoding import EncodingConfig
 from embedkit.extraction.plan import Batch, PlanSettings, Shard
 from embedkit.extraction.request import Tell
+from embedkit.extraction.segments import Failures
 
 
 class LoadEncoder(Protocol):
@@ -38,7 +38,7 @@ class Work:
         tell: How the user hears of it.
     """
 
-    recipe: Recipe
+    recipe: EncodingConfig
     pending: Sequence[tuple[Path, Shard]]
     settings: PlanSettings
     workers: int

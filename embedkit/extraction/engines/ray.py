@@ -13,7 +13,7 @@ from embedkit.errors import ExtractionError
 from embedkit.extraction.engines.base import Engine, LoadEncoder, Work
 from embedkit.extraction.engines.cluster import RayCluster, WorkerDiedError
 from embedkit.extraction.engines.described import DescribedEncoder
-from embedkit.extraction.engines.worker import Orders, Worker, wait_for
+from embedkit.extraction.engines.worker import Worker, WorkerTask, wait_for
 from embedkit.extraction.plan import Shard
 from embedkit.extraction.request import Tell
 from embedkit.extraction.shards import ShardReader
@@ -59,7 +59,7 @@ class RayEngine(Engine):
         if not work.pending:
             return None
         self._first = self._take_worker()
-        call = self._first.measure.remote(self._cluster.share(Orders.of(work)), work.pending[0][1])
+        call = self._first.measure.remote(self._cluster.share(WorkerTask.of(work)), work.pending[0][1])
         self._cluster.first_answered([call])
         try:
             error: float | None = self._cluster.answer(call).unwrap()
@@ -88,7 +88,7 @@ class RayEngine(Engine):
 
     def _run(self, work: Work, count: int) -> None:
         queue, deaths = deque(work.pending), Counter[Path]()
-        orders = self._cluster.share(Orders.of(work))
+        orders = self._cluster.share(WorkerTask.of(work))
         running: dict[Any, tuple[Any, Path, Shard]] = {}
 
         def give(worker: Any) -> None:

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from embedkit import errors
 from embedkit.encoders.base import Encoder
 from embedkit.errors import EmbedkitError, ExtractionError
-from embedkit.extraction.encoding import Recipe, run_shards
+from embedkit.extraction.encoding import EncodingConfig, run_shards
 from embedkit.extraction.engines.base import LoadEncoder, Work
 from embedkit.extraction.engines.described import describe_encoder
-from embedkit.extraction.items import Failures, OnError
 from embedkit.extraction.plan import PlanSettings, Shard
 from embedkit.extraction.precision import relative_error
 from embedkit.extraction.request import PLAN_NAME, determining
+from embedkit.extraction.segments import Failures, OnError
 from embedkit.extraction.threads import computing_with
 
 PATIENCE_SECONDS = 60.0
@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Orders:
+class WorkerTask:
     """What all workers of one extraction have in common.
 
     Attributes:
@@ -45,7 +45,7 @@ class Orders:
     identity: dict[str, Any]
 
     @classmethod
-    def of(cls, work: Work) -> Orders:
+    def of(cls, work: Work) -> WorkerTask:
         """Take what workers need from the work at hand."""
         recipe = work.recipe
         return cls(
@@ -57,7 +57,7 @@ class Orders:
         )
 
 
-class Reply(NamedTuple):
+class WorkerResult(NamedTuple):
     """What a worker answers: a value, or a problem in words (its class, its arguments), never an embedding."""
 
     value: Any = None
@@ -83,21 +83,21 @@ class Worker:
         self._encoder: Encoder | None = None
         self._checked = False
 
-    def describe(self) -> Reply:
+    def describe(self) -> WorkerResult:
         """Load the encoder and describe it."""
         return _reply(lambda: describe_encoder(self._loaded()))
 
-    def run(self, orders: Orders, path: str, shard: Shard) -> Reply:
+    def run(self, orders: WorkerTask, path: str, shard: Shard) -> WorkerResult:
         """Encode one shard into its file; the value is what there is to tell."""
         return _reply(lambda: self._run(orders, Path(path), shard))
 
-    def measure(self, orders: Orders, shard: Shard) -> Reply:
+    def measure(self, orders: WorkerTask, shard: Shard) -> WorkerResult:
         """Load the encoder once more, in fp32, and measure its precision's error on the first batch."""
         return _reply(lambda: self._measure(orders, shard))
 
-    def _measure(self, orders: Orders, shard: Shard) -> float | None:
+    def _measure(self, orders: WorkerTask, shard: Shard) -> float | None:
         with computing_with(orders.settings.threads):
-            recipe = Recipe(encoder=self._loaded(), **orders.recipe)
+            recipe = EncodingConfig(encoder=self._loaded(), **orders.recipe)
             return relative_error(recipe, self._load(device=self._device, precision="fp32"), shard)
 
     def _loaded(self) -> Encoder:
@@ -106,7 +106,7 @@ class Worker:
                 self._encoder = self._load(device=self._device, precision=self._precision)
         return self._encoder
 
-    def _run(self, orders: Orders, path: Path, shard: Shard) -> list[str]:
+    def _run(self, orders: WorkerTask, path: Path, shard: Shard) -> list[str]:
         told: list[str] = []
         encoder = self._loaded()
         if not self._checked:
@@ -114,7 +114,7 @@ class Worker:
             _check_encoder(encoder.identity(), orders.identity)
             self._checked = True
         run_shards(
-            Recipe(encoder=encoder, **orders.recipe),
+            EncodingConfig(encoder=encoder, **orders.recipe),
             [(path, shard)],
             settings=orders.settings,
             workers=orders.workers,
@@ -136,15 +136,15 @@ def wait_for(path: Path) -> bool:
     return True
 
 
-def _reply(do: Callable[[], Any]) -> Reply:
+def _reply(do: Callable[[], Any]) -> WorkerResult:
     try:
-        return Reply(do())
+        return WorkerResult(do())
     except EmbedkitError as error:
-        return Reply(problem=(_public_class(error), (str(error),)))
+        return WorkerResult(problem=(_public_class(error), (str(error),)))
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
         name = None if error.filename is None else str(error.filename)
-        return Reply(problem=("OSError", (error.errno or errno.EIO, reason, name)))
+        return WorkerResult(problem=("OSError", (error.errno or errno.EIO, reason, name)))
 
 
 def _public_class(error: EmbedkitError) -> str:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from embedkit.errors import EncoderError, ExtractionError
-from embedkit.extraction.encoding import Recipe
+from embedkit.extraction.encoding import EncodingConfig
 from embedkit.extraction.engines import worker as module
 from embedkit.extraction.engines.described import DescribedEncoder
-from embedkit.extraction.engines.worker import Orders, Worker
-from embedkit.extraction.items import Failures, survey
+from embedkit.extraction.engines.worker import Worker, WorkerTask
 from embedkit.extraction.plan import PlanSettings, Shard, plan_shards
 from embedkit.extraction.run import run_extraction
+from embedkit.extraction.segments import Failures, survey
 from embedkit.extraction.shards import ShardReader
 from embedkit.extraction.standing import examine
 from tests.extraction.fakes import FakeEncoder, load_fake, request_for, write_corpus
@@ -41,12 +41,12 @@ def shard(tmp_path: Path) -> Shard:
     return plan_shards(items, SETTINGS)[0]
 
 
-def orders_for(folder: Path, **changes: Any) -> Orders:
-    recipe = Recipe(
+def orders_for(folder: Path, **changes: Any) -> WorkerTask:
+    recipe = EncodingConfig(
         encoder=FakeEncoder(), root=folder / "audio", frame_dtype="float32", windows=None, batch_seconds=4.0
     )
     values = {name: value for name, value in vars(recipe).items() if name != "encoder"}
-    orders = Orders(recipe=values, settings=SETTINGS, workers=1, on_error="fail", identity=FakeEncoder().identity())
+    orders = WorkerTask(recipe=values, settings=SETTINGS, workers=1, on_error="fail", identity=FakeEncoder().identity())
     return replace(orders, **changes)
 
 
@@ -130,18 +130,18 @@ def test_an_utterance_that_cannot_be_used_stops_or_is_noted(tmp_path: Path, shar
 
 
 def test_orders_hold_all_but_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Orders] = []
+    seen: list[WorkerTask] = []
 
     class Recording(module_engine()):  # type: ignore[misc]
         def run(self, work: Any) -> None:
-            seen.append(Orders.of(work))
+            seen.append(WorkerTask.of(work))
             super().run(work)
 
     run_extraction(request_for(write_corpus(tmp_path / "audio"), tmp_path / "s.h5", engine=Recording(), workers=3))
     assert (seen[0].settings.threads, seen[0].workers, seen[0].on_error) == (1, 3, "fail")
     assert seen[0].identity == FakeEncoder().identity()
     assert "encoder" not in seen[0].recipe
-    Recipe(encoder=FakeEncoder(), **seen[0].recipe)
+    EncodingConfig(encoder=FakeEncoder(), **seen[0].recipe)
 
 
 def module_engine() -> Any:

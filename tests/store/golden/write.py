@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from embedkit.store import Rows, StoreContent, write_store
+from embedkit.store import StoreContent, UtteranceEmbedding, write_store
 
 COUNTS = (2, 3, 1)
 IDS = ("Ses01F_impro01_F000", "Ses01F_impro01_M000", "Ses02M_script01_F003")
 
 
-def golden_rows() -> list[Rows]:
+def golden_rows() -> list[UtteranceEmbedding]:
     """Frames that count upwards in steps of 1/8, exact in float16."""
     offsets = np.concatenate([[0], np.cumsum(COUNTS)])
     values = (np.arange(offsets[-1] * 2 * 3, dtype="float32") / 8).reshape(-1, 2, 3)
     pieces = [values[start:stop] for start, stop in pairwise(offsets)]
-    return [Rows(piece.mean(0), piece.std(0), piece.astype("float16")) for piece in pieces]
+    return [UtteranceEmbedding(piece.mean(0), piece.std(0), piece.astype("float16")) for piece in pieces]
 
 
 def golden_content() -> StoreContent:

@@ -1,0 +1,84 @@
+"""Where arrays lie in files, and what goes wrong while files are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from embedkit.errors import StoreError
+
+Stamp: TypeAlias = tuple[int, int, int]
+"""Inode, size and modification time of a file."""
+
+
+@dataclass(frozen=True)
+class ArrayLocation:
+    """Where an array, or the part of it that a shard holds, lies: in which file (as it was then), from which byte."""
+
+    path: Path
+    stamp: Stamp
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def file_stamp(path: Path) -> Stamp:
+    """Return what changes when a file is replaced: inode, size, modification time."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file does to a reader into one sentence."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        raise StoreError(damaged(path, error)) from error
+
+
+def damaged(path: Path, error: Exception) -> str:
+    """Write the sentence for a file that HDF5 cannot read."""
+    reason = " ".join(str(error).split()).rstrip(".")
+    if "truncated" in reason:
+        reason = "it is truncated"
+    return f"The store {str(path)!r} is damaged ({reason}); restore a copy, or extract again with --overwrite."
+
+
+def read_attributes(file: Any) -> dict[str, Any]:
+    """Return the root attributes as plain values."""
+    return {name: _plain(value) for name, value in file.attrs.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def place_of(path: Path, dataset: Any, stamp: Stamp) -> ArrayLocation:
+    """Return where a dataset lies.
+
+    Raises:
+        StoreError: it is not one contiguous stretch of the file.
+    """
+    offset = dataset.id.get_offset()
+    if offset is None or offset + dataset.nbytes > stamp[1]:
+        raise StoreError(f"{dataset.name} in the store {str(path)!r} is not one contiguous stretch of the file.")
+    return ArrayLocation(path.absolute(), stamp, offset, dataset.shape, dataset.dtype)

@@ -1,0 +1,128 @@
+"""What a study will extract and train, how much of it is there, and roughly how long the rest takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from embedkit.corpora import Corpus
+from embedkit.encoders import encoder_label
+from embedkit.extraction.outlook import format_duration
+from embedkit.extraction.reuse import compare
+from embedkit.extraction.segments import Failures, stamp_files
+from embedkit.store import Store, open_store
+from embedkit.study.plan import Pair, StudyPlan
+from embedkit.study.timing import RuntimeEstimator, training_seconds, tuning_seconds
+from embedkit.training.experiment import Experiment
+from embedkit.training.runs import RunRecord
+from embedkit.training.stacks.schedule import default_threads
+from embedkit.training.train import find_known_run, plan_rows
+from embedkit.wording import count_noun
+from embedkit.workflows.extract import choose_utterances
+
+
+class StudyForecast:
+    """Counts what there is to do, pair by pair, and says so.
+
+    Args:
+        parts: The study.
+        estimator: Measures.
+    """
+
+    def __init__(self, parts: StudyPlan, estimator: RuntimeEstimator) -> None:
+        self.parts, self.estimator = parts, estimator
+        self.lines: list[str] = []
+        self.stores = self.stores_there = self.experiments = self.cells_there = self.heads = 0
+        self.extract_seconds = self.fit_seconds = 0.0
+        self.unknown: list[str] = []
+
+    def foresee(self, pair: Pair) -> None:
+        """Look at a pair; one that cannot be had, and heads that cannot be fitted, are left out from here on."""
+        self.parts.attempt(str(pair), partial(self._foresee, pair))
+
+    def tell(self) -> None:
+        """Say what there is to do and how long it takes."""
+        tell = self.parts.tell
+        if not self.experiments:
+            return
+        if self.stores:
+            tell(f"Stores: {self.stores_there} of {self.stores} are there.")
+        for line in self.lines:
+            tell(f"  to extract: {line}")
+        tell(
+            f"Cells (a corpus, an encoder, a head, a loss and a mode): {self.cells_there} of {self.experiments} are there."
+        )
+        if self.heads:
+            told = f", about {format_duration(self.fit_seconds)}" if self.fit_seconds else ""
+            tell(
+                f"  to train: {count_noun(self.experiments - self.cells_there, 'experiment')}, {self.heads:,} heads{told}"
+            )
+        if seconds := self.extract_seconds + self.fit_seconds:
+            left_out = f", without {' and '.join(self.unknown)}" if self.unknown else ""
+            tell(f"In all about {format_duration(seconds)}{left_out}, by a short measurement on this machine.")
+        elif not (self.lines or self.heads):
+            tell("Nothing to do but the table.")
+
+    def _foresee(self, pair: Pair) -> None:
+        chosen, _ = choose_utterances(pair.corpus, self.parts.extract.get("where", ()), self.parts.extract.get("limit"))
+        stores: list[Store] = []
+        if "cached" in self.parts.modes:
+            found = [self._foresee_store(pair, name, chosen) for name in pair.names]
+            stores = [store for store in found if store is not None]
+            if len(stores) < len(found):
+                name = pair.names[0]
+                sample = self.estimator.sample(chosen, name, self.parts.level(pair, name))
+                stores = [self.estimator.outline(chosen, sample.store, encoder_label(name))]
+        for what, mode, head in self.parts.steps(pair):
+            self.parts.attempt(what, partial(self._foresee_step, pair, mode, head, stores, chosen))
+
+    def _foresee_store(self, pair: Pair, name: str, chosen: Corpus) -> Store | None:
+        """Return the store if it holds all utterances."""
+        path, failures = self.parts.path(pair, name), Failures("skip")
+        store = open_store(path) if path.exists() else None
+        missing = len(compare(chosen, stamp_files(chosen, failures), failures, store).missing)
+        if store is not None and not missing:
+            self.stores, self.stores_there = self.stores + 1, self.stores_there + 1
+            return store
+        pace = self.estimator.sample(chosen, name, self.parts.level(pair, name)).pace
+        count = f"{missing} of {len(chosen.utterances)}" if missing < len(chosen.utterances) else str(missing)
+        told = "" if pace is None else f", about {format_duration(pace * missing)}"
+        begun = ", begun before" if path.with_name(path.name + ".work").exists() else ""
+        self.lines.append(f"{chosen.name} with {name}: {count} utterances{told}{begun}")
+        self.stores += 1
+        self.extract_seconds += (pace or 0.0) * missing
+        if pace is None:
+            self.unknown.append(f"the extraction of {chosen.name} with {name}")
+        return None
+
+    def _foresee_step(self, pair: Pair, mode: str, head: str | None, stores: Sequence[Store], chosen: Corpus) -> None:
+        experiments: list[Experiment] = []
+
+        def note(found: Sequence[Experiment], *_: Any, **__: Any) -> list[RunRecord]:
+            experiments.extend(found)
+            return []
+
+        self.parts.fit_step(pair, mode, head, stores, train=note, tell=lambda _: None, progress=False)
+        todo = [
+            experiment
+            for experiment in experiments
+            if self.parts.fit.get("overwrite") or find_known_run(experiment) is None
+        ]
+        self.experiments += len(experiments)
+        self.cells_there += len(experiments) - len(todo)
+        self.heads += sum(experiment.count_heads() for experiment in todo)
+        if not todo:
+            return
+        if mode == "frozen":
+            self.unknown.append(f"the mode frozen of {pair}")
+        elif mode == "cached":
+            name = pair.names[0]
+            path = self.parts.path(pair, name)
+            shape = open_store(path) if path.exists() else self.estimator.sample(chosen, name, None).store
+            row = plan_rows(todo)[0]
+            # Rows of one head differ in their loss or their layer, which hardly changes their time.
+            threads = self.parts.fit.get("threads") or default_threads()
+            self.fit_seconds += training_seconds(row, shape, threads) * len(todo) / len(row)
+        else:
+            self.fit_seconds += tuning_seconds(todo, self.estimator.sample(chosen, pair.names[0], None).pace or 0.0)

@@ -1,0 +1,272 @@
+"""Train all heads of a row of the table from a store: search on inner folds, refit, score the test folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedkit.training.data.features import Features, Standardiser
+from embedkit.training.data.folds import Fold, FoldPlan
+from embedkit.training.data.targets import Scale, Targets, build_targets
+from embedkit.training.search import Candidate
+from embedkit.training.selection import Choice, choose, pooled_scores
+from embedkit.training.stacks.journal import Journal
+from embedkit.training.stacks.mixed_loss import kind_in_stack
+from embedkit.training.stacks.schedule import OnPart, OnStack, run_groups
+from embedkit.training.stacks.scoring import score_heads
+from embedkit.training.stacks.stack import Group, GroupResult, Member, State, TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldResult:
+    """The finished heads of one fold under one loss, one per seed.
+
+    Attributes:
+        fold: The fold.
+        choices: What was chosen.
+        states: The heads.
+        standardiser: Statistics of the training side.
+        scale: By what ratings were standardised; None for classes.
+        outputs: On the test side, `[seeds, utterances, outputs]`: class probabilities, or ratings in their own unit.
+        losses: What was chosen in its search, `[seeds, epochs]`: mean training loss over the inner folds; or empty.
+        dev_scores: The same by UA, or mean CCC, of the predictions of the inner folds together; or empty.
+    """
+
+    fold: Fold
+    choices: tuple[Choice, ...]
+    states: tuple[State, ...]
+    standardiser: Standardiser
+    scale: Scale | None
+    outputs: NDArray[np.float64]
+    losses: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    dev_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+
+
+def count_heads(plan: FoldPlan, candidates: int, seeds: int) -> int:
+    """Return how many heads one loss trains."""
+    return sum((len(fold.validations) * candidates + fold.refit) * seeds for fold in plan.folds)
+
+
+def train_losses(
+    features: Features,
+    targets: NDArray[Any],
+    plan: FoldPlan,
+    recipe: TrainingConfig,
+    losses: Sequence[str],
+    *,
+    grid: Sequence[Candidate],
+    seeds: Sequence[int],
+    threads: int,
+    on_stack: OnStack = lambda groups, results: None,
+    on_epoch: OnPart = lambda groups, epochs, results: None,
+    journal: Journal | None = None,
+) -> dict[str, list[FoldResult]]:
+    """Train one head under several losses together: every fold, inner fold, seed and candidate.
+
+    A candidate and the number of epochs are chosen per loss, fold and seed on validation predictions pooled over the
+    inner folds; then the head is trained again on the fold's whole training side. Folds without refit keep the head
+    as it was after its best validation epoch. What comes out for a loss does not depend on the others.
+
+    Args:
+        targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`.
+        losses: Names with settings.
+        grid: What is searched; heads of different shapes train in different stacks.
+        seeds: Of initial weights, dropout and the order of mini-batches.
+        threads: Stacks trained side by side.
+        on_stack: Called after every stack.
+        on_epoch: Called after every epoch of a stack in which an encoder ran.
+        journal: Where finished stacks are kept.
+
+    Returns:
+        For each loss, its results fold by fold.
+    """
+    keep_best = not all(fold.refit for fold in plan.folds)
+    run = partial(
+        run_groups,
+        features,
+        targets,
+        keep_best=keep_best,
+        threads=threads,
+        on_stack=on_stack,
+        on_epoch=on_epoch,
+        journal=journal,
+    )
+    cells = [(loss, fold, seed) for loss in losses for fold in plan.folds for seed in seeds]
+    truth = build_targets(targets, recipe.classes)
+    found = _search(plan, recipe, losses, grid, seeds, run)
+    searched = {
+        (loss, fold.name, seed): _choose(fold, truth, found[loss, fold.name, seed], keep_best=keep_best)
+        for loss, fold, seed in cells
+    }
+    choices = {key: choice for key, (choice, _) in searched.items()}
+    if keep_best:
+        finals = {key: found[key][0][choice.candidate] for key, choice in choices.items()}
+    else:
+        finals = _refit(plan, recipe, grid, choices, seeds, run)
+    return {
+        loss: [_score_fold(features, fold, loss, grid, seeds, searched, finals, recipe) for fold in plan.folds]
+        for loss in losses
+    }
+
+
+_Key: TypeAlias = tuple[str, str, int]
+"""Loss, fold and seed."""
+
+_Run: TypeAlias = Callable[[Sequence[Group], TrainingConfig], list[GroupResult]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """One head: its weights, the statistics of its training side, its loss and predictions epoch by epoch."""
+
+    state: State
+    standardiser: Standardiser
+    scale: Scale | None
+    losses: NDArray[np.float64]
+    predictions: NDArray[Any]
+
+
+_Candidates: TypeAlias = dict[int, _Trained]
+
+
+def _search(
+    plan: FoldPlan,
+    recipe: TrainingConfig,
+    losses: Sequence[str],
+    grid: Sequence[Candidate],
+    seeds: Sequence[int],
+    run: _Run,
+) -> dict[_Key, list[_Candidates]]:
+    """Train every candidate on every inner fold: for each loss, fold and seed, the candidates by inner fold."""
+    found: dict[_Key, list[_Candidates]] = {
+        (loss, fold.name, seed): [{} for _ in fold.validations]
+        for loss in losses
+        for fold in plan.folds
+        for seed in seeds
+    }
+    for head, together in _shapes(grid, losses):
+        wanted = [(loss, number) for loss in together for number, one in enumerate(grid) if one.head == head]
+        places, groups = [], []
+        for fold in plan.folds:
+            for seed in seeds:
+                for inner, (train, validate) in enumerate(fold.validations):
+                    places.append([found[loss, fold.name, seed][inner] for loss, _ in wanted])
+                    members = [_member(grid[number], loss, seed, recipe.epochs) for loss, number in wanted]
+                    groups.append(Group(train=train, validate=validate, seed=seed, members=tuple(members)))
+        for own, result in zip(places, run(groups, replace(recipe, head=head)), strict=True):
+            for place, (_, number), trained in zip(own, wanted, _members(result), strict=True):
+                place[number] = trained
+    return found
+
+
+def _shapes(grid: Sequence[Candidate], losses: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return which losses share a stack, for every shape of head."""
+    found = []
+    for head in dict.fromkeys(one.head for one in grid):
+        together: dict[str, list[str]] = {}
+        for loss in losses:
+            together.setdefault(kind_in_stack(head, loss), []).append(loss)
+        found += [(head, own) for own in together.values()]
+    return found
+
+
+def _member(candidate: Candidate, loss: str, seed: int, epochs: int) -> Member:
+    return Member(
+        loss=loss,
+        seed=seed,
+        learning_rate=candidate.learning_rate,
+        weight_decay=candidate.weight_decay,
+        epochs=epochs,
+    )
+
+
+def _members(result: GroupResult) -> list[_Trained]:
+    return [
+        _Trained(
+            state=state, standardiser=result.standardiser, scale=result.scale, losses=losses, predictions=predictions
+        )
+        for state, losses, predictions in zip(result.states, result.losses, result.predictions, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """What was chosen in its search, `[epochs]`: mean training loss, and score of the pooled validation sides."""
+
+    losses: NDArray[np.float64]
+    dev_scores: NDArray[np.float64]
+
+
+def _choose(fold: Fold, targets: Targets, trained: Sequence[_Candidates], *, keep_best: bool) -> tuple[Choice, _Curve]:
+    validations = [pair[1] for pair in fold.validations]
+    predictions = [np.stack([inner[number].predictions for number in range(len(inner))]) for inner in trained]
+    scores = pooled_scores(targets, validations, predictions)
+    choice = choose(scores, smoothing=1) if keep_best else choose(scores)
+    losses = np.mean([_hold_last(inner[choice.candidate].losses) for inner in trained], axis=0)
+    return choice, _Curve(losses, scores[choice.candidate])
+
+
+def _hold_last(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Carry the loss of the last epoch on where a head stopped early, as its predictions are."""
+    trained = np.flatnonzero(~np.isnan(losses))
+    return losses[np.minimum(np.arange(len(losses)), trained[-1])] if len(trained) else losses
+
+
+def _refit(
+    plan: FoldPlan,
+    recipe: TrainingConfig,
+    grid: Sequence[Candidate],
+    choices: Mapping[_Key, Choice],
+    seeds: Sequence[int],
+    run: _Run,
+) -> dict[_Key, _Trained]:
+    """Train what was chosen on the whole training sides; losses whose choices have one shape share a group."""
+    nothing = np.zeros(0, dtype=np.int64)
+    finals: dict[_Key, _Trained] = {}
+    losses = list(dict.fromkeys(loss for loss, _, _ in choices))
+    for head, together in _shapes(grid, losses):
+        keys, groups = [], []
+        for fold in plan.folds:
+            for seed in seeds:
+                own = [(loss, fold.name, seed) for loss in together]
+                own = [key for key in own if grid[choices[key].candidate].head == head]
+                if own:
+                    chosen = [(key[0], choices[key]) for key in own]
+                    members = [_member(grid[one.candidate], loss, seed, one.epochs) for loss, one in chosen]
+                    keys.append(own)
+                    groups.append(Group(train=fold.train, validate=nothing, seed=seed, members=tuple(members)))
+        if groups:
+            for own, result in zip(keys, run(groups, replace(recipe, head=head)), strict=True):
+                finals.update(zip(own, _members(result), strict=True))
+    return finals
+
+
+def _score_fold(
+    features: Features,
+    fold: Fold,
+    loss: str,
+    grid: Sequence[Candidate],
+    seeds: Sequence[int],
+    searched: Mapping[_Key, tuple[Choice, _Curve]],
+    finals: Mapping[_Key, _Trained],
+    recipe: TrainingConfig,
+) -> FoldResult:
+    states = tuple(finals[loss, fold.name, seed].state for seed in seeds)
+    one = finals[loss, fold.name, seeds[0]]
+    own, curves = zip(*(searched[loss, fold.name, seed] for seed in seeds), strict=True)
+    heads = [grid[choice.candidate].head for choice in own]
+    return FoldResult(
+        fold=fold,
+        choices=own,
+        states=states,
+        standardiser=one.standardiser,
+        scale=one.scale,
+        outputs=score_heads(features, heads, loss, states, one.standardiser, fold.test, recipe, scale=one.scale),
+        losses=np.stack([curve.losses for curve in curves]),
+        dev_scores=np.stack([curve.dev_scores for curve in curves]),
+    )

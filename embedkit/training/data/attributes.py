@@ -1,0 +1,109 @@
+"""Which utterances of a store have ratings on dimensions, such as valence and arousal, that heads can learn."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+
+from embedkit.errors import FitError
+from embedkit.losses import build_loss
+from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
+from embedkit.training.data.source import Source
+from embedkit.training.data.task import TaskData, filter_rows
+
+DEFAULT_LOSS = "ccc-regression"
+
+_KEYS = ("std", "ci", "dev", "by_fold")
+"""What follows a score's name in a run's row."""
+
+
+def define_dimensions(store: Source, dimensions: Sequence[str], *, where: Sequence[str] = ()) -> TaskData:
+    """Choose the utterances that are rated on all of some dimensions, whatever their label.
+
+    Args:
+        store: Where the utterances come from.
+        dimensions: Columns of numbers.
+        where: `COLUMN=VALUE` filters, all of which must hold.
+
+    Raises:
+        FitError: a column that is missing or holds no numbers, or fewer than two utterances that are rated.
+        ConfigError, CorpusError, UnknownNameError: a filter that cannot be read or leaves nothing.
+    """
+    _require_columns(store, dimensions)
+    rows = filter_rows(store, where)
+    ratings = np.stack([store.column(name)[rows].astype(np.float64) for name in dimensions], axis=1)
+    rated = np.isfinite(ratings).all(axis=1)
+    if rated.sum() < 2:
+        raise FitError(
+            f"Of the {len(rows)} utterances chosen from {store.path}, {int(rated.sum())} have a number in each of "
+            f"{', '.join(dimensions)}, at least two are needed; check --targets and --where."
+        )
+    rows = rows[rated]
+    return TaskData(
+        rows=rows,
+        ids=store.ids[rows],
+        labels=store.labels[rows],
+        speakers=store.speakers[rows],
+        sessions=store.sessions[rows],
+        splits=store.splits[rows],
+        classes=(),
+        targets=ratings[rated],
+        merge={},
+        where=tuple(where),
+        dimensions=tuple(dimensions),
+        unrated=int(np.sum(~rated)),
+    )
+
+
+def find_rating_columns(store: Source) -> list[str]:
+    """Name the columns of numbers that come from the corpus, sorted."""
+    usual = (*STANDARD_COLUMNS, *MEASURED_COLUMNS)
+    return sorted(name for name in store.columns if name not in usual and _is_numeric(store, name))
+
+
+def require_fitting_loss(loss: str, store: Source, dimensions: Sequence[str]) -> None:
+    """Refuse a loss that cannot train what is asked for.
+
+    Raises:
+        FitError: a loss on classes where dimensions are to be predicted, or the other way round.
+    """
+    tasks = build_loss(loss).tasks
+    if dimensions and "dimensions" not in tasks:
+        raise FitError(
+            f"The loss {loss!r} tells classes apart, but --targets names dimensions to predict; "
+            f"choose --loss {DEFAULT_LOSS}, or leave out --targets."
+        )
+    if not dimensions and "classes" not in tasks:
+        raise FitError(
+            f"The loss {loss!r} predicts dimensions; name columns of numbers with --targets ({_told(store)})."
+        )
+
+
+def _require_columns(store: Source, dimensions: Sequence[str]) -> None:
+    if len(set(dimensions)) < len(dimensions):
+        raise FitError(f"The targets {', '.join(dimensions)} hold one twice; name each once.")
+    for name in dimensions:
+        if name in store.columns and _is_numeric(store, name):
+            continue
+        nearest = difflib.get_close_matches(name, find_rating_columns(store), n=1)
+        hint = f", did you mean {nearest[0]!r}?" if nearest else "."
+        what = "holds texts" if name in store.columns else "is none of its columns"
+        raise FitError(f"The targets need columns of numbers, but {name!r} {what}: {_told(store)}{hint}")
+    taken = {*_KEYS, *(f"{name}_{end}" for name in dimensions for end in _KEYS)}
+    for name in dimensions:
+        if name in taken:
+            raise FitError(
+                f"The target {name!r} would be mistaken for a result, such as the standard deviation of another one; "
+                "rename the column."
+            )
+
+
+def _told(store: Source) -> str:
+    names = find_rating_columns(store)
+    return f"{store.corpus} has {', '.join(names)}" if names else f"{store.corpus} has no column of numbers"
+
+
+def _is_numeric(store: Source, name: str) -> bool:
+    return store.column(name).dtype.kind in "iuf"

@@ -1,0 +1,82 @@
+"""Train on one corpus, test on another: one fold over two stores laid end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from embedkit.errors import FitError
+from embedkit.training.data.attributes import define_dimensions
+from embedkit.training.data.folds import ONE_SPEAKER_GROUP, Fold, FoldPlan, Names, choose_validations
+from embedkit.training.data.source import Source
+from embedkit.training.data.task import TaskData, define_task
+
+KIND = "other corpus"
+
+
+def define_transfer(store: Source, data: TaskData, other: Source, merge: Mapping[str, str]) -> TaskData:
+    """Choose the utterances of another corpus that belong to the classes of a task, under a label map.
+
+    Where dimensions are predicted, those rated on the same ones.
+
+    Args:
+        store, data: The store trained on and its task.
+        other: The store tested on.
+        merge: Labels of the other corpus that count as another, beside the corpus's usual ones.
+
+    Raises:
+        FitError: another encoder, the same corpus, or a class or a dimension that the other corpus lacks.
+    """
+    if other.fingerprint != store.fingerprint:
+        raise FitError(
+            f"The stores {store.path} and {other.path} were made with different encoders or options; "
+            "extract both alike to train on one and test on the other."
+        )
+    if other.corpus == store.corpus:
+        raise FitError(f"Both stores hold {store.corpus}; leave out --test-on, or test on another corpus.")
+    if data.dimensions:
+        return define_dimensions(other, data.dimensions)
+    usual = {**other.task["merge"], **merge}
+    labels = {usual.get(label, label) for label in other.labels.tolist()}
+    missing = [label for label in data.classes if label not in labels]
+    if missing:
+        raise FitError(
+            f"{other.corpus} has no utterances of the class {missing[0]!r} (it has {', '.join(sorted(labels))}); "
+            "map a label with --test-merge, or name the classes that both share with --classes."
+        )
+    return define_task(other, classes=data.classes, merge=usual)
+
+
+def join_tasks(first: TaskData, second: TaskData, names: tuple[str, str]) -> TaskData:
+    """Lay two tasks of the same classes or dimensions end to end; no speaker is in both corpora."""
+    speakers = [_qualify(part.speakers, name) for part, name in zip((first, second), names, strict=True)]
+    columns = ("rows", "ids", "labels", "sessions", "splits", "targets")
+    joined: dict[str, Any] = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in columns}
+    return replace(first, speakers=np.concatenate(speakers), **joined)
+
+
+def _qualify(speakers: Names, corpus: str) -> Names:
+    return np.array([f"{corpus}/{speaker}" if speaker else "" for speaker in speakers.tolist()], dtype=np.str_)
+
+
+def plan_transfer(train: int, speakers: Names, other: str, *, hold_out: bool) -> FoldPlan:
+    """Plan the one fold: the first `train` utterances are trained and chosen on, all others tested.
+
+    Raises:
+        FitError: fewer than two speakers, or unknown ones, on the training side.
+    """
+    side = np.arange(train)
+    if np.any(speakers[:train] == ""):
+        raise FitError(
+            "Choosing by speaker needs the speaker of every utterance trained on, found some without; "
+            "add the column to the corpus or leave them out with --where."
+        )
+    validations = choose_validations(other, side, speakers)
+    selection = f"{len(validations)} inner folds by speaker, pooled, then refit"
+    if hold_out:
+        validations, selection = validations[:1], ONE_SPEAKER_GROUP
+    fold = Fold(name=other, train=side, test=np.arange(train, len(speakers)), validations=validations, refit=True)
+    return FoldPlan(kind=KIND, folds=(fold,), selection=selection, speaker_dependent=False)

@@ -1,0 +1,301 @@
+"""Embeddings as heads read them: one copy in memory or on disk, gathered by index, standardised by fold."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embedkit.heads.base import HeadInputs
+from embedkit.heads.frames import average_runs
+from embedkit.training.data.folds import Indices, Names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standardiser:
+    """Mean and inverse standard deviation of a training side, float32 `[layers, dimensions]` (or stacked)."""
+
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def from_moments(cls, mean: NDArray[np.float64], variance: NDArray[np.float64]) -> Standardiser:
+        """Build one from float64 moments; a dimension that never varies is only centred."""
+        deviation = np.sqrt(np.maximum(variance, 0.0))
+        constant = deviation <= 1e-6 * np.maximum(1.0, np.abs(mean))
+        scale = np.where(constant, 1.0, 1.0 / np.where(constant, 1.0, deviation))
+        return cls(mean=torch.from_numpy(mean.astype(np.float32)), scale=torch.from_numpy(scale.astype(np.float32)))
+
+    @classmethod
+    def stack(cls, parts: list[Standardiser], device: torch.device) -> Standardiser:
+        """Join the standardisers of several groups: `[groups, layers, dimensions]`."""
+        return cls(
+            mean=torch.stack([part.mean for part in parts]).to(device),
+            scale=torch.stack([part.scale for part in parts]).to(device),
+        )
+
+    def take(self, groups: Indices) -> Standardiser:
+        """Return the standardisers of some of the groups."""
+        rows = torch.from_numpy(groups).to(self.mean.device)
+        return Standardiser(mean=self.mean[rows], scale=self.scale[rows])
+
+    def apply(self, values: Tensor) -> Tensor:
+        """Standardise `[groups, ..., layers, dimensions]` in place, group by group."""
+        shape = (self.mean.shape[0], *[1] * (values.dim() - 3), *self.mean.shape[1:])
+        return values.sub_(self.mean.view(shape)).mul_(self.scale.view(shape))
+
+
+class Features(ABC):
+    """The embeddings of a study's utterances.
+
+    Attributes:
+        level: "utterance" or "frame".
+        layers, dimensions: Shape of one vector.
+        device: Where gathered batches are put.
+        live: Whether an encoder runs whenever something is gathered.
+    """
+
+    level: str
+    layers: int
+    dimensions: int
+    device: torch.device
+    live = False
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of utterances."""
+
+    @abstractmethod
+    def moments(self, index: Indices) -> Standardiser:
+        """Compute the standardiser of a training side from exactly these utterances."""
+
+    @abstractmethod
+    def normalise_by(self, owners: Names) -> None:
+        """Centre and scale the utterances of each owner (speaker) by the statistics of all of them.
+
+        What belongs to an owner with a single vector becomes zero. Utterances of test sides take part in these
+        statistics, though never their labels.
+        """
+
+    @abstractmethod
+    def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
+        """Collect utterances `[groups, batch]` and standardise each group by its own statistics."""
+
+    def averaged(self, run: int) -> Features:
+        """Return the same with every `run` neighbouring frames averaged into one, where that saves doing it again."""
+        return self
+
+    @property
+    def durations(self) -> NDArray[np.int64] | None:
+        """Frames per utterance, for batches of similar length; None where length does not matter."""
+        return None
+
+    def train(self, training: bool) -> None:
+        """Say whether what is gathered next is trained on; it matters where an encoder is trained as well."""
+        return
+
+    def step(self) -> None:
+        """Let an encoder that is trained follow the gradient of what was gathered last."""
+        return
+
+    def keep(self) -> None:
+        """Remember an encoder that is trained as it is now: its head is the best so far."""
+        return
+
+
+class UtteranceFeatures(Features):
+    """Utterance means `[utterances, layers, dimensions]`, held once."""
+
+    level = "utterance"
+
+    def __init__(self, values: NDArray[np.float32], device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.values = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(self.device)
+        self.layers, self.dimensions = self.values.shape[1:]
+
+    def __len__(self) -> int:
+        return int(self.values.shape[0])
+
+    def moments(self, index: Indices) -> Standardiser:
+        size = (self.layers, self.dimensions)
+        total, squares = (torch.zeros(size, dtype=torch.float64, device=self.device) for _ in range(2))
+        for part in _chunks(index):
+            total += self.read(part).double().sum(0)
+        mean = total / len(index)
+        for part in _chunks(index):
+            squares += (self.read(part).double() - mean).square().sum(0)
+        return Standardiser.from_moments(mean.cpu().numpy(), (squares / len(index)).cpu().numpy())
+
+    def normalise_by(self, owners: Names) -> None:
+        for index in members_of(owners):
+            rows = torch.from_numpy(index).to(self.device)
+            own = Standardiser.stack([self.moments(index)], self.device)
+            self.values[rows] = own.apply(self.values[rows][None])[0]
+
+    def read(self, index: Indices) -> Tensor:
+        """Return a copy of some utterances' means, `[n, layers, dimensions]`."""
+        return self.values.index_select(0, self.tensor(index))
+
+    def tensor(self, index: Indices) -> Tensor:
+        """Put indices where the values are."""
+        return torch.from_numpy(index).to(self.device)
+
+    def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
+        values = self.read(index.reshape(-1)).view(*index.shape, self.layers, self.dimensions)
+        return HeadInputs(values=standardiser.apply(values))
+
+
+class StreamedFeatures(UtteranceFeatures):
+    """Utterance means that stay on disk and are read by the mini-batch, with the same result.
+
+    Args:
+        values: `[rows, layers, dimensions]`, mapped into memory.
+        rows: The row of each utterance.
+        layers: Which layers are read.
+    """
+
+    def __init__(
+        self, values: Any, rows: Indices, device: torch.device | str = "cpu", layers: slice = slice(None)
+    ) -> None:
+        self.device = torch.device(device)
+        self.mapped, self.rows, self.kept = values, rows, layers
+        self.layers, self.dimensions = len(range(*layers.indices(values.shape[1]))), values.shape[2]
+        self.owners: Indices | None = None
+        self.norms: list[Standardiser] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def normalise_by(self, owners: Names) -> None:
+        members = members_of(owners)
+        norms = [self.moments(index) for index in members]
+        numbers = np.empty(len(self), dtype=np.int64)
+        for number, index in enumerate(members):
+            numbers[index] = number
+        self.owners, self.norms = numbers, norms
+
+    def read(self, index: Indices) -> Tensor:
+        values = torch.from_numpy(np.array(self.mapped[self.rows[index]][:, self.kept], dtype=np.float32))
+        if self.owners is not None:
+            own = Standardiser.stack([self.norms[number] for number in self.owners[index]], values.device)
+            values = own.apply(values[:, None])[:, 0]
+        return values.to(self.device)
+
+
+CHUNK = 4096
+"""Utterances of which moments are summed at once: in the same order, in memory or not."""
+
+
+def _chunks(index: Indices) -> list[Indices]:
+    return [index[start : start + CHUNK] for start in range(0, len(index), CHUNK)]
+
+
+class FrameFeatures(Features):
+    """Frames of all utterances in one flat array `[frames, layers, dimensions]`, possibly on disk.
+
+    Args:
+        values: Flat frames, any float type; read by slices, so a memory map stays on disk.
+        starts, lengths: First row and number of rows of each utterance.
+        means, deviations: Utterance statistics `[utterances, layers, dimensions]`; with the lengths they give the
+            moments over frames without a pass over the frames.
+        layers: Which layers of `values` are read, as many as the statistics have.
+    """
+
+    level = "frame"
+    run = 1
+
+    def __init__(
+        self,
+        values: Any,
+        starts: Indices,
+        lengths: Indices,
+        means: NDArray[np.float32],
+        deviations: NDArray[np.float32],
+        device: torch.device | str = "cpu",
+        layers: slice = slice(None),
+    ) -> None:
+        self.values, self.starts, self.lengths, self.kept = values, starts, lengths, layers
+        self.means, self.deviations = means, deviations
+        self.shifts: NDArray[np.float32] | None = None
+        self.factors: NDArray[np.float32] | None = None
+        self.device = torch.device(device)
+        self.layers, self.dimensions = means.shape[1:]
+        self._averaged: dict[int, AveragedFrames] = {}
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def averaged(self, run: int) -> FrameFeatures:
+        if run != self.run and run not in self._averaged:
+            self._averaged[run] = AveragedFrames(self, run)
+        return self if run == self.run else self._averaged[run]
+
+    def read(self, utterance: int) -> NDArray[Any]:
+        """Return the frames `[frames, layers, dimensions]` of an utterance."""
+        start = self.starts[utterance]
+        frames: NDArray[Any] = self.values[start : start + self.lengths[utterance]][:, self.kept]
+        return frames
+
+    @property
+    def durations(self) -> NDArray[np.int64] | None:
+        return self.lengths
+
+    def moments(self, index: Indices) -> Standardiser:
+        weights = (self.lengths[index] / self.lengths[index].sum())[:, None, None]
+        means = self.means[index].astype(np.float64)
+        squares = self.deviations[index].astype(np.float64) ** 2 + means**2
+        mean = (weights * means).sum(0)
+        return Standardiser.from_moments(mean, (weights * squares).sum(0) - mean**2)
+
+    def normalise_by(self, owners: Names) -> None:
+        shifts, factors = np.empty_like(self.means), np.empty_like(self.means)
+        for index in members_of(owners):
+            own = self.moments(index)
+            shifts[index], factors[index] = own.mean.numpy(), own.scale.numpy()
+        self.means, self.deviations = (self.means - shifts) * factors, self.deviations * factors
+        self.shifts, self.factors = shifts, factors
+
+    def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
+        lengths = -(-self.lengths[index] // self.run)
+        padded = np.zeros((*index.shape, int(lengths.max()), self.layers, self.dimensions), dtype=np.float32)
+        for place in np.ndindex(*index.shape):
+            length = lengths[place]
+            padded[place][:length] = self.read(int(index[place]))
+            if self.shifts is not None and self.factors is not None:
+                padded[place][:length] -= self.shifts[index[place]]
+                padded[place][:length] *= self.factors[index[place]]
+        values = standardiser.apply(torch.from_numpy(padded).to(self.device))
+        own = torch.from_numpy(lengths).to(self.device)
+        padding = torch.arange(values.shape[2], device=self.device) >= own[..., None]
+        return HeadInputs(values=values.masked_fill_(padding[..., None, None], 0.0), lengths=own, run=self.run)
+
+
+class AveragedFrames(FrameFeatures):
+    """Frames of which every `run` neighbours are averaged into one: once, or where memory is short whenever read."""
+
+    def __init__(self, whole: FrameFeatures, run: int) -> None:
+        super().__init__(
+            whole.values, whole.starts, whole.lengths, whole.means, whole.deviations, whole.device, whole.kept
+        )
+        self.shifts, self.factors, self.run = whole.shifts, whole.factors, run
+        # A memory map stays on disk, and rows that utterances share stay shared.
+        own = 4 * int((-(-self.lengths // run)).sum()) * self.layers * self.dimensions
+        in_memory = type(whole.values) is np.ndarray and own <= 2 * whole.values.nbytes
+        self._averages = [self._average(utterance) for utterance in range(len(self))] if in_memory else None
+
+    def read(self, utterance: int) -> NDArray[Any]:
+        return self._average(utterance) if self._averages is None else self._averages[utterance]
+
+    def _average(self, utterance: int) -> NDArray[Any]:
+        values = torch.from_numpy(np.array(super().read(utterance), dtype=np.float32))
+        whole = HeadInputs(values=values[None, None], lengths=torch.tensor([[len(values)]]))
+        return average_runs(whole, self.run).values[0, 0].numpy()
+
+
+def members_of(owners: Names) -> list[Indices]:
+    return [np.flatnonzero(owners == owner) for owner in np.unique(owners)]

@@ -1,0 +1,310 @@
+"""One experiment of a study: a store, a head and a loss under the settings that all experiments share."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from embedkit.errors import FitError
+from embedkit.heads import expand_head, resolve_head
+from embedkit.losses import LOSSES, build_loss
+from embedkit.registry import parse_spec
+from embedkit.store.reader import Store
+from embedkit.training.cross_validation import count_heads
+from embedkit.training.data.attributes import define_dimensions, require_fitting_loss
+from embedkit.training.data.cross_corpus import define_transfer, join_tasks, plan_transfer
+from embedkit.training.data.features import Features
+from embedkit.training.data.fold_stores import PerFoldStores
+from embedkit.training.data.folds import Fold, FoldPlan, default_folds, describe_folds, plan_folds
+from embedkit.training.data.joined_features import JoinedFeatures
+from embedkit.training.data.leakage import find_leaks, require_unseen
+from embedkit.training.data.source import Source
+from embedkit.training.data.task import TaskData, define_task, fold_column, load_features, require_frames
+from embedkit.training.fine_tuning import count_tuned, plan_tuning
+from embedkit.training.live.source import LiveSource
+from embedkit.training.options import Settings
+from embedkit.training.processes import ALONE, Processes
+from embedkit.training.runs import RUN_FORMAT_VERSION, digest_of
+from embedkit.training.search import Candidate, build_grid, head_settings
+from embedkit.training.stacks.stack import TrainingConfig
+from embedkit.wording import count_noun
+
+ALGORITHM = 1
+"""Raised when training changes in a way that changes results, so that old runs are not taken for new ones."""
+
+UNFINISHED = ".unfinished"
+"""Below the folder of the runs: what is finished of runs that are not."""
+
+
+class Experiment:
+    """One store (or one of its layers), one head, one loss."""
+
+    def __init__(
+        self,
+        store: Source,
+        head: str,
+        loss: str,
+        settings: Settings,
+        runs: Path,
+        device: torch.device,
+        layer: int | None = None,
+        other: Source | None = None,
+    ) -> None:
+        self.store, self.head, self.loss, self.settings, self.device = store, head, loss, settings, device
+        variants = [resolve_head(variant) for variant in expand_head(head)]
+        self.head_name, self.head_class, _ = variants[0]
+        self.head_options = head_settings(head)
+        self.grid: tuple[Candidate, ...] = build_grid(head, settings.learning_rates, settings.weight_decays)
+        self.loss_options = build_loss(loss).options
+        self.loss_name = parse_spec(loss, LOSSES)[0]
+        require_fitting_loss(loss, store, settings.targets)
+        if settings.targets:
+            self.data: TaskData = define_dimensions(store, settings.targets, where=settings.where)
+        else:
+            self.data = define_task(store, classes=settings.classes, merge=settings.merge, where=settings.where)
+        self.runs, self.layer, self.other = runs, layer, other
+        self.parts: tuple[TaskData, ...] = (self.data,)
+        if other is not None:
+            self.parts = (self.data, define_transfer(store, self.data, other, settings.test_merge))
+            self.data = join_tasks(*self.parts, names=(store.corpus, other.corpus))
+
+    @property
+    def level(self) -> str:
+        return self.head_class.level
+
+    @property
+    def stores(self) -> list[Source]:
+        """The store, and the one tested on where that is another."""
+        return [self.store] if self.other is None else [self.store, self.other]
+
+    @property
+    def processes(self) -> Processes:
+        """The processes that train together."""
+        return self.store.processes if isinstance(self.store, LiveSource) else ALONE
+
+    @cached_property
+    def plan(self) -> FoldPlan:
+        if self.other is not None:
+            speakers, hold_out = self.data.speakers, self.level == "frame"
+            return plan_transfer(len(self.parts[0]), speakers, self.other.corpus, hold_out=hold_out)
+        # An encoder that was trained has seen all but its own fold's test and development groups.
+        seen = isinstance(self.store, PerFoldStores) or bool(self.store.trained_on)
+        held_out = seen or self.settings.tuning is not None
+        kind = self.settings.folds or self._usual_folds
+        plan = plan_folds(
+            kind,
+            labels=None if self.data.dimensions else self.data.labels,
+            speakers=self.data.speakers,
+            groups=fold_column(self.store, self.data, kind),
+            splits=self.data.splits,
+            hold_out=held_out or self.level == "frame",
+        )
+        return plan_tuning(plan) if self.settings.tuning is not None else plan
+
+    @property
+    def _usual_folds(self) -> str:
+        if isinstance(self.store, PerFoldStores):
+            return self.store.folds
+        return default_folds(self.data.sessions, self.data.speakers)
+
+    @cached_property
+    def features(self) -> Features:
+        return self.load(self.layer)
+
+    def load(self, layer: int | None) -> Features:
+        """Load the embeddings that the head reads, of one layer or of all."""
+        parts = [
+            features
+            for store, data in zip(self.stores, self.parts, strict=True)
+            for features in self._load(store, data, layer)
+        ]
+        return parts[0] if len(parts) == 1 else JoinedFeatures(parts)
+
+    def _load(self, store: Source, data: TaskData, layer: int | None) -> Iterator[Features]:
+        """Load a source's embeddings; those of per-fold stores one after the other."""
+        if isinstance(store, PerFoldStores):
+            for own in store.arrange(self.plan):
+                yield from self._load(own, data, layer)
+            return
+        features: Features
+        if isinstance(store, LiveSource):
+            features = store.live_features(data, self.level)
+        else:
+            assert isinstance(store, Store)
+            memory = self.settings.memory_gb
+            features = load_features(store, data, self.level, self.device, layer=layer, memory_gb=memory)
+        if self.settings.normalise == "speaker":
+            features.normalise_by(data.speakers)
+        yield features
+
+    @property
+    def recipe(self) -> TrainingConfig:
+        budget = self.settings
+        return TrainingConfig(
+            head=self.head,
+            classes=self.data.outputs,
+            epochs=budget.epochs,
+            batch_size=budget.batch_size,
+            patience=budget.patience,
+            clip=budget.clip,
+        )
+
+    def count_heads(self) -> int:
+        """Return how many heads are trained: candidates on inner folds, and what was chosen on whole sides."""
+        count = count_heads if self.settings.tuning is None else count_tuned
+        return count(self.plan, len(self.grid), self.settings.seeds)
+
+    def check(self) -> None:
+        """Find out before anything is trained what cannot be."""
+        if self.level == "frame":
+            for store in self.stores:
+                require_frames(store, f"the head {self.head_name!r}")
+        unknown = int(np.sum(self.data.speakers == ""))
+        if self.settings.normalise == "speaker" and unknown:
+            raise FitError(
+                f"Normalising by speaker needs the speaker of every utterance, found {unknown} of {len(self.data)} "
+                "without; add the column to the corpus, leave them out with --where, or leave out --normalise."
+            )
+        if not self.settings.allow_leak:
+            for source, data, fold in self._sources_of_folds():
+                require_unseen(source, data, fold)
+
+    def _sources_of_folds(self) -> Iterator[tuple[Source, TaskData, Fold]]:
+        """Yield every fold with what it reads; a fold over two corpora as the part that lies in each."""
+        own = self.store.arrange(self.plan) if isinstance(self.store, PerFoldStores) else None
+        for place, fold in enumerate(self.plan.folds):
+            if self.other is None:
+                yield (self.store if own is None else own[place]), self.data, fold
+                continue
+            yield self.store, self.parts[0], dataclasses.replace(fold, test=fold.test[:0])
+            yield (
+                self.other,
+                self.parts[1],
+                dataclasses.replace(fold, test=fold.test - len(self.parts[0]), validations=()),
+            )
+
+    @property
+    def unrated(self) -> list[str]:
+        """Say of each corpus how many utterances are left out because a rating is missing."""
+        names = " or ".join(filter(None, [", ".join(self.data.dimensions[:-1]), *self.data.dimensions[-1:]]))
+        counts = {
+            store.corpus: part.unrated for store, part in zip(self.stores, self.parts, strict=True) if part.unrated
+        }
+        return [
+            f"left out {count_noun(count, 'utterance')} of {corpus} without a number in {names}"
+            for corpus, count in counts.items()
+        ]
+
+    @property
+    def variant(self) -> dict[str, Any]:
+        """What sets the run apart: dimensions, a single layer, a normalisation that sees test data, another corpus."""
+        found: dict[str, Any] = {} if self.layer is None else {"layer": self.layer}
+        if self.data.dimensions:
+            found |= {"dimensions": list(self.data.dimensions)}
+        if self.settings.tuning is not None:
+            found |= {"tuning": dataclasses.asdict(self.settings.tuning)}
+        if self.settings.normalise != "none":
+            found |= {"normalise": self.settings.normalise, "transductive": True}
+        if self.settings.allow_leak and any(find_leaks(*read) for read in self._sources_of_folds()):
+            found |= {"leak": True}
+        if self.other is not None:
+            found |= {"test_corpus": self.other.corpus, "test_merge": dict(self.parts[1].merge)}
+        return found
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digests of the stores, as runs keep them."""
+        own = {"store": self.store.digest}
+        return own if self.other is None else {**own, "test_store": self.other.digest}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Everything that determines the run."""
+        store = self.store
+        return {
+            "format": "embedkit-run",
+            "format_version": RUN_FORMAT_VERSION,
+            "algorithm": ALGORITHM,
+            "corpus": store.corpus,
+            "encoder": store.path.stem,
+            "head": self.head_name,
+            "head_options": self.head_options,
+            "loss": self.loss_name,
+            "loss_options": dataclasses.asdict(self.loss_options),
+            "mode": self.settings.mode,
+            "folds": describe_folds(self.plan),
+            "classes": list(self.data.classes),
+            "merge": dict(self.data.merge),
+            "where": list(self.data.where),
+            "seeds": list(self.settings.seed_numbers),
+            "budget": self.settings.budget,
+            "store_fingerprint": self.store.fingerprint,
+            **self.variant,
+        }
+
+    def release(self) -> None:
+        """Give back the memory of the embeddings."""
+        self.__dict__.pop("features", None)
+
+    @property
+    def data_config(self) -> dict[str, Any]:
+        """Which data the run was trained on, and tested on where that is another store."""
+        own = {"store": _describe_store(self.store)}
+        if isinstance(self.store, PerFoldStores):
+            own["store"]["encoders"] = [store.encoder for store in self.store.arrange(self.plan)]
+        return own if self.other is None else {**own, "test_store": _describe_store(self.other)}
+
+    @property
+    def folder(self) -> Path:
+        config = self.config
+        name = f"{_safe(self.loss_name)}-{digest_of(config)}"
+        return self.runs / _safe(config["corpus"]) / _safe(config["encoder"]) / _safe(self.head_name) / name
+
+    @property
+    def work(self) -> Path:
+        """Where the finished heads and the checkpoint lie until the run is written."""
+        return self.runs / UNFINISHED / digest_of([self.config, self.digests])
+
+    @property
+    def title(self) -> str:
+        """What experiments that differ in their loss alone have in common."""
+        return self.name_with([] if self.layer is None else [self.layer])
+
+    def name_with(self, layers: Sequence[int]) -> str:
+        """Name experiments that differ in their loss and their layer, all of whose layers are given in order."""
+        told = "" if not layers else f" layer {layers[0]}"
+        if len(layers) > 1:
+            told = f" layers {layers[0]} to {layers[-1]} one by one"
+        corpus = self.store.corpus if self.other is None else f"{self.store.corpus} tested on {self.other.corpus}"
+        mode = "" if self.settings.mode == "cached" else f" {self.settings.mode}"
+        return f"{corpus} {self.store.path.stem}{mode}{told}, {self.head}"
+
+    def __str__(self) -> str:
+        told = "" if self.settings.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
+        told += ", LEAK: the encoder was trained on tested speakers" if self.variant.get("leak") else ""
+        return f"{self.title}, {self.loss}{told}"
+
+
+def _describe_store(store: Source) -> dict[str, Any]:
+    clips = {"examples": store.examples} if isinstance(store, LiveSource) else {}
+    return {
+        "path": os.path.abspath(store.path),
+        "fingerprint": store.fingerprint,
+        "digest": store.digest,
+        "encoder": store.encoder,
+        "options": store.extraction["options"],
+        **clips,
+    }
+
+
+def _safe(name: str) -> str:
+    """Make one harmless path component of a name."""
+    kept = "".join(letter if letter.isalnum() or letter in "-_+.@" else "-" for letter in name)
+    return kept.strip(".") or "unnamed"

@@ -1,0 +1,56 @@
+"""Every layer of an encoder as a study of its own, all trained together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from embedkit.training.cross_validation import FoldResult
+from embedkit.training.data.features import StreamedFeatures, UtteranceFeatures
+from embedkit.training.data.folds import Fold, FoldPlan, Indices
+
+
+class LayerFeatures(UtteranceFeatures):
+    """The layers of utterance means one after the other, as if each were utterances of its own.
+
+    Row `place * utterances + u` is utterance u at the layer at that place, a single layer.
+    """
+
+    def __init__(self, whole: UtteranceFeatures) -> None:
+        self.whole, self.device = whole, whole.device
+        self.layers, self.dimensions = 1, whole.dimensions
+
+    def __len__(self) -> int:
+        return len(self.whole) * self.whole.layers
+
+    def read(self, index: Indices) -> Tensor:
+        """Return a copy of some rows, `[n, 1, dimensions]`."""
+        places, rows = np.divmod(index, len(self.whole))
+        if isinstance(self.whole, StreamedFeatures):
+            return self.whole.read(rows)[torch.arange(len(rows)), self.tensor(places)].unsqueeze(1)
+        flat = self.whole.values.view(-1, 1, self.dimensions)
+        return flat.index_select(0, self.tensor(rows * self.whole.layers + places))
+
+
+def plan_layers(plan: FoldPlan, utterances: int, places: Sequence[int]) -> FoldPlan:
+    """Repeat every fold for every layer, named by its place among the layers."""
+    folds = tuple(
+        shift_fold(fold, place * utterances, f"{place}/{fold.name}") for place in places for fold in plan.folds
+    )
+    return replace(plan, folds=folds)
+
+
+def split_layers(results: Sequence[FoldResult], plan: FoldPlan, places: Sequence[int]) -> dict[int, list[FoldResult]]:
+    """Undo `plan_layers`: the results of each layer, as if it had been trained alone."""
+    own = iter(results)
+    return {place: [replace(next(own), fold=fold) for fold in plan.folds] for place in places}
+
+
+def shift_fold(fold: Fold, offset: int, name: str) -> Fold:
+    """Name a fold anew and move all of its indices."""
+    validations = tuple((train + offset, validate + offset) for train, validate in fold.validations)
+    return replace(fold, name=name, train=fold.train + offset, test=fold.test + offset, validations=validations)

@@ -1,0 +1,195 @@
+"""Embeddings that are computed whenever heads read them: the encoder runs in every epoch, frozen or in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
+
+from embedkit.encoders.base import Encoder
+from embedkit.encoders.pooling import mean_frames, pool_frames
+from embedkit.heads.base import HeadInputs
+from embedkit.kernels import using_threads
+from embedkit.training.data.features import Features, FrameFeatures, Standardiser, UtteranceFeatures, members_of
+from embedkit.training.data.folds import Indices, Names
+from embedkit.training.live.fine_tuner import FineTuner
+from embedkit.training.processes import ALONE, Processes
+
+BATCH_SECONDS = {"cpu": 8.0, "cuda": 160.0}
+"""Audio in one pass, by kind of device."""
+
+
+class LiveFeatures(Features):
+    """The embeddings of utterances, encoded anew in every call.
+
+    What is standardised by is measured once, with the encoder as it is then, as from a store.
+
+    Args:
+        encoder: The encoder.
+        read: Returns the waveform `[samples]` of an utterance.
+        samples: Samples of each utterance, at least roughly; clips of similar length share a pass.
+        level: "utterance" or "frame".
+        threads: Threads of the encoder on a CPU.
+        processes: Each encodes its share of every mini-batch.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        read: Callable[[int], Tensor],
+        samples: Indices,
+        level: str,
+        *,
+        threads: int,
+        processes: Processes = ALONE,
+    ) -> None:
+        self.encoder, self.read, self.samples, self.level = encoder, read, samples, level
+        self.layers, self.dimensions = len(encoder.layers), encoder.dimensions
+        self.device = torch.device(getattr(encoder, "device", "cpu"))
+        self.threads, self.processes = threads, processes
+        self.tuned: FineTuner | None = None
+        self.training = False
+        self.owners: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Frames of each utterance."""
+        return np.array([self.encoder.frame_count(int(count)) for count in self.samples], dtype=np.int64)
+
+    @property
+    def durations(self) -> NDArray[np.int64] | None:
+        return self.lengths if self.level == "frame" else None
+
+    @cached_property
+    def measured(self) -> Features:
+        """Means and deviations of all utterances by the encoder as it was at first."""
+        means = np.empty((len(self), self.layers, self.dimensions), dtype=np.float32)
+        deviations = np.empty_like(means)
+        for rows in self._passes(np.arange(len(self))):
+            self.lengths[rows], found = self._measure(rows)
+            means[rows], deviations[rows] = (torch.stack(part, 1).cpu().numpy() for part in zip(*found, strict=True))
+        if self.level == "utterance":
+            return UtteranceFeatures(means, self.device)
+        starts = np.zeros(len(self), dtype=np.int64)
+        return FrameFeatures(np.empty(0), starts, self.lengths, means, deviations, self.device)
+
+    def moments(self, index: Indices) -> Standardiser:
+        return self.measured.moments(index)
+
+    def normalise_by(self, owners: Names) -> None:
+        shifts = np.empty((len(self), self.layers, self.dimensions), dtype=np.float32)
+        factors = np.empty_like(shifts)
+        for index in members_of(owners):
+            own = self.measured.moments(index)
+            shifts[index], factors[index] = own.mean.numpy(), own.scale.numpy()
+        self.measured.normalise_by(owners)
+        self.owners = shifts, factors
+
+    def train(self, training: bool) -> None:
+        self.training = training
+        if self.tuned is not None:
+            self.tuned.train(training)
+
+    def step(self) -> None:
+        if self.tuned is not None:
+            self.tuned.step()
+
+    def keep(self) -> None:
+        if self.tuned is not None:
+            self.tuned.keep()
+
+    def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
+        unique, inverse = np.unique(index, return_inverse=True)
+        order = torch.from_numpy(inverse.reshape(-1)).to(self.device)
+        rows = self._compute(unique)
+        if self.level == "utterance":
+            means = torch.stack(rows).index_select(0, order)
+            return HeadInputs(values=standardiser.apply(means.view(*index.shape, *means.shape[1:])))
+        lengths = torch.tensor([len(row) for row in rows], device=self.device)[order].view(index.shape)
+        padded = pad_sequence(rows, batch_first=True).index_select(0, order)
+        values = standardiser.apply(padded.view(*index.shape, *padded.shape[1:]))
+        padding = torch.arange(values.shape[2], device=self.device) >= lengths[..., None]
+        return HeadInputs(values=values.masked_fill(padding[..., None, None], 0.0), lengths=lengths)
+
+    def _compute(self, index: Indices) -> list[Tensor]:
+        """Return the mean `[layers, dimensions]` or the frames `[frames, layers, dimensions]` of each utterance."""
+        tuner = self.tuned if self.training else None
+        found: dict[int, Tensor] = {}
+        for rows in self._passes(self.processes.share(index), 1 if tuner is None else tuner.parts):
+            for row, values in zip(rows.tolist(), self._pass(rows, tuner), strict=True):
+                found[row] = self._normalised(row, values)
+        return self.processes.join(index, found)
+
+    def _pass(self, rows: Indices, tuner: FineTuner | None) -> list[Tensor]:
+        waves = [self.read(int(row)) for row in rows]
+        if tuner is None:
+            return self._collect(waves, self.encoder.encode)
+        waves = [tuner.change(wave) for wave in waves]
+        if tuner.parts == 1:
+            return self._collect(waves, self.encoder.forward)
+        # Each part is computed again when its gradient is due, so that one part's activations are held at a time. The
+        # state of a GPU's random numbers, and with it dropout, is kept only where an argument lies on that GPU.
+        wanted = torch.zeros((), requires_grad=True, device=self.device)
+        kept: list[Tensor] = checkpoint(
+            lambda _: self._collect(waves, self.encoder.forward), wanted, use_reentrant=False
+        )
+        return kept
+
+    def _collect(self, waves: Sequence[Tensor], run: Callable[..., None]) -> list[Tensor]:
+        layers: list[list[Tensor]] = []
+
+        def sink(position: int, values: Tensor, lengths: Tensor) -> None:
+            own = lengths.tolist()
+            pooled = self.level == "utterance"
+            layers.append(
+                list(mean_frames(values, own)) if pooled else [v[:n].float() for v, n in zip(values, own, strict=True)]
+            )
+
+        with using_threads(self.threads):
+            run(waves, sink)
+        # Out of inference mode, so that heads may train on it.
+        return [torch.stack(parts, dim=-2).clone() for parts in zip(*layers, strict=True)]
+
+    def _measure(self, rows: Indices) -> tuple[list[int], list[tuple[Tensor, Tensor]]]:
+        """Return the own frames of some utterances, and their means and deviations layer by layer."""
+        own: list[int] = []
+        found: list[tuple[Tensor, Tensor]] = []
+
+        def sink(position: int, values: Tensor, lengths: Tensor) -> None:
+            own[:] = lengths.tolist()
+            found.append(pool_frames(values, own))
+
+        with using_threads(self.threads):
+            self.encoder.encode([self.read(int(row)) for row in rows], sink)
+        return own, found
+
+    def _normalised(self, row: int, values: Tensor) -> Tensor:
+        if self.owners is None:
+            return values
+        shift, factor = (torch.from_numpy(part[row]).to(values.device) for part in self.owners)
+        return (values - shift) * factor
+
+    def _passes(self, index: Indices, parts: int = 1) -> Iterator[Indices]:
+        """Divide utterances into passes of clips of similar length, at least so many."""
+        longest_first = index[np.argsort(-self.samples[index], kind="stable")]
+        budget = BATCH_SECONDS.get(self.device.type, 8.0) * self.encoder.sampling_rate
+        start = 0
+        while start < len(longest_first):
+            longest = max(int(self.samples[longest_first[start]]), 1)
+            size = max(1, min(int(budget // longest), -(-len(index) // parts)))
+            chosen = longest_first[start : start + size]
+            if self.encoder.equal_lengths:
+                chosen = chosen[self.samples[chosen] == self.samples[chosen[0]]]
+            yield chosen
+            start += len(chosen)

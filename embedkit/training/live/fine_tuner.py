@@ -1,0 +1,352 @@
+"""Train the encoder behind the heads: all of it, some of its layers, or adapters."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from embedkit.encoders.base import Encoder
+from embedkit.encoders.selection import select_layers
+from embedkit.encoders.spec_augment import SpecAugment
+from embedkit.errors import EncoderError, FitError
+from embedkit.registry import unknown_name
+from embedkit.training.live.augmentation import AUGMENTATIONS, change_waveform
+from embedkit.training.processes import ALONE, Processes
+from embedkit.training.stacks.stack import State
+from embedkit.wording import list_some
+
+SHOWN = 6
+"""Parameters that a sentence names."""
+
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+"""The projections of attention, as transformers names them in all families here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """How the encoder is trained.
+
+    Attributes:
+        mode: "finetune" trains its weights, "lora" low-rank adapters beside them (Hu et al. 2022).
+        encoder_rate: Learning rate of the encoder, by AdamW.
+        warmup: Share of the training over which the encoder's rate rises from zero; then it falls to a tenth.
+        layers: Transformer layers that are trained, as `--layers` names them (1 is the first); the rest keep still.
+        convolutions: Whether the convolutional front end is trained as well.
+        recompute: Compute activations of the layers again for the gradient instead of keeping them.
+        accumulate: Parts in which a mini-batch passes the encoder; the result is that of the whole, for losses over
+            batch statistics as well.
+        augment: Of "noise", "speed" and "specaugment".
+        clip: Largest norm of the encoder's gradient.
+        rank, alpha: Of the adapters.
+        targets: Names of the linear layers that get adapters.
+    """
+
+    mode: Literal["finetune", "lora"]
+    encoder_rate: float = 1e-5
+    warmup: float = 0.1
+    layers: str = "all"
+    convolutions: bool = False
+    recompute: bool = False
+    accumulate: int = 1
+    augment: tuple[str, ...] = ()
+    clip: float = 1.0
+    rank: int = 8
+    alpha: int = 16
+    targets: tuple[str, ...] = LORA_TARGETS
+
+    @classmethod
+    def read(cls, mode: Literal["finetune", "lora"], settings: Mapping[str, Any]) -> Tuning:
+        """Check settings by name.
+
+        Raises:
+            FitError: an unknown one, one for the other mode, or a value that it cannot have.
+        """
+        known = {field.name: field.default for field in fields(cls) if field.name != "mode"}
+        others = ("rank", "alpha", "targets") if mode == "finetune" else ("convolutions",)
+        for name, value in settings.items():
+            if name not in known:
+                raise FitError(unknown_name("setting of an encoder in training", name, known))
+            if name in others:
+                raise FitError(f"The setting {name!r} is not one of --mode {mode}; leave it out, or change the mode.")
+            like = known[name]
+            number = isinstance(like, int | float) and not isinstance(like, bool)
+            fits = isinstance(value, int | float) if number else isinstance(value, type(like))
+            if isinstance(like, tuple):
+                fits = isinstance(value, list | tuple)
+            if not fits or (type(like) is int and not isinstance(value, int)):
+                raise FitError(f"The setting {name!r} is {value!r}, expected something like {like!r}.")
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+        return cls(mode=mode, **values)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.encoder_rate < float("inf"):
+            raise FitError(f"The encoder's learning rate is {self.encoder_rate}, expected a number above zero.")
+        if not 0 <= self.warmup < 1:
+            raise FitError(f"The warm-up is {self.warmup}, expected a share of the training from 0 to below 1.")
+        for name, number in {
+            "parts of a mini-batch": self.accumulate,
+            "rank of the adapters": self.rank,
+            "scale of the adapters": self.alpha,
+        }.items():
+            if number < 1:
+                raise FitError(f"The {name} is {number}, expected at least 1.")
+        for name in self.augment:
+            if name not in AUGMENTATIONS:
+                raise FitError(f"The augmentation {name!r} is unknown, expected some of {', '.join(AUGMENTATIONS)}.")
+
+
+class FineTuner:
+    """Trains one encoder, for one head after another; each starts from the encoder as it was loaded.
+
+    Args:
+        encoder: Loaded to be trained.
+        tuning: How.
+        processes: Whose gradients are added up.
+
+    Raises:
+        EncoderError: no such layers, or no linear layer of the names that adapters want.
+        FitError: the library peft is missing.
+    """
+
+    def __init__(self, encoder: Encoder, tuning: Tuning, processes: Processes = ALONE) -> None:
+        if encoder.network is None:
+            raise EncoderError(f"The encoder {encoder.name!r} was loaded as it is; to train it, load it trainable.")
+        self.encoder, self.network, self.tuning, self.processes = encoder, encoder.network, tuning, processes
+        self.parts = tuning.accumulate
+        _require_tunable(encoder, tuning)
+        encoder.recompute = tuning.recompute  # type: ignore[attr-defined]
+        encoder.masking = SpecAugment() if "specaugment" in tuning.augment else None  # type: ignore[attr-defined]
+        self.network.requires_grad_(False)
+        if tuning.mode == "lora":
+            # Adapters are few and small: each learns from every mini-batch.
+            encoder.layerdrop = 0.0  # type: ignore[attr-defined]
+            _add_adapters(self.network, tuning, encoder.name)
+        else:
+            _release(self.network, tuning, encoder)
+        self.trained = {name: value for name, value in self.network.named_parameters() if value.requires_grad}
+        if not self.trained:
+            raise EncoderError(f"Nothing of {encoder.name} would be trained; choose other layers with --tune-layers.")
+        self.still = [part for part in self.network.modules() if _keeps_still(part)]
+        self.initial = self.state()
+        self.layerdrop = float(getattr(encoder, "layerdrop", 0.0))
+        self.best: State = {}
+        self.optimizer: Any = None
+        self.steps = self.total = self.seed = 0
+
+    def start(self, seed: int, steps: int) -> None:
+        """Begin with another head: the encoder as it was, its dropout by the seed, for so many mini-batches."""
+        if not self.encoder.draw(seed):
+            self.load(self.initial)
+        self._draw_adapters(seed)
+        self.optimizer = torch.optim.AdamW(self.trained.values(), lr=self.tuning.encoder_rate, weight_decay=0.0)
+        self.steps, self.total, self.best, self.seed = 0, steps, {}, seed
+        self._drop_layers()
+
+    def _drop_layers(self) -> None:
+        """Run every layer in the first step: one that is dropped could not be told from one out of reach."""
+        if self.layerdrop:
+            self.encoder.layerdrop = self.layerdrop if self.steps else 0.0  # type: ignore[attr-defined]
+
+    @torch.no_grad()
+    def _draw_adapters(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for name, value in self.trained.items():
+            if ".lora_A." in name:
+                fresh = torch.empty(value.shape)
+                value.copy_(nn.init.kaiming_uniform_(fresh, a=math.sqrt(5), generator=generator))
+
+    def train(self, training: bool) -> None:
+        """Turn dropout and masking on or off; parts that are not trained stay as in evaluation.
+
+        Every epoch draws from a seed of its own, so that one that goes on after a stop draws the same.
+        """
+        if training:
+            own = np.random.SeedSequence([self.seed, self.steps, self.processes.rank])
+            torch.manual_seed(int(own.generate_state(1)[0]))
+        self.network.train(training)
+        for part in self.still:
+            part.eval()
+
+    def change(self, waveform: Tensor) -> Tensor:
+        """Change a training clip at random."""
+        largest = getattr(self.encoder, "largest_input", None)
+        return change_waveform(waveform, self.tuning.augment, self.encoder.smallest_input, largest)
+
+    def step(self) -> None:
+        """Follow the gradient of a mini-batch and drop it.
+
+        Raises:
+            FitError: the gradient is not finite, or after the first one parameters that none has reached.
+        """
+        self.processes.sum_gradients(self.trained.values())
+        if self.steps == 0:
+            self._require_gradients()
+        norm = nn.utils.clip_grad_norm_(self.trained.values(), self.tuning.clip)
+        if not torch.isfinite(norm):
+            raise FitError(
+                f"The training of {self.encoder.name} diverged after {self.steps} steps; lower --encoder-lr or --lr, "
+                "or give a longer --warmup."
+            )
+        self.steps += 1
+        self._drop_layers()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.tuning.encoder_rate * self._rate_factor()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def keep(self) -> None:
+        """Remember the encoder as it is."""
+        self.best = self.state()
+
+    def state(self) -> State:
+        """Copy what is trained to the CPU."""
+        return {name: value.detach().to("cpu", copy=True) for name, value in self.trained.items()}
+
+    @torch.no_grad()
+    def load(self, state: State) -> None:
+        """Put back what `state` gave."""
+        for name, value in state.items():
+            self.trained[name].copy_(value)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that a training goes on from, as tensors and plain values."""
+        return {
+            "trained": self.state(),
+            "best": self.best,
+            "optimiser": self.optimizer.state_dict(),
+            "steps": self.steps,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what `snapshot` gave, after `start`."""
+        self.load(state["trained"])
+        self.best, self.steps = state["best"], state["steps"]
+        self._drop_layers()
+        self.optimizer.load_state_dict(state["optimiser"])
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder into a folder that `load_encoder` reads; adapters are added to the weights beside them."""
+        self.encoder.save(folder, self._plain_network())
+
+    def _plain_network(self) -> nn.Module:
+        if self.tuning.mode != "lora":
+            return self.network
+        from peft.tuners.lora import LoraLayer
+
+        merged = copy.deepcopy(self.network)
+        for name, layer in list(merged.named_modules()):
+            if isinstance(layer, LoraLayer):
+                layer.merge()
+                parent, _, child = name.rpartition(".")
+                setattr(merged.get_submodule(parent), child, layer.get_base_layer())
+        return merged
+
+    def _rate_factor(self) -> float:
+        """Rise over the warm-up, then fall linearly to a tenth at the end."""
+        warm = self.tuning.warmup * self.total
+        if self.steps <= warm:
+            return self.steps / warm
+        return 1.0 - 0.9 * (self.steps - warm) / max(self.total - warm, 1.0)
+
+    def _require_gradients(self) -> None:
+        """Check that training reaches whatever it should; of an adapter's two factors one starts at zero."""
+        reached: dict[str, bool] = {}
+        for name, value in self.trained.items():
+            owner = re.sub(r"\.lora_[AB]\..*$", "", name) if self.tuning.mode == "lora" else name
+            reached[owner] = reached.get(owner, False) or (value.grad is not None and bool(value.grad.any()))
+        missed = [name for name, found in reached.items() if not found]
+        if missed and (self.tuning.mode == "lora" or len(missed) == len(reached)):
+            shown = list_some(missed, SHOWN)
+            what = "adapters" if self.tuning.mode == "lora" else "weights"
+            raise FitError(
+                f"After the first step no gradient has reached {len(missed)} {what} of {self.encoder.name} ({shown}); "
+                "choose other layers with --lora-targets or --tune-layers, or keep the encoder --mode frozen."
+            )
+
+
+def _require_tunable(encoder: Encoder, tuning: Tuning) -> None:
+    """Refuse what an encoder's training cannot do, rather than to leave it out in silence."""
+    asked = {
+        "layers": ("--tune-layers", tuning.layers.strip().lower() != "all"),
+        "convolutions": ("--tune-convolutions", tuning.convolutions),
+        "recompute": ("--recompute", tuning.recompute),
+        "specaugment": ("--augment specaugment", "specaugment" in tuning.augment),
+        "speed": ("--augment speed", "speed" in tuning.augment),
+    }
+    for name, (option, wanted) in asked.items():
+        if wanted and name not in encoder.tunable:
+            raise EncoderError(f"The encoder {encoder.name!r} has no {option}; leave the option out.")
+
+
+def _release(network: nn.Module, tuning: Tuning, encoder: Encoder) -> None:
+    """Let the wanted parameters be trained."""
+    layers = find_layers(network)
+    highest = max(encoder.layers, default=0)
+    try:
+        chosen = set(select_layers(tuning.layers, len(layers))) if layers else set()
+    except EncoderError as error:
+        raise EncoderError(f"--tune-layers: {error}") from error
+    if layers and not chosen & set(range(1, highest + 1)):
+        raise EncoderError(
+            f"--tune-layers {tuning.layers} names none of the layers 1 to {highest} that {encoder.name} runs; "
+            "expected all, or some of these."
+        )
+    front = re.compile(r"(^|\.)(feature_extractor|conv[12]|features)\.")
+    inside = {id(value) for layer in layers for value in layer.parameters()}
+    for number, layer in enumerate(layers, start=1):
+        layer.requires_grad_(number in chosen and number <= highest)
+    whole = tuning.layers.strip().lower() == "all"
+    for name, value in network.named_parameters():
+        if id(value) in inside:
+            continue
+        if layers and front.search(name):
+            value.requires_grad_(tuning.convolutions)
+        elif "embed_positions" not in name and "masked_spec_embed" not in name:
+            value.requires_grad_(whole)
+
+
+def find_layers(network: nn.Module) -> list[nn.Module]:
+    """Return the transformer layers of a transformers model, first to last; none where it has no such list."""
+    for owner in (getattr(network, "encoder", None), network):
+        layers = getattr(owner, "layers", None)
+        if isinstance(layers, nn.ModuleList):
+            return list(layers)
+    return []
+
+
+def _add_adapters(network: nn.Module, tuning: Tuning, name: str) -> None:
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise FitError("Adapters need the library peft: pip install 'embedkit[finetune]'.") from error
+    layers = find_layers(network)
+    chosen = select_layers(tuning.layers, len(layers)) if layers else ()
+    linear = [part for part, module in network.named_modules() if isinstance(module, nn.Linear)]
+    wanted = [part for part in linear if part.rpartition(".")[2] in tuning.targets]
+    if tuning.layers.strip().lower() != "all":
+        places = {part: re.search(r"(^|\.)layers\.(\d+)\.", part) for part in wanted}
+        wanted = [part for part, place in places.items() if place and int(place[2]) + 1 in chosen]
+    if not wanted:
+        known = sorted({part.rpartition(".")[2] for part in linear})
+        raise EncoderError(
+            f"No linear layer of {name} is called {' or '.join(tuning.targets)}, only {', '.join(known) or 'none'}; "
+            "name some of them with --lora-targets."
+        )
+    config = LoraConfig(r=tuning.rank, lora_alpha=tuning.alpha, target_modules=wanted, lora_dropout=0.0)
+    inject_adapter_in_model(config, network)
+
+
+def _keeps_still(part: nn.Module) -> bool:
+    """Tell what stays as in evaluation: parts nothing of which is trained, and batch norms, which would see padding."""
+    values = list(part.parameters())
+    normed = isinstance(part, nn.modules.batchnorm._BatchNorm)
+    return normed or (bool(values) and not any(value.requires_grad for value in values))

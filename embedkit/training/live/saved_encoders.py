@@ -1,0 +1,126 @@
+"""Encoders that a run has trained, in folders that `extract --encoder` reads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedkit.encoders.sources import CARD_FILE
+from embedkit.errors import RunError
+from embedkit.export.encoder import tuned_folder
+from embedkit.training.data.folds import Fold, Indices
+from embedkit.training.data.leakage import past_trainings
+from embedkit.training.experiment import Experiment
+from embedkit.training.live.fine_tuner import FineTuner
+
+FOLDER = "encoders"
+"""Below a run: one folder for each fold and seed."""
+
+
+class EncoderFolders:
+    """Writes the encoder of every fold and seed, with a card of what it was trained on.
+
+    Args:
+        experiment: Whose run it is.
+        tuner: Holds the encoder as it is to be written.
+    """
+
+    def __init__(self, experiment: Experiment, tuner: FineTuner) -> None:
+        self.experiment, self.tuner = experiment, tuner
+
+    def save(self, fold: Fold, seed: int) -> None:
+        """Write the encoder as it is now.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        if self.tuner.processes.rank != 0:
+            return
+        number = [one.name for one in self.experiment.plan.folds].index(fold.name)
+        folder = tuned_folder(self.experiment.work, number, seed)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            self.tuner.save(folder)
+            card = self._card(fold, number, seed)
+            (folder / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            (folder / "README.md").write_text(_model_card(card), encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"The encoder {folder} cannot be written ({error}); make room, and start again.") from error
+
+    def _card(self, fold: Fold, number: int, seed: int) -> dict[str, Any]:
+        experiment, data = self.experiment, self.experiment.data
+        train, develop = fold.validations[0]
+
+        def speakers(index: Indices) -> list[str]:
+            return [str(name) for name in np.unique(data.speakers[index]) if name]
+
+        return {
+            "format": "embedkit-encoder",
+            "base": {
+                key: experiment.store.encoder.get(key) for key in ("name", "source", "revision", "weights_digest")
+            },
+            "tuning": asdict(self.tuner.tuning),
+            "head": experiment.head,
+            "loss": experiment.loss,
+            "seed": seed,
+            "trained_on": {
+                "corpus": experiment.store.corpus,
+                "study": experiment.folder.name,
+                "base": experiment.store.path.stem,
+                "folds": experiment.plan.kind,
+                "speaker_dependent": experiment.plan.speaker_dependent,
+                "fold": fold.name,
+                "fold_number": number,
+                "seed": seed,
+                "speakers": speakers(train),
+                "development_speakers": speakers(develop),
+                "utterances": [str(name) for name in data.ids[train]],
+                "development_utterances": [str(name) for name in data.ids[develop]],
+                "before": past_trainings(experiment.store.trained_on),
+            },
+        }
+
+
+def find_folders(run: str | Path) -> list[Path]:
+    """Return the encoder folders of a run, by seed and then by fold."""
+    folder = Path(run) / FOLDER
+    found = [path for path in folder.glob("fold-*-seed-*") if (path / CARD_FILE).is_file()]
+    return sorted(found, key=lambda path: [int(part) for part in path.name.split("-") if part.isdigit()][::-1])
+
+
+def expand_runs(encoders: Sequence[str], tell: Callable[[str], None]) -> list[str]:
+    """Put the encoders of its folds, those of the first seed, in the place of every run."""
+    expanded: list[str] = []
+    for name in encoders:
+        folders = find_folders(name)
+        seeds = {path.name.rpartition("-")[2] for path in folders}
+        own = [path for path in folders if path.name.endswith(f"-seed-{min(seeds, key=int)}")]
+        if len(seeds) > 1:
+            tell(
+                f"{name} holds encoders of {len(seeds)} seeds: taking the first; name folders below it for the others."
+            )
+        expanded += [str(path) for path in own] or [name]
+    return expanded
+
+
+def _model_card(card: dict[str, Any]) -> str:
+    seen = card["trained_on"]
+    base = card["base"]
+    return (
+        f"# {base['name']}, trained end to end by embedkit\n\n"
+        f"- Base: {base['source']}{'@' + base['revision'] if base['revision'] else ''}\n"
+        f"- Trained on: {len(seen['utterances'])} utterances of {seen['corpus']} "
+        f"({len(seen['speakers'])} speakers: {', '.join(seen['speakers'])})\n"
+        f"- Chosen on: {len(seen['development_utterances'])} utterances "
+        f"(speakers {', '.join(seen['development_speakers'])})\n"
+        f"- Not seen: the test side of fold {seen['fold']!r} by {seen['folds']}\n"
+        f"- Loss {card['loss']}, head {card['head']}, mode {card['tuning']['mode']}, seed {card['seed']}\n\n"
+        f"All utterance ids are in `{CARD_FILE}`. What it makes of speakers it has seen says nothing about new ones.\n"
+    )

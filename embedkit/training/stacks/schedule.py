@@ -1,0 +1,131 @@
+"""Which heads train together, and several stacks side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+from embedkit.training.data.features import Features
+from embedkit.training.stacks.batches import count_steps
+from embedkit.training.stacks.checkpoint import Checkpoint
+from embedkit.training.stacks.journal import Journal
+from embedkit.training.stacks.packing import pack, unpack
+from embedkit.training.stacks.stack import Group, GroupResult, TrainingConfig, features_for, train_stack
+from embedkit.training.stacks.workers import work_side_by_side
+
+MOST_HEADS, FEWEST_HEADS = 240, 60
+"""In one stack: enough to hide the cost of a call behind its work, few enough for the caches."""
+
+OnStack: TypeAlias = Callable[[Sequence[Group], Sequence[GroupResult]], None]
+"""Called with the groups of a finished stack and their results."""
+
+OnPart: TypeAlias = Callable[[Sequence[Group], int, Sequence[GroupResult]], None]
+"""Called with the groups of a stack, its epochs done, and their results so far."""
+
+
+def run_groups(
+    features: Features,
+    targets: NDArray[Any],
+    groups: Sequence[Group],
+    recipe: TrainingConfig,
+    *,
+    keep_best: bool,
+    threads: int,
+    on_stack: OnStack = lambda groups, results: None,
+    on_epoch: OnPart = lambda groups, epochs, results: None,
+    journal: Journal | None = None,
+) -> list[GroupResult]:
+    """Train groups in stacks, stacks side by side; the result does not depend on how they are stacked.
+
+    Each stack computes on one core, so that a head comes out the same whatever the number of threads.
+
+    Args:
+        threads: Stacks trained at once, on a CPU.
+        on_epoch: Called after every epoch of a stack in which an encoder ran.
+        journal: Keeps every finished stack until the run is written, so that one that was stopped goes on there.
+    """
+    features = features_for(recipe, features)
+    plan = plan_stacks(groups, recipe, features.level, threads)
+    stacks = [[groups[place] for place in stack] for stack in plan]
+    known = [journal and journal.find(stack, recipe, keep_best=keep_best) for stack in stacks]
+    parent = os.getpid()
+
+    def checkpoint_of(place: int) -> Checkpoint | None:
+        if not (features.live and journal):
+            return None
+        return journal.checkpoint(stacks[place], recipe, keep_best=keep_best)
+
+    def train(place: int) -> bytes:
+        def after_epoch(epochs: int, found: Sequence[GroupResult]) -> None:
+            _stop_without(parent)
+            if features.live:
+                on_epoch(stacks[place], epochs, found)
+
+        return pack(
+            train_stack(
+                features,
+                targets,
+                stacks[place],
+                recipe,
+                keep_best=keep_best,
+                on_epoch=after_epoch,
+                checkpoint=checkpoint_of(place),
+            )
+        )
+
+    results: dict[int, GroupResult] = {}
+
+    def keep(place: int, found: Sequence[GroupResult]) -> None:
+        results.update(zip(plan[place], found, strict=True))
+        on_stack(stacks[place], found)
+
+    for place, found in enumerate(known):
+        if found:
+            keep(place, found)
+    missing = [place for place, found in enumerate(known) if not found]
+    workers = 1 if features.live or features.device.type == "cuda" else threads
+    for place, packed in work_side_by_side(train, missing, workers):
+        found = unpack(packed, stacks[place])
+        if journal:
+            journal.add(stacks[place], recipe, packed, keep_best=keep_best)
+        if (checkpoint := checkpoint_of(place)) is not None:
+            checkpoint.clear()
+        keep(place, found)
+    return [results[place] for place in range(len(groups))]
+
+
+def plan_stacks(groups: Sequence[Group], recipe: TrainingConfig, level: str, threads: int) -> list[list[int]]:
+    """Put groups together that take the same number of steps, similar numbers of epochs side by side.
+
+    Stacks are as large as pays, as long as every thread gets one. Groups that read frames stay alone: their
+    mini-batches are padded to different lengths.
+    """
+    steps = [count_steps(len(group.train), recipe.batch_size) for group in groups]
+    epochs = [max(member.epochs for member in group.members) for group in groups]
+    keys = [(step, len(group.members), last) for step, group, last in zip(steps, groups, epochs, strict=True)]
+    order = sorted(range(len(groups)), key=lambda place: (keys[place], place))
+    heads = sum(len(group.members) for group in groups)
+    most = min(max(-(-heads // threads), FEWEST_HEADS), MOST_HEADS)
+    stacks: list[list[int]] = []
+    for place in order:
+        last = stacks[-1] if stacks else []
+        together = level == "utterance" and last and keys[last[0]][:2] == keys[place][:2]
+        if together and (len(last) + 1) * len(groups[place].members) <= most:
+            last.append(place)
+        else:
+            stacks.append([place])
+    return stacks
+
+
+def default_threads() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _stop_without(parent: int) -> None:
+    """End a process whose parent was killed: nobody waits for its heads."""
+    if parent not in (os.getpid(), os.getppid()):
+        os._exit(1)

@@ -1,0 +1,402 @@
+"""Train many heads of one shape together, each exactly as if it were alone.
+
+What makes that true: a head draws its weights, its dropout and its order of mini-batches from its own seeds; every
+mini-batch is filled up to one size with rows that do not count; groups of a stack take the same number of steps; and
+loss, gradient, clipping, learning rate and stop of a head are its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from embedkit.encoders.precision import true_fp32
+from embedkit.heads import resolve_head
+from embedkit.heads.base import Classifier, Head, HeadShape
+from embedkit.heads.stack import restack, slice_state
+from embedkit.training.data.features import Features, Standardiser
+from embedkit.training.data.folds import Indices
+from embedkit.training.data.targets import Scale, Targets, build_targets
+from embedkit.training.stacks.batches import count_steps, epoch_batches
+from embedkit.training.stacks.checkpoint import Checkpoint
+from embedkit.training.stacks.mixed_loss import MixedLoss
+from embedkit.training.stacks.optimizer import StackedAdam
+
+State = dict[str, Tensor]
+
+RESULT_ARRAYS = ("losses", "dev_scores", "predictions")
+"""What results hold of every epoch."""
+
+WORTH_RESTACKING = 0.75
+"""A stack is made smaller once its heads still learning fit into this share of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How heads are trained; the same for all heads of a stack.
+
+    Attributes:
+        head: The head with its settings.
+        classes: Number of classes, or of dimensions.
+        epochs: The budget; the learning rate falls over all of it.
+        batch_size: Most utterances in a mini-batch.
+        patience: A head stops after so many epochs without a better validation score; None to use the whole budget.
+        clip: Largest norm of a head's gradient; None for no limit.
+    """
+
+    head: str
+    classes: int
+    epochs: int = 30
+    batch_size: int = 32
+    patience: int | None = None
+    clip: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One head: its loss, seed, learning rate and weight decay, and after how many epochs of the budget it stops."""
+
+    loss: str
+    seed: int
+    learning_rate: float
+    epochs: int
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Heads that share a training side and the order of its mini-batches.
+
+    Attributes:
+        train: Utterances trained on.
+        validate: Utterances scored after every epoch; may be empty.
+        seed: Seeds the order.
+        members: The heads.
+    """
+
+    train: Indices
+    validate: Indices
+    seed: int
+    members: tuple[Member, ...]
+
+
+@dataclass(kw_only=True)
+class GroupResult:
+    """What became of the heads of one group, in the order of its members.
+
+    Attributes:
+        losses: Mean training loss `[members, epochs]`, NaN after a head has stopped.
+        dev_scores: UA, or mean CCC, on `validate` `[members, epochs]`, NaN after a head has stopped.
+        predictions: On `validate`: classes `[members, epochs, utterances]`, or ratings `[..., dimensions]`; after a
+            head has stopped for want of progress those of its last epoch, after the end of its epochs -1 or NaN.
+        states: The head at its stop, or at its best validation epoch where `keep_best`.
+        standardiser: Statistics of the training side.
+        scale: By what its ratings were standardised; None for classes.
+    """
+
+    losses: NDArray[np.float64]
+    dev_scores: NDArray[np.float64]
+    predictions: NDArray[Any]
+    states: list[State]
+    standardiser: Standardiser = field(repr=False)
+    scale: Scale | None = None
+
+
+@true_fp32()
+def train_stack(
+    features: Features,
+    targets: NDArray[Any],
+    groups: Sequence[Group],
+    recipe: TrainingConfig,
+    *,
+    keep_best: bool = False,
+    on_epoch: Callable[[int, Sequence[GroupResult]], None] = lambda epochs, results: None,
+    checkpoint: Checkpoint | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> list[GroupResult]:
+    """Train every head of every group.
+
+    Args:
+        features: The embeddings.
+        targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`.
+        groups: Same number of members and of steps an epoch in each; losses whose heads may share a stack.
+        recipe: Head and budget.
+        keep_best: Keep each head as it was after its best validation epoch (the first of equals).
+        on_epoch: Called after every epoch with the number of epochs done and the results so far.
+        checkpoint: Where the training is kept after every epoch, for features that are encoded anew in each; to be
+            cleared once the results are kept.
+        dtype: What heads compute in.
+
+    Returns:
+        One result per group, in order.
+    """
+    stack = Stack(features, build_targets(targets, recipe.classes), groups, recipe, keep_best=keep_best, dtype=dtype)
+    epoch = 0 if checkpoint is None else checkpoint.restore(stack)
+    while stack.learning.any():
+        stack.run_epoch(epoch)
+        epoch += 1
+        if checkpoint is not None:
+            checkpoint.save(stack, epoch)
+        on_epoch(epoch, stack.results)
+    return stack.results
+
+
+def learning_rate_factor(progress: float) -> float:
+    """Let the learning rate fall linearly to a tenth over the budget of epochs."""
+    return 1.0 - 0.9 * progress
+
+
+def features_for(recipe: TrainingConfig, features: Features) -> Features:
+    """Return the features as the recipe's head reads them, with what it does first done once for all epochs."""
+    _, head_class, options = resolve_head(recipe.head)
+    return features.averaged(head_class.averaged_frames(options))
+
+
+def build_head(
+    recipe: TrainingConfig, seeds: Sequence[Sequence[int]], features: Features, kinds: Sequence[Sequence[Classifier]]
+) -> Head:
+    """Build the untrained stack, one head per seed and kind of classifier, `[groups][members]`."""
+    _, head_class, options = resolve_head(recipe.head)
+    shape = HeadShape(
+        groups=len(seeds),
+        members=len(seeds[0]),
+        layers=features.layers,
+        dimensions=features.dimensions,
+        classes=recipe.classes,
+        classifier=kinds[0][0],
+        kinds=tuple(map(tuple, kinds)) if len({kind for row in kinds for kind in row}) > 1 else (),
+    )
+    generators = [Generator().manual_seed(seed) for row in seeds for seed in row]
+    return head_class(shape, options, generators).to(features.device)
+
+
+@torch.no_grad()
+@true_fp32()
+def score_utterances(
+    features: Features, head: Head, standardiser: Standardiser, index: Indices, *, rows: int = 128
+) -> Tensor:
+    """Score utterances `[groups, n]` without training: `[groups, members, n, classes]` on the CPU."""
+    head.eval()
+    features.train(False)
+    order = np.argsort(features.durations[index[0]], kind="stable") if features.durations is not None else None
+    arranged = index if order is None else index[:, order]
+    dtype = next(head.parameters()).dtype
+    parts = [
+        head(features.gather(arranged[:, start : start + rows], standardiser).to(dtype)).cpu()
+        for start in range(0, arranged.shape[1], rows)
+    ]
+    scores = torch.cat(parts, dim=2)
+    return scores if order is None else scores[:, :, np.argsort(order, kind="stable")]
+
+
+class Stack:
+    """Heads in training. `places[g][m]` names the head now at (g, m) by its group and member at the start."""
+
+    def __init__(
+        self,
+        features: Features,
+        targets: Targets,
+        groups: Sequence[Group],
+        recipe: TrainingConfig,
+        *,
+        keep_best: bool,
+        dtype: torch.dtype,
+    ) -> None:
+        self.features, self.targets, self.recipe, self.keep_best = features, targets, recipe, keep_best
+        self.groups = list(groups)
+        self.standardiser, parts = _standardise(features, groups)
+        self.orders = [np.random.default_rng([group.seed, len(group.train)]) for group in groups]
+        self.scales = [targets.scale(group.train) for group in groups]
+        self.results = [
+            _empty_result(group, recipe, targets, part, scale)
+            for group, part, scale in zip(groups, parts, self.scales, strict=True)
+        ]
+        self.places = [[(g, m) for m in range(len(group.members))] for g, group in enumerate(groups)]
+        self.learning = np.array([[member.epochs > 0 for member in group.members] for group in groups])
+        self.best = np.full(self.learning.shape, -np.inf)
+        self.since = np.zeros(self.learning.shape, dtype=np.int64)
+        self.dtype = dtype
+        self.loss = self._make_loss()
+        seeds = [[member.seed for member in row] for row in self.members]
+        self.head = build_head(recipe, seeds, features, self.loss.kinds).to(dtype)
+        self.optimizer = self._make_optimiser()
+
+    @property
+    def members(self) -> list[list[Member]]:
+        """The heads now in the stack; those of a group are listed under the group they came from."""
+        return [[group.members[m] for _, m in row] for group, row in zip(self.groups, self.places, strict=True)]
+
+    def run_epoch(self, epoch: int) -> None:
+        """Train, validate, and let heads finish."""
+        self.train_epoch(epoch)
+        self.validate(epoch)
+        self.finish_heads(epoch)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that a stack that was never made smaller goes on from, as tensors and plain values."""
+        return {
+            "head": self.head.state_dict(),
+            "generators": [generator.get_state() for generator in self.head.generators],
+            "moments": [self.optimizer.first, self.optimizer.second],
+            "steps": self.optimizer.steps,
+            "orders": [json.dumps(order.bit_generator.state) for order in self.orders],
+            "progress": {name: torch.from_numpy(getattr(self, name)) for name in ("learning", "best", "since")},
+            "results": [
+                {name: torch.from_numpy(getattr(result, name)) for name in RESULT_ARRAYS} for result in self.results
+            ],
+            "states": [result.states for result in self.results],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what `snapshot` gave into a stack that was made alike."""
+        self.head.load_state_dict(state["head"])
+        for generator, kept in zip(self.head.generators, state["generators"], strict=True):
+            generator.set_state(kept)
+        self.optimizer.steps = state["steps"]
+        for own, kept in zip((self.optimizer.first, self.optimizer.second), state["moments"], strict=True):
+            for moments, values in zip(own, kept, strict=True):
+                moments.copy_(values)
+        for order, kept in zip(self.orders, state["orders"], strict=True):
+            order.bit_generator.state = json.loads(kept)
+        for name, values in state["progress"].items():
+            setattr(self, name, values.numpy())
+        for result, arrays, states in zip(self.results, state["results"], state["states"], strict=True):
+            for name, values in arrays.items():
+                getattr(result, name)[...] = values.numpy()
+            result.states[:] = states
+
+    def train_epoch(self, epoch: int) -> None:
+        """Pass over every training side once."""
+        self.head.train()
+        self.features.train(True)
+        device = self.features.device
+        progress = epoch / self.recipe.epochs
+        total = torch.zeros(self.learning.shape, dtype=torch.float64, device=device)
+        sides = [group.train for group in self.groups]
+        for index, mask in epoch_batches(sides, self.orders, self.recipe.batch_size, self.features.durations):
+            scores = self.head(self.features.gather(index, self.standardiser).to(self.dtype))
+            wanted = self.targets.gather(index, self.scales, self.dtype).to(device)
+            values = self.loss(scores, wanted, torch.from_numpy(mask).to(device), progress)
+            values.sum().backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step(learning_rate_factor(progress), clip=self.recipe.clip)
+            self.features.step()
+            total += values.detach()
+        means = total.cpu().numpy() / count_steps(len(sides[0]), self.recipe.batch_size)
+        for g, m in np.argwhere(self.learning):
+            group, member = self.places[g][m]
+            self.results[group].losses[member, epoch] = means[g, m]
+
+    def validate(self, epoch: int) -> None:
+        """Score every validation side with the heads that learn."""
+        longest = max(len(group.validate) for group in self.groups)
+        if not longest:
+            return
+        # Filled up with utterances that the group may read, as mini-batches are.
+        index = np.repeat([[group.train[0]] for group in self.groups], longest, axis=1)
+        for g, group in enumerate(self.groups):
+            index[g, : len(group.validate)] = group.validate
+        scores = score_utterances(self.features, self.head, self.standardiser, index)
+        for g, group in enumerate(self.groups):
+            own = self.targets.predict(scores[g][:, : len(group.validate)], self.scales[g])
+            found = self.targets.score(group.validate, own)
+            for m in np.flatnonzero(self.learning[g]):
+                origin, member = self.places[g][m]
+                self.results[origin].dev_scores[member, epoch] = found[m]
+                self.results[origin].predictions[member, epoch] = own[m]
+
+    def finish_heads(self, epoch: int) -> None:
+        """Keep the heads that end here, or are the best so far, and drop from the stack what no longer learns."""
+        for g, m in np.argwhere(self.learning):
+            group, member = self.places[g][m]
+            result = self.results[group]
+            better = result.dev_scores[member, epoch] > self.best[g, m]
+            self.since[g, m] = 0 if better else self.since[g, m] + 1
+            if better:
+                self.best[g, m] = result.dev_scores[member, epoch]
+            ends = self.groups[g].members[member].epochs == epoch + 1
+            # Without a validation side, as in a refit, there is no progress to wait for.
+            waits = self.recipe.patience is not None and len(self.groups[g].validate) > 0
+            tired = waits and self.since[g, m] >= self.recipe.patience
+            if (self.keep_best and better) or (not self.keep_best and (ends or tired)):
+                result.states[member] = slice_state(self.head, g, m)
+                self.features.keep()
+            if tired:
+                result.predictions[member, epoch + 1 :] = result.predictions[member, epoch]
+            if ends or tired:
+                self.learning[g, m] = False
+        self._shrink()
+
+    def _shrink(self) -> None:
+        """Go on in a smaller stack where enough heads have finished.
+
+        Groups keep equal numbers of heads: one with fewer heads still learning carries finished ones along. Beside an
+        encoder that runs in every epoch a head costs nothing, and a checkpoint wants the stack as it was made.
+        """
+        if self.features.live:
+            return
+        alive = self.learning.sum(1)
+        rows = np.flatnonzero(alive)
+        if not len(rows) or len(rows) * alive.max() > WORTH_RESTACKING * self.learning.size:
+            return
+        kept = [np.sort(np.argsort(~self.learning[g], kind="stable")[: alive.max()]) for g in rows]
+        self.head = restack(self.head, [[(int(g), int(m)) for m in row] for g, row in zip(rows, kept, strict=True)])
+        chosen = (rows[:, None], np.stack(kept))
+        previous = self.optimizer
+        self.groups, self.orders = [self.groups[g] for g in rows], [self.orders[g] for g in rows]
+        self.scales = [self.scales[g] for g in rows]
+        self.places = [[self.places[g][m] for m in row] for g, row in zip(rows, kept, strict=True)]
+        self.learning, self.best, self.since = self.learning[chosen], self.best[chosen], self.since[chosen]
+        self.standardiser = self.standardiser.take(rows)
+        self.optimizer = self._make_optimiser()
+        self.optimizer.go_on(previous, *chosen)
+        self.loss = self._make_loss()
+
+    def _make_optimiser(self) -> StackedAdam:
+        rates, decays = (
+            torch.tensor(
+                [[getattr(member, name) for member in row] for row in self.members],
+                dtype=torch.float64,
+                device=self.features.device,
+            )
+            for name in ("learning_rate", "weight_decay")
+        )
+        names, parameters = zip(*self.head.named_parameters(), strict=True)
+        factors = [self.head.rate_factor(name) for name in names]
+        return StackedAdam(parameters, rates, weight_decay=decays, factors=factors)
+
+    def _make_loss(self) -> MixedLoss:
+        names = [[member.loss for member in row] for row in self.members]
+        counts = np.stack([self.targets.count_classes(group.train) for group in self.groups])
+        return MixedLoss(names, counts, self.features.device, self.dtype)
+
+
+def _standardise(features: Features, groups: Sequence[Group]) -> tuple[Standardiser, list[Standardiser]]:
+    known: dict[bytes, Standardiser] = {}
+    parts = []
+    for group in groups:
+        key = group.train.tobytes()
+        if key not in known:
+            known[key] = features.moments(group.train)
+        parts.append(known[key])
+    return Standardiser.stack(parts, features.device), parts
+
+
+def _empty_result(
+    group: Group, recipe: TrainingConfig, targets: Targets, standardiser: Standardiser, scale: Scale | None
+) -> GroupResult:
+    shape = (len(group.members), recipe.epochs)
+    return GroupResult(
+        losses=np.full(shape, np.nan),
+        dev_scores=np.full(shape, np.nan),
+        predictions=targets.reserve(*shape, len(group.validate)),
+        states=[{} for _ in group.members],
+        standardiser=standardiser,
+        scale=scale,
+    )

@@ -1,0 +1,320 @@
+"""Train the experiments of a study: those that can share their mini-batches together, under one progress bar."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from embedkit.errors import FitError, RunError, lacks_memory
+from embedkit.progress import Progress, show_progress
+from embedkit.registry import looks_like_target
+from embedkit.training.cross_validation import FoldResult, train_losses
+from embedkit.training.data.features import Features, UtteranceFeatures
+from embedkit.training.data.fold_stores import PerFoldStores, gather_folds, spread_folds
+from embedkit.training.experiment import UNFINISHED, Experiment
+from embedkit.training.fine_tuning import tune_loss
+from embedkit.training.layer_probing import LayerFeatures, plan_layers, split_layers
+from embedkit.training.live.features import LiveFeatures
+from embedkit.training.live.saved_encoders import FOLDER, EncoderFolders
+from embedkit.training.live.source import LiveSource
+from embedkit.training.monitor import TrainingMonitor, in_unit
+from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
+from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
+from embedkit.training.search import describe_search
+from embedkit.training.stacks.journal import Journal
+
+Tell = Callable[[str], None]
+
+ABANDONED_SECONDS = 30 * 24 * 3600
+"""After which what was begun, and never gone on with, is removed."""
+
+
+def fit_experiments(
+    experiments: Sequence[Experiment], threads: int, *, overwrite: bool, progress: Progress | bool | None, tell: Tell
+) -> list[RunRecord]:
+    """Train every experiment that is not there already; one record each, in order."""
+    known = {id(experiment): None if overwrite else find_known_run(experiment) for experiment in experiments}
+    for experiment in experiments:
+        if (record := known[id(experiment)]) is not None:
+            tell(f"{experiment}: {_tell_score(experiment, record.metrics)}, fitted before, nothing changed")
+    rows = [
+        (row, [experiment for experiment in row if known[id(experiment)] is None]) for row in plan_rows(experiments)
+    ]
+    todo = [_Row.plan(row, missing) for row, missing in rows if missing]
+    for runs in {experiment.runs for experiment in experiments if experiment.processes.rank == 0}:
+        _forget_abandoned(runs / UNFINISHED)
+    heads = sum(experiment.count_heads() for row in todo for experiment in row.trained)
+    monitor = TrainingMonitor(heads, max((experiment.settings.epochs for experiment in experiments), default=1))
+    trained: dict[int, RunRecord] = {}
+    with show_progress(progress, "fit", note=monitor.note) as monitor.report:
+        for row in todo:
+            monitor.start(_name_row(row.trained), row.trained[0].data.score_name)
+            trained |= _fit_row(row, threads, monitor, tell)
+    return [known[id(experiment)] or trained[id(experiment)] for experiment in experiments]
+
+
+def _forget_abandoned(folder: Path) -> None:
+    """Remove what nobody has gone on with for a month."""
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            if time.time() - max(part.stat().st_mtime for part in [path, *path.rglob("*")]) > ABANDONED_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def plan_rows(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
+    """Put the experiments together that differ in their loss or their layer alone and gain by sharing stacks.
+
+    Heads on frames take so long that each loss is finished, and kept, before the next one starts.
+    """
+
+    def shared(place: int) -> Any:
+        experiment = experiments[place]
+        if experiment.level == "frame" or experiment.settings.tuning is not None:
+            return place
+        apart = experiment.other is not None or isinstance(experiment.store, PerFoldStores)
+        return id(experiment.store), experiment.head, experiment.layer if apart else experiment.layer is None
+
+    # Cells are listed layer by layer and then head by head: those of a head are brought together.
+    keys = [shared(place) for place in range(len(experiments))]
+    return [
+        [experiment for experiment, other in zip(experiments, keys, strict=True) if other == key]
+        for key in dict.fromkeys(keys)
+    ]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Cells trained together, those of them whose runs are missing, and where finished stacks are kept."""
+
+    trained: Sequence[Experiment]
+    missing: Sequence[Experiment]
+    journal: Journal | None
+
+    @classmethod
+    def plan(cls, row: Sequence[Experiment], missing: Sequence[Experiment]) -> _Row:
+        """Stopped between two of its runs, a row goes on with the stacks it had: all that it needs of them is kept."""
+        journal = _journal(row)
+        return cls(row if journal is not None and journal.folder.exists() else missing, missing, journal)
+
+
+def _name_row(row: Sequence[Experiment]) -> str:
+    return row[0].name_with(sorted({experiment.layer for experiment in row if experiment.layer is not None}))
+
+
+def _fit_row(row: _Row, threads: int, monitor: TrainingMonitor, tell: Tell) -> dict[int, RunRecord]:
+    started = time.perf_counter()
+    train = _train if row.trained[0].settings.tuning is None else _tune
+    with _room_told(row.trained[0]):
+        results = train(row, threads, monitor)
+    row.trained[0].release()
+    records = {id(experiment): _write_once(experiment, results[id(experiment)], tell) for experiment in row.missing}
+    if row.journal is not None:
+        row.journal.clear()
+    heads = sum(experiment.count_heads() for experiment in row.missing)
+    tell(f"{_name_row(row.missing)}: {heads} heads in {time.perf_counter() - started:.0f} s")
+    return records
+
+
+@contextmanager
+def _room_told(experiment: Experiment) -> Iterator[None]:
+    """Say which options need less memory where there is too little of it; what was finished is kept."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        lower = "give a smaller --batch-size"
+        if experiment.settings.tuning is not None:
+            lower = "pass mini-batches in more parts with --accumulate, add --recompute, or take a smaller --batch-size"
+        elif experiment.settings.mode == "frozen":
+            lower += ", fewer --layers, or --precision bf16"
+        raise FitError(
+            f"{experiment} does not fit into the memory of {experiment.device}; {lower}: what was finished is kept, and the same "
+            "command continues."
+        ) from error
+
+
+def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[FoldResult]]:
+    """Train experiments that differ in their loss, or in loss and layer, together."""
+    experiments = row.trained
+    first = experiments[0]
+    targets, plan = first.data.targets, first.plan
+    features: Features
+    layers = list(dict.fromkeys(experiment.layer for experiment in experiments))
+    places = [first.store.layers.index(layer) for layer in layers if layer is not None]
+    layered, per_fold = len(layers) > 1, isinstance(first.store, PerFoldStores)
+    if not layered:
+        features = first.features
+        if per_fold:
+            plan, targets = spread_folds(plan, len(first.data)), np.concatenate([targets] * len(plan.folds))
+    else:
+        whole = first.load(layer=None)
+        assert isinstance(whole, UtteranceFeatures)
+        features, plan = LayerFeatures(whole), plan_layers(plan, len(whole), places)
+        targets = np.concatenate([targets] * whole.layers)
+    found = train_losses(
+        features,
+        targets,
+        plan,
+        first.recipe,
+        list(dict.fromkeys(experiment.loss for experiment in experiments)),
+        grid=first.grid,
+        seeds=first.settings.seed_numbers,
+        threads=threads,
+        on_stack=monitor.on_stack,
+        on_epoch=monitor.on_epoch,
+        journal=row.journal,
+    )
+    if per_fold:
+        return {id(experiment): gather_folds(found[experiment.loss], first.plan) for experiment in experiments}
+    if not layered:
+        return {id(experiment): found[experiment.loss] for experiment in experiments}
+    split = {loss: split_layers(results, first.plan, places) for loss, results in found.items()}
+    return {
+        id(experiment): split[experiment.loss][first.store.layers.index(experiment.layer)] for experiment in experiments
+    }
+
+
+def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[FoldResult]]:
+    """Train the heads of one experiment, each with an encoder of its own."""
+    (experiment,) = row.trained
+    features = experiment.features
+    assert isinstance(features, LiveFeatures)
+    assert isinstance(experiment.store, LiveSource)
+    assert experiment.settings.tuning is not None
+    tuner = experiment.store.tuner(experiment.settings.tuning)
+    encoders = EncoderFolders(experiment, tuner) if experiment.settings.save_encoder else None
+    results = tune_loss(
+        features,
+        experiment.data.targets,
+        experiment.plan,
+        experiment.recipe,
+        experiment.loss,
+        grid=experiment.grid,
+        seeds=experiment.settings.seed_numbers,
+        tuner=tuner,
+        work=experiment.work,
+        on_stack=monitor.on_stack,
+        on_epoch=monitor.on_epoch,
+        save_encoder=None if encoders is None else encoders.save,
+    )
+    return {id(experiment): results}
+
+
+def _journal(row: Sequence[Experiment]) -> Journal | None:
+    """Return where finished stacks are kept; nowhere for a user's own code, which may change until it goes on."""
+    experiment = row[0]
+    if experiment.settings.tuning is not None:
+        return None
+    if any(looks_like_target(name) for own in row for name in (own.head_name, own.loss_name)):
+        return None
+    task = {
+        name: value for name, value in experiment.config.items() if not name.startswith("loss")
+    } | experiment.digests
+    folder = experiment.runs / UNFINISHED / digest_of([task, experiment.loss if experiment.level == "frame" else None])
+    return Journal(folder, task, experiment.processes)
+
+
+def _write_once(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
+    """Write a run, by the first process where several have trained it."""
+    if experiment.processes.rank == 0:
+        _write(experiment, results, tell)
+        shutil.rmtree(experiment.work, ignore_errors=True)
+        with suppress(OSError):
+            experiment.work.parent.rmdir()
+    experiment.processes.wait()
+    return read_run(experiment.folder)
+
+
+def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
+    seeds = experiment.settings.seed_numbers
+    chosen = [choice.candidate for result in results for choice in result.choices]
+    search = describe_search(experiment.grid, chosen, chosen_on=experiment.plan.selection)
+    metrics = {**_metrics(experiment, summarise(experiment.data, results)), "search": search}
+    config = {
+        **experiment.config,
+        **experiment.data_config,
+        "search": search,
+        "choices": describe_choices(results, experiment.grid, seeds, experiment.data.score_name),
+        "loss_spec": experiment.loss,
+        "head_spec": experiment.head,
+        "versions": _versions(),
+    }
+    record = write_run(
+        experiment.folder,
+        config=config,
+        metrics=metrics,
+        predictions=prediction_rows(experiment.data, results, seeds),
+        heads=head_tensors(results, seeds),
+        curves=learning_curves(results, seeds, experiment.data.score_name),
+        folders={FOLDER: experiment.work / FOLDER} if experiment.settings.save_encoder else None,
+    )
+    tell(f"{experiment}: {_tell_score(experiment, metrics)}")
+    return record
+
+
+def _tell_score(experiment: Experiment, metrics: Mapping[str, Any]) -> str:
+    name = experiment.data.score_name
+    return f"{name} {in_unit(name, metrics[name.lower()])}{' %' if name == 'UA' else ''}"
+
+
+def find_known_run(experiment: Experiment) -> RunRecord | None:
+    """Return the run that is there if it was trained on exactly this data."""
+    try:
+        record = read_run(experiment.folder)
+    except RunError:
+        return None
+    known = {name: record.config.get(name, {}).get("digest") for name in experiment.digests}
+    kept = not experiment.settings.save_encoder or (experiment.folder / FOLDER).is_dir()
+    return record if known == experiment.digests and kept else None
+
+
+def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any]:
+    task = [
+        *(f"{old} counted as {new}" for old, new in experiment.data.merge.items()),
+        *experiment.data.where,
+        *experiment.unrated,
+    ]
+    if experiment.other is not None:
+        task += [
+            f"{old} counted as {new} in {experiment.other.corpus}" for old, new in experiment.parts[1].merge.items()
+        ]
+    return {
+        "corpus": experiment.store.corpus,
+        "encoder": experiment.store.path.stem,
+        "head": experiment.head_name,
+        "loss": experiment.loss_name,
+        "mode": experiment.settings.mode,
+        "folds": experiment.plan.kind,
+        **scores,
+        "head_options": experiment.head_options,
+        "loss_options": dataclasses.asdict(experiment.loss_options),
+        "selection": experiment.plan.selection,
+        "precision": experiment.store.encoder.get("precision", "fp32"),
+        "speaker_dependent": experiment.plan.speaker_dependent,
+        "budget": experiment.settings.budget,
+        "standardised": "over frames" if experiment.level == "frame" else "over utterance means",
+        "loss_spec": experiment.loss,
+        "head_spec": experiment.head,
+        "demo": "demo" in (experiment.store.corpus, experiment.other and experiment.other.corpus),
+        "task": ", ".join(task),
+        "store_fingerprint": experiment.store.fingerprint,
+        **experiment.variant,
+    }
+
+
+def _versions() -> dict[str, str]:
+    import embedkit
+
+    return {"embedkit": embedkit.__version__, "torch": torch.__version__, "numpy": np.__version__}

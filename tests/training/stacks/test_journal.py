@@ -1,0 +1,115 @@
+"""The journal: a training that was stopped goes on with the stacks it has finished, and with no others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedkit.store import Store
+from embedkit.training import schedule
+from embedkit.training.data.task import define_task, load_features
+from embedkit.training.stacks.journal import Journal
+from embedkit.training.stacks.schedule import run_groups
+from embedkit.training.stacks.stack import Group, GroupResult, Member, TrainingConfig
+from tests.training.stores import write_synthetic_store
+
+RECIPE = TrainingConfig(head="linear", classes=3, epochs=2, batch_size=8)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return write_synthetic_store(tmp_path / "tiny.h5", speakers=4, each=9)
+
+
+def groups() -> list[Group]:
+    return [
+        Group(
+            train=np.arange(start, 20 + 8 * start),
+            validate=np.arange(30, 36),
+            seed=start,
+            members=tuple(Member(loss=loss, seed=start, learning_rate=1e-2, epochs=2) for loss in ("ce", "focal")),
+        )
+        for start in range(2)
+    ]
+
+
+def train(
+    store: Store, journal: Journal | None, monkeypatch: pytest.MonkeyPatch, recipe: TrainingConfig = RECIPE
+) -> tuple[list[GroupResult], int]:
+    """Train two stacks in this process; return the results and how many stacks were trained."""
+    data = define_task(store)
+    trained: list[int] = []
+    train_stack = schedule.train_stack
+
+    def counting(*arguments: object, **keywords: object) -> list[GroupResult]:
+        trained.append(1)
+        return train_stack(*arguments, **keywords)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schedule, "train_stack", counting)
+        results = run_groups(
+            load_features(store, data, "utterance"),
+            data.targets,
+            groups(),
+            recipe,
+            keep_best=False,
+            threads=1,
+            journal=journal,
+        )
+    return results, len(trained)
+
+
+def assert_equal(first: list[GroupResult], second: list[GroupResult]) -> None:
+    for one, other in zip(first, second, strict=True):
+        for name in ("losses", "dev_scores", "predictions"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+            assert getattr(one, name).dtype == getattr(other, name).dtype
+        assert one.standardiser.mean.equal(other.standardiser.mean)
+        assert one.standardiser.scale.equal(other.standardiser.scale)
+        for own, found in zip(one.states, other.states, strict=True):
+            assert own.keys() == found.keys()
+            assert all(own[name].equal(found[name]) for name in own)
+
+
+def test_finished_stacks_are_not_trained_again(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "kept" / "x", {"task": 1})
+    first, trained = train(store, journal, monkeypatch)
+    assert trained == 2
+    again, trained = train(store, journal, monkeypatch)
+    assert trained == 0
+    assert_equal(first, again)
+    next(journal.folder.iterdir()).unlink()
+    again, trained = train(store, journal, monkeypatch)
+    assert trained == 1
+    assert_equal(first, again)
+    journal.clear()
+    assert not journal.folder.parent.exists()
+
+
+def test_other_data_or_settings_are_other_stacks(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(store, Journal(tmp_path / "x", {"task": 1}), monkeypatch)
+    assert train(store, Journal(tmp_path / "x", {"task": 2}), monkeypatch)[1] == 2
+    other = replace(RECIPE, batch_size=9)
+    assert train(store, Journal(tmp_path / "x", {"task": 1}), monkeypatch, other)[1] > 0
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors", None])
+def test_a_damaged_file_is_a_stack_not_finished(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    journal = Journal(tmp_path / "x", {})
+    first, _ = train(store, journal, monkeypatch)
+    for path in journal.folder.iterdir():
+        path.write_bytes(path.read_bytes()[:-100] if content is None else content)
+    again, trained = train(store, journal, monkeypatch)
+    assert trained == 2
+    assert_equal(first, again)
+
+
+def test_a_full_disk_only_costs_the_journal(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    results, _ = train(store, Journal(tmp_path / "file" / "x", {}), monkeypatch)
+    assert_equal(results, train(store, None, monkeypatch)[0])
