@@ -143,7 +143,7 @@ def extract(
     corpus = corpus or config.corpus
     if corpus is None:
         tell("No corpus given and none named in embedkit.toml: taking the demo corpus, synthetic speech to try out.")
-    from embedkit.training.live.saved_encoders import expand_runs
+    from embedkit.encoders.run_encoders import expand_runs
     from embedkit.workflows.extract import extract_embeddings
 
     for name in expand_runs(encoders, tell):

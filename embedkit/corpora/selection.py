@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance, Value
+from embedkit.corpora.opening import open_corpus
 from embedkit.errors import ConfigError, CorpusError, UnknownNameError
 from embedkit.registry import unknown_name
 from embedkit.wording import list_some
@@ -46,6 +49,19 @@ def select(corpus: Corpus, where: Sequence[str]) -> Corpus:
                 f"{_some(item.value(chosen.column) for item in before)} there."
             )
     return replace(corpus, utterances=kept)
+
+
+def choose_utterances(
+    corpus: str | os.PathLike[str] | Corpus, where: Sequence[str], limit: int | None
+) -> tuple[Corpus, dict[str, Any]]:
+    """Open a corpus and choose utterances; return it with how they were chosen."""
+    opened = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+    chosen = select(opened, where)
+    count = len(chosen.utterances)
+    if limit is not None and limit < count:
+        spread = tuple(chosen.utterances[index * count // limit] for index in range(limit))
+        chosen = replace(chosen, utterances=spread)
+    return chosen, {"where": sorted(where), "limit": limit}
 
 
 def _parse(text: str, corpus: Corpus) -> _Filter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -47,7 +49,7 @@ class ClipHeads(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Score one clip."""
-        missing = torch.sym_max(self.smallest_input - waveform.shape[0], 0)  # type: ignore[no-untyped-call]
+        missing: Any = torch.sym_max(self.smallest_input - waveform.shape[0], 0)  # type: ignore[no-untyped-call, unused-ignore]
         scores: Tensor = self.heads(self.encoder(pad(waveform, (0, missing))))
         return scores
 

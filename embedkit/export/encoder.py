@@ -8,6 +8,7 @@ from typing import Any
 
 from embedkit.encoders import load_encoder
 from embedkit.encoders.base import Encoder
+from embedkit.encoders.run_encoders import tuned_folder
 from embedkit.encoders.sources import CONFIG_FILE, VGGISH_FILE
 from embedkit.errors import RunError
 from embedkit.export.predictor import ChosenHead, Predictor
@@ -89,11 +90,6 @@ def has_network(identity: Mapping[str, Any]) -> bool:
 def part_folder(folder: Path, identity: Mapping[str, Any], place: int) -> Path:
     """Return where an exported folder holds an encoder, or a part of a concatenation."""
     return folder / f"encoder-{place}" if len(parts_of(identity)) > 1 else folder
-
-
-def tuned_folder(run: Path, number: int, seed: int) -> Path:
-    """Return where a run keeps the encoder that was trained in a fold, given by its number, under a seed."""
-    return run / "encoders" / f"fold-{number}-seed-{seed}"
 
 
 def _own_folder(predictor: Predictor, head: ChosenHead) -> Path | None:

@@ -139,7 +139,7 @@ class WhisperGraph(nn.Module):
             missing = own * self.samples_per_frame - samples
         else:
             # A longer clip has more frames than the table of positions and fails, instead of being cut in silence.
-            missing = torch.sym_max(self.window - samples, 0)  # type: ignore[no-untyped-call]
+            missing = torch.sym_max(self.window - samples, 0)  # type: ignore[no-untyped-call, unused-ignore]
         spectrum = self._log_mel(pad(waveform, (0, missing)))
         frames = gelu(self.second(gelu(self.first(spectrum)))).transpose(1, 2)
         hidden = frames + self.table[: frames.shape[1]]

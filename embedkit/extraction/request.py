@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 
 from embedkit.corpora.base import Corpus
+from embedkit.encoders import encoder_label
 from embedkit.encoders.base import Encoder
 from embedkit.extraction.segments import OnError
 from embedkit.extraction.windows import Windows
@@ -24,6 +26,8 @@ Progress: TypeAlias = Callable[[float, float], None]
 """Called with the seconds of audio done and in all."""
 Tell: TypeAlias = Callable[[str], None]
 """Called with one sentence for the user."""
+
+FOLDER = Path("embeddings")
 
 BATCH_SECONDS = {"cpu": 12.0, "cuda": 320.0}
 """Audio in a batch, by kind of device."""
@@ -120,6 +124,12 @@ class Request:
         """SHA-256 of what determines the numbers: the encoder, wherever it was found, and the options."""
         described = {"encoder": determining(self.identity), "options": self.options}
         return hashlib.sha256(canonical_json(described).encode()).hexdigest()
+
+
+def default_path(corpus: str, encoder: str) -> Path:
+    """Return `embeddings/<corpus>/<encoder>.h5`, with names that are safe as file names."""
+    folder = re.sub(r"[^\w.+@-]+", "-", corpus).strip(".-") or "corpus"
+    return FOLDER / folder / f"{encoder_label(encoder)}.h5"
 
 
 def _count_utterances(trained_on: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class CnnHead(Head):
         """Score `[groups, batch, frames, layers, bands]`."""
         smallest = 2**self.options.blocks
         frames = mix_frames(self.mix, inputs.values)
-        missing = torch.sym_max(0, smallest - frames.shape[3])  # type: ignore[no-untyped-call]
+        missing = torch.sym_max(0, smallest - frames.shape[3])  # type: ignore[no-untyped-call, unused-ignore]
         frames = F.pad(frames, (0, 0, 0, missing))
         lengths = own_lengths(inputs).clamp_min(smallest)
         pooled = torch.stack(

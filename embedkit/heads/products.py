@@ -36,7 +36,7 @@ def mixed_products(values: Tensor, shares: Tensor, weight: Tensor) -> Tensor:
         values: `[groups, rows, layers, dimensions]`; shares: `[groups, members, layers]`;
         weight: `[groups, members, outputs, dimensions]`. Output: `[groups, members, rows, outputs]`.
     """
-    mixed: Tensor = _MixedProduct.apply(values, shares, weight)  # type: ignore[no-untyped-call]
+    mixed: Tensor = _MixedProduct.apply(values, shares, weight)  # type: ignore[no-untyped-call, unused-ignore]
     return mixed
 
 
@@ -71,7 +71,7 @@ class _Product(torch.autograd.Function):
 
 
 def _product(values: Tensor, weight: Tensor) -> Tensor:
-    product: Tensor = _Product.apply(values, weight)  # type: ignore[no-untyped-call]
+    product: Tensor = _Product.apply(values, weight)  # type: ignore[no-untyped-call, unused-ignore]
     return product
 
 

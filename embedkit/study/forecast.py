@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from embedkit.corpora import Corpus
+from embedkit.corpora.selection import choose_utterances
 from embedkit.encoders import encoder_label
 from embedkit.extraction.outlook import format_duration
 from embedkit.extraction.reuse import compare
@@ -19,7 +20,6 @@ from embedkit.training.runs import RunRecord
 from embedkit.training.stacks.schedule import default_threads
 from embedkit.training.train import find_known_run, plan_rows
 from embedkit.wording import count_noun
-from embedkit.workflows.extract import choose_utterances
 
 
 class StudyForecast:
@@ -33,7 +33,7 @@ class StudyForecast:
     def __init__(self, parts: StudyPlan, estimator: RuntimeEstimator) -> None:
         self.parts, self.estimator = parts, estimator
         self.lines: list[str] = []
-        self.stores = self.stores_there = self.experiments = self.cells_there = self.heads = 0
+        self.stores = self.stores_there = self.experiments = self.there = self.heads = 0
         self.extract_seconds = self.fit_seconds = 0.0
         self.unknown: list[str] = []
 
@@ -50,14 +50,10 @@ class StudyForecast:
             tell(f"Stores: {self.stores_there} of {self.stores} are there.")
         for line in self.lines:
             tell(f"  to extract: {line}")
-        tell(
-            f"Cells (a corpus, an encoder, a head, a loss and a mode): {self.cells_there} of {self.experiments} are there."
-        )
+        tell(f"Cells (a corpus, an encoder, a head, a loss and a mode): {self.there} of {self.experiments} are there.")
         if self.heads:
             told = f", about {format_duration(self.fit_seconds)}" if self.fit_seconds else ""
-            tell(
-                f"  to train: {count_noun(self.experiments - self.cells_there, 'experiment')}, {self.heads:,} heads{told}"
-            )
+            tell(f"  to train: {count_noun(self.experiments - self.there, 'experiment')}, {self.heads:,} heads{told}")
         if seconds := self.extract_seconds + self.fit_seconds:
             left_out = f", without {' and '.join(self.unknown)}" if self.unknown else ""
             tell(f"In all about {format_duration(seconds)}{left_out}, by a short measurement on this machine.")
@@ -65,7 +61,9 @@ class StudyForecast:
             tell("Nothing to do but the table.")
 
     def _foresee(self, pair: Pair) -> None:
-        chosen, _ = choose_utterances(pair.corpus, self.parts.extract.get("where", ()), self.parts.extract.get("limit"))
+        chosen, _ = choose_utterances(
+            pair.corpus, self.parts.extract_options.get("where", ()), self.parts.extract_options.get("limit")
+        )
         stores: list[Store] = []
         if "cached" in self.parts.modes:
             found = [self._foresee_store(pair, name, chosen) for name in pair.names]
@@ -107,10 +105,10 @@ class StudyForecast:
         todo = [
             experiment
             for experiment in experiments
-            if self.parts.fit.get("overwrite") or find_known_run(experiment) is None
+            if self.parts.fit_options.get("overwrite") or find_known_run(experiment) is None
         ]
         self.experiments += len(experiments)
-        self.cells_there += len(experiments) - len(todo)
+        self.there += len(experiments) - len(todo)
         self.heads += sum(experiment.count_heads() for experiment in todo)
         if not todo:
             return
@@ -122,7 +120,7 @@ class StudyForecast:
             shape = open_store(path) if path.exists() else self.estimator.sample(chosen, name, None).store
             row = plan_rows(todo)[0]
             # Rows of one head differ in their loss or their layer, which hardly changes their time.
-            threads = self.parts.fit.get("threads") or default_threads()
+            threads = self.parts.fit_options.get("threads") or default_threads()
             self.fit_seconds += training_seconds(row, shape, threads) * len(todo) / len(row)
         else:
             self.fit_seconds += tuning_seconds(todo, self.estimator.sample(chosen, pair.names[0], None).pace or 0.0)

@@ -11,16 +11,16 @@ from typing import Any, TypeAlias, TypeVar, get_args
 
 from embedkit.arguments import as_list
 from embedkit.corpora import Corpus, open_corpus
+from embedkit.encoders.run_encoders import expand_runs
 from embedkit.errors import ConfigError, EmbedkitError, UnknownNameError
+from embedkit.extraction.request import FOLDER, default_path
 from embedkit.heads import expand_head, resolve_head
-from embedkit.losses import build_loss
+from embedkit.losses import build_loss, expand_losses
 from embedkit.progress import Progress
 from embedkit.registry import unknown_name
 from embedkit.store import Store, open_store
-from embedkit.training.live.saved_encoders import expand_runs
+from embedkit.training.options import Mode
 from embedkit.training.runs import RunRecord
-from embedkit.workflows.extract import FOLDER, default_path, extract_embeddings
-from embedkit.workflows.fit import Mode, expand_losses, fit_heads
 
 _T = TypeVar("_T")
 Step: TypeAlias = tuple[str, str, str | None]
@@ -53,7 +53,8 @@ class StudyPlan:
         heads: With settings; None for an encoder's usual one.
         losses: None for the usual one.
         modes: Of `fit`.
-        extract, fit: Further options of the two.
+        extract_options, fit_options: Further options of the two.
+        extract, fit: What does them.
         stores: Folder of the stores.
         sources: Of the encoders.
         progress, tell: How the user hears of it.
@@ -64,8 +65,10 @@ class StudyPlan:
     heads: tuple[str | None, ...]
     losses: tuple[str, ...] | None
     modes: tuple[str, ...]
-    extract: Mapping[str, Any]
-    fit: Mapping[str, Any]
+    extract_options: Mapping[str, Any]
+    fit_options: Mapping[str, Any]
+    extract: Callable[..., Store]
+    fit: Callable[..., list[RunRecord]]
     stores: Path
     sources: Mapping[str, str]
     progress: Progress | bool | None
@@ -128,8 +131,8 @@ class StudyPlan:
     def level(self, pair: Pair, name: str) -> str | None:
         """Choose what is kept: what the store keeps already, else what the heads need."""
         path = self.path(pair, name)
-        if "level" in self.extract:
-            return str(self.extract["level"])
+        if "level" in self.extract_options:
+            return str(self.extract_options["level"])
         if path.exists():
             return "both" if open_store(path).has_frames else "utterance"
         heads = [one for head in self.heads if head is not None for one in expand_head(head)]
@@ -153,10 +156,10 @@ class StudyPlan:
         def extract() -> list[Store]:
             own = {"sources": self.sources, "progress": self.progress, "tell": tell}
             return [
-                extract_embeddings(
+                self.extract(
                     pair.corpus,
                     encoder=name,
-                    **{**self.extract, **own, "out": self.path(pair, name), "level": self.level(pair, name)},
+                    **{**self.extract_options, **own, "out": self.path(pair, name), "level": self.level(pair, name)},
                 )
                 for name in pair.names
             ]
@@ -184,12 +187,12 @@ class StudyPlan:
             stores: What is read in the mode "cached".
             changes: Options in place of the study's.
         """
-        options: dict[str, Any] = {"progress": self.progress, "tell": self.tell, **self.fit, **changes}
+        options: dict[str, Any] = {"progress": self.progress, "tell": self.tell, **self.fit_options, **changes}
         if mode in ("cached", "frozen") and {"finetune", "lora"} & set(self.modes):
             options = {name: value for name, value in options.items() if name not in ("tuning", "save_encoder")}
         if mode != "cached":
             options |= {"encoders": pair.names, "sources": self.sources}
-        return fit_heads(
+        return self.fit(
             list(stores or ()) if mode == "cached" else pair.corpus,
             self.losses,
             **{**options, "mode": mode, "heads": None if head is None else [head]},

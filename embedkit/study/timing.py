@@ -22,7 +22,6 @@ from embedkit.training.cross_validation import count_heads, train_losses
 from embedkit.training.data.features import Features, FrameFeatures, UtteranceFeatures
 from embedkit.training.data.folds import Fold, Indices
 from embedkit.training.experiment import Experiment
-from embedkit.workflows.extract import extract_embeddings
 
 UTTERANCES = {"cpu": 8, "cuda": 256}
 """How many are encoded to measure an encoder: some batches."""
@@ -52,11 +51,12 @@ class RuntimeEstimator:
 
     Args:
         folder: For the stores of a few utterances.
+        extract: What runs an extraction.
         options: Of the extraction.
     """
 
-    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
-        self.folder, self.options = folder, options
+    def __init__(self, folder: Path, extract: Callable[..., Store], options: Mapping[str, Any]) -> None:
+        self.folder, self.extract, self.options = folder, extract, options
         self._samples: dict[tuple[str, str], Sample] = {}
 
     def sample(self, corpus: Corpus, encoder: str, level: str | None) -> Sample:
@@ -69,7 +69,7 @@ class RuntimeEstimator:
         if key not in self._samples:
             marks: list[tuple[float, float]] = []
             used = "cuda" if self.options.get("device") != "cpu" and torch.cuda.is_available() else "cpu"
-            store = extract_embeddings(
+            store = self.extract(
                 corpus,
                 encoder=encoder,
                 **{**self.options, "level": level, "where": (), "limit": UTTERANCES[used], "engine": "local"},
@@ -107,10 +107,10 @@ class RuntimeEstimator:
 
 
 @contextmanager
-def open_estimator(options: Mapping[str, Any]) -> Iterator[RuntimeEstimator]:
+def open_estimator(extract: Callable[..., Store], options: Mapping[str, Any]) -> Iterator[RuntimeEstimator]:
     """Measure in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
-        yield RuntimeEstimator(Path(folder), options)
+        yield RuntimeEstimator(Path(folder), extract, options)
 
 
 def training_seconds(experiments: Sequence[Experiment], store: Store, threads: int) -> float:

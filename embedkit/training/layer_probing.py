@@ -11,7 +11,7 @@ from torch import Tensor
 
 from embedkit.training.cross_validation import FoldResult
 from embedkit.training.data.features import StreamedFeatures, UtteranceFeatures
-from embedkit.training.data.folds import Fold, FoldPlan, Indices
+from embedkit.training.data.folds import FoldPlan, Indices, shift_fold
 
 
 class LayerFeatures(UtteranceFeatures):
@@ -48,9 +48,3 @@ def split_layers(results: Sequence[FoldResult], plan: FoldPlan, places: Sequence
     """Undo `plan_layers`: the results of each layer, as if it had been trained alone."""
     own = iter(results)
     return {place: [replace(next(own), fold=fold) for fold in plan.folds] for place in places}
-
-
-def shift_fold(fold: Fold, offset: int, name: str) -> Fold:
-    """Name a fold anew and move all of its indices."""
-    validations = tuple((train + offset, validate + offset) for train, validate in fold.validations)
-    return replace(fold, name=name, train=fold.train + offset, test=fold.test + offset, validations=validations)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from embedkit.errors import FitError
 from embedkit.training.live.fine_tuner import Tuning
+
+Mode: TypeAlias = Literal["cached", "frozen", "finetune", "lora"]
 
 
 @dataclass(frozen=True, kw_only=True)

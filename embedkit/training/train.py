@@ -14,21 +14,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from embedkit.encoders.run_encoders import FOLDER
 from embedkit.errors import FitError, RunError, lacks_memory
 from embedkit.progress import Progress, show_progress
 from embedkit.registry import looks_like_target
 from embedkit.training.cross_validation import FoldResult, train_losses
 from embedkit.training.data.features import Features, UtteranceFeatures
-from embedkit.training.data.fold_stores import PerFoldStores, gather_folds, spread_folds
+from embedkit.training.data.fold_stores import PerFoldStores, spread_folds
+from embedkit.training.data.folds import FoldPlan
 from embedkit.training.experiment import UNFINISHED, Experiment
 from embedkit.training.fine_tuning import tune_loss
 from embedkit.training.layer_probing import LayerFeatures, plan_layers, split_layers
 from embedkit.training.live.features import LiveFeatures
-from embedkit.training.live.saved_encoders import FOLDER, EncoderFolders
 from embedkit.training.live.source import LiveSource
 from embedkit.training.monitor import TrainingMonitor, in_unit
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
 from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
+from embedkit.training.saved_encoders import EncoderFolders
 from embedkit.training.search import describe_search
 from embedkit.training.stacks.journal import Journal
 
@@ -140,8 +142,8 @@ def _room_told(experiment: Experiment) -> Iterator[None]:
         elif experiment.settings.mode == "frozen":
             lower += ", fewer --layers, or --precision bf16"
         raise FitError(
-            f"{experiment} does not fit into the memory of {experiment.device}; {lower}: what was finished is kept, and the same "
-            "command continues."
+            f"{experiment} does not fit into the memory of {experiment.device}; {lower}: what was finished is kept, "
+            "and the same command continues."
         ) from error
 
 
@@ -177,13 +179,18 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
         journal=row.journal,
     )
     if per_fold:
-        return {id(experiment): gather_folds(found[experiment.loss], first.plan) for experiment in experiments}
+        return {id(experiment): _of_plan(found[experiment.loss], first.plan) for experiment in experiments}
     if not layered:
         return {id(experiment): found[experiment.loss] for experiment in experiments}
     split = {loss: split_layers(results, first.plan, places) for loss, results in found.items()}
     return {
         id(experiment): split[experiment.loss][first.store.layers.index(experiment.layer)] for experiment in experiments
     }
+
+
+def _of_plan(results: Sequence[FoldResult], plan: FoldPlan) -> list[FoldResult]:
+    """Undo `spread_folds` for what came out."""
+    return [dataclasses.replace(result, fold=fold) for result, fold in zip(results, plan.folds, strict=True)]
 
 
 def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[FoldResult]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,12 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from embedkit.arguments import checked
-from embedkit.corpora import Corpus, open_corpus, select
-from embedkit.encoders import ENCODERS, encoder_label, load_encoder, split_name
+from embedkit.corpora import Corpus
+from embedkit.corpora.selection import choose_utterances
+from embedkit.encoders import ENCODERS, load_encoder, split_name
 from embedkit.encoders.base import Encoder
 from embedkit.errors import ConfigError
 from embedkit.extraction.engines import ENGINES, LoadEncoder, open_engine
-from embedkit.extraction.request import Request, Tell
+from embedkit.extraction.request import Request, Tell, default_path
 from embedkit.extraction.run import run_extraction
 from embedkit.extraction.windows import Windows
 from embedkit.progress import Progress, show_progress
@@ -26,7 +26,6 @@ from embedkit.store import Store, open_store
 from embedkit.store.layout import FRAME_DTYPES, SEEN_COLUMN
 from embedkit.training.data.leakage import past_trainings
 
-FOLDER = Path("embeddings")
 LEVELS: Mapping[str, tuple[str, ...]] = {
     "utterance": ("utterance",),
     "frame": ("utterance", "frame"),
@@ -165,25 +164,6 @@ def mark_seen(corpus: Corpus, trained_on: Mapping[str, Any]) -> Corpus:
         for one, part in zip(corpus.utterances, seen, strict=True)
     ]
     return replace(corpus, utterances=tuple(marked))
-
-
-def default_path(corpus: str, encoder: str) -> Path:
-    """Return `embeddings/<corpus>/<encoder>.h5`, with names that are safe as file names."""
-    folder = re.sub(r"[^\w.+@-]+", "-", corpus).strip(".-") or "corpus"
-    return FOLDER / folder / f"{encoder_label(encoder)}.h5"
-
-
-def choose_utterances(
-    corpus: str | os.PathLike[str] | Corpus, where: Sequence[str], limit: int | None
-) -> tuple[Corpus, dict[str, Any]]:
-    """Open a corpus and choose utterances; return it with how they were chosen."""
-    opened = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
-    chosen = select(opened, where)
-    count = len(chosen.utterances)
-    if limit is not None and limit < count:
-        spread = tuple(chosen.utterances[index * count // limit] for index in range(limit))
-        chosen = replace(chosen, utterances=spread)
-    return chosen, {"where": sorted(where), "limit": limit}
 
 
 def _prepare_loading(

@@ -11,8 +11,9 @@ import torch
 from embedkit.arguments import as_list, checked
 from embedkit.corpora import Corpus
 from embedkit.corpora.manifest import SUFFIXES as MANIFESTS
+from embedkit.encoders.run_encoders import find_folders
 from embedkit.errors import FitError
-from embedkit.losses import LOSSES
+from embedkit.losses import LOSSES, expand_losses
 from embedkit.progress import Progress
 from embedkit.store.reader import Store, open_store
 from embedkit.store.verify import require_undamaged
@@ -21,9 +22,8 @@ from embedkit.training.data.fold_stores import PerFoldStores, group_stores
 from embedkit.training.data.source import Source
 from embedkit.training.experiment import Experiment
 from embedkit.training.live.fine_tuner import Tuning
-from embedkit.training.live.saved_encoders import find_folders
 from embedkit.training.live.source import LiveSource, open_live_sources
-from embedkit.training.options import Settings
+from embedkit.training.options import Mode, Settings
 from embedkit.training.plain import describe_plain_parts
 from embedkit.training.processes import ALONE, count_processes
 from embedkit.training.runs import RunRecord, require_writable
@@ -35,7 +35,6 @@ DEFAULT_LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 EPOCHS, TUNED_EPOCHS = 30, 10
 LORA_RATE = 1e-4
 
-Mode: TypeAlias = Literal["cached", "frozen", "finetune", "lora"]
 Input: TypeAlias = Store | Corpus | str | Path
 
 DEFAULT_HEADS = {"mfcc": "lstm", "logmel": "cnn", "vggish": "mlp", "egemaps-lld": "lstm", "compare-lld": "lstm"}
@@ -273,12 +272,6 @@ def _read_tuning(mode: str, settings: Mapping[str, Any] | None, *, save_encoder:
 def default_rates(tuning: Tuning | None) -> tuple[float, ...]:
     """Return the learning rates of heads that are searched by default."""
     return DEFAULT_LEARNING_RATES if tuning is None else (1e-3,)
-
-
-def expand_losses(losses: Sequence[str]) -> list[str]:
-    """Replace "all" by the study's five losses, keep settings, drop repetitions."""
-    expanded = [name for loss in losses for name in (LOSSES.names_in_all if loss == "all" else [loss])]
-    return list(dict.fromkeys(expanded))
 
 
 def default_head(store: Source) -> str:

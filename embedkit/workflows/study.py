@@ -13,13 +13,15 @@ from typing import Any
 from embedkit.arguments import checked
 from embedkit.corpora import Corpus
 from embedkit.errors import FitError
+from embedkit.extraction.request import FOLDER
 from embedkit.progress import Progress
 from embedkit.reporting.table import Table
 from embedkit.study.forecast import StudyForecast
 from embedkit.study.plan import StudyPlan, known_heads, known_losses, known_modes
 from embedkit.study.timing import open_estimator
 from embedkit.training.runs import RunRecord
-from embedkit.workflows.extract import FOLDER
+from embedkit.workflows.extract import extract_embeddings
+from embedkit.workflows.fit import fit_heads
 from embedkit.workflows.table import tabulate_runs
 
 
@@ -84,8 +86,10 @@ def run_study(
         heads=known_heads(heads),
         losses=known_losses(losses),
         modes=known_modes(modes),
-        extract=extract or {},
-        fit={**(fit or {}), "runs": Path(runs)},
+        extract_options=extract or {},
+        fit_options={**(fit or {}), "runs": Path(runs)},
+        extract=extract_embeddings,
+        fit=fit_heads,
         stores=Path(stores),
         sources=sources or {},
         progress=progress,
@@ -93,7 +97,7 @@ def run_study(
     )
     pairs = parts.open(corpora, encoders)
     if foresee:
-        with open_estimator({**parts.extract, "sources": parts.sources}) as estimator:
+        with open_estimator(extract_embeddings, {**parts.extract_options, "sources": parts.sources}) as estimator:
             outlook = StudyForecast(parts, estimator)
             for pair in pairs:
                 outlook.foresee(pair)

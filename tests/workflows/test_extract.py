@@ -12,8 +12,9 @@ import pytest
 import soundfile
 
 from embedkit.errors import ConfigError, CorpusError, EmbedkitError, ExtractionError
+from embedkit.extraction.request import default_path
 from embedkit.workflows import extract
-from embedkit.workflows.extract import default_path, extract_embeddings
+from embedkit.workflows.extract import extract_embeddings
 from tests.extraction.fakes import FakeEncoder, write_clip
 
 

@@ -411,7 +411,7 @@ def tuned(corpus: Path, checkpoints: dict[str, Path], tmp_path_factory: pytest.T
 
 
 def extract_folds(tuned: RunRecord, corpus: Path, folder: Path) -> list[embedkit.Store]:
-    from embedkit.training.live.saved_encoders import find_folders
+    from embedkit.encoders.run_encoders import find_folders
 
     return [
         embedkit.extract(corpus, encoder=str(path), out=folder / f"{path.name}.h5")

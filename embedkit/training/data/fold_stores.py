@@ -12,10 +12,8 @@ import numpy as np
 
 from embedkit.errors import FitError
 from embedkit.store.reader import Store
-from embedkit.training.cross_validation import FoldResult
-from embedkit.training.data.folds import FoldPlan
+from embedkit.training.data.folds import FoldPlan, shift_fold
 from embedkit.training.data.source import Source
-from embedkit.training.layer_probing import shift_fold
 
 
 class PerFoldStores:
@@ -102,11 +100,6 @@ def spread_folds(plan: FoldPlan, utterances: int) -> FoldPlan:
     """Move every fold into its own store's rows of `JoinedFeatures`."""
     folds = tuple(shift_fold(fold, place * utterances, fold.name) for place, fold in enumerate(plan.folds))
     return replace(plan, folds=folds)
-
-
-def gather_folds(results: Sequence[FoldResult], plan: FoldPlan) -> list[FoldResult]:
-    """Undo `spread_folds` for what came out."""
-    return [replace(result, fold=fold) for result, fold in zip(results, plan.folds, strict=True)]
 
 
 def group_stores(stores: Sequence[Source]) -> list[Source]:

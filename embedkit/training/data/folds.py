@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -269,3 +269,9 @@ def describe_folds(plan: FoldPlan) -> dict[str, Any]:
         "speaker_dependent": plan.speaker_dependent,
         "selection": plan.selection,
     }
+
+
+def shift_fold(fold: Fold, offset: int, name: str) -> Fold:
+    """Name a fold anew and move all of its indices."""
+    validations = tuple((train + offset, validate + offset) for train, validate in fold.validations)
+    return replace(fold, name=name, train=fold.train + offset, test=fold.test + offset, validations=validations)

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from embedkit.encoders.run_encoders import tuned_folder
 from embedkit.encoders.sources import CARD_FILE
 from embedkit.errors import RunError
-from embedkit.export.encoder import tuned_folder
 from embedkit.training.data.folds import Fold, Indices
 from embedkit.training.data.leakage import past_trainings
 from embedkit.training.experiment import Experiment
 from embedkit.training.live.fine_tuner import FineTuner
-
-FOLDER = "encoders"
-"""Below a run: one folder for each fold and seed."""
 
 
 class EncoderFolders:
@@ -86,28 +81,6 @@ class EncoderFolders:
                 "before": past_trainings(experiment.store.trained_on),
             },
         }
-
-
-def find_folders(run: str | Path) -> list[Path]:
-    """Return the encoder folders of a run, by seed and then by fold."""
-    folder = Path(run) / FOLDER
-    found = [path for path in folder.glob("fold-*-seed-*") if (path / CARD_FILE).is_file()]
-    return sorted(found, key=lambda path: [int(part) for part in path.name.split("-") if part.isdigit()][::-1])
-
-
-def expand_runs(encoders: Sequence[str], tell: Callable[[str], None]) -> list[str]:
-    """Put the encoders of its folds, those of the first seed, in the place of every run."""
-    expanded: list[str] = []
-    for name in encoders:
-        folders = find_folders(name)
-        seeds = {path.name.rpartition("-")[2] for path in folders}
-        own = [path for path in folders if path.name.endswith(f"-seed-{min(seeds, key=int)}")]
-        if len(seeds) > 1:
-            tell(
-                f"{name} holds encoders of {len(seeds)} seeds: taking the first; name folders below it for the others."
-            )
-        expanded += [str(path) for path in own] or [name]
-    return expanded
 
 
 def _model_card(card: dict[str, Any]) -> str:
