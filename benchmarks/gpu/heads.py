@@ -10,10 +10,10 @@ from typing import Any
 from training import BATCH, Data, synthetic, train_data
 
 from embedkit.losses import LOSSES
-from embedkit.training import schedule
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.features import UtteranceFeatures
 from embedkit.training.search import build_grid
+from embedkit.training.stacks import schedule
 from embedkit.training.stacks.schedule import default_threads
 from embedkit.training.stacks.stack import TrainingConfig
 from gpu.work import Bench, peak_memory, timed, watch

@@ -50,10 +50,12 @@ class StudyForecast:
             tell(f"Stores: {self.stores_there} of {self.stores} are there.")
         for line in self.lines:
             tell(f"  to extract: {line}")
-        tell(f"Cells (a corpus, an encoder, a head, a loss and a mode): {self.there} of {self.experiments} are there.")
+        what = "Configurations (a corpus, an encoder, a head, a loss and a mode)"
+        tell(f"{what}: {self.there} of {self.experiments} are there.")
         if self.heads:
             told = f", about {format_duration(self.fit_seconds)}" if self.fit_seconds else ""
-            tell(f"  to train: {count_noun(self.experiments - self.there, 'experiment')}, {self.heads:,} heads{told}")
+            count = count_noun(self.experiments - self.there, "configuration")
+            tell(f"  to train: {count}, {self.heads:,} heads{told}")
         if seconds := self.extract_seconds + self.fit_seconds:
             left_out = f", without {' and '.join(self.unknown)}" if self.unknown else ""
             tell(f"In all about {format_duration(seconds)}{left_out}, by a short measurement on this machine.")

@@ -15,9 +15,10 @@ import embedkit
 from embedkit.cli import app
 from embedkit.config import read_config
 from embedkit.errors import ConfigError, ExtractionError, FitError, UnknownNameError
+from embedkit.study import timing
 from embedkit.training.data.features import Standardiser
 from embedkit.training.runs import find_runs
-from embedkit.workflows import foresight, study_parts
+from embedkit.workflows import study as study_workflow
 from embedkit.workflows.fit import fit_heads
 from tests.documents import blocks, write_tiny_emodb
 from tests.encoders.checkpoints import write_conv_checkpoint
@@ -52,7 +53,7 @@ def test_every_combination_is_made_once() -> None:
         re.fullmatch(r"  to extract: corpus with mfcc: 24 utterances, about \d+ seconds?", line) for line in told
     )
     assert any("0 of 8 are there" in line for line in told)
-    assert any(re.match(r"  to train: 8 cells, [\d,]+ heads, about ", line) for line in told)
+    assert any(re.match(r"  to train: 8 configurations, [\d,]+ heads, about ", line) for line in told)
     first = told.index("Stores: 0 of 2 are there.")
     assert all(not line.startswith("Wrote") for line in told[:first])
     assert not found.missing
@@ -68,7 +69,7 @@ def test_every_combination_is_made_once() -> None:
     more: list[str] = []
     study(("mfcc", "logmel"), more, heads=["linear", "mlp:hidden=8"], losses=["ce", "focal", "ccc"])
     assert any("8 of 12 are there" in line for line in more)
-    assert any(line.startswith("  to train: 4 cells") for line in more)
+    assert any(line.startswith("  to train: 4 configurations") for line in more)
 
 
 def test_the_numbers_are_those_of_extract_and_fit() -> None:
@@ -143,7 +144,7 @@ def test_an_interruption_is_passed_on_and_the_same_study_goes_on(monkeypatch: py
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(study_parts, "extract_embeddings", stop)
+        patched.setattr(study_workflow, "extract_embeddings", stop)
         with pytest.raises(ExtractionError, match="Stopped"):
             study(("mfcc", "logmel"))
     calls: list[str] = []
@@ -156,7 +157,7 @@ def test_an_interruption_is_passed_on_and_the_same_study_goes_on(monkeypatch: py
         return fit_heads(*arguments, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(study_parts, "fit_heads", interrupt)
+        patched.setattr(study_workflow, "fit_heads", interrupt)
         with pytest.raises(KeyboardInterrupt):
             study(heads=["linear", "mlp:hidden=8"])
     told: list[str] = []
@@ -180,15 +181,15 @@ def test_the_estimate_grows_with_the_work(monkeypatch: pytest.MonkeyPatch) -> No
         return Standardiser.stack([features.moments(plan.folds[0].train)], features.device)
 
     store = embedkit.extract("tones/corpus.csv", encoder="mfcc", progress=False)
-    monkeypatch.setattr(foresight, "train_losses", train)
-    monkeypatch.setattr(foresight.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(timing, "train_losses", train)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
     found: list[Any] = []
     for head in ("linear", "lstm"):
         fit_heads(store, ["ce", "focal"], heads=head, train=lambda cells, *_, **__: found.append(cells) or [], **QUICK)
     fixed, epoch, epochs, losses = 5, 2, 2, 2
-    assert foresight.training_seconds(found[0], store, 1) == losses * (fixed + epoch * epochs)
+    assert timing.training_seconds(found[0], store, 1) == losses * (fixed + epoch * epochs)
     folds = len(found[1][0].plan.folds)
-    assert foresight.training_seconds(found[1], store, 1) == folds * losses * (fixed + epoch * epochs)
+    assert timing.training_seconds(found[1], store, 1) == folds * losses * (fixed + epoch * epochs)
 
 
 def test_the_command_shows_the_table_and_names_what_is_missing() -> None:
