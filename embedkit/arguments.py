@@ -6,13 +6,14 @@ import functools
 import inspect
 import os
 import reprlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from embedkit.errors import ConfigError
 from embedkit.registry import unknown_name
+from embedkit.wording import list_words
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -65,8 +66,8 @@ def _check(name: str, function: Callable[..., Any], arguments: tuple[Any, ...], 
             raise ConfigError(unknown_name(f"argument of {name}", key, signature.parameters))
     for key, value in signature.bind(*arguments, **keywords).arguments.items():
         hint = _annotations(function).get(key, Any)
-        if not _fits(value, hint):
-            raise ConfigError(f"{name}: {key} is {reprlib.repr(value)}, expected {_describe(hint)}.")
+        if not fits(value, hint):
+            raise ConfigError(f"{name}: {key} is {reprlib.repr(value)}, expected {describe(hint)}.")
 
 
 @functools.cache
@@ -78,14 +79,15 @@ def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """Tell whether a value is of an annotated type: numbers of any kind for numbers, any iterable for a list."""
     if hint is Any:
         return True
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in inner)
+        return any(fits(value, one) for one in inner)
     if origin is Literal:
-        return any(isinstance(value, type(one)) for one in inner)
+        return isinstance(value, Hashable) and value in inner
     if hint in (None, NoneType):
         return value is None
     if hint in (int, float):
@@ -93,6 +95,8 @@ def _fits(value: Any, hint: Any) -> bool:
     kind = origin or hint
     if kind is Callable:
         return callable(value)
+    if kind is tuple:
+        return isinstance(value, tuple) and all(fits(one, inner[0]) for one in value)
     if not isinstance(value, kind) and not (issubclass(kind, Iterable) and isinstance(value, Iterable)):
         return False
     if not _is_list(kind):
@@ -100,23 +104,23 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(value, str | bytes | Mapping):
         return False
     # What can be read once only is left for the call to read.
-    return not inner or not isinstance(value, Collection) or all(_fits(one, inner[0]) for one in value)
+    return not inner or not isinstance(value, Collection) or all(fits(one, inner[0]) for one in value)
 
 
 def _is_list(kind: Any) -> bool:
     return issubclass(kind, Iterable) and kind.__module__ == "collections.abc" and not issubclass(kind, Mapping)
 
 
-def _describe(hint: Any) -> str:
+def describe(hint: Any) -> str:
+    """Say in words what a value of an annotated type is."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        told = list(dict.fromkeys(_describe(one) for one in inner if one is not NoneType))
-        return " or ".join(filter(None, [", ".join(told[:-1]), told[-1]]))
+        return list_words(dict.fromkeys(describe(one) for one in inner if one is not NoneType), "or")
     kind = origin or hint
     if kind is Literal:
         return f"one of {', '.join(map(str, inner))}"
     if kind in _NAMES:
         return _NAMES[kind][0]
-    if _is_list(kind):
+    if kind is tuple or _is_list(kind):
         return f"a list of {_NAMES[inner[0]][1]}" if inner and inner[0] in _NAMES else "a list"
     return f"a {kind.__name__}"

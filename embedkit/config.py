@@ -6,95 +6,25 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from embedkit.errors import ConfigError
+from embedkit.options.extract import ExtractCommand
+from embedkit.options.fit import FitOptions
+from embedkit.options.option import declared
+from embedkit.options.study import StudyOptions
+from embedkit.options.table import TableOptions
 from embedkit.registry import unknown_name
 
 FILE_NAME = "embedkit.toml"
 
-Kind: TypeAlias = Literal["text", "name", "texts", "integer", "number", "numbers", "switch", "path", "sources"]
-
-SECTIONS: Mapping[str, Mapping[str, Kind]] = {
-    "extract": {
-        "encoder": "texts",
-        "layers": "name",
-        "level": "text",
-        "frame-dtype": "text",
-        "out": "path",
-        "where": "texts",
-        "device": "text",
-        "precision": "text",
-        "window": "name",
-        "batch-seconds": "number",
-        "shard-seconds": "number",
-        "max-seconds": "number",
-        "workers": "integer",
-        "threads": "integer",
-        "engine": "text",
-        "max-file-gb": "number",
-        "on-error": "text",
-        "limit": "integer",
-    },
-    "fit": {
-        "mode": "text",
-        "encoder": "texts",
-        "encoder-lr": "number",
-        "warmup": "number",
-        "tune-layers": "name",
-        "tune-convolutions": "switch",
-        "recompute": "switch",
-        "accumulate": "integer",
-        "augment": "texts",
-        "lora-rank": "integer",
-        "lora-alpha": "integer",
-        "lora-targets": "texts",
-        "save-encoder": "switch",
-        "allow-leak": "switch",
-        "precision": "text",
-        "window": "name",
-        "loss": "texts",
-        "head": "texts",
-        "layers": "name",
-        "normalise": "text",
-        "folds": "text",
-        "test-on": "path",
-        "test-merge": "texts",
-        "seeds": "integer",
-        "classes": "texts",
-        "merge": "texts",
-        "where": "texts",
-        "targets": "texts",
-        "lr": "numbers",
-        "weight-decay": "numbers",
-        "epochs": "integer",
-        "patience": "integer",
-        "clip": "number",
-        "batch-size": "integer",
-        "device": "text",
-        "threads": "integer",
-        "memory-gb": "number",
-        "runs": "path",
-    },
-    "study": {
-        "corpora": "sources",
-        "encoder": "texts",
-        "head": "texts",
-        "loss": "texts",
-        "mode": "texts",
-        "folds": "text",
-        "seeds": "integer",
-        "classes": "texts",
-        "targets": "texts",
-        "where": "texts",
-        "epochs": "integer",
-        "device": "text",
-        "threads": "integer",
-        "runs": "path",
-    },
-    "table": {"runs": "path", "metric": "text", "format": "text", "published": "switch", "compare": "switch"},
+SECTIONS: Mapping[str, type[Any]] = {
+    "extract": ExtractCommand,
+    "fit": FitOptions,
+    "study": StudyOptions,
+    "table": TableOptions,
 }
-"""The keys of each section: the names of the command's options, and what a value must be."""
+"""The sections, and what declares their keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +43,7 @@ class Config:
 
     def options(self, command: str) -> dict[str, Any]:
         """Return the options set for a command, named as Python names (`frame_dtype`)."""
-        return {key.replace("-", "_"): value for key, value in self.sections.get(command, {}).items()}
+        return dict(self.sections.get(command, {}))
 
 
 def read_config(folder: str | Path = ".") -> Config:
@@ -150,55 +80,18 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _section(name: str, content: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    kinds = SECTIONS[name]
-    options: dict[str, Any] = {}
+    known = {option: one for option, one in declared(SECTIONS[name]).items() if one.told.in_toml}
+    found: dict[str, Any] = {}
     for key, value in content.items():
-        option = key.replace("_", "-")
-        _require_known([option], kinds, where=f"key in [{name}]")
-        options[option] = _convert(value, kinds[option], where=f"[{name}] {key}", root=root)
-    return options
-
-
-def _convert(value: Any, kind: Kind, *, where: str, root: Path) -> Any:
-    """Check one value; texts and numbers may be given alone or as a list."""
-    match kind:
-        case "text" if isinstance(value, str):
-            return value
-        case "name" if isinstance(value, str) or _is_number(value):
-            return str(value)
-        case "path" if isinstance(value, str) and value:
-            return str(root / Path(value).expanduser())
-        case "switch" if isinstance(value, bool):
-            return value
-        case "integer" if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        case "number" if _is_number(value):
-            return float(value)
-        case "texts" | "numbers":
-            items = value if isinstance(value, list) else [value]
-            if items and all(isinstance(item, str) if kind == "texts" else _is_number(item) for item in items):
-                return items if kind == "texts" else [float(item) for item in items]
-        case "sources":
-            texts = _convert(value, "texts", where=where, root=root)
-            return [_locate(text, root) for text in texts]
-    raise ConfigError(f"{FILE_NAME}: {where} is {value!r}, expected {_EXPECTED[kind]}.")
-
-
-_EXPECTED: Mapping[Kind, str] = {
-    "text": 'a text ("session")',
-    "name": 'a text ("last") or a number (6)',
-    "texts": 'a list of texts (["ce", "focal"])',
-    "integer": "a whole number (5)",
-    "number": "a number (0.001)",
-    "numbers": "a list of numbers ([0.001, 0.003])",
-    "switch": "true or false",
-    "path": 'a path in quotes ("results")',
-    "sources": 'a list of paths (["data/emodb"])',
-}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        option = key.replace("-", "_")
+        _require_known([key.replace("_", "-")], [one.flag[2:] for one in known.values()], where=f"key in [{name}]")
+        read = known[option].read(value, f"{FILE_NAME}: [{name}] {key}")
+        if isinstance(read, Path):
+            read = root / read.expanduser()
+        elif known[option].told.located:
+            read = tuple(_locate(text, root) for text in read)
+        found[option] = read
+    return found
 
 
 def _require_table(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:

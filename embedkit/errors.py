@@ -16,6 +16,10 @@ class ConfigError(EmbedkitError, ValueError):
     """An option or a key of embedkit.toml that cannot be used."""
 
 
+class ArgumentError(EmbedkitError, TypeError):
+    """An argument that a library call does not have, or lacks."""
+
+
 class CorpusError(EmbedkitError, ValueError):
     """A corpus folder or manifest that cannot be read as one."""
 

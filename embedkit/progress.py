@@ -9,6 +9,9 @@ from typing import TypeAlias
 Progress: TypeAlias = Callable[[float, float], None]
 """Called with the amount of work done and in all."""
 
+Tell: TypeAlias = Callable[[str], None]
+"""Called with each sentence for the user."""
+
 
 @contextmanager
 def show_progress(

@@ -18,3 +18,13 @@ def list_some(names: Iterable[str], most: int) -> str:
     """
     found = list(names)
     return ", ".join(found[:most]) + (f" and {len(found) - most:,} more" if len(found) > most else "")
+
+
+def list_words(words: Iterable[str], last: str) -> str:
+    """Write words as a sentence lists them.
+
+    >>> list_words(["a", "b", "c"], "or")
+    'a, b or c'
+    """
+    found = list(words)
+    return f" {last} ".join(filter(None, [", ".join(found[:-1]), *found[-1:]]))

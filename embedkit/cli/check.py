@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from embedkit.cli.options import Where, read_merge, split_texts
+from embedkit.cli.options import Where
 from embedkit.cli.output import show, writes_bold
 from embedkit.config import read_config
+from embedkit.options.option import read_pairs, split_texts
 
 
 def check(
@@ -57,9 +58,9 @@ def check(
     found = check_corpus(
         corpus or config.corpus or "demo",
         folds=folds or study.get("folds"),
-        classes=split_texts(classes or study.get("classes", [])) or None,
-        merge=read_merge(merge or study.get("merge", []), "--merge") or None,
-        where=where or study.get("where", []),
+        classes=split_texts(classes or study.get("classes") or []) or None,
+        merge=(read_pairs(merge, "--merge") if merge else study.get("merge")) or None,
+        where=where or study.get("where", ()),
         workers=workers,
         progress=None,
     )

@@ -1,56 +1,63 @@
-"""Options that several commands share, and how their values are read."""
+"""Options of commands: made of their declarations, and those that several commands without any share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_origin
 
 import typer
 
-from embedkit.config import SECTIONS, Config
-from embedkit.errors import ConfigError
+from embedkit.cli.completion import complete_names
+from embedkit.config import Config
+from embedkit.options.option import COUNT, Declared, declared, read_options
+
+_F = TypeVar("_F", bound=Callable[..., None])
 
 Where = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN=VALUE", help="Take only utterances with this value; repeatable: all must hold."),
 ]
-Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu or cuda. [default: auto]")]
-Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads. [default: all cores]")]
+Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps. [default: auto]")]
 
 
-def choose_options(command: str, config: Config, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Let options win over embedkit.toml; what neither sets is left out, for the library's defaults."""
-    names = [key.replace("-", "_") for key in SECTIONS[command]]
-    return {**config.options(command), **{name: given[name] for name in names if given[name] not in (None, [])}}
+def takes_options(cls: type[Any]) -> Callable[[_F], _F]:
+    """Give a command an option for each one that a dataclass declares; it receives them as keyword arguments."""
+
+    def decorate(command: _F) -> _F:
+        signature = inspect.signature(command, eval_str=True)
+        own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        made = [_make_parameter(one) for one in declared(cls).values() if one.told.on_command_line]
+        command.__signature__ = signature.replace(parameters=[*own, *made])  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in [*own, *made]}
+        return command
+
+    return decorate
 
 
-def split_texts(texts: Iterable[str | float]) -> list[str]:
-    """Split values at commas."""
-    return [part.strip() for text in texts for part in str(text).split(",") if part.strip()]
+def _make_parameter(one: Declared) -> inspect.Parameter:
+    kind: Any = list[str] if one.kind in (tuple, Mapping) else one.kind
+    kind = kind if kind in (bool, int, float, str, Path) or get_origin(kind) in (Literal, list) else str
+    switch = f"{one.flag}/--no-{one.flag[2:]}" if one.default is True else one.flag
+    info = typer.Option(
+        switch,
+        help=f"{one.told.help}{one.default_note}",
+        metavar=one.told.metavar,
+        rich_help_panel=one.told.panel,
+        min=1 if one.told.bound is COUNT else None,
+        autocompletion=complete_names(one.told.catalogue) if one.told.catalogue else None,
+    )
+    return inspect.Parameter(
+        one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
+    )
 
 
-def read_number(text: str, option: str) -> float:
-    """Read a number.
+def choose_options(cls: type[Any], command: str, config: Config, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Let options win over embedkit.toml; what neither sets is left out, for the declared defaults.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: a value that an option cannot have.
     """
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"{option} is {text!r}, expected numbers such as 3e-4,1e-3.") from None
-
-
-def read_merge(texts: Iterable[str], option: str) -> dict[str, str]:
-    """Read `LABEL=LABEL` pairs.
-
-    Raises:
-        ConfigError: an item is no pair.
-    """
-    merge: dict[str, str] = {}
-    for text in split_texts(texts):
-        label, equals, other = text.partition("=")
-        if not (label and equals and other):
-            raise ConfigError(f"{option} is {text!r}, expected LABEL=LABEL as in excitement=happiness.")
-        merge[label.strip()] = other.strip()
-    return merge
+    told = {name: value for name, value in given.items() if value not in (None, [])}
+    return {**config.options(command), **read_options(cls, told, "{flag}")}

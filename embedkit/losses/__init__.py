@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from embedkit.registry import Part, Registry, build_options, parse_spec
@@ -62,9 +61,3 @@ def build_loss(spec: str) -> Loss:
         cls = plain_loss(cls, name)
     loss: Loss = cls(build_options(cls.Options, settings, owner=f"the loss {name!r}"))
     return loss
-
-
-def expand_losses(losses: Sequence[str]) -> list[str]:
-    """Replace "all" by the study's five losses, keep settings, drop repetitions."""
-    expanded = [name for loss in losses for name in (LOSSES.names_in_all if loss == "all" else [loss])]
-    return list(dict.fromkeys(expanded))

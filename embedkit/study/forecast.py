@@ -107,7 +107,7 @@ class StudyForecast:
         todo = [
             experiment
             for experiment in experiments
-            if self.parts.fit_options.get("overwrite") or find_known_run(experiment) is None
+            if self.parts.options.overwrite or find_known_run(experiment) is None
         ]
         self.experiments += len(experiments)
         self.there += len(experiments) - len(todo)
@@ -122,7 +122,7 @@ class StudyForecast:
             shape = open_store(path) if path.exists() else self.estimator.sample(chosen, name, None).store
             row = plan_rows(todo)[0]
             # Rows of one head differ in their loss or their layer, which hardly changes their time.
-            threads = self.parts.fit_options.get("threads") or default_threads()
+            threads = self.parts.options.threads or default_threads()
             self.fit_seconds += training_seconds(row, shape, threads) * len(todo) / len(row)
         else:
             self.fit_seconds += tuning_seconds(todo, self.estimator.sample(chosen, pair.names[0], None).pace or 0.0)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, get_args
+from typing import Any, TypeAlias, TypeVar
 
 from embedkit.arguments import as_list
 from embedkit.corpora import Corpus, open_corpus
@@ -15,11 +15,12 @@ from embedkit.encoders.run_encoders import expand_runs
 from embedkit.errors import ConfigError, EmbedkitError, UnknownNameError
 from embedkit.extraction.request import FOLDER, default_path
 from embedkit.heads import expand_head, resolve_head
-from embedkit.losses import build_loss, expand_losses
+from embedkit.losses import build_loss
+from embedkit.options.fit import TrainingOptions, require_used, unused_options
+from embedkit.options.option import declared
+from embedkit.options.study import StudyOptions
 from embedkit.progress import Progress
-from embedkit.registry import unknown_name
 from embedkit.store import Store, open_store
-from embedkit.training.options import Mode
 from embedkit.training.runs import RunRecord
 
 _T = TypeVar("_T")
@@ -50,40 +51,60 @@ class StudyPlan:
     """What all parts share, and what has become of them.
 
     Attributes:
-        heads: With settings; None for an encoder's usual one.
-        losses: None for the usual one.
-        modes: Of `fit`.
-        extract_options, fit_options: Further options of the two.
-        extract, fit: What does them.
-        stores: Folder of the stores.
+        options: What `fit` takes, for several modes and heads.
+        extract, fit: What extracts and fits.
+        extract_options: Further options of the extraction.
         sources: Of the encoders.
         progress, tell: How the user hears of it.
         missing: What failed, and why.
         single: Whether there is one part alone, whose failure is the study's.
+
+    Raises:
+        ConfigError, UnknownNameError: a head, a loss or a mode that cannot be used.
+        FitError: an option that means nothing in any of the modes.
     """
 
-    heads: tuple[str | None, ...]
-    losses: tuple[str, ...] | None
-    modes: tuple[str, ...]
-    extract_options: Mapping[str, Any]
-    fit_options: Mapping[str, Any]
+    options: StudyOptions
     extract: Callable[..., Store]
     fit: Callable[..., list[RunRecord]]
-    stores: Path
+    extract_options: Mapping[str, Any]
     sources: Mapping[str, str]
     progress: Progress | bool | None
     tell: Callable[[str], None]
     missing: dict[str, str] = field(default_factory=dict)
     single: bool = False
 
-    def open(self, corpora: Any, encoders: Sequence[str] | str) -> list[Pair]:
+    def __post_init__(self) -> None:
+        for head in self.options.head or ():
+            for one in expand_head(head):
+                resolve_head(one)
+        for loss in self.options.loss or ():
+            build_loss(loss)
+        require_used(self.options, self.modes)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes, each once."""
+        return tuple(dict.fromkeys(self.options.mode))
+
+    @property
+    def heads(self) -> tuple[str | None, ...]:
+        """The heads, each once; None for an encoder's usual one."""
+        return tuple(dict.fromkeys(self.options.head or (None,)))
+
+    @property
+    def layers(self) -> str:
+        """The layers that are encoded."""
+        return "all" if self.options.layers == "each" else self.options.layers
+
+    def open(self, corpora: Any) -> list[Pair]:
         """Open the corpora; what cannot be opened is left out.
 
         Raises:
             ConfigError: two corpora of one name.
         """
         opened: dict[str, Corpus] = {}
-        counts = [len(as_list(corpora)), len(as_list(encoders)), len(self.heads), len(self.modes)]
+        counts = [len(as_list(corpora)), len(self.options.encoder), len(self.heads), len(self.modes)]
         self.single = math.prod(counts) == 1
         for source in as_list(corpora):
             found = source if isinstance(source, Corpus) else self.attempt(str(source), partial(open_corpus, source))
@@ -97,7 +118,7 @@ class StudyPlan:
                 )
         for note in dict.fromkeys(note for corpus in opened.values() for note in corpus.notes):
             self.tell(note)
-        expanded = {name: tuple(expand_runs([name], self.tell)) for name in as_list(encoders)}
+        expanded = {name: tuple(expand_runs([name], self.tell)) for name in self.options.encoder}
         return [Pair(corpus, *encoder) for corpus in opened.values() for encoder in expanded.items()]
 
     def attempt(self, what: str, action: Callable[[], _T]) -> _T | None:
@@ -126,7 +147,8 @@ class StudyPlan:
 
     def path(self, pair: Pair, name: str) -> Path:
         """Return where the store of one of a pair's encoders lies."""
-        return self.stores / default_path(pair.corpus.name, name).relative_to(FOLDER)
+        path = self.options.stores / default_path(pair.corpus.name, name).relative_to(FOLDER)
+        return path if self.layers == "all" else path.with_stem(f"{path.stem}-layers-{self.layers}")
 
     def level(self, pair: Pair, name: str) -> str | None:
         """Choose what is kept: what the store keeps already, else what the heads need."""
@@ -154,12 +176,21 @@ class StudyPlan:
                 self.tell(sentence)
 
         def extract() -> list[Store]:
-            own = {"sources": self.sources, "progress": self.progress, "tell": tell}
+            machine = {"device": self.options.device, "threads": self.options.threads}
+            default = {"device": "auto", "threads": None}
+            given = {
+                **self.extract_options,
+                **{name: value for name, value in machine.items() if value != default[name]},
+                **({} if self.layers == "all" else {"layers": self.layers}),
+                "sources": self.sources,
+                "progress": self.progress,
+                "tell": tell,
+            }
             return [
                 self.extract(
                     pair.corpus,
                     encoder=name,
-                    **{**self.extract_options, **own, "out": self.path(pair, name), "level": self.level(pair, name)},
+                    **{**given, "out": self.path(pair, name), "level": self.level(pair, name)},
                 )
                 for name in pair.names
             ]
@@ -187,37 +218,20 @@ class StudyPlan:
             stores: What is read in the mode "cached".
             changes: Options in place of the study's.
         """
-        options: dict[str, Any] = {"progress": self.progress, "tell": self.tell, **self.fit_options, **changes}
-        if mode in ("cached", "frozen") and {"finetune", "lora"} & set(self.modes):
-            options = {name: value for name, value in options.items() if name not in ("tuning", "save_encoder")}
-        if mode != "cached":
-            options |= {"encoders": pair.names, "sources": self.sources}
+        unused = unused_options(self.options, mode)
+        shared = {name: getattr(self.options, name) for name in declared(TrainingOptions) if name not in unused}
+        layers = self.options.layers if (self.options.layers == "each") == (mode == "cached") else "all"
+        running = {} if mode == "cached" else {"encoder": pair.names, "sources": self.sources}
         return self.fit(
             list(stores or ()) if mode == "cached" else pair.corpus,
-            self.losses,
-            **{**options, "mode": mode, "heads": None if head is None else [head]},
+            **{
+                **shared,
+                "progress": self.progress,
+                "tell": self.tell,
+                "mode": mode,
+                "head": None if head is None else (head,),
+                "layers": layers,
+                **running,
+                **changes,
+            },
         )
-
-
-def known_heads(heads: Sequence[str] | str | None) -> tuple[str | None, ...]:
-    """Check the names of heads and their settings; None stands for an encoder's usual one."""
-    named = [] if heads is None else as_list(heads)
-    for one in (one for head in named for one in expand_head(head)):
-        resolve_head(one)
-    return tuple(dict.fromkeys(named or [None]))
-
-
-def known_losses(losses: Sequence[str] | str | None) -> tuple[str, ...] | None:
-    """Check the names of losses and their settings."""
-    expanded = expand_losses([] if losses is None else as_list(losses))
-    for loss in expanded:
-        build_loss(loss)
-    return tuple(expanded) or None
-
-
-def known_modes(modes: Sequence[str] | str) -> tuple[str, ...]:
-    """Check the names of modes."""
-    for mode in as_list(modes):
-        if mode not in get_args(Mode):
-            raise UnknownNameError(unknown_name("mode", mode, get_args(Mode)))
-    return tuple(dict.fromkeys(as_list(modes)))

@@ -147,13 +147,13 @@ def training_seconds(experiments: Sequence[Experiment], store: Store, threads: i
     once, twice = _timed(lambda: train(1)), _timed(lambda: train(2))
     epoch = max(twice - once, 0.0)
     heads = sum(one.count_heads() for one in experiments) / count_heads(plan, len(experiment.grid), 1)
-    return heads * (max(once - epoch, 0.0) + epoch * step * experiment.settings.epochs)
+    return heads * (max(once - epoch, 0.0) + epoch * step * (experiment.options.epochs or 1))
 
 
 def tuning_seconds(experiments: Sequence[Experiment], pace: float) -> float:
     """Estimate how long encoders take to train with their heads, from the time of an utterance's pass."""
     return sum(
-        BACKWARD * pace * experiment.count_heads() * experiment.settings.epochs * len(experiment.data)
+        BACKWARD * pace * experiment.count_heads() * (experiment.options.epochs or 1) * len(experiment.data)
         for experiment in experiments
     )
 

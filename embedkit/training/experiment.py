@@ -1,4 +1,4 @@
-"""One experiment of a study: a store, a head and a loss under the settings that all experiments share."""
+"""One experiment of a study: a store, a head and a loss under the options that all experiments share."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from embedkit.errors import FitError
 from embedkit.heads import expand_head, resolve_head
 from embedkit.losses import LOSSES, build_loss
+from embedkit.options.fit import FitOptions
 from embedkit.registry import parse_spec
 from embedkit.store.reader import Store
 from embedkit.training.cross_validation import count_heads
@@ -28,8 +29,8 @@ from embedkit.training.data.leakage import find_leaks, require_unseen
 from embedkit.training.data.source import Source
 from embedkit.training.data.task import TaskData, define_task, fold_column, load_features, require_frames
 from embedkit.training.fine_tuning import count_tuned, plan_tuning
+from embedkit.training.identity import record_options
 from embedkit.training.live.source import LiveSource
-from embedkit.training.options import Settings
 from embedkit.training.processes import ALONE, Processes
 from embedkit.training.runs import RUN_FORMAT_VERSION, digest_of
 from embedkit.training.search import Candidate, build_grid, head_settings
@@ -51,28 +52,27 @@ class Experiment:
         store: Source,
         head: str,
         loss: str,
-        settings: Settings,
-        runs: Path,
+        options: FitOptions,
         device: torch.device,
         layer: int | None = None,
         other: Source | None = None,
     ) -> None:
-        self.store, self.head, self.loss, self.settings, self.device = store, head, loss, settings, device
+        self.store, self.head, self.loss, self.options, self.device = store, head, loss, options, device
         variants = [resolve_head(variant) for variant in expand_head(head)]
         self.head_name, self.head_class, _ = variants[0]
         self.head_options = head_settings(head)
-        self.grid: tuple[Candidate, ...] = build_grid(head, settings.learning_rates, settings.weight_decays)
+        self.grid: tuple[Candidate, ...] = build_grid(head, options.lr or (), options.weight_decay)
         self.loss_options = build_loss(loss).options
         self.loss_name = parse_spec(loss, LOSSES)[0]
-        require_fitting_loss(loss, store, settings.targets)
-        if settings.targets:
-            self.data: TaskData = define_dimensions(store, settings.targets, where=settings.where)
+        require_fitting_loss(loss, store, options.targets)
+        if options.targets:
+            self.data: TaskData = define_dimensions(store, options.targets, where=options.where)
         else:
-            self.data = define_task(store, classes=settings.classes, merge=settings.merge, where=settings.where)
-        self.runs, self.layer, self.other = runs, layer, other
+            self.data = define_task(store, classes=options.classes, merge=options.merge, where=options.where)
+        self.runs, self.layer, self.other = options.runs, layer, other
         self.parts: tuple[TaskData, ...] = (self.data,)
         if other is not None:
-            self.parts = (self.data, define_transfer(store, self.data, other, settings.test_merge))
+            self.parts = (self.data, define_transfer(store, self.data, other, options.test_merge or {}))
             self.data = join_tasks(*self.parts, names=(store.corpus, other.corpus))
 
     @property
@@ -96,8 +96,8 @@ class Experiment:
             return plan_transfer(len(self.parts[0]), speakers, self.other.corpus, hold_out=hold_out)
         # An encoder that was trained has seen all but its own fold's test and development groups.
         seen = isinstance(self.store, PerFoldStores) or bool(self.store.trained_on)
-        held_out = seen or self.settings.tuning is not None
-        kind = self.settings.folds or self._usual_folds
+        held_out = seen or self.options.tuned
+        kind = self.options.folds or self._usual_folds
         plan = plan_folds(
             kind,
             labels=None if self.data.dimensions else self.data.labels,
@@ -106,7 +106,7 @@ class Experiment:
             splits=self.data.splits,
             hold_out=held_out or self.level == "frame",
         )
-        return plan_tuning(plan) if self.settings.tuning is not None else plan
+        return plan_tuning(plan) if self.options.tuned else plan
 
     @property
     def _usual_folds(self) -> str:
@@ -138,28 +138,28 @@ class Experiment:
             features = store.live_features(data, self.level)
         else:
             assert isinstance(store, Store)
-            memory = self.settings.memory_gb
+            memory = self.options.memory_gb
             features = load_features(store, data, self.level, self.device, layer=layer, memory_gb=memory)
-        if self.settings.normalise == "speaker":
+        if self.options.normalise == "speaker":
             features.normalise_by(data.speakers)
         yield features
 
     @property
     def recipe(self) -> TrainingConfig:
-        budget = self.settings
+        options = self.options
         return TrainingConfig(
             head=self.head,
             classes=self.data.outputs,
-            epochs=budget.epochs,
-            batch_size=budget.batch_size,
-            patience=budget.patience,
-            clip=budget.clip,
+            epochs=options.epochs or 1,
+            batch_size=options.batch_size,
+            patience=options.patience,
+            clip=options.clip,
         )
 
     def count_heads(self) -> int:
         """Return how many heads are trained: candidates on inner folds, and what was chosen on whole sides."""
-        count = count_heads if self.settings.tuning is None else count_tuned
-        return count(self.plan, len(self.grid), self.settings.seeds)
+        count = count_heads if not self.options.tuned else count_tuned
+        return count(self.plan, len(self.grid), self.options.seeds)
 
     def check(self) -> None:
         """Find out before anything is trained what cannot be."""
@@ -167,12 +167,12 @@ class Experiment:
             for store in self.stores:
                 require_frames(store, f"the head {self.head_name!r}")
         unknown = int(np.sum(self.data.speakers == ""))
-        if self.settings.normalise == "speaker" and unknown:
+        if self.options.normalise == "speaker" and unknown:
             raise FitError(
                 f"Normalising by speaker needs the speaker of every utterance, found {unknown} of {len(self.data)} "
                 "without; add the column to the corpus, leave them out with --where, or leave out --normalise."
             )
-        if not self.settings.allow_leak:
+        if not self.options.allow_leak:
             for source, data, fold in self._sources_of_folds():
                 require_unseen(source, data, fold)
 
@@ -208,11 +208,11 @@ class Experiment:
         found: dict[str, Any] = {} if self.layer is None else {"layer": self.layer}
         if self.data.dimensions:
             found |= {"dimensions": list(self.data.dimensions)}
-        if self.settings.tuning is not None:
-            found |= {"tuning": dataclasses.asdict(self.settings.tuning)}
-        if self.settings.normalise != "none":
-            found |= {"normalise": self.settings.normalise, "transductive": True}
-        if self.settings.allow_leak and any(find_leaks(*read) for read in self._sources_of_folds()):
+        if self.options.tuned:
+            found |= {"tuning": record_options(self.options)["tuning"]}
+        if self.options.normalise != "none":
+            found |= {"normalise": self.options.normalise, "transductive": True}
+        if self.options.allow_leak and any(find_leaks(*read) for read in self._sources_of_folds()):
             found |= {"leak": True}
         if self.other is not None:
             found |= {"test_corpus": self.other.corpus, "test_merge": dict(self.parts[1].merge)}
@@ -238,14 +238,14 @@ class Experiment:
             "head_options": self.head_options,
             "loss": self.loss_name,
             "loss_options": dataclasses.asdict(self.loss_options),
-            "mode": self.settings.mode,
+            "mode": self.options.mode,
             "folds": describe_folds(self.plan),
             "classes": list(self.data.classes),
             "merge": dict(self.data.merge),
             "where": list(self.data.where),
-            "seeds": list(self.settings.seed_numbers),
-            "budget": self.settings.budget,
+            "seeds": list(self.options.seed_numbers),
             "store_fingerprint": self.store.fingerprint,
+            **record_options(self.options),
             **self.variant,
         }
 
@@ -283,11 +283,11 @@ class Experiment:
         if len(layers) > 1:
             told = f" layers {layers[0]} to {layers[-1]} one by one"
         corpus = self.store.corpus if self.other is None else f"{self.store.corpus} tested on {self.other.corpus}"
-        mode = "" if self.settings.mode == "cached" else f" {self.settings.mode}"
+        mode = "" if self.options.mode == "cached" else f" {self.options.mode}"
         return f"{corpus} {self.store.path.stem}{mode}{told}, {self.head}"
 
     def __str__(self) -> str:
-        told = "" if self.settings.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
+        told = "" if self.options.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
         told += ", LEAK: the encoder was trained on tested speakers" if self.variant.get("leak") else ""
         return f"{self.title}, {self.loss}{told}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from embedkit.errors import RunError
 from embedkit.training.data.folds import Fold, Indices
 from embedkit.training.data.leakage import past_trainings
 from embedkit.training.experiment import Experiment
+from embedkit.training.identity import record_options
 from embedkit.training.live.fine_tuner import FineTuner
 
 
@@ -61,7 +61,7 @@ class EncoderFolders:
             "base": {
                 key: experiment.store.encoder.get(key) for key in ("name", "source", "revision", "weights_digest")
             },
-            "tuning": asdict(self.tuner.tuning),
+            "tuning": record_options(self.tuner.options)["tuning"],
             "head": experiment.head,
             "loss": experiment.loss,
             "seed": seed,

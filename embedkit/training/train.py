@@ -55,7 +55,7 @@ def fit_experiments(
     for runs in {experiment.runs for experiment in experiments if experiment.processes.rank == 0}:
         _forget_abandoned(runs / UNFINISHED)
     heads = sum(experiment.count_heads() for row in todo for experiment in row.trained)
-    monitor = TrainingMonitor(heads, max((experiment.settings.epochs for experiment in experiments), default=1))
+    monitor = TrainingMonitor(heads, max((experiment.options.epochs or 1 for experiment in experiments), default=1))
     trained: dict[int, RunRecord] = {}
     with show_progress(progress, "fit", note=monitor.note) as monitor.report:
         for row in todo:
@@ -82,7 +82,7 @@ def plan_rows(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
 
     def shared(place: int) -> Any:
         experiment = experiments[place]
-        if experiment.level == "frame" or experiment.settings.tuning is not None:
+        if experiment.level == "frame" or experiment.options.tuned:
             return place
         apart = experiment.other is not None or isinstance(experiment.store, PerFoldStores)
         return id(experiment.store), experiment.head, experiment.layer if apart else experiment.layer is None
@@ -116,7 +116,7 @@ def _name_row(row: Sequence[Experiment]) -> str:
 
 def _fit_row(row: _Row, threads: int, monitor: TrainingMonitor, tell: Tell) -> dict[int, RunRecord]:
     started = time.perf_counter()
-    train = _train if row.trained[0].settings.tuning is None else _tune
+    train = _tune if row.trained[0].options.tuned else _train
     with _room_told(row.trained[0]):
         results = train(row, threads, monitor)
     row.trained[0].release()
@@ -137,9 +137,9 @@ def _room_told(experiment: Experiment) -> Iterator[None]:
         if not lacks_memory(error):
             raise
         lower = "give a smaller --batch-size"
-        if experiment.settings.tuning is not None:
+        if experiment.options.tuned:
             lower = "pass mini-batches in more parts with --accumulate, add --recompute, or take a smaller --batch-size"
-        elif experiment.settings.mode == "frozen":
+        elif experiment.options.mode == "frozen":
             lower += ", fewer --layers, or --precision bf16"
         raise FitError(
             f"{experiment} does not fit into the memory of {experiment.device}; {lower}: what was finished is kept, "
@@ -172,7 +172,7 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
         first.recipe,
         list(dict.fromkeys(experiment.loss for experiment in experiments)),
         grid=first.grid,
-        seeds=first.settings.seed_numbers,
+        seeds=first.options.seed_numbers,
         threads=threads,
         on_stack=monitor.on_stack,
         on_epoch=monitor.on_epoch,
@@ -199,9 +199,8 @@ def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[F
     features = experiment.features
     assert isinstance(features, LiveFeatures)
     assert isinstance(experiment.store, LiveSource)
-    assert experiment.settings.tuning is not None
-    tuner = experiment.store.tuner(experiment.settings.tuning)
-    encoders = EncoderFolders(experiment, tuner) if experiment.settings.save_encoder else None
+    tuner = experiment.store.tuner(experiment.options)
+    encoders = EncoderFolders(experiment, tuner) if experiment.options.save_encoder else None
     results = tune_loss(
         features,
         experiment.data.targets,
@@ -209,7 +208,7 @@ def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[F
         experiment.recipe,
         experiment.loss,
         grid=experiment.grid,
-        seeds=experiment.settings.seed_numbers,
+        seeds=experiment.options.seed_numbers,
         tuner=tuner,
         work=experiment.work,
         on_stack=monitor.on_stack,
@@ -222,7 +221,7 @@ def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[F
 def _journal(row: Sequence[Experiment]) -> Journal | None:
     """Return where finished stacks are kept; nowhere for a user's own code, which may change until it goes on."""
     experiment = row[0]
-    if experiment.settings.tuning is not None:
+    if experiment.options.tuned:
         return None
     if any(looks_like_target(name) for own in row for name in (own.head_name, own.loss_name)):
         return None
@@ -245,7 +244,7 @@ def _write_once(experiment: Experiment, results: Sequence[FoldResult], tell: Tel
 
 
 def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
-    seeds = experiment.settings.seed_numbers
+    seeds = experiment.options.seed_numbers
     chosen = [choice.candidate for result in results for choice in result.choices]
     search = describe_search(experiment.grid, chosen, chosen_on=experiment.plan.selection)
     metrics = {**_metrics(experiment, summarise(experiment.data, results)), "search": search}
@@ -265,7 +264,7 @@ def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) ->
         predictions=prediction_rows(experiment.data, results, seeds),
         heads=head_tensors(results, seeds),
         curves=learning_curves(results, seeds, experiment.data.score_name),
-        folders={FOLDER: experiment.work / FOLDER} if experiment.settings.save_encoder else None,
+        folders={FOLDER: experiment.work / FOLDER} if experiment.options.save_encoder else None,
     )
     tell(f"{experiment}: {_tell_score(experiment, metrics)}")
     return record
@@ -283,7 +282,7 @@ def find_known_run(experiment: Experiment) -> RunRecord | None:
     except RunError:
         return None
     known = {name: record.config.get(name, {}).get("digest") for name in experiment.digests}
-    kept = not experiment.settings.save_encoder or (experiment.folder / FOLDER).is_dir()
+    kept = not experiment.options.save_encoder or (experiment.folder / FOLDER).is_dir()
     return record if known == experiment.digests and kept else None
 
 
@@ -302,7 +301,7 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         "encoder": experiment.store.path.stem,
         "head": experiment.head_name,
         "loss": experiment.loss_name,
-        "mode": experiment.settings.mode,
+        "mode": experiment.options.mode,
         "folds": experiment.plan.kind,
         **scores,
         "head_options": experiment.head_options,
@@ -310,7 +309,7 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         "selection": experiment.plan.selection,
         "precision": experiment.store.encoder.get("precision", "fp32"),
         "speaker_dependent": experiment.plan.speaker_dependent,
-        "budget": experiment.settings.budget,
+        "budget": experiment.config["budget"],
         "standardised": "over frames" if experiment.level == "frame" else "over utterance means",
         "loss_spec": experiment.loss,
         "head_spec": experiment.head,

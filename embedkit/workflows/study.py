@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from embedkit.arguments import checked
 from embedkit.corpora import Corpus
 from embedkit.errors import FitError
-from embedkit.extraction.request import FOLDER
-from embedkit.progress import Progress
+from embedkit.options.call import takes_options
+from embedkit.options.study import StudyOptions
+from embedkit.progress import Progress, Tell
 from embedkit.reporting.table import Table
 from embedkit.study.forecast import StudyForecast
-from embedkit.study.plan import StudyPlan, known_heads, known_losses, known_modes
+from embedkit.study.plan import StudyPlan
 from embedkit.study.timing import open_estimator
 from embedkit.training.runs import RunRecord
 from embedkit.workflows.extract import extract_embeddings
@@ -42,60 +42,45 @@ class StudyResult:
     seconds: Mapping[str, float]
 
 
+@takes_options(StudyOptions, "embedkit.run_study", leading="encoder", also="encoders")
 @checked("embedkit.run_study")
 def run_study(
     corpora: str | os.PathLike[str] | Corpus | Sequence[str | os.PathLike[str] | Corpus],
-    encoders: Sequence[str] | str,
+    options: StudyOptions,
     *,
-    heads: Sequence[str] | str | None = None,
-    losses: Sequence[str] | str | None = None,
-    modes: Sequence[str] | str = "cached",
     extract: Mapping[str, Any] | None = None,
-    fit: Mapping[str, Any] | None = None,
-    stores: str | os.PathLike[str] = FOLDER,
-    runs: str | os.PathLike[str] = "runs",
     sources: Mapping[str, str] | None = None,
     foresee: bool = True,
     progress: Progress | bool | None = False,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = lambda _: None,
 ) -> StudyResult:
     """Extract and fit every combination that is not there already, and build the table of all of them.
 
-    A part that fails (weights that cannot be had, a corpus that is not there) is told and left out; the rest goes on.
+    A part that fails (weights that are unavailable, a corpus that is not there) is told and left out; the rest goes on.
 
     Args:
         corpora: Whatever `extract` takes.
-        encoders: Whatever `extract` takes.
-        heads: As for `fit`; None for each encoder's usual one.
-        losses: As for `fit`.
-        modes: "cached", "frozen", "finetune", "lora".
+        options: Which encoders, heads, losses and modes, and how; users give each as an argument.
         extract: Further options of `extract`, for all encoders.
-        fit: Further options of `fit`, for all cells.
-        stores: Folder of the stores: `<corpus>/<encoder>.h5` below it.
-        runs: Folder of the runs.
         sources: Where encoders' names lead instead of the published weights.
         foresee: Look first what is there and measure how long the rest will take, some seconds for each encoder.
         progress: Called with work done and in all; True shows bars, None ones on a terminal.
         tell: Called with each sentence for the user.
 
     Raises:
-        ConfigError, UnknownNameError: a name or an option that cannot be used; nothing is done then.
+        ConfigError, UnknownNameError, ArgumentError: a name or an option that cannot be used; nothing is done then.
         FitError: nothing at all could be made.
     """
     parts = StudyPlan(
-        heads=known_heads(heads),
-        losses=known_losses(losses),
-        modes=known_modes(modes),
-        extract_options=extract or {},
-        fit_options={**(fit or {}), "runs": Path(runs)},
+        options=options,
         extract=extract_embeddings,
         fit=fit_heads,
-        stores=Path(stores),
+        extract_options=extract or {},
         sources=sources or {},
         progress=progress,
         tell=tell,
     )
-    pairs = parts.open(corpora, encoders)
+    pairs = parts.open(corpora)
     if foresee:
         with open_estimator(extract_embeddings, {**parts.extract_options, "sources": parts.sources}) as estimator:
             outlook = StudyForecast(parts, estimator)

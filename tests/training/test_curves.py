@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from embedkit.training.options import Settings
 from sklearn.metrics import recall_score
 
 import embedkit
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.experiment import Experiment
-from embedkit.training.options import Settings
 from embedkit.training.results import learning_curves
 from tests.training.stores import write_synthetic_store
 

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from embedkit.encoders import ENCODERS
 from embedkit.errors import EmbedkitError
+from embedkit.options.fit import FitOptions
+from embedkit.options.option import declared
 from embedkit.reporting.figures.panels import is_cached
 from embedkit.store.reader import open_store
+from embedkit.training.identity import read_options_of
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
@@ -97,55 +100,24 @@ def _name_encoder(encoder: Config) -> str:
 
 
 def _fit(group: Sequence[RunRecord], runs: str) -> str:
+    """Write the options of a run that are not the defaults; what depends on the mode is always written."""
     config = group[0].config
-    budget, store = config["budget"], config["store"]
+    store = config["store"]
+    options = read_options_of(config)
+    options["loss"] = tuple(dict.fromkeys(record.config["loss_spec"] for record in group))
+    options["save_encoder"] = any((record.folder / "encoders").is_dir() for record in group)
     if is_cached(group[0]):
         words: list[Any] = ["embedkit", "fit", *_list_stores(store)]
     else:
         corpus = _name_corpus(config["corpus"], Path(store["path"]).parent)
-        words = ["embedkit", "fit", corpus, "--mode", config["mode"], *_choose_encoder(store["encoder"])]
-        words += _tune(config["tuning"]) if "tuning" in config else []
-        words += ["--save-encoder"] if any((record.folder / "encoders").is_dir() for record in group) else []
-    words += ["--head", config["head_spec"]]
-    for loss in dict.fromkeys(record.config["loss_spec"] for record in group):
-        words += ["--loss", loss]
-    words += ["--layers", "each"] if "layer" in config else []
-    words += ["--normalise", config["normalise"]] if config.get("normalise") else []
+        words = ["embedkit", "fit", corpus, *_choose_encoder(store["encoder"])]
     if "test_store" in config:
-        words += ["--test-on", config["test_store"]["path"]]
-        words += _pairs("--test-merge", config.get("test_merge") or {})
-    else:
-        words += ["--folds", config["folds"]["kind"]]
-    words += ["--targets", ",".join(config["dimensions"])] if config.get("dimensions") else []
-    words += ["--classes", ",".join(config["classes"])] if config.get("classes") else []
-    words += _pairs("--merge", config.get("merge") or {})
-    for condition in config.get("where") or ():
-        words += ["--where", condition]
-    words += ["--seeds", len(config["seeds"]), "--epochs", budget["epochs"], "--batch-size", budget["batch_size"]]
-    words += ["--lr", ",".join(f"{rate:g}" for rate in budget["learning_rates"])]
-    decays = budget.get("weight_decays") or [0.0]
-    words += ["--weight-decay", ",".join(f"{decay:g}" for decay in decays)] if decays != [0.0] else []
-    for name in ("patience", "clip"):
-        words += [f"--{name}", budget[name]] if budget.get(name) is not None else []
-    words += ["--allow-leak"] if config.get("leak") else []
+        options.pop("folds", None)
+    known = declared(FitOptions)
+    for name in known:
+        used = config["mode"] in (known[name].told.modes or (config["mode"],))
+        words += known[name].write(options[name]) if name in options and used else []
     return _join([*words, "--runs", runs])
-
-
-def _tune(tuning: Config) -> list[Any]:
-    """Write how the encoder is trained; what is off stays unsaid."""
-    words: list[Any] = ["--encoder-lr", tuning["encoder_rate"], "--warmup", tuning["warmup"]]
-    words += ["--tune-layers", tuning["layers"], "--accumulate", tuning["accumulate"]]
-    for option, name in (("--tune-convolutions", "convolutions"), ("--recompute", "recompute")):
-        words += [option] if tuning[name] else []
-    words += ["--augment", ",".join(tuning["augment"])] if tuning["augment"] else []
-    if tuning["mode"] == "lora":
-        words += ["--lora-rank", tuning["rank"], "--lora-alpha", tuning["alpha"]]
-        words += ["--lora-targets", ",".join(tuning["targets"])]
-    return words
-
-
-def _pairs(option: str, merge: Mapping[str, str]) -> list[str]:
-    return [word for old, new in merge.items() for word in (option, f"{old}={new}")]
 
 
 def _join(words: Sequence[Any]) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,90 +17,17 @@ from embedkit.encoders.base import Encoder
 from embedkit.encoders.selection import select_layers
 from embedkit.encoders.spec_augment import SpecAugment
 from embedkit.errors import EncoderError, FitError
-from embedkit.registry import unknown_name
+from embedkit.options.fit import FitOptions
 from embedkit.training.live.augmentation import AUGMENTATIONS, change_waveform
 from embedkit.training.processes import ALONE, Processes
 from embedkit.training.stacks.stack import State
 from embedkit.wording import list_some
 
+LARGEST_NORM = 1.0
+"""Of the encoder's gradient."""
+
 SHOWN = 6
 """Parameters that a sentence names."""
-
-LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
-"""The projections of attention, as transformers names them in all families here."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tuning:
-    """How the encoder is trained.
-
-    Attributes:
-        mode: "finetune" trains its weights, "lora" low-rank adapters beside them (Hu et al. 2022).
-        encoder_rate: Learning rate of the encoder, by AdamW.
-        warmup: Share of the training over which the encoder's rate rises from zero; then it falls to a tenth.
-        layers: Transformer layers that are trained, as `--layers` names them (1 is the first); the rest keep still.
-        convolutions: Whether the convolutional front end is trained as well.
-        recompute: Compute activations of the layers again for the gradient instead of keeping them.
-        accumulate: Parts in which a mini-batch passes the encoder; the result is that of the whole, for losses over
-            batch statistics as well.
-        augment: Of "noise", "speed" and "specaugment".
-        clip: Largest norm of the encoder's gradient.
-        rank, alpha: Of the adapters.
-        targets: Names of the linear layers that get adapters.
-    """
-
-    mode: Literal["finetune", "lora"]
-    encoder_rate: float = 1e-5
-    warmup: float = 0.1
-    layers: str = "all"
-    convolutions: bool = False
-    recompute: bool = False
-    accumulate: int = 1
-    augment: tuple[str, ...] = ()
-    clip: float = 1.0
-    rank: int = 8
-    alpha: int = 16
-    targets: tuple[str, ...] = LORA_TARGETS
-
-    @classmethod
-    def read(cls, mode: Literal["finetune", "lora"], settings: Mapping[str, Any]) -> Tuning:
-        """Check settings by name.
-
-        Raises:
-            FitError: an unknown one, one for the other mode, or a value that it cannot have.
-        """
-        known = {field.name: field.default for field in fields(cls) if field.name != "mode"}
-        others = ("rank", "alpha", "targets") if mode == "finetune" else ("convolutions",)
-        for name, value in settings.items():
-            if name not in known:
-                raise FitError(unknown_name("setting of an encoder in training", name, known))
-            if name in others:
-                raise FitError(f"The setting {name!r} is not one of --mode {mode}; leave it out, or change the mode.")
-            like = known[name]
-            number = isinstance(like, int | float) and not isinstance(like, bool)
-            fits = isinstance(value, int | float) if number else isinstance(value, type(like))
-            if isinstance(like, tuple):
-                fits = isinstance(value, list | tuple)
-            if not fits or (type(like) is int and not isinstance(value, int)):
-                raise FitError(f"The setting {name!r} is {value!r}, expected something like {like!r}.")
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
-        return cls(mode=mode, **values)
-
-    def __post_init__(self) -> None:
-        if not 0 < self.encoder_rate < float("inf"):
-            raise FitError(f"The encoder's learning rate is {self.encoder_rate}, expected a number above zero.")
-        if not 0 <= self.warmup < 1:
-            raise FitError(f"The warm-up is {self.warmup}, expected a share of the training from 0 to below 1.")
-        for name, number in {
-            "parts of a mini-batch": self.accumulate,
-            "rank of the adapters": self.rank,
-            "scale of the adapters": self.alpha,
-        }.items():
-            if number < 1:
-                raise FitError(f"The {name} is {number}, expected at least 1.")
-        for name in self.augment:
-            if name not in AUGMENTATIONS:
-                raise FitError(f"The augmentation {name!r} is unknown, expected some of {', '.join(AUGMENTATIONS)}.")
 
 
 class FineTuner:
@@ -109,7 +35,7 @@ class FineTuner:
 
     Args:
         encoder: Loaded to be trained.
-        tuning: How.
+        options: How.
         processes: Whose gradients are added up.
 
     Raises:
@@ -117,21 +43,22 @@ class FineTuner:
         FitError: the library peft is missing.
     """
 
-    def __init__(self, encoder: Encoder, tuning: Tuning, processes: Processes = ALONE) -> None:
+    def __init__(self, encoder: Encoder, options: FitOptions, processes: Processes = ALONE) -> None:
         if encoder.network is None:
             raise EncoderError(f"The encoder {encoder.name!r} was loaded as it is; to train it, load it trainable.")
-        self.encoder, self.network, self.tuning, self.processes = encoder, encoder.network, tuning, processes
-        self.parts = tuning.accumulate
-        _require_tunable(encoder, tuning)
-        encoder.recompute = tuning.recompute  # type: ignore[attr-defined]
-        encoder.masking = SpecAugment() if "specaugment" in tuning.augment else None  # type: ignore[attr-defined]
+        self.encoder, self.network, self.options, self.processes = encoder, encoder.network, options, processes
+        self.parts, self.rate = options.accumulate, options.encoder_lr or 0.0
+        _require_known(options.augment)
+        _require_tunable(encoder, options)
+        encoder.recompute = options.recompute  # type: ignore[attr-defined]
+        encoder.masking = SpecAugment() if "specaugment" in options.augment else None  # type: ignore[attr-defined]
         self.network.requires_grad_(False)
-        if tuning.mode == "lora":
+        if options.mode == "lora":
             # Adapters are few and small: each learns from every mini-batch.
             encoder.layerdrop = 0.0  # type: ignore[attr-defined]
-            _add_adapters(self.network, tuning, encoder.name)
+            _add_adapters(self.network, options, encoder.name)
         else:
-            _release(self.network, tuning, encoder)
+            _release(self.network, options, encoder)
         self.trained = {name: value for name, value in self.network.named_parameters() if value.requires_grad}
         if not self.trained:
             raise EncoderError(f"Nothing of {encoder.name} would be trained; choose other layers with --tune-layers.")
@@ -147,7 +74,7 @@ class FineTuner:
         if not self.encoder.draw(seed):
             self.load(self.initial)
         self._draw_adapters(seed)
-        self.optimizer = torch.optim.AdamW(self.trained.values(), lr=self.tuning.encoder_rate, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(self.trained.values(), lr=self.rate, weight_decay=0.0)
         self.steps, self.total, self.best, self.seed = 0, steps, {}, seed
         self._drop_layers()
 
@@ -179,7 +106,7 @@ class FineTuner:
     def change(self, waveform: Tensor) -> Tensor:
         """Change a training clip at random."""
         largest = getattr(self.encoder, "largest_input", None)
-        return change_waveform(waveform, self.tuning.augment, self.encoder.smallest_input, largest)
+        return change_waveform(waveform, self.options.augment, self.encoder.smallest_input, largest)
 
     def step(self) -> None:
         """Follow the gradient of a mini-batch and drop it.
@@ -190,7 +117,7 @@ class FineTuner:
         self.processes.sum_gradients(self.trained.values())
         if self.steps == 0:
             self._require_gradients()
-        norm = nn.utils.clip_grad_norm_(self.trained.values(), self.tuning.clip)
+        norm = nn.utils.clip_grad_norm_(self.trained.values(), LARGEST_NORM)
         if not torch.isfinite(norm):
             raise FitError(
                 f"The training of {self.encoder.name} diverged after {self.steps} steps; lower --encoder-lr or --lr, "
@@ -199,7 +126,7 @@ class FineTuner:
         self.steps += 1
         self._drop_layers()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.tuning.encoder_rate * self._rate_factor()
+            group["lr"] = self.rate * self._rate_factor()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -238,7 +165,7 @@ class FineTuner:
         self.encoder.save(folder, self._plain_network())
 
     def _plain_network(self) -> nn.Module:
-        if self.tuning.mode != "lora":
+        if self.options.mode != "lora":
             return self.network
         from peft.tuners.lora import LoraLayer
 
@@ -252,7 +179,7 @@ class FineTuner:
 
     def _rate_factor(self) -> float:
         """Rise over the warm-up, then fall linearly to a tenth at the end."""
-        warm = self.tuning.warmup * self.total
+        warm = self.options.warmup * self.total
         if self.steps <= warm:
             return self.steps / warm
         return 1.0 - 0.9 * (self.steps - warm) / max(self.total - warm, 1.0)
@@ -261,55 +188,61 @@ class FineTuner:
         """Check that training reaches whatever it should; of an adapter's two factors one starts at zero."""
         reached: dict[str, bool] = {}
         for name, value in self.trained.items():
-            owner = re.sub(r"\.lora_[AB]\..*$", "", name) if self.tuning.mode == "lora" else name
+            owner = re.sub(r"\.lora_[AB]\..*$", "", name) if self.options.mode == "lora" else name
             reached[owner] = reached.get(owner, False) or (value.grad is not None and bool(value.grad.any()))
         missed = [name for name, found in reached.items() if not found]
-        if missed and (self.tuning.mode == "lora" or len(missed) == len(reached)):
+        if missed and (self.options.mode == "lora" or len(missed) == len(reached)):
             shown = list_some(missed, SHOWN)
-            what = "adapters" if self.tuning.mode == "lora" else "weights"
+            what = "adapters" if self.options.mode == "lora" else "weights"
             raise FitError(
                 f"After the first step no gradient has reached {len(missed)} {what} of {self.encoder.name} ({shown}); "
                 "choose other layers with --lora-targets or --tune-layers, or keep the encoder --mode frozen."
             )
 
 
-def _require_tunable(encoder: Encoder, tuning: Tuning) -> None:
+def _require_known(augmentations: Sequence[str]) -> None:
+    for name in augmentations:
+        if name not in AUGMENTATIONS:
+            raise FitError(f"The augmentation {name!r} is unknown, expected some of {', '.join(AUGMENTATIONS)}.")
+
+
+def _require_tunable(encoder: Encoder, options: FitOptions) -> None:
     """Refuse what an encoder's training cannot do, rather than to leave it out in silence."""
     asked = {
-        "layers": ("--tune-layers", tuning.layers.strip().lower() != "all"),
-        "convolutions": ("--tune-convolutions", tuning.convolutions),
-        "recompute": ("--recompute", tuning.recompute),
-        "specaugment": ("--augment specaugment", "specaugment" in tuning.augment),
-        "speed": ("--augment speed", "speed" in tuning.augment),
+        "layers": ("--tune-layers", options.tune_layers.strip().lower() != "all"),
+        "convolutions": ("--tune-convolutions", options.tune_convolutions),
+        "recompute": ("--recompute", options.recompute),
+        "specaugment": ("--augment specaugment", "specaugment" in options.augment),
+        "speed": ("--augment speed", "speed" in options.augment),
     }
     for name, (option, wanted) in asked.items():
         if wanted and name not in encoder.tunable:
             raise EncoderError(f"The encoder {encoder.name!r} has no {option}; leave the option out.")
 
 
-def _release(network: nn.Module, tuning: Tuning, encoder: Encoder) -> None:
+def _release(network: nn.Module, options: FitOptions, encoder: Encoder) -> None:
     """Let the wanted parameters be trained."""
     layers = find_layers(network)
     highest = max(encoder.layers, default=0)
     try:
-        chosen = set(select_layers(tuning.layers, len(layers))) if layers else set()
+        chosen = set(select_layers(options.tune_layers, len(layers))) if layers else set()
     except EncoderError as error:
         raise EncoderError(f"--tune-layers: {error}") from error
     if layers and not chosen & set(range(1, highest + 1)):
         raise EncoderError(
-            f"--tune-layers {tuning.layers} names none of the layers 1 to {highest} that {encoder.name} runs; "
+            f"--tune-layers {options.tune_layers} names none of the layers 1 to {highest} that {encoder.name} runs; "
             "expected all, or some of these."
         )
     front = re.compile(r"(^|\.)(feature_extractor|conv[12]|features)\.")
     inside = {id(value) for layer in layers for value in layer.parameters()}
     for number, layer in enumerate(layers, start=1):
         layer.requires_grad_(number in chosen and number <= highest)
-    whole = tuning.layers.strip().lower() == "all"
+    whole = options.tune_layers.strip().lower() == "all"
     for name, value in network.named_parameters():
         if id(value) in inside:
             continue
         if layers and front.search(name):
-            value.requires_grad_(tuning.convolutions)
+            value.requires_grad_(options.tune_convolutions)
         elif "embed_positions" not in name and "masked_spec_embed" not in name:
             value.requires_grad_(whole)
 
@@ -323,25 +256,25 @@ def find_layers(network: nn.Module) -> list[nn.Module]:
     return []
 
 
-def _add_adapters(network: nn.Module, tuning: Tuning, name: str) -> None:
+def _add_adapters(network: nn.Module, options: FitOptions, name: str) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise FitError("Adapters need the library peft: pip install 'embedkit[finetune]'.") from error
     layers = find_layers(network)
-    chosen = select_layers(tuning.layers, len(layers)) if layers else ()
+    chosen = select_layers(options.tune_layers, len(layers)) if layers else ()
     linear = [part for part, module in network.named_modules() if isinstance(module, nn.Linear)]
-    wanted = [part for part in linear if part.rpartition(".")[2] in tuning.targets]
-    if tuning.layers.strip().lower() != "all":
+    wanted = [part for part in linear if part.rpartition(".")[2] in options.lora_targets]
+    if options.tune_layers.strip().lower() != "all":
         places = {part: re.search(r"(^|\.)layers\.(\d+)\.", part) for part in wanted}
         wanted = [part for part, place in places.items() if place and int(place[2]) + 1 in chosen]
     if not wanted:
         known = sorted({part.rpartition(".")[2] for part in linear})
         raise EncoderError(
-            f"No linear layer of {name} is called {' or '.join(tuning.targets)}, only {', '.join(known) or 'none'}; "
-            "name some of them with --lora-targets."
+            f"No linear layer of {name} is called {' or '.join(options.lora_targets)}, only "
+            f"{', '.join(known) or 'none'}; name some of them with --lora-targets."
         )
-    config = LoraConfig(r=tuning.rank, lora_alpha=tuning.alpha, target_modules=wanted, lora_dropout=0.0)
+    config = LoraConfig(r=options.lora_rank, lora_alpha=options.lora_alpha, target_modules=wanted, lora_dropout=0.0)
     inject_adapter_in_model(config, network)
 
 

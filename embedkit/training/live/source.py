@@ -22,70 +22,66 @@ from embedkit.errors import FitError
 from embedkit.extraction.request import determining
 from embedkit.extraction.segments import AudioSegment, Failures, stamp_files, survey
 from embedkit.extraction.windows import Windows
+from embedkit.options.fit import FitOptions
 from embedkit.registry import unknown_name
 from embedkit.store.layout import canonical_json, digest_bytes
 from embedkit.training.data.source import Source
 from embedkit.training.data.task import TaskData, fits_in_memory
 from embedkit.training.live.features import LiveFeatures
-from embedkit.training.live.fine_tuner import FineTuner, Tuning
+from embedkit.training.live.fine_tuner import FineTuner
 from embedkit.training.processes import ALONE, DistributedProcesses, Processes, find_processes
+from embedkit.training.stacks.schedule import default_threads
 
 
 def open_live_sources(
-    corpora: Sequence[str | Path | Corpus],
-    encoders: Sequence[str],
-    *,
-    layers: str,
-    device: str,
-    precision: str,
-    window: str | float,
-    sources: Mapping[str, str],
-    trainable: bool,
-    threads: int,
-    memory_gb: float | None,
+    corpora: Sequence[str | Path | Corpus], options: FitOptions, sources: Mapping[str, str]
 ) -> list[Source]:
     """Open every corpus with every encoder.
 
     Raises:
-        FitError: no encoder, a store in the place of a corpus, or a precision that nothing can be trained in.
+        FitError: no encoder, or a store in the place of a corpus.
         CorpusError, EncoderError, UnknownNameError, ExtractionError: a corpus or an encoder that cannot be used.
     """
-    if not encoders:
+    if not options.encoder:
         raise FitError("No encoder was named; give one with --encoder, as for embedkit extract.")
-    processes = find_processes(device)
-    placed = str(processes.device) if isinstance(processes, DistributedProcesses) else device
-    if trainable and precision == "fp16":
-        raise FitError("Found --precision fp16, in which gradients vanish; train in bf16, fp32 or auto.")
+    processes = find_processes(options.device)
     opened: list[Source] = []
-    for name in dict.fromkeys(encoders):
+    for name in dict.fromkeys(options.encoder):
         encoder = load_encoder(
             name,
-            layers=layers,
-            device=placed,
-            precision=precision,
-            window=window,
+            layers=options.layers,
+            device=str(processes.device) if isinstance(processes, DistributedProcesses) else options.device,
+            precision=options.precision or "fp32",
+            window=options.window or "clip",
             sources=sources,
-            trainable=trainable,
+            trainable=options.tuned,
         )
         tuner = share_tuner(encoder, processes)
         # A corpus that is named twice is one.
         for corpus in {id(one) if isinstance(one, Corpus) else os.path.abspath(one): one for one in corpora}.values():
             if str(corpus).endswith(".h5"):
                 raise FitError(f"{corpus} is a store; name its corpus to run an encoder, or choose --mode cached.")
-            found = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
             opened.append(
-                LiveSource(found, encoder, name, threads=threads, processes=processes, memory_gb=memory_gb, tuner=tuner)
+                LiveSource(
+                    corpus if isinstance(corpus, Corpus) else open_corpus(corpus),
+                    encoder,
+                    name,
+                    threads=options.threads or default_threads(),
+                    processes=processes,
+                    memory_gb=options.memory_gb,
+                    tuner=tuner,
+                )
             )
     return opened
 
 
-def share_tuner(encoder: Encoder, processes: Processes) -> Callable[[Tuning], FineTuner]:
+def share_tuner(encoder: Encoder, processes: Processes) -> Callable[[FitOptions], FineTuner]:
     """Return what makes the one tuner of an encoder: it must know the encoder as it was loaded, whatever came since."""
     made: list[FineTuner] = []
 
-    def tuner(tuning: Tuning) -> FineTuner:
+    def tuner(options: FitOptions) -> FineTuner:
         if not made:
-            made.append(FineTuner(encoder, tuning, processes))
+            made.append(FineTuner(encoder, options, processes))
         return made[0]
 
     return tuner
@@ -113,7 +109,7 @@ class LiveSource:
         threads: int,
         processes: Processes = ALONE,
         memory_gb: float | None = None,
-        tuner: Callable[[Tuning], FineTuner] | None = None,
+        tuner: Callable[[FitOptions], FineTuner] | None = None,
     ) -> None:
         self.tuner = tuner or share_tuner(encoder, processes)
         self.source, self.live_encoder, self.name = corpus, encoder, name

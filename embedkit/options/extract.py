@@ -1,0 +1,118 @@
+"""The options of `extract`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from embedkit.options.option import COUNT, POSITIVE, declared, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions:
+    """How a corpus is encoded, and what of it is kept."""
+
+    layers: str = option("all", panel="Encoder", metavar="LAYERS", help="all, last, a number, or a range such as 4-9.")
+    level: Literal["utterance", "frame", "both"] | None = option(
+        panel="Data",
+        metavar="LEVEL",
+        help="utterance: mean and standard deviation over each utterance's frames; frame or both: the frames as "
+        "well, for heads that read them.",
+        usual="what the encoder's usual head needs",
+    )
+    frame_dtype: Literal["float16", "float32"] | None = option(
+        panel="Data", metavar="TYPE", help="float16 or float32, for frames.", usual="the encoder's"
+    )
+    out: Path | None = option(
+        panel="Data", metavar="PATH", help="The store to write.", usual="embeddings/CORPUS/ENCODER.h5"
+    )
+    where: tuple[str, ...] = option(
+        (),
+        panel="Data",
+        metavar="COLUMN=VALUE",
+        help="Take only utterances with this value; repeatable: all must hold.",
+        split=False,
+    )
+    device: str = option("auto", panel="Machine", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")
+    precision: str = option(
+        "fp32",
+        panel="Encoder",
+        metavar="NAME",
+        help="fp32, the reference, bf16, fp16 or auto: what the device does where that is fast and safe. What it "
+        "changes against fp32 is measured on the first batch and kept in the store.",
+    )
+    window: str | float = option(
+        "clip",
+        panel="Encoder",
+        metavar="SECONDS",
+        help="Whisper only: seconds that every clip is padded to, or clip: as long as it is.",
+        numeral=True,
+    )
+    batch_seconds: float | None = option(
+        panel="Machine",
+        metavar="SECONDS",
+        help="Audio in a batch; on a CPU each thread may have its own.",
+        usual="12 on a CPU, 320 on a GPU",
+        bound=POSITIVE,
+    )
+    shard_seconds: float | None = option(
+        panel="Machine",
+        metavar="SECONDS",
+        help="Audio in a shard: what a kill may cost, beside the batches under way, and a Ray worker's task.",
+        usual="300 on a CPU, 3000 on a GPU",
+        bound=POSITIVE,
+    )
+    max_seconds: float | None = option(
+        panel="Encoder",
+        metavar="SECONDS",
+        help="Encode longer clips in overlapping windows of this length.",
+        usual="what the encoder takes",
+        bound=POSITIVE,
+    )
+    workers: int | None = option(panel="Machine", metavar="N", help="Threads that read audio.", usual="up to 4")
+    threads: int | None = option(panel="Machine", metavar="N", help="CPU threads.", usual="all cores", bound=COUNT)
+    engine: Literal["local", "ray"] = option(
+        "local",
+        panel="Machine",
+        metavar="ENGINE",
+        help="local: encode in this process; ray: on the Ray cluster of RAY_ADDRESS.",
+    )
+    max_file_gb: float | None = option(
+        panel="Data",
+        metavar="GB",
+        help="Keep a larger store in files of at most this many gigabytes.",
+        usual="one file",
+        bound=POSITIVE,
+    )
+    on_error: Literal["fail", "skip"] = option(
+        "fail",
+        panel="Data",
+        metavar="WORD",
+        help="fail: stop at the first audio that cannot be used; skip: list it and go on.",
+    )
+    limit: int | None = option(
+        panel="Data", metavar="N", help="Take only so many utterances, evenly spread.", bound=COUNT, usual="all"
+    )
+    overwrite: bool = option(
+        False, panel="Data", help="Replace a store that is damaged, or made with other options.", in_toml=False
+    )
+
+    def __post_init__(self) -> None:
+        for name, one in declared(type(self)).items():
+            one.check(getattr(self, name), one.flag)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractCommand(ExtractOptions):
+    """The same for several encoders, each with a store of its own."""
+
+    encoder: tuple[str, ...] = option(
+        (),
+        panel="Encoder",
+        metavar="NAME",
+        help="A name of `embedkit list encoders`, a Hugging Face id, a local folder, module:Class of your own, or "
+        "several joined by +; repeatable: a store each.",
+        usual="none",
+        catalogue="embedkit.encoders:ENCODERS",
+    )

@@ -1,0 +1,30 @@
+"""The options of `table`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from embedkit.options.option import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """What a table shows, and how."""
+
+    metric: Literal["ua", "wa", "f1", "nll", "ece", "ccc", "rmse", "all"] | None = option(
+        panel="Data",
+        metavar="METRIC",
+        help="ua: mean recall (UAR); wa: accuracy; f1: macro-F1; nll: negative log-likelihood; ece: calibration error; "
+        "ccc, rmse: of runs that predict emotional attributes; all: a table each.",
+        usual="ua, and ccc for attributes",
+    )
+    format: Literal["text", "markdown", "latex", "html", "csv", "json"] = option(
+        "text", panel="Data", metavar="FORMAT", help="text, markdown, latex, html, csv or json."
+    )
+    published: bool = option(
+        False, panel="Data", help="Set the figures of the study, SUPERB and EmoBox, with notes, beside."
+    )
+    compare: bool = option(True, panel="Data", help="Test and mark which runs differ in UA (or CCC).")
+    runs: Path = option(Path("runs"), panel="Data", help="Folder that holds the runs.", on_command_line=False)
