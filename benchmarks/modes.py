@@ -27,12 +27,12 @@ from embedkit.corpora import Corpus
 from embedkit.encoders import load_encoder
 from embedkit.evaluation.metrics import recall_scores
 from embedkit.losses import LOSSES
+from embedkit.options.fit import FitOptions
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.features import Features
 from embedkit.training.data.folds import FoldPlan, plan_folds
 from embedkit.training.data.task import TaskData, define_task, load_features
 from embedkit.training.fine_tuning import plan_tuning, tune_loss
-from embedkit.training.live.fine_tuner import Tuning
 from embedkit.training.live.source import LiveSource
 from embedkit.training.search import build_grid
 from embedkit.training.stacks.schedule import default_threads, run_groups
@@ -224,7 +224,7 @@ def tune(
         found = train_losses(features, data.targets, chosen, recipe, ["ce"], threads=default_threads(), **settings)
         results = found["ce"]
     else:
-        tuner = speech.tuner(Tuning(mode="lora" if mode == "lora" else "finetune", encoder_rate=rate))
+        tuner = speech.tuner(FitOptions(mode="lora" if mode == "lora" else "finetune", encoder_lr=rate).resolve())
         with tempfile.TemporaryDirectory() as work:
             results = tune_loss(features, data.targets, chosen, recipe, "ce", tuner=tuner, work=Path(work), **settings)
     seconds = time.perf_counter() - started

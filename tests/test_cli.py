@@ -1,6 +1,5 @@
 """The command line seen from outside: help, exit codes, precedence of options, what goes where."""
 
-import inspect
 import json
 import os
 import re
@@ -16,14 +15,13 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from embedkit.cli import app
-from embedkit.cli.fit import TUNING
 from embedkit.config import SECTIONS
 from embedkit.corpora.clips import Clip
 from embedkit.errors import ExtractionError, StoreError
 from embedkit.extraction.plan import SHARD_SECONDS
 from embedkit.extraction.request import BATCH_SECONDS
-from embedkit.training.live.fine_tuner import Tuning
-from embedkit.workflows.fit import LORA_RATE
+from embedkit.options.fit import FitOptions
+from embedkit.options.option import declared
 from embedkit.workflows.predict import Prediction
 
 ROOT = Path(__file__).parent.parent
@@ -136,39 +134,27 @@ def test_every_command_and_option_has_help() -> None:
 def test_options_and_keys_of_the_configuration_are_the_same(command: str) -> None:
     commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
     names = {option.lstrip("-") for parameter in commands[command].params for option in parameter.opts}
-    assert names - {"help", "h", "overwrite", "corpus", "inputs"} == set(SECTIONS[command])
+    keys = {one.flag[2:] for one in declared(SECTIONS[command]).values() if one.told.in_toml}
+    assert {name.removeprefix("no-") for name in names} - {"help", "h", "overwrite", "corpus", "inputs"} == keys
 
 
-@pytest.mark.parametrize(("command", "target"), [("extract", "extract_embeddings"), ("fit", "fit_heads")])
-def test_documented_defaults_are_the_librarys(command: str, target: str) -> None:
-    module = __import__(f"embedkit.workflows.{command}", fromlist=[target])
-    parameters = inspect.signature(getattr(module, target)).parameters
-    tuned = inspect.signature(Tuning).parameters
-    commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
-    names = {"loss": "losses", "head": "heads", "lr": "learning_rates", "weight_decay": "weight_decays"}
-    seen = 0
-    for option in commands[command].params:
-        text = getattr(option, "help", "") or ""
-        if "[default: " not in text or option.name in ("corpus", "inputs", "loss"):
-            continue
-        told = text.partition("[default: ")[2].rstrip("]")
-        own = tuned[TUNING[option.name]] if option.name in TUNING else parameters[names.get(option.name, option.name)]
-        default = own.default
-        if default is None:
-            continue
-        if option.name == "encoder_lr":
-            assert told == f"1e-5, lora {LORA_RATE:.0e}".replace("e-0", "e-")
-            assert default == 1e-5
-        elif default == ():
-            assert told == "none"
-        elif option.name == "lora_targets":
-            assert told.split(",") == list(default)
-        elif isinstance(default, tuple):
-            assert [float(item) for item in told.split(",")] == list(default)
-        else:
-            assert told == str(default), option.name
-        seen += 1
-    assert seen >= 4
+def test_defaults_in_words_are_what_options_come_to() -> None:
+    known = declared(FitOptions)
+    cached, tuned, lora = (FitOptions(mode=mode).resolve() for mode in ("cached", "finetune", "lora"))
+    numbers = re.findall(r"[\d.]+(?:e-\d+)?", known["lr"].told.usual or "")
+    assert [float(text) for text in numbers] == [*(cached.lr or ()), *(tuned.lr or ())]
+    assert re.findall(r"\d+", known["epochs"].told.usual or "") == [str(cached.epochs), str(tuned.epochs)]
+    rates = re.findall(r"1e-\d", known["encoder_lr"].told.usual or "")
+    assert [float(text) for text in rates] == [tuned.encoder_lr, lora.encoder_lr]
+    assert (known["lora_targets"].told.usual or "").split(",") == list(lora.lora_targets)
+
+
+@pytest.mark.parametrize("command", SECTIONS)
+def test_every_option_with_a_default_tells_it(command: str) -> None:
+    options = {option.name: option for option in get_command(app).commands[command].params}  # type: ignore[attr-defined]
+    for name, one in declared(SECTIONS[command]).items():
+        if one.told.on_command_line and one.default is not False:
+            assert "[default: " in options[name].help, name
 
 
 @pytest.mark.parametrize(("name", "usual"), [("batch_seconds", BATCH_SECONDS), ("shard_seconds", SHARD_SECONDS)])
@@ -231,7 +217,7 @@ def test_fit_takes_every_store_below_embeddings(run: Any, fits: Calls) -> None:
     result = run("fit", "--loss", "ccc")
     assert result.exit_code == 0, result.output
     assert fits[0][0] == ([Path("embeddings/demo/mfcc.h5"), Path("embeddings/emodb/hubert.h5")],)
-    assert fits[0][1]["losses"] == ["ccc"]
+    assert fits[0][1]["loss"] == ("ccc",)
     assert result.stdout == "runs/x\n"
 
 
@@ -259,7 +245,7 @@ def test_fit_without_stores_says_what_to_do(run: Any, fits: Calls) -> None:
 )
 def test_losses_are_split_but_their_settings_are_not(run: Any, fits: Calls, arguments: list[str], losses: Any) -> None:
     assert run("fit", "x.h5", *arguments).exit_code == 0
-    assert fits[0][1].get("losses") == losses
+    assert fits[0][1].get("loss") == (None if losses is None else tuple(losses))
 
 
 def test_fit_passes_everything_on(run: Any, fits: Calls) -> None:
@@ -274,28 +260,26 @@ def test_fit_passes_everything_on(run: Any, fits: Calls) -> None:
     assert arguments == ([Path("x.h5"), Path("y.h5")],)
     keywords = {name: value for name, value in keywords.items() if name not in ("progress", "tell")}
     assert keywords == {
-        "losses": ["focal"],
-        "heads": ["linear", "mlp:width=64/8,dropout=0.1"],
+        "loss": ("focal",),
+        "head": ("linear", "mlp:width=64/8,dropout=0.1"),
         "layers": "each",
         "normalise": "speaker",
         "test_on": Path("z.h5"),
         "test_merge": {"x": "a"},
         "folds": "speaker",
         "seeds": 5,
-        "classes": ["a", "b", "c"],
+        "classes": ("a", "b", "c"),
         "merge": {"excitement": "happiness"},
-        "where": ["type=improvised", "gender=female"],
-        "learning_rates": [1e-3, 1.0, 2.0],
-        "weight_decays": [0.0, 0.1],
+        "where": ("type=improvised", "gender=female"),
+        "lr": (1e-3, 1.0, 2.0),
+        "weight_decay": (0.0, 0.1),
         "epochs": 4,
         "batch_size": 8,
         "device": "cpu",
         "threads": 1,
         "runs": Path("there"),
         "overwrite": True,
-        "encoders": [],
         "sources": {},
-        "tuning": {},
     }
 
 
@@ -307,21 +291,20 @@ def test_the_options_of_trained_encoders_are_passed_on(run: Any, fits: Calls) ->
     assert result.exit_code == 0, result.output
     arguments, keywords = fits[0]
     assert arguments == ([Path("speech")],)
-    assert {name: keywords[name] for name in ("mode", "encoders", "tuning", "save_encoder", "precision", "window")} == {
+    left_out = ("allow_leak", "progress", "tell", "sources")
+    assert {name: value for name, value in keywords.items() if name not in left_out} == {
         "mode": "lora",
-        "encoders": ["hubert", "wavlm"],
-        "tuning": {
-            "encoder_rate": 1e-4,
-            "warmup": 0.2,
-            "layers": "7-12",
-            "convolutions": True,
-            "recompute": True,
-            "accumulate": 4,
-            "augment": ("noise", "speed"),
-            "rank": 4,
-            "alpha": 8,
-            "targets": ("q_proj", "v_proj"),
-        },
+        "encoder": ("hubert", "wavlm"),
+        "encoder_lr": 1e-4,
+        "warmup": 0.2,
+        "tune_layers": "7-12",
+        "tune_convolutions": True,
+        "recompute": True,
+        "accumulate": 4,
+        "augment": ("noise", "speed"),
+        "lora_rank": 4,
+        "lora_alpha": 8,
+        "lora_targets": ("q_proj", "v_proj"),
         "save_encoder": True,
         "precision": "bf16",
         "window": "10",
@@ -344,8 +327,8 @@ def test_the_configuration_of_fit_is_read_alike(run: Any, fits: Calls, tmp_path:
     )
     assert run("fit", "x.h5").exit_code == 0
     keywords = fits[0][1]
-    assert (keywords["losses"], keywords["learning_rates"]) == (["ce", "focal:gamma=1"], [0.001, 0.1])
-    assert (keywords["merge"], keywords["classes"]) == ({"a": "b"}, ["a", "b"])
+    assert (keywords["loss"], keywords["lr"]) == (("ce", "focal:gamma=1"), (0.001, 0.1))
+    assert (keywords["merge"], keywords["classes"]) == ({"a": "b"}, ("a", "b"))
     assert Path(keywords["runs"]) == tmp_path / "there"
 
 

@@ -1,24 +1,36 @@
 """embedkit.toml: what it may say, and what it answers to everything else."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from embedkit.config import SECTIONS, Config, read_config
 from embedkit.errors import ConfigError
+from embedkit.options.option import SHARE, Declared, declared
 
-EXAMPLES: dict[str, Any] = {
-    "text": '"session"',
-    "name": "6",
-    "texts": '["a", "b"]',
-    "integer": "5",
-    "number": "0.5",
-    "numbers": "[0.1, 1]",
-    "switch": "true",
-    "path": '"folder/x"',
-    "sources": '["demo", "folder/x"]',
+EXAMPLES: dict[Any, str] = {
+    bool: "true",
+    int: "5",
+    float: "0.5",
+    str: '"a"',
+    Path: '"folder/x"',
+    tuple: '["a", "b"]',
+    Mapping: '["a=b"]',
 }
+
+
+def example_of(one: Declared) -> str:
+    if one.told.bound is SHARE or not one.of_numbers:
+        words = get_args(one.kind)
+        special = {"loss": '["ce", "focal"]', "head": '"linear"', "mode": '["frozen", "lora"]'}
+        return (
+            special.get(one.name, "")
+            if one.kind is tuple and one.name in special
+            else (f'"{words[0]}"' if words else EXAMPLES[one.kind])
+        )
+    return "[0.1, 1]"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -35,7 +47,7 @@ def test_without_a_file_everything_is_empty(tmp_path: Path) -> None:
 def test_options_come_back_under_their_python_names(tmp_path: Path) -> None:
     config = read_config(write(tmp_path, '[extract]\nframe-dtype = "float32"\nbatch_seconds = 20\n[fit]\nlr = 0.001\n'))
     assert config.options("extract") == {"frame_dtype": "float32", "batch_seconds": 20.0}
-    assert config.options("fit") == {"lr": [0.001]}
+    assert config.options("fit") == {"lr": (0.001,)}
 
 
 def test_relative_paths_start_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +66,7 @@ def test_relative_paths_start_from_the_file(tmp_path: Path, monkeypatch: pytest.
         "wavlm": str(tmp_path / "absent"),
         "large": "facebook/hubert-large-ll60k",
     }
-    assert config.options("fit")["runs"] == str(tmp_path / "results")
+    assert config.options("fit")["runs"] == tmp_path / "results"
 
 
 def test_a_built_in_corpus_keeps_its_name(tmp_path: Path) -> None:
@@ -63,13 +75,15 @@ def test_a_built_in_corpus_keeps_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_takes_a_value_of_its_kind_and_refuses_others(tmp_path: Path, section: str) -> None:
-    for key, kind in SECTIONS[section].items():
-        assert key.replace("-", "_") in read_config(write(tmp_path, f"[{section}]\n{key} = {EXAMPLES[kind]}")).options(
-            section
-        )
-        wrong = "3.5" if kind != "number" else '"3.5"'
-        if kind in ("numbers", "name"):
-            wrong = '["a"]'
+    for name, one in declared(SECTIONS[section]).items():
+        key = one.flag[2:]
+        if not one.told.in_toml:
+            with pytest.raises(ConfigError, match="Unknown key"):
+                read_config(write(tmp_path, f"[{section}]\n{key} = true"))
+            continue
+        found = read_config(write(tmp_path, f"[{section}]\n{key} = {example_of(one)}")).options(section)
+        assert list(found) == [name]
+        wrong = "[3.5, true]" if one.kind in (tuple, Mapping) else "[3.5]"
         with pytest.raises(ConfigError, match=rf"\[{section}\] {key} is .*, expected"):
             read_config(write(tmp_path, f"[{section}]\n{key} = {wrong}"))
 

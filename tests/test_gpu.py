@@ -15,9 +15,10 @@ from torch import Tensor
 import embedkit
 from embedkit.encoders import load_encoder
 from embedkit.losses import LOSSES
+from embedkit.options.fit import FitOptions
 from embedkit.training.data.features import Standardiser
 from embedkit.training.live.features import LiveFeatures
-from embedkit.training.live.fine_tuner import FineTuner, Tuning
+from embedkit.training.live.fine_tuner import FineTuner
 from tests.encoders.checkpoints import (
     collect,
     relative_error,
@@ -123,7 +124,7 @@ def test_the_same_extraction_gives_the_same_file(
 @pytest.mark.parametrize("head", ["linear", "mlp", "attentive", "lstm", "cnn"])
 def test_heads_learn_what_they_learn_on_the_cpu(head: str, tmp_path: Path) -> None:
     store = write_synthetic_store(tmp_path / "store.h5", framed=True)
-    settings: dict[str, Any] = {"heads": [head], "seeds": 2, "epochs": 6, "learning_rates": (1e-2,), "batch_size": 16}
+    settings: dict[str, Any] = {"head": [head], "seeds": 2, "epochs": 6, "lr": (1e-2,), "batch_size": 16}
     found = [
         embedkit.fit(store, list(LOSSES.names_in_all), folds="speaker", runs=tmp_path / name, device=name, **settings)
         for name in ("cpu", DEVICE)
@@ -137,7 +138,7 @@ def test_dropout_is_computed_again_as_it_was(tmp_path: Path) -> None:
     dropout = {"hidden_dropout": 0.3, "attention_dropout": 0.3, "activation_dropout": 0.3, "layerdrop": 0.0}
     folder = write_conv_checkpoint(tmp_path / "hubert", "hubert", **dropout)
     encoder = load_encoder(str(folder), device=DEVICE, trainable=True)
-    tuner = FineTuner(encoder, Tuning(mode="finetune"))
+    tuner = FineTuner(encoder, FitOptions(mode="finetune").resolve())
     wave = speechlike(16_000, 0)
     features = LiveFeatures(encoder, lambda row: wave, np.array([len(wave)]), "utterance", threads=1)
     features.tuned = tuner

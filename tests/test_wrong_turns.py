@@ -131,9 +131,11 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: embedkit.extract("tones/corpus.csv", encoder=["mfcc", "logmel"]), r"encoder is .*, expected a text"),  # type: ignore[arg-type]
     (lambda: embedkit.extract(None, encoder="mfcc"), r"corpus is None, expected a text, a path or a Corpus"),  # type: ignore[arg-type]
     (lambda: embedkit.extract("tones/corpus.csv", encoder="mfcc", where="speaker=s1"), r"expected a list of texts"),
-    (lambda: embedkit.fit(STORE, loss="ce"), r"Did you mean 'losses'\?"),  # type: ignore[call-arg]
+    (lambda: embedkit.fit(STORE, los="ce"), r"Did you mean 'loss'\?"),  # type: ignore[call-arg]
+    (lambda: embedkit.fit(STORE, learning_rates=[1e-3]), r"learning_rates is called lr, as --lr is"),  # type: ignore[call-arg]
+    (lambda: embedkit.fit(STORE, heads="linear"), r"heads is called head"),  # type: ignore[call-arg]
     (lambda: embedkit.fit(np.zeros((3, 4))), r"stores is array.*expected a Store"),  # type: ignore[arg-type]
-    (lambda: embedkit.fit(STORE, learning_rates=1e-3), r"expected a list of numbers"),  # type: ignore[arg-type]
+    (lambda: embedkit.fit(STORE, lr="fast"), r"lr is 'fast', expected numbers such as"),  # type: ignore[arg-type]
     (lambda: embedkit.fit(STORE, seeds=[0, 1]), r"seeds is \[0, 1\], expected a whole number"),  # type: ignore[arg-type]
     (lambda: embedkit.fit(STORE, classes="low,high"), r"expected a list of texts"),
     (lambda: embedkit.fit(STORE, merge=["low=high"]), r"expected a dictionary"),  # type: ignore[arg-type]
@@ -141,7 +143,7 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: embedkit.table([STORE]), r"name the folder that holds the runs"),  # type: ignore[list-item]
     (lambda: embedkit.predict("there/RUN", [np.zeros(16000)]), r"expected a text, a path or a list"),  # type: ignore[list-item]
     (lambda: embedkit.open_store(None), r"path is None, expected a text or a path"),  # type: ignore[arg-type]
-    (lambda: embedkit.run_study("demo", "mfcc", modes="cachd"), r"Did you mean 'cached'\?"),
+    (lambda: embedkit.run_study("demo", "mfcc", mode="cachd"), r"Did you mean 'cached'\?"),  # type: ignore[arg-type]
 ]
 
 
@@ -178,7 +180,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             embedkit.extract(f"{name}.csv", encoder="mfcc", out=f"{name}.h5", progress=False)
         embedkit.extract("tones/corpus.csv", encoder="mfcc", progress=False)
         embedkit.extract("tones/corpus.csv", encoder="mfcc", level="utterance", out="means.h5", progress=False)
-        (record,) = embedkit.fit(STORE, heads="linear", seeds=1, epochs=1, learning_rates=[0.01], runs="there")
+        (record,) = embedkit.fit(STORE, head="linear", seeds=1, epochs=1, lr=[0.01], runs="there")
         record.folder.rename("there/RUN")
     finally:
         os.chdir(before)

@@ -9,10 +9,10 @@ from common import median
 from modes import BATCH, member, open_live, plan, train_cached, train_frozen, train_study, tune
 
 from embedkit.encoders.precision import true_fp32
+from embedkit.options.fit import FitOptions
 from embedkit.training.data.targets import build_targets
 from embedkit.training.data.task import define_task
 from embedkit.training.fine_tuning import plan_tuning
-from embedkit.training.live.fine_tuner import Tuning
 from embedkit.training.stacks.batches import count_steps
 from embedkit.training.stacks.stack import Group, Stack, TrainingConfig
 from gpu.work import Bench, count_operations, peak_memory, timed, watch
@@ -49,7 +49,7 @@ def time_steps(
     speech = open_live(bench.corpus, folder, precision, bench.device, trainable=True)
     data = define_task(speech)
     features = speech.live_features(data, "utterance")
-    tuner = speech.tuner(Tuning(mode="finetune", recompute=recompute))
+    tuner = speech.tuner(FitOptions(mode="finetune", recompute=recompute).resolve())
     features.tuned = tuner
     fold = plan_tuning(plan(data)).folds[0]
     train, validate = fold.validations[0]

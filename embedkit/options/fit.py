@@ -86,6 +86,7 @@ class TrainingOptions:
         panel="Data",
         metavar="STORE",
         help="A store of another corpus, same encoder, to test on instead of folds.",
+        usual="none",
         accepts="embedkit.store.reader:Store",
         record="test_store.path",
         resolved=True,

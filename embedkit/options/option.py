@@ -13,6 +13,7 @@ import reprlib
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -119,7 +120,8 @@ class Declared:
     @property
     def default_note(self) -> str:
         """The default as help texts show it; nothing for a switch that is off."""
-        usual = self.told.usual or ("" if self.default in (None, False) else str(self.default))
+        plain = "none" if self.default == () else "" if self.default in (None, False) else str(self.default)
+        usual = self.told.usual or plain
         return f" [default: {usual}]" if usual else ""
 
     @property
@@ -184,7 +186,7 @@ class Declared:
             ConfigError: one of another type, out of bounds, or named twice.
         """
         if not fits(value, self.hint) and not (self.told.accepts and isinstance(value, load_object(self.told.accepts))):
-            raise ConfigError(f"{where} is {_shown(value)}, expected {describe(self.hint)}{self.told.example}.")
+            raise ConfigError(f"{where} is {_shown(value)}, expected {self._expected(value)}")
         bound = self.told.bound
         numbers = value if self.of_numbers else [value]
         if value is None or bound is None:
@@ -194,6 +196,15 @@ class Declared:
             raise ConfigError(f"{where} is {_shown(value)}, expected {noun} {bound.text}.")
         if len(set(numbers)) < len(numbers):
             raise ConfigError(f"{where} is {_shown(value)}, which holds one twice; name each once.")
+
+    def _expected(self, value: Any) -> str:
+        """Say what is expected; of words that can be chosen the nearest."""
+        words = [str(one) for one in _choices(self.hint)]
+        if not words:
+            return f"{describe(self.hint)}{self.told.example}."
+        nearest = [near for text in as_list(value) for near in get_close_matches(str(text), words, n=1)]
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        return f"{'some' if self.kind is tuple else 'one'} of {', '.join(words)}.{hint}"
 
     def write(self, value: Any) -> list[str]:
         """Write a value as words of a command line; nothing for the default."""
@@ -272,6 +283,12 @@ def read_pairs(texts: Iterable[Any], where: str) -> dict[str, str]:
             raise ConfigError(f"{where} is {text!r}, expected LABEL=LABEL as in excitement=happiness.")
         pairs[old.strip()] = new.strip()
     return pairs
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """Return the words of a `Literal`, wherever it stands in a type."""
+    inner = get_args(hint)
+    return inner if get_origin(hint) is Literal else tuple(word for one in inner for word in _choices(one))
 
 
 def _number(item: Any, where: str, example: str) -> Any:

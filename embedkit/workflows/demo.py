@@ -71,8 +71,8 @@ def run_demo(
     study = run_study(
         "demo",
         ENCODERS,
-        heads=HEADS,
-        losses="all",
+        head=HEADS,
+        loss="all",
         stores=folder / "embeddings",
         runs=folder / "runs",
         progress=progress,

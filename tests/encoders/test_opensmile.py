@@ -119,7 +119,7 @@ def test_functionals_are_extracted_inspected_and_fitted(
     from embedkit.workflows.inspect import describe_store
 
     assert "one vector an utterance" in " ".join(str(describe_store(store.path)).split())
-    (record,) = embedkit.fit(store, seeds=1, epochs=10, batch_size=4, learning_rates=[1e-2], progress=False)
+    (record,) = embedkit.fit(store, seeds=1, epochs=10, batch_size=4, lr=[1e-2], progress=False)
     assert record.metrics["ua"] > 0.9
     (found,) = embedkit.predict(record, [tmp_path / "1low1.wav"], device="cpu")
     assert found.label == "low"

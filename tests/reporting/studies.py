@@ -15,7 +15,7 @@ QUICK: dict[str, Any] = {
     "seeds": 2,
     "epochs": 6,
     "batch_size": 8,
-    "learning_rates": (1e-2, 3e-2),
+    "lr": (1e-2, 3e-2),
     "threads": 1,
     "folds": "speaker",
 }
@@ -30,5 +30,5 @@ def fit_study(folder: Path, **changes: Any) -> list[RunRecord]:
     """Fit below `folder/runs`; the single layers last."""
     store = write_store(folder)
     options = {**QUICK, "runs": folder / "runs", **changes}
-    whole = embedkit.fit(store, losses=["ce", "ccc"], **options)
-    return whole + embedkit.fit(store, losses=["ce"], layers="each", **options)
+    whole = embedkit.fit(store, loss=["ce", "ccc"], **options)
+    return whole + embedkit.fit(store, loss=["ce"], layers="each", **options)

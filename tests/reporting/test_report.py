@@ -203,7 +203,7 @@ def test_runs_of_dimensions_have_what_they_can(tmp_path: Path) -> None:
 def test_protocols_stand_apart(tmp_path: Path) -> None:
     store = write_store(tmp_path)
     for folds in ("speaker", "session", "random"):
-        embedkit.fit(store, losses=["ce"], runs=tmp_path / "runs", **QUICK | {"folds": folds})
+        embedkit.fit(store, loss=["ce"], runs=tmp_path / "runs", **QUICK | {"folds": folds})
     page = Page(embedkit.write_report(tmp_path / "runs", tmp_path / "report.html").read_text())
     for folds in ("speaker", "session", "random"):
         assert f"synthetic, folds by {folds}, 2 seeds" in page.text
@@ -288,7 +288,7 @@ def test_what_cannot_be_reported_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     assert "No runs below runs" in result.stderr
     with pytest.raises(RunError, match="no runs to report"):
         embedkit.write_report([])
-    records = fit_study(tmp_path, seeds=1, epochs=2, learning_rates=(1e-2,))
+    records = fit_study(tmp_path, seeds=1, epochs=2, lr=(1e-2,))
     Path("file").write_text("")
     with pytest.raises(RunError, match="choose another --out"):
         embedkit.write_report(records, "file/report.html")

@@ -114,7 +114,7 @@ def test_curves_and_weights_are_those_that_runs_keep(records: list[RunRecord]) -
 
 
 def test_runs_without_curves_are_left_out(records: list[RunRecord], tmp_path: Path) -> None:
-    (record, *_) = fit_study(tmp_path, seeds=1, epochs=2, learning_rates=(1e-2,))
+    (record, *_) = fit_study(tmp_path, seeds=1, epochs=2, lr=(1e-2,))
     (record.folder / "curves.json").unlink()
     scores, _ = draw_curves(plan_panels([record, *records[1:2]])).values()
     assert scores.legend == ("ccc",)

@@ -24,8 +24,8 @@ def settings(**changes: Any) -> Settings:
         "classes": None,
         "merge": None,
         "where": (),
-        "learning_rates": (1e-5, 3e-2),
-        "weight_decays": (0.0,),
+        "lr": (1e-5, 3e-2),
+        "weight_decay": (0.0,),
         "epochs": 8,
         "batch_size": 8,
     }
@@ -74,7 +74,7 @@ def test_curves_are_those_of_what_was_chosen(tmp_path: Path) -> None:
 def test_runs_keep_them_and_older_runs_lack_them(tmp_path: Path) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", noise=0.5)
     (record,) = embedkit.fit(
-        store, losses=["ce"], seeds=2, epochs=4, batch_size=8, learning_rates=(1e-2,), threads=1, runs=tmp_path / "runs"
+        store, loss=["ce"], seeds=2, epochs=4, batch_size=8, lr=(1e-2,), threads=1, runs=tmp_path / "runs"
     )
     curves = record.load_curves()
     assert curves is not None

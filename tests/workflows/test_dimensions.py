@@ -19,7 +19,7 @@ from embedkit.store import Store
 from embedkit.training.runs import RunRecord, find_runs
 from tests.training.stores import write_synthetic_store
 
-QUICK: dict[str, Any] = {"seeds": 2, "epochs": 15, "batch_size": 8, "learning_rates": (1e-2, 3e-2), "threads": 2}
+QUICK: dict[str, Any] = {"seeds": 2, "epochs": 15, "batch_size": 8, "lr": (1e-2, 3e-2), "threads": 2}
 
 
 def write_rated_store(path: Path, *, missing: tuple[int, ...] = (), **changes: Any) -> Store:
@@ -84,7 +84,7 @@ def test_scores_are_those_of_the_predictions_kept(tmp_path: Path) -> None:
 )
 def test_every_head_learns_ratings(tmp_path: Path, head: str, loss: str) -> None:
     store = write_rated_store(tmp_path / "tiny.h5", framed=True)
-    (record,) = fit(tmp_path, store, heads=[head], losses=[loss], seeds=1)
+    (record,) = fit(tmp_path, store, head=[head], loss=[loss], seeds=1)
     assert record.metrics["ccc"] > 0.75
     assert record.metrics["loss"] == loss
 
@@ -132,8 +132,8 @@ def test_another_corpus_is_rated_by_the_scale_of_the_first(tmp_path: Path) -> No
 
 def test_the_table_shows_dimensions_apart_from_classes(tmp_path: Path) -> None:
     store = write_rated_store(tmp_path / "tiny.h5", missing=(5,))
-    (rated,) = fit(tmp_path, store, heads=["mlp"])
-    (classified,) = embedkit.fit(store, heads=["mlp"], runs=tmp_path / "runs", **QUICK)
+    (rated,) = fit(tmp_path, store, head=["mlp"])
+    (classified,) = embedkit.fit(store, head=["mlp"], runs=tmp_path / "runs", **QUICK)
     text = str(embedkit.table(tmp_path / "runs"))
     flat = " ".join(text.split())
     assert text.count("Protocol:") == 2
@@ -189,9 +189,9 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ({"targets": ["valance"]}, "is none of its columns: synthetic has arousal, valence, did you mean 'valence'?"),
         ({"targets": ["text"]}, "'text' holds texts: synthetic has arousal, valence."),
         ({"targets": ["valence", "valence"]}, "twice"),
-        ({"losses": ["ce"]}, "choose --loss ccc-regression"),
-        ({"losses": "all"}, "choose --loss ccc-regression"),
-        ({"targets": [], "losses": ["ccc-regression"]}, r"--targets \(synthetic has arousal, valence\)"),
+        ({"loss": ["ce"]}, "choose --loss ccc-regression"),
+        ({"loss": "all"}, "choose --loss ccc-regression"),
+        ({"targets": [], "loss": ["ccc-regression"]}, r"--targets \(synthetic has arousal, valence\)"),
         ({"classes": ["anger", "sadness"]}, "--where label=LABEL"),
         ({"merge": {"anger": "sadness"}}, "--where label=LABEL"),
         ({"where": ["id=u0003"]}, "Of the 1 utterances chosen from .* 0 have a number"),
@@ -222,7 +222,7 @@ def test_names_that_would_be_mistaken_for_results_are_told(tmp_path: Path) -> No
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_heads_that_diverge_are_kept_as_what_they_are(tmp_path: Path) -> None:
     store = write_rated_store(tmp_path / "tiny.h5")
-    (record,) = fit(tmp_path, store, heads=["mlp"], losses=["torch.nn:MSELoss"], learning_rates=(1e30,), epochs=2)
+    (record,) = fit(tmp_path, store, head=["mlp"], loss=["torch.nn:MSELoss"], lr=(1e30,), epochs=2)
     assert record.metrics["rmse_valence"] is None
     assert record.metrics["ccc_dev"] == -1
     assert "tiny, mlp" in str(embedkit.table([record]))

@@ -65,7 +65,7 @@ def test_one_file_says_what_predict_says_and_what_it_is(corpus: Path, tmp_path: 
 
 
 def test_acoustic_features_export_the_head_alone(corpus: Path) -> None:
-    record = fit_tones(corpus, "mfcc", heads=["attentive"], targets=["valence", "arousal"])
+    record = fit_tones(corpus, "mfcc", head=["attentive"], targets=["valence", "arousal"])
     said: list[str] = []
     found = embedkit.export_run(record, tell=said.append)
     assert "'mfcc' is no network: the heads alone are exported" in said[0]
@@ -91,7 +91,7 @@ def test_a_folder_serves_transformers_and_predict(corpus: Path, tmp_path: Path, 
         write_whisper_checkpoint(weights, "bare")
     else:
         write_conv_checkpoint(weights, family, num_hidden_layers=2)
-    record = fit_tones(corpus, str(weights), heads=["attentive"], extract=FRAMES, seeds=1)
+    record = fit_tones(corpus, str(weights), head=["attentive"], extract=FRAMES, seeds=1)
     found = embedkit.export_run(record, format="folder", out="made/exported")
     clips = [corpus / "00.wav", corpus / "01.wav"]
     before = embedkit.predict(record, clips)
@@ -136,7 +136,7 @@ def test_parts_of_a_concatenation_and_vggish_are_kept(
     torch.save(VggishNetwork(shape).state_dict(), tmp_path / "vggish.pth")
     weights = write_conv_checkpoint(tmp_path / "weights", "hubert")
     sources = {"vggish": str(tmp_path / "vggish.pth"), "hubert": str(weights)}
-    record = fit_tones(corpus, "hubert+vggish+mfcc", sources=sources, heads=["linear"], seeds=1)
+    record = fit_tones(corpus, "hubert+vggish+mfcc", sources=sources, head=["linear"], seeds=1)
     with pytest.raises(EncoderError, match=r"concatenation.*--format folder"):
         embedkit.export_run(record)
     found = embedkit.export_run(record, format="folder", out="kept")
@@ -149,7 +149,7 @@ def test_parts_of_a_concatenation_and_vggish_are_kept(
 
 
 def test_what_differs_too_much_is_not_kept(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = fit_tones(corpus, "mfcc", heads=["linear"], seeds=1)
+    record = fit_tones(corpus, "mfcc", head=["linear"], seeds=1)
     original = workflow.run_onnx
     monkeypatch.setattr(workflow, "run_onnx", lambda *given: [values + 3e-3 for values in original(*given)])
     before = sorted(os.listdir())
@@ -162,7 +162,7 @@ def test_what_differs_too_much_is_not_kept(corpus: Path, tmp_path: Path, monkeyp
 
 
 def test_clips_to_compare_on(corpus: Path, tmp_path: Path) -> None:
-    record = fit_tones(corpus, "mfcc", heads=["linear"], seeds=1)
+    record = fit_tones(corpus, "mfcc", head=["linear"], seeds=1)
     found = embedkit.export_run(record, check=[corpus / "03.wav"], out="a.onnx")
     assert [one.clip for one in found.differences] == ["03.wav"]
     with pytest.raises(AudioError, match=r"none\.wav"):
@@ -181,7 +181,7 @@ def damage(folder: Path, name: str, content: str) -> Path:
 
 
 def test_bad_input_is_told(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record: RunRecord = fit_tones(corpus, "mfcc", heads=["linear"], seeds=1)
+    record: RunRecord = fit_tones(corpus, "mfcc", head=["linear"], seeds=1)
     with pytest.raises(RunError, match="No run at nowhere"):
         embedkit.export_run("nowhere")
     with pytest.raises(ConfigError, match="expected one of onnx, folder, both"):
@@ -235,13 +235,13 @@ def test_an_encoder_that_was_trained_is_exported_with_its_head(corpus: Path, tmp
     weights = write_conv_checkpoint(tmp_path / "weights", "hubert", num_hidden_layers=1)
     (record,) = embedkit.fit(
         corpus / "corpus.csv",
-        encoders=str(weights),
+        encoder=str(weights),
         mode="finetune",
         save_encoder=True,
         folds="speaker",
         seeds=1,
         epochs=1,
-        learning_rates=(1e-2,),
+        lr=(1e-2,),
     )
     with pytest.raises(RunError, match=r"has 4 encoders.*--fold \(s0, s1, s2, s3\)"):
         embedkit.export_run(record)

@@ -16,11 +16,11 @@ from embedkit.errors import ConfigError, EmbedkitError, FitError, RunError, Stor
 from embedkit.training.runs import RunRecord, find_runs
 from tests.training.stores import write_synthetic_store
 
-QUICK: dict[str, Any] = {"seeds": 2, "epochs": 8, "batch_size": 8, "learning_rates": (1e-2, 3e-2), "threads": 2}
+QUICK: dict[str, Any] = {"seeds": 2, "epochs": 8, "batch_size": 8, "lr": (1e-2, 3e-2), "threads": 2}
 
 
-def fit(tmp_path: Path, store: Any, losses: Any = ("ce",), **options: Any) -> list[RunRecord]:
-    return embedkit.fit(store, losses=losses, runs=tmp_path / "runs", **{**QUICK, **options})
+def fit(tmp_path: Path, store: Any, loss: Any = ("ce",), **options: Any) -> list[RunRecord]:
+    return embedkit.fit(store, loss=loss, runs=tmp_path / "runs", **{**QUICK, **options})
 
 
 def read_predictions(record: RunRecord) -> list[dict[str, str]]:
@@ -76,7 +76,7 @@ def test_further_losses_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("head", ["linear", "mlp:hidden=16"])
 def test_a_contrastive_loss_is_probed(tmp_path: Path, head: str) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", speakers=6, noise=0.5)
-    contrast, usual = fit(tmp_path, store, ["supcon:temperature=0.2", "ce"], heads=[head], epochs=15)
+    contrast, usual = fit(tmp_path, store, ["supcon:temperature=0.2", "ce"], head=[head], epochs=15)
     assert contrast.metrics["loss"] == "supcon"
     assert contrast.metrics["loss_options"] == {"temperature": 0.2, "weights": "none"}
     assert contrast.metrics["ua"] > 0.9
@@ -92,7 +92,7 @@ def test_labels_that_say_nothing_give_chance(tmp_path: Path) -> None:
 @pytest.mark.parametrize("head", ["linear", "superb", "mlp", "attentive", "lstm"])
 def test_every_head_learns_what_is_there(tmp_path: Path, head: str) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", speakers=6, framed=True, noise=0.5)
-    (record,) = fit(tmp_path, store, heads=[head], seeds=1, epochs=15)
+    (record,) = fit(tmp_path, store, head=[head], seeds=1, epochs=15)
     assert record.metrics["ua"] > 0.9
     held_out = "one development group" in record.metrics["selection"]
     assert held_out == (head in ("attentive", "lstm"))
@@ -170,7 +170,7 @@ def test_the_task_can_be_chosen(tmp_path: Path) -> None:
 
 def test_search_is_recorded_and_predicted_with(tmp_path: Path) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", noise=4.0)
-    (record,) = fit(tmp_path, store, heads=["mlp:hidden=2/16,dropout=0.1"], weight_decays=(0.0, 0.1))
+    (record,) = fit(tmp_path, store, head=["mlp:hidden=2/16,dropout=0.1"], weight_decay=(0.0, 0.1))
     search = record.metrics["search"]
     assert search["grid"] == {"learning_rate": [1e-2, 3e-2], "weight_decay": [0.0, 0.1], "hidden": [2, 16]}
     for counts in search["chosen"].values():
@@ -193,7 +193,7 @@ def test_search_is_recorded_and_predicted_with(tmp_path: Path) -> None:
 @pytest.mark.parametrize("head", ["linear", "attentive"])
 def test_each_layer_is_a_study_of_its_own(tmp_path: Path, head: str) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", speakers=6, framed=True, noise=0.5)
-    records = fit(tmp_path, store, ["ce", "focal"], heads=[head], layers="each", epochs=15, seeds=1)
+    records = fit(tmp_path, store, ["ce", "focal"], head=[head], layers="each", epochs=15, seeds=1)
     assert [(record.metrics["layer"], record.metrics["loss"]) for record in records] == [
         (layer, loss) for layer in (0, 1) for loss in ("ce", "focal")
     ]
@@ -202,7 +202,7 @@ def test_each_layer_is_a_study_of_its_own(tmp_path: Path, head: str) -> None:
         informative = record.metrics["layer"] == 1
         assert (record.metrics["ua"] > 0.9) == informative
         assert "mix.layer_weights" not in str(sorted(record.load_heads()))
-    text = str(embedkit.table([*records, *fit(tmp_path, store, heads=[head], epochs=2, seeds=1)]))
+    text = str(embedkit.table([*records, *fit(tmp_path, store, head=[head], epochs=2, seeds=1)]))
     lines = [line.split()[:3] for line in text.splitlines() if line.startswith("tiny")]
     assert lines == [["tiny", head, lines[0][2]], ["tiny", "layer", "0"], ["tiny", "layer", "1"]]
     assert "chosen on test data" in " ".join(text.split())
@@ -237,28 +237,28 @@ def test_normalising_needs_every_speaker(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "sentence"),
     [
-        ({"losses": ["fokal"]}, UnknownNameError, "Did you mean 'focal'"),
-        ({"losses": ["focal:gama=1"]}, ConfigError, "Did you mean 'gamma'"),
-        ({"heads": ["liner"]}, UnknownNameError, "Did you mean 'linear'"),
-        ({"heads": ["attentive"]}, FitError, "--level both"),
+        ({"loss": ["fokal"]}, UnknownNameError, "Did you mean 'focal'"),
+        ({"loss": ["focal:gama=1"]}, ConfigError, "Did you mean 'gamma'"),
+        ({"head": ["liner"]}, UnknownNameError, "Did you mean 'linear'"),
+        ({"head": ["attentive"]}, FitError, "--level both"),
         ({"folds": "sesion"}, FitError, "Did you mean 'session'"),
         ({"classes": ["angr"]}, FitError, "Did you mean 'anger'"),
         ({"classes": ["anger"]}, FitError, "hold 1 class"),
         ({"classes": ["anger", "anger", "sadness"]}, FitError, "twice"),
         ({"where": ["speaker=s00"]}, FitError, "at least two groups"),
         ({"where": ["colour=red"]}, EmbedkitError, "colour"),
-        ({"learning_rates": ()}, FitError, "expected numbers above zero"),
-        ({"learning_rates": (1e-3, 1e-3)}, FitError, "twice"),
-        ({"weight_decays": (-0.1,)}, FitError, "of at least zero"),
-        ({"weight_decays": (0.1, 0.1)}, FitError, "twice"),
-        ({"heads": ["mlp:hidden=64/64"]}, ConfigError, "between the slashes"),
-        ({"heads": ["mlp:hidden=64/0"]}, ConfigError, "at least 1"),
+        ({"lr": ()}, ConfigError, "expected numbers above zero"),
+        ({"lr": (1e-3, 1e-3)}, ConfigError, "twice"),
+        ({"weight_decay": (-0.1,)}, ConfigError, "of at least zero"),
+        ({"weight_decay": (0.1, 0.1)}, ConfigError, "twice"),
+        ({"head": ["mlp:hidden=64/64"]}, ConfigError, "between the slashes"),
+        ({"head": ["mlp:hidden=64/0"]}, ConfigError, "at least 1"),
         ({"folds": "speaker+txt"}, FitError, "Did you mean 'text'"),
         ({"layers": "both"}, FitError, "expected all or each"),
-        ({"normalise": "session"}, FitError, "expected none or speaker"),
-        ({"seeds": 0}, FitError, "expected at least 1"),
-        ({"threads": -1}, FitError, "expected at least 1"),
-        ({"losses": []}, FitError, "no loss"),
+        ({"normalise": "session"}, ConfigError, "expected one of none, speaker"),
+        ({"seeds": 0}, ConfigError, "of at least 1"),
+        ({"threads": -1}, ConfigError, "of at least 1"),
+        ({"loss": []}, FitError, "no loss"),
         ({"device": "gpu"}, FitError, "expected auto, cpu or cuda"),
     ],
 )
@@ -267,7 +267,7 @@ def test_what_cannot_be_done_is_told_before_anything_is_trained(
 ) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5")
     with pytest.raises(error, match=sentence):
-        fit(tmp_path, store, **{"losses": ["ce"], **options})
+        fit(tmp_path, store, **{"loss": ["ce"], **options})
     assert not (tmp_path / "runs").exists()
 
 

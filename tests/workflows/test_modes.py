@@ -25,9 +25,10 @@ from embedkit.encoders import load_encoder
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.encoders.vggish import VggishShape
 from embedkit.errors import EmbedkitError, EncoderError, FitError
+from embedkit.options.fit import FitOptions
 from embedkit.training.data.features import Standardiser
 from embedkit.training.live.features import LiveFeatures
-from embedkit.training.live.fine_tuner import FineTuner, Tuning
+from embedkit.training.live.fine_tuner import FineTuner
 from embedkit.training.runs import RunRecord, find_runs
 from tests.encoders.checkpoints import write_conv_checkpoint, write_whisper_checkpoint
 
@@ -77,9 +78,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {**found, "whisper": write_whisper_checkpoint(folder / "whisper")}
 
 
-def fit(corpus: Path, encoder: Path | str, runs: Path, mode: str, losses: Any = ("ce",), **options: Any) -> RunRecord:
-    keywords = {**QUICK, "learning_rates": (1e-2,), **options}
-    (record,) = embedkit.fit(str(corpus), losses, mode=mode, encoders=str(encoder), runs=runs, **keywords)
+def fit(corpus: Path, encoder: Path | str, runs: Path, mode: str, loss: Any = ("ce",), **options: Any) -> RunRecord:
+    keywords = {**QUICK, "lr": (1e-2,), **options}
+    (record,) = embedkit.fit(str(corpus), loss, mode=mode, encoder=str(encoder), runs=runs, **keywords)
     return record
 
 
@@ -111,8 +112,8 @@ ENCODERS = ["wav2vec2", "hubert", "hubert-large", "hubert-batch-norm", "wavlm", 
 def test_cached_equals_frozen(name: str, head: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     encoder = "+".join(str(checkpoints.get(part, part)) for part in name.split("+"))
     store = embedkit.extract(corpus, encoder=encoder, out=tmp_path / "store.h5", level="utterance")
-    (cached,) = embedkit.fit(store, ["ce"], heads=head, learning_rates=(1e-2,), runs=tmp_path / "cached", **QUICK)
-    assert_same(cached, fit(corpus, encoder, tmp_path / "frozen", "frozen", heads=head))
+    (cached,) = embedkit.fit(store, ["ce"], head=head, lr=(1e-2,), runs=tmp_path / "cached", **QUICK)
+    assert_same(cached, fit(corpus, encoder, tmp_path / "frozen", "frozen", head=head))
 
 
 @pytest.mark.parametrize("head", ["attentive", "lstm:hidden=4,depth=1", "cnn:channels=4"])
@@ -124,8 +125,8 @@ def test_cached_equals_frozen_for_heads_on_frames(
 ) -> None:
     encoder = str(checkpoints.get(name, name))
     store = embedkit.extract(corpus, encoder=encoder, out=tmp_path / "store.h5", level="frame", frame_dtype="float32")
-    (cached,) = embedkit.fit(store, ["ccc"], heads=head, learning_rates=(1e-2,), runs=tmp_path / "cached", **QUICK)
-    assert_same(cached, fit(corpus, encoder, tmp_path / "frozen", "frozen", ["ccc"], heads=head))
+    (cached,) = embedkit.fit(store, ["ccc"], head=head, lr=(1e-2,), runs=tmp_path / "cached", **QUICK)
+    assert_same(cached, fit(corpus, encoder, tmp_path / "frozen", "frozen", ["ccc"], head=head))
 
 
 class Counting:
@@ -223,7 +224,7 @@ def test_training_end_to_end_lowers_the_loss_and_moves_what_it_should(
     assert encoder.network is not None
     before = {key: value.clone() for key, value in encoder.network.state_dict().items()}
     rate = 3e-4 if name == "vggish-scratch" else 3e-3
-    tuning = Tuning(mode=mode, encoder_rate=rate, warmup=0.0)  # type: ignore[arg-type]
+    tuning = FitOptions(mode=mode, encoder_lr=rate, warmup=0.0).resolve()  # type: ignore[arg-type]
     tuner = FineTuner(encoder, tuning)
     waves = [torch.from_numpy(soundfile.read(path, dtype="float32")[0]) for path in sorted(corpus.parent.glob("*.wav"))]
     labels = torch.tensor([number % 2 for number in range(len(waves))])
@@ -255,25 +256,25 @@ def test_training_end_to_end_lowers_the_loss_and_moves_what_it_should(
 
 def test_only_the_layers_asked_for_are_trained(checkpoints: dict[str, Path]) -> None:
     encoder = load_encoder(str(checkpoints["hubert"]), trainable=True)
-    tuner = FineTuner(encoder, Tuning(mode="finetune", layers="2-3"))
+    tuner = FineTuner(encoder, FitOptions(mode="finetune", tune_layers="2-3").resolve())
     assert tuner.trained
     assert all(".layers.1." in name or ".layers.2." in name for name in tuner.trained)
     encoder = load_encoder(str(checkpoints["hubert"]), layers="1", trainable=True)
     with pytest.raises(EncoderError, match="none of the layers 1 to 1"):
-        FineTuner(encoder, Tuning(mode="finetune", layers="2-3"))
+        FineTuner(encoder, FitOptions(mode="finetune", tune_layers="2-3").resolve())
 
 
 @pytest.mark.parametrize("convolutions", [False, True])
 def test_the_front_end_is_trained_when_asked_for(convolutions: bool, checkpoints: dict[str, Path]) -> None:
     for name in ("hubert", "whisper"):
         encoder = load_encoder(str(checkpoints[name]), trainable=True)
-        trained = FineTuner(encoder, Tuning(mode="finetune", convolutions=convolutions)).trained
+        trained = FineTuner(encoder, FitOptions(mode="finetune", tune_convolutions=convolutions).resolve()).trained
         assert any("feature_extractor." in key or "conv1." in key for key in trained) == convolutions
 
 
 def test_the_encoders_own_rate_rises_over_the_warm_up_and_falls_to_a_tenth(checkpoints: dict[str, Path]) -> None:
     encoder = load_encoder(str(checkpoints["hubert"]), trainable=True)
-    tuner = FineTuner(encoder, Tuning(mode="finetune", encoder_rate=1e-3, warmup=0.4))
+    tuner = FineTuner(encoder, FitOptions(mode="finetune", encoder_lr=1e-3, warmup=0.4).resolve())
     tuner.start(0, 10)
     rates = []
     for _ in range(10):
@@ -292,7 +293,7 @@ def test_the_encoders_own_rate_rises_over_the_warm_up_and_falls_to_a_tenth(check
 def test_bf16_computes_in_bf16_and_trains_in_fp32(
     mode: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    options: dict[str, Any] = {"tuning": {"encoder_rate": 1e-3}, "epochs": 1, "device": "cpu"}
+    options: dict[str, Any] = {"encoder_lr": 1e-3, "epochs": 1, "device": "cpu"}
     usual = fit(corpus, checkpoints["wavlm"], tmp_path / "fp32", mode, **options)
     reduced = fit(corpus, checkpoints["wavlm"], tmp_path / "bf16", mode, precision="bf16", save_encoder=True, **options)
     assert not np.array_equal(predictions(usual)[1], predictions(reduced)[1])
@@ -307,7 +308,7 @@ def test_recomputing_runs_layers_again_for_the_gradient(
     recompute: bool, calls: int, checkpoints: dict[str, Path]
 ) -> None:
     encoder = load_encoder(str(checkpoints["hubert"]), trainable=True)
-    tuner = FineTuner(encoder, Tuning(mode="finetune", recompute=recompute))
+    tuner = FineTuner(encoder, FitOptions(mode="finetune", recompute=recompute).resolve())
     tuner.start(0, 2)
     tuner.train(True)
     counted: list[int] = []
@@ -320,8 +321,7 @@ def test_recomputing_runs_layers_again_for_the_gradient(
 
 
 def train_once(corpus: Path, folder: Path, runs: Path, **tuning: Any) -> RunRecord:
-    settings = {"encoder_rate": 1e-3, **tuning}
-    return fit(corpus, folder, runs, "finetune", ["ccc"], tuning=settings)
+    return fit(corpus, folder, runs, "finetune", ["ccc"], **{"encoder_lr": 1e-3, **tuning})
 
 
 @pytest.mark.parametrize("changed", [{"accumulate": 3}, {"recompute": True}])
@@ -358,12 +358,12 @@ def test_losses_after_one_another_start_from_the_same_encoder(
     corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     for mode in ("finetune", "lora"):
-        options: dict[str, Any] = {"tuning": {"encoder_rate": 1e-2}, **QUICK}
+        options: dict[str, Any] = {"encoder_lr": 1e-2, **QUICK}
         both = embedkit.fit(
             str(corpus),
             ["ce", "focal"],
             mode=mode,
-            encoders=str(checkpoints["hubert"]),
+            encoder=str(checkpoints["hubert"]),
             runs=tmp_path / mode,
             **options,
         )
@@ -373,8 +373,8 @@ def test_losses_after_one_another_start_from_the_same_encoder(
             tmp_path / f"{mode}-alone",
             mode,
             ["focal"],
-            tuning=options["tuning"],
-            learning_rates=(1e-3,),
+            encoder_lr=options["encoder_lr"],
+            lr=(1e-3,),
         )
         assert predictions(both[1])[1].tolist() == predictions(alone)[1].tolist()
 
@@ -407,7 +407,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(
 def tuned(corpus: Path, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     """A fine-tuning run that keeps its encoders."""
     runs = tmp_path_factory.mktemp("tuned")
-    return fit(corpus, checkpoints["hubert"], runs, "finetune", tuning={"encoder_rate": 1e-3}, save_encoder=True)
+    return fit(corpus, checkpoints["hubert"], runs, "finetune", encoder_lr=1e-3, save_encoder=True)
 
 
 def extract_folds(tuned: RunRecord, corpus: Path, folder: Path) -> list[embedkit.Store]:
@@ -503,36 +503,39 @@ def test_what_cannot_be_done_is_told(corpus: Path, checkpoints: dict[str, Path],
     wrong: list[tuple[str, dict[str, Any], str]] = [
         ("mfcc", {"mode": "finetune"}, "has no weights, so it cannot be fine-tuned"),
         (f"{hubert}+mfcc", {"mode": "lora"}, "joins several"),
-        (str(hubert), {"mode": "lora", "tuning": {"targets": ("query",)}}, "is called query, only"),
-        (str(hubert), {"mode": "finetune", "tuning": {"encoder_rate": 0}}, "above zero"),
-        (str(hubert), {"mode": "finetune", "tuning": {"warmup": 1}}, "warm-up"),
-        (str(hubert), {"mode": "finetune", "tuning": {"augment": ("echo",)}}, "'echo' is unknown"),
-        (str(hubert), {"mode": "frozen", "tuning": {"accumulate": 2}}, "accumulate is for encoders that are trained"),
+        (str(hubert), {"mode": "lora", "lora_targets": ("query",)}, "is called query, only"),
+        (str(hubert), {"mode": "finetune", "encoder_lr": 0}, "above zero"),
+        (str(hubert), {"mode": "finetune", "warmup": 1}, "--warmup is 1.0, expected"),
+        (str(hubert), {"mode": "finetune", "augment": ("echo",)}, "'echo' is unknown"),
+        (str(hubert), {"mode": "frozen", "accumulate": 2}, "--accumulate means nothing with --mode frozen"),
         (str(hubert), {"mode": "frozen", "save_encoder": True}, "save-encoder is for encoders that are trained"),
         (str(hubert), {"mode": "thawed"}, "expected one of cached"),
         (str(hubert), {"mode": "finetune", "precision": "fp16"}, "fp16"),
         ("vggish-scratch", {"mode": "lora"}, "is called q_proj"),
         ("", {"mode": "frozen"}, "No encoder was named"),
-        (str(hubert), {"mode": "finetune", "tuning": {"rank": 4}}, "'rank' is not one of --mode finetune"),
-        (str(hubert), {"mode": "lora", "tuning": {"convolutions": True}}, "'convolutions' is not one of --mode lora"),
-        (str(hubert), {"mode": "lora", "tuning": {"lr": 1}}, "Unknown setting 'lr' of an encoder"),
-        (str(hubert), {"mode": "finetune", "tuning": {"accumulate": "two"}}, "'two', expected something like 1"),
-        (str(hubert), {"mode": "finetune", "tuning": {"augment": "noise"}}, "expected something like"),
-        (str(hubert), {"mode": "finetune", "tuning": {"encoder_rate": 1e12}, "epochs": 3}, "diverged after"),
-        ("vggish-scratch", {"mode": "finetune", "tuning": {"recompute": True}}, "has no --recompute"),
-        ("vggish-scratch", {"mode": "finetune", "tuning": {"layers": "2-3"}}, "has no --tune-layers"),
-        ("vggish-scratch", {"mode": "finetune", "tuning": {"augment": ("specaugment",)}}, "has no --augment spec"),
+        (str(hubert), {"mode": "finetune", "lora_rank": 4}, "--lora-rank means nothing with --mode finetune"),
+        (
+            str(hubert),
+            {"mode": "lora", "tune_convolutions": True},
+            "--tune-convolutions means nothing with --mode lora",
+        ),
+        (str(hubert), {"mode": "finetune", "accumulate": "two"}, "'two', expected a whole number"),
+        (str(hubert), {"mode": "finetune", "augment": "noise"}, "expected a list of texts"),
+        (str(hubert), {"mode": "finetune", "encoder_lr": 1e12, "epochs": 3}, "diverged after"),
+        ("vggish-scratch", {"mode": "finetune", "recompute": True}, "has no --recompute"),
+        ("vggish-scratch", {"mode": "finetune", "tune_layers": "2-3"}, "has no --tune-layers"),
+        ("vggish-scratch", {"mode": "finetune", "augment": ("specaugment",)}, "has no --augment spec"),
     ]
     for encoder, options, told in wrong:
         with pytest.raises(EmbedkitError, match=told):
             embedkit.fit(
-                str(corpus), ["ce"], encoders=[encoder] if encoder else [], runs=tmp_path, **{**QUICK, **options}
+                str(corpus), ["ce"], encoder=[encoder] if encoder else [], runs=tmp_path, **{**QUICK, **options}
             )
     store = embedkit.extract(corpus, encoder="mfcc", out=tmp_path.parent / f"{tmp_path.name}.h5")
     with pytest.raises(FitError, match="leave out --precision"):
         embedkit.fit(store, ["ce"], precision="bf16", runs=tmp_path, **QUICK)
     with pytest.raises(FitError, match="is a store"):
-        embedkit.fit("some.h5", ["ce"], mode="frozen", encoders=str(hubert), runs=tmp_path, **QUICK)
+        embedkit.fit("some.h5", ["ce"], mode="frozen", encoder=str(hubert), runs=tmp_path, **QUICK)
     assert not [path for path in tmp_path.glob("*/*") if path.parent.name != ".unfinished"]
 
 
@@ -553,7 +556,7 @@ def test_what_was_chosen_on_is_told(corpus: Path, checkpoints: dict[str, Path], 
 
 def test_adapters_that_no_gradient_reaches_are_named(checkpoints: dict[str, Path]) -> None:
     encoder = load_encoder(str(checkpoints["wavlm"]), layers="1", trainable=True)
-    tuner = FineTuner(encoder, Tuning(mode="lora"))
+    tuner = FineTuner(encoder, FitOptions(mode="lora").resolve())
     tuner.start(0, 4)
     tuner.train(True)
     kept: list[Tensor] = []
@@ -619,7 +622,7 @@ def test_too_little_memory_names_the_options_that_need_less(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("mode", ["frozen", "finetune", "lora"])
 def test_a_gpu_gives_what_the_cpu_gives(mode: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    tuning: dict[str, Any] = {} if mode == "frozen" else {"tuning": {"encoder_rate": 1e-3, "accumulate": 2}}
+    tuning: dict[str, Any] = {} if mode == "frozen" else {"encoder_lr": 1e-3, "accumulate": 2}
     found = [fit(corpus, checkpoints["wavlm"], tmp_path / one, mode, device=one, **tuning) for one in ("cpu", "cuda")]
     np.testing.assert_allclose(predictions(found[0])[1], predictions(found[1])[1], atol=1e-2)
     reduced = fit(corpus, checkpoints["wavlm"], tmp_path / "bf16", mode, device="cuda", precision="bf16", **tuning)
@@ -637,7 +640,7 @@ def test_parts_of_a_mini_batch_drop_what_they_dropped_when_they_were_first_compu
     gradients = []
     for parts in (1, 2):
         encoder = load_encoder(str(dropping), trainable=True)
-        tuner = FineTuner(encoder, Tuning(mode="finetune", accumulate=parts, augment=("specaugment",)))
+        tuner = FineTuner(encoder, FitOptions(mode="finetune", accumulate=parts, augment=("specaugment",)).resolve())
         features = LiveFeatures(encoder, lambda row: waves[row], np.full(4, 4000), "utterance", threads=1)
         features.tuned = tuner
         standardiser = features.moments(np.arange(4))
@@ -666,7 +669,7 @@ def test_parts_of_a_mini_batch_drop_what_they_dropped_when_they_were_first_compu
 def test_the_first_step_drops_no_layer_and_later_ones_do(dropping: Path, seed: int) -> None:
     encoder = load_encoder(str(dropping), trainable=True)
     encoder.layerdrop = 0.9  # type: ignore[attr-defined]
-    tuner = FineTuner(encoder, Tuning(mode="finetune", layers="2"))
+    tuner = FineTuner(encoder, FitOptions(mode="finetune", tune_layers="2").resolve())
     tuner.start(seed, 30)
     reached = []
     for _ in range(30):
@@ -689,9 +692,9 @@ def test_every_kill_leaves_a_run_that_goes_on(
 ) -> None:
     from embedkit.training.stacks.stack import Stack
 
-    options: dict[str, Any] = {"learning_rates": (1e-2, 1e-3), "epochs": 3}
+    options: dict[str, Any] = {"lr": (1e-2, 1e-3), "epochs": 3}
     if mode != "frozen":
-        options["tuning"] = {"encoder_rate": 1e-3, "augment": ("noise",)}
+        options |= {"encoder_lr": 1e-3, "augment": ("noise",)}
     whole = fit(corpus, dropping, tmp_path / "whole", mode, **options)
     run_epoch = Stack.run_epoch
     left = [0]
@@ -723,18 +726,16 @@ def test_a_second_corpus_starts_from_the_same_encoder(
 ) -> None:
     other = corpus.with_name("other.csv")
     shutil.copyfile(corpus, other)
-    options: dict[str, Any] = {"tuning": {"encoder_rate": 1e-2}, **QUICK}
+    options: dict[str, Any] = {"encoder_lr": 1e-2, **QUICK}
     hubert = str(checkpoints["hubert"])
-    both = embedkit.fit(
-        [str(corpus), str(other)], ["ce"], mode=mode, encoders=hubert, runs=tmp_path / "both", **options
-    )
-    (alone,) = embedkit.fit(str(other), ["ce"], mode=mode, encoders=hubert, runs=tmp_path / "alone", **options)
+    both = embedkit.fit([str(corpus), str(other)], ["ce"], mode=mode, encoder=hubert, runs=tmp_path / "both", **options)
+    (alone,) = embedkit.fit(str(other), ["ce"], mode=mode, encoder=hubert, runs=tmp_path / "alone", **options)
     assert predictions(both[1])[1].tolist() == predictions(alone)[1].tolist()
 
 
 def test_a_corpus_that_is_named_twice_is_one(corpus: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     given = [str(corpus), os.path.relpath(corpus)]
-    found = embedkit.fit(given, ["ce"], mode="frozen", encoders=str(checkpoints["hubert"]), runs=tmp_path, **QUICK)
+    found = embedkit.fit(given, ["ce"], mode="frozen", encoder=str(checkpoints["hubert"]), runs=tmp_path, **QUICK)
     assert len(found) == 1
 
 
@@ -773,7 +774,7 @@ def test_the_best_development_score_is_shown_from_the_first_epoch_on(
 
 
 def test_a_network_from_scratch_does_not_remember_the_loss_before(corpus: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {**QUICK, "seeds": 2, "mode": "finetune", "encoders": "vggish-scratch"}
+    options: dict[str, Any] = {**QUICK, "seeds": 2, "mode": "finetune", "encoder": "vggish-scratch"}
     both = embedkit.fit(str(corpus), ["ce", "focal"], runs=tmp_path / "both", **options)
     (alone,) = embedkit.fit(str(corpus), ["focal"], runs=tmp_path / "alone", **options)
     assert predictions(both[1])[1].tolist() == predictions(alone)[1].tolist()
@@ -788,7 +789,7 @@ def test_every_trained_encoder_can_be_saved_and_read(
     if name == "vggish-scratch" and mode == "lora":
         pytest.skip("VGGish has no attention to adapt")
     encoder = load_encoder(str(checkpoints.get(name, name)), trainable=True)
-    tuner = FineTuner(encoder, Tuning(mode=mode, encoder_rate=1e-2, warmup=0.0))  # type: ignore[arg-type]
+    tuner = FineTuner(encoder, FitOptions(mode=mode, encoder_lr=1e-2, warmup=0.0).resolve())  # type: ignore[arg-type]
     tuner.start(3, 4)
     tuner.train(True)
     clips = [torch.randn(17_000, generator=torch.Generator().manual_seed(0)) * 0.1]
@@ -849,9 +850,7 @@ def test_encoders_are_kept_of_a_run_that_was_there_without_them(
     corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     first = train_once(corpus, checkpoints["hubert"], tmp_path)
-    again = fit(
-        corpus, checkpoints["hubert"], tmp_path, "finetune", ["ccc"], tuning={"encoder_rate": 1e-3}, save_encoder=True
-    )
+    again = fit(corpus, checkpoints["hubert"], tmp_path, "finetune", ["ccc"], encoder_lr=1e-3, save_encoder=True)
     assert first.folder == again.folder
     assert len(list((again.folder / "encoders").iterdir())) == SPEAKERS
 

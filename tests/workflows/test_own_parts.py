@@ -76,7 +76,7 @@ def test_from_the_command_line(tmp_path: Path, module: str) -> None:
     assert found[f"{module}:Plain", f"{module}:brier"]["head_options"] == {"hidden": 4}
 
 
-QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "batch_size": 8, "learning_rates": (1e-2,)}
+QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "batch_size": 8, "lr": (1e-2,)}
 
 
 def test_results_do_not_depend_on_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_results_do_not_depend_on_threads(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(tmp_path)
     store = write_synthetic_store(tmp_path / "tiny.h5", noise=4.0)
     first, second = (
-        embedkit.fit(store, heads=["mine.parts:Plain"], threads=threads, runs=tmp_path / str(threads), **QUICK)[0]
+        embedkit.fit(store, head=["mine.parts:Plain"], threads=threads, runs=tmp_path / str(threads), **QUICK)[0]
         for threads in (1, 2)
     )
     assert first.predictions_path.read_bytes() == second.predictions_path.read_bytes()
@@ -96,5 +96,5 @@ def test_a_loss_that_needs_cosines_is_refused_first(tmp_path: Path, monkeypatch:
     monkeypatch.syspath_prepend(tmp_path)
     store = write_synthetic_store(tmp_path / "tiny.h5")
     with pytest.raises(ConfigError, match="needs cosines"):
-        embedkit.fit(store, ["ce", "aam"], heads=["mine.parts:Plain"], runs=tmp_path / "runs", **QUICK)
+        embedkit.fit(store, ["ce", "aam"], head=["mine.parts:Plain"], runs=tmp_path / "runs", **QUICK)
     assert not (tmp_path / "runs").exists()

@@ -37,7 +37,7 @@ def corpus(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("head", ["linear", "lstm"])
 def test_clips_are_rated_in_the_unit_of_the_corpus(corpus: Path, tmp_path: Path, head: str) -> None:
-    record = fit_tones(corpus, "mfcc", heads=[head], targets=["valence", "arousal"], epochs=15)
+    record = fit_tones(corpus, "mfcc", head=[head], targets=["valence", "arousal"], epochs=15)
     clips = [corpus / "00.wav", corpus / "01.wav"]
     low, high = embedkit.predict(record.folder, clips)
     assert (low.label, low.probabilities) == ("", {})
@@ -58,7 +58,7 @@ def test_clips_are_rated_in_the_unit_of_the_corpus(corpus: Path, tmp_path: Path,
 
 
 def test_ratings_without_their_scale_are_refused(corpus: Path, tmp_path: Path) -> None:
-    record = fit_tones(corpus, "mfcc", targets=["valence"], epochs=1, heads=["linear"])
+    record = fit_tones(corpus, "mfcc", targets=["valence"], epochs=1, head=["linear"])
     tensors = {name: value for name, value in record.load_heads().items() if "rating" not in name}
     save_file(tensors, record.folder / "heads.safetensors")
     with pytest.raises(RunError, match="lack '0/rating_mean'"):
@@ -67,7 +67,7 @@ def test_ratings_without_their_scale_are_refused(corpus: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("head", ["linear", "lstm"])
 def test_clips_are_classified_as_they_were_learnt(corpus: Path, tmp_path: Path, head: str) -> None:
-    record = fit_tones(corpus, "mfcc", heads=[head])
+    record = fit_tones(corpus, "mfcc", head=[head])
     clips = [corpus / "00.wav", corpus / "01.wav", corpus / "02.wav"]
     found = embedkit.predict(record.folder, clips)
     assert [one.label for one in found] == ["low", "high", "low"]
@@ -83,7 +83,7 @@ def test_a_run_of_a_single_layer_reads_that_layer(corpus: Path, tmp_path: Path) 
     store = embedkit.extract(
         corpus / "corpus.csv", encoder="hubert", out=tmp_path / "s.h5", progress=False, sources={"hubert": str(weights)}
     )
-    settings: dict[str, Any] = {"seeds": 1, "epochs": 6, "learning_rates": (1e-2,), "batch_size": 8}
+    settings: dict[str, Any] = {"seeds": 1, "epochs": 6, "lr": (1e-2,), "batch_size": 8}
     records = embedkit.fit(store, folds="speaker", runs=tmp_path / "runs", layers="each", **settings)
     assert [record.config["layer"] for record in records] == list(store.layers)
     found = {round(embedkit.predict(record, [corpus / "01.wav"])[0].probabilities["high"], 6) for record in records}
@@ -110,7 +110,7 @@ def test_another_encoder_is_refused(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_predicted_is_told(corpus: Path, tmp_path: Path) -> None:
-    record = fit_tones(corpus, "mfcc", heads=["linear"])
+    record = fit_tones(corpus, "mfcc", head=["linear"])
     with pytest.raises(AudioError, match=r"none\.wav"):
         embedkit.predict(record.folder, [corpus / "none.wav"])
     (corpus / "broken.wav").write_bytes(b"RIFF")
@@ -129,13 +129,13 @@ def test_what_cannot_be_predicted_is_told(corpus: Path, tmp_path: Path) -> None:
 
 def test_a_concatenation_is_found_again(corpus: Path, tmp_path: Path) -> None:
     weights = write_conv_checkpoint(tmp_path / "weights", "wavlm")
-    record = fit_tones(corpus, "wavlm+mfcc", sources={"wavlm": str(weights)}, heads=["linear"])
+    record = fit_tones(corpus, "wavlm+mfcc", sources={"wavlm": str(weights)}, head=["linear"])
     found = embedkit.predict(record.folder, [corpus / "00.wav", corpus / "01.wav"])
     assert [one.label for one in found] == ["low", "high"]
 
 
 def test_folders_and_lists_are_expanded_in_order(corpus: Path, tmp_path: Path) -> None:
-    record = fit_tones(corpus, "mfcc", heads=["linear"])
+    record = fit_tones(corpus, "mfcc", head=["linear"])
     folder = tmp_path / "found"
     (folder / "b").mkdir(parents=True)
     for name in ("b/00.wav", "a.WAV", "._a.wav", "notes.txt"):
@@ -159,7 +159,7 @@ def test_folders_and_lists_are_expanded_in_order(corpus: Path, tmp_path: Path) -
 
 
 def test_inputs_that_hold_no_clips_are_told(corpus: Path, tmp_path: Path) -> None:
-    record = fit_tones(corpus, "mfcc", heads=["linear"])
+    record = fit_tones(corpus, "mfcc", head=["linear"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match=r"'.*empty' holds no audio"):
         embedkit.predict(record, [tmp_path / "empty"])
@@ -180,7 +180,7 @@ def test_inputs_that_hold_no_clips_are_told(corpus: Path, tmp_path: Path) -> Non
 def test_results_come_before_the_last_clip_is_read(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = fit_tones(corpus, "mfcc", heads=["linear"])
+    record = fit_tones(corpus, "mfcc", head=["linear"])
     read: list[str] = []
     original = encoding.read_audio
 
@@ -200,7 +200,7 @@ def test_results_come_before_the_last_clip_is_read(
 
 @pytest.mark.parametrize("on_error", ["fail", "skip"])
 def test_broken_audio_ends_the_stream_or_is_left_out(corpus: Path, tmp_path: Path, on_error: Any) -> None:
-    record = fit_tones(corpus, "mfcc", heads=["linear"])
+    record = fit_tones(corpus, "mfcc", head=["linear"])
     for name, content in {"broken.wav": b"RIFF", "cut.wav": (corpus / "00.wav").read_bytes()[:4000]}.items():
         (corpus / name).write_bytes(content)
     nan = np.full(8000, np.nan, np.float32)
@@ -225,7 +225,7 @@ def test_broken_audio_ends_the_stream_or_is_left_out(corpus: Path, tmp_path: Pat
 def test_too_little_memory_is_told_with_what_helps_here(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = fit_tones(corpus, str(write_conv_checkpoint(tmp_path / "weights", "hubert")), heads=["linear"], seeds=1)
+    record = fit_tones(corpus, str(write_conv_checkpoint(tmp_path / "weights", "hubert")), head=["linear"], seeds=1)
 
     def full(*given: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
@@ -242,7 +242,7 @@ def test_long_clips_are_encoded_in_the_windows_of_an_extraction(
     monkeypatch.setitem(workflow.BATCH_SECONDS, "cpu", 60.0)
     weights = write_conv_checkpoint(tmp_path / "weights", "hubert", num_hidden_layers=1)
     cut = {"max_seconds": 0.5, "level": "both", "frame_dtype": "float32"}
-    record = fit_tones(corpus, "hubert", sources={"hubert": str(weights)}, heads=[head], extract=cut, epochs=1)
+    record = fit_tones(corpus, "hubert", sources={"hubert": str(weights)}, head=[head], extract=cut, epochs=1)
     clips = [tmp_path / "a.wav", corpus / "00.wav", tmp_path / "b.wav"]
     for path, first in ((clips[0], 0), (clips[2], 1)):
         tones = [soundfile.read(corpus / f"{number:02d}.wav")[0] for number in range(first, 24, 2)]
@@ -264,7 +264,7 @@ def test_long_clips_are_encoded_in_the_windows_of_an_extraction(
 def test_a_very_long_clip_is_heard_in_equal_pieces(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
 ) -> None:
-    record = fit_tones(corpus, "mfcc", heads=[head])
+    record = fit_tones(corpus, "mfcc", head=[head])
     monkeypatch.setattr(workflow, "LONGEST_PIECE_SECONDS", 0.25)
     tones = [soundfile.read(corpus / f"0{number}.wav")[0][:4000] for number in (0, 1, 2)]
     soundfile.write(tmp_path / "long.wav", np.concatenate([tones[0], *tones]), RATE)
@@ -279,7 +279,7 @@ def test_a_very_long_clip_is_heard_in_equal_pieces(
 
 
 def test_one_fold_or_seed_is_asked_alone(corpus: Path) -> None:
-    record = fit_tones(corpus, "mfcc", heads=["linear"])
+    record = fit_tones(corpus, "mfcc", head=["linear"])
     clip = [corpus / "00.wav"]
     alone = [
         embedkit.predict(record, clip, fold=fold, seed=seed)[0].probabilities["low"]
@@ -309,13 +309,13 @@ def test_a_fold_says_of_its_test_side_what_the_run_kept(corpus: Path, tmp_path: 
     else:
         (record,) = embedkit.fit(
             corpus / "corpus.csv",
-            encoders=str(weights),
+            encoder=str(weights),
             mode=mode,  # type: ignore[arg-type]
             save_encoder=mode == "finetune",
             folds="speaker",
             seeds=1,
             epochs=1,
-            learning_rates=(1e-2,),
+            lr=(1e-2,),
             runs=tmp_path / "runs",
         )
     kept = kept_predictions(record, "s1", 0)

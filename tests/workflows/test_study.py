@@ -25,7 +25,7 @@ from tests.encoders.checkpoints import write_conv_checkpoint
 from tests.workflows.tones import write_tones
 
 ROOT = Path(__file__).parents[2]
-QUICK: dict[str, Any] = {"seeds": 1, "epochs": 2, "learning_rates": (1e-2,), "batch_size": 8, "threads": 1}
+QUICK: dict[str, Any] = {"seeds": 1, "epochs": 2, "lr": (1e-2,), "batch_size": 8, "threads": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -34,18 +34,18 @@ def _corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def study(encoders: Any = ("mfcc",), told: list[str] | None = None, **options: Any) -> Any:
+def study(encoder: Any = ("mfcc",), told: list[str] | None = None, **options: Any) -> Any:
     told = [] if told is None else told
     return embedkit.run_study(
         options.pop("corpora", "tones/corpus.csv"),
-        encoders,
-        **{"heads": ["linear"], "fit": QUICK, "tell": told.append, **options},
+        encoder,
+        **{"head": ["linear"], **QUICK, "tell": told.append, **options},
     )
 
 
 def test_every_combination_is_made_once() -> None:
     told: list[str] = []
-    found = study(("mfcc", "logmel"), told, heads=["linear", "mlp:hidden=8"], losses=["ce", "focal"])
+    found = study(("mfcc", "logmel"), told, head=["linear", "mlp:hidden=8"], loss=["ce", "focal"])
     cells = {(row["encoder"], row["head"], row["loss"]) for row in found.table.rows}
     assert cells == {(e, h, o) for e in ("mfcc", "logmel") for h in ("linear", "mlp") for o in ("ce", "focal")}
     assert "Stores: 0 of 2 are there." in told
@@ -60,23 +60,23 @@ def test_every_combination_is_made_once() -> None:
 
     before = {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()}
     again: list[str] = []
-    assert str(study(("mfcc", "logmel"), again, heads=["linear", "mlp:hidden=8"], losses=["ce", "focal"]).table) == str(
+    assert str(study(("mfcc", "logmel"), again, head=["linear", "mlp:hidden=8"], loss=["ce", "focal"]).table) == str(
         found.table
     )
     assert "Nothing to do but the table." in again
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()} == before
 
     more: list[str] = []
-    study(("mfcc", "logmel"), more, heads=["linear", "mlp:hidden=8"], losses=["ce", "focal", "ccc"])
+    study(("mfcc", "logmel"), more, head=["linear", "mlp:hidden=8"], loss=["ce", "focal", "ccc"])
     assert any("8 of 12 are there" in line for line in more)
     assert any(line.startswith("  to train: 4 configurations") for line in more)
 
 
 def test_the_numbers_are_those_of_extract_and_fit() -> None:
-    found = study(losses="ce")
+    found = study(loss="ce")
     store = embedkit.extract("tones/corpus.csv", encoder="mfcc", out="own.h5", progress=False)
     shutil.copy("own.h5", "mfcc.h5")
-    (own,) = embedkit.fit("mfcc.h5", heads="linear", runs="own", **QUICK)
+    (own,) = embedkit.fit("mfcc.h5", head="linear", runs="own", **QUICK)
     assert store.has_frames
     assert own.metrics["ua"] == found.records[0].metrics["ua"]
     assert own.predictions_path.read_bytes() == found.records[0].predictions_path.read_bytes()
@@ -88,12 +88,12 @@ def test_heads_on_frames_make_the_stores_keep_them(tmp_path: Path) -> None:
     study("hubert", sources=sources)
     assert not embedkit.open_store("embeddings/corpus/hubert.h5").has_frames
     told: list[str] = []
-    found = study("hubert", told, sources=sources, heads=["linear", "attentive"])
+    found = study("hubert", told, sources=sources, head=["linear", "attentive"])
     assert list(found.missing) == ["corpus with hubert, attentive"]
     assert "--level both" in found.missing["corpus with hubert, attentive"]
     assert [record.metrics["head"] for record in found.records] == ["linear"]
     Path("embeddings/corpus/hubert.h5").unlink()
-    found = study("hubert", sources=sources, heads=["linear", "attentive"])
+    found = study("hubert", sources=sources, head=["linear", "attentive"])
     assert [record.metrics["head"] for record in found.records] == ["linear", "attentive"]
     assert embedkit.open_store("embeddings/corpus/hubert.h5").has_frames
 
@@ -101,14 +101,14 @@ def test_heads_on_frames_make_the_stores_keep_them(tmp_path: Path) -> None:
 def test_every_mode_has_its_place(tmp_path: Path) -> None:
     weights = write_conv_checkpoint(tmp_path / "tiny", "hubert")
     told: list[str] = []
-    options: dict[str, Any] = {"modes": ["cached", "frozen", "finetune"], "sources": {"hubert": str(weights)}}
-    found = study("hubert", told, **options, fit={**QUICK, "epochs": 1})
+    options: dict[str, Any] = {"mode": ["cached", "frozen", "finetune"], "sources": {"hubert": str(weights)}}
+    found = study("hubert", told, **options, epochs=1)
     assert [record.metrics["mode"] for record in found.records] == ["cached", "frozen", "finetune"]
     assert any(
         line.startswith("In all about") and "without the mode frozen of corpus with hubert" in line for line in told
     )
     again: list[str] = []
-    study("hubert", again, **options, fit={**QUICK, "epochs": 1})
+    study("hubert", again, **options, epochs=1)
     assert "Nothing to do but the table." in again
 
 
@@ -123,13 +123,13 @@ def test_an_encoder_that_cannot_be_had_leaves_the_others() -> None:
 
 
 def test_what_concerns_everything_ends_the_study_at_once() -> None:
-    for wrong in ({"encoders": "mfc"}, {"losses": "focl"}, {"heads": "liner"}, {"modes": "cachd"}):
-        with pytest.raises(UnknownNameError, match="Did you mean"):
-            study(**{"encoders": "mfcc", **wrong})
+    for wrong in ({"encoder": "mfc"}, {"loss": "focl"}, {"head": "liner"}, {"mode": "cachd"}):
+        with pytest.raises((UnknownNameError, ConfigError), match="Did you mean"):
+            study(**{"encoder": "mfcc", **wrong})
     with pytest.raises(UnknownNameError, match="Unknown column 'gendre' of corpus"):
-        study(("mfcc", "logmel"), fit={**QUICK, "where": ["gendre=female"]})
+        study(("mfcc", "logmel"), where=["gendre=female"])
     with pytest.raises(FitError, match=r"spaeker.*Did you mean"):
-        study(fit={**QUICK, "folds": "spaeker"})
+        study(folds="spaeker")
     shutil.copytree("tones", "other")
     with pytest.raises(ConfigError, match=r"Two corpora are called 'corpus'.*rename"):
         study(corpora=["tones/corpus.csv", "other/corpus.csv"])
@@ -159,9 +159,9 @@ def test_an_interruption_is_passed_on_and_the_same_study_goes_on(monkeypatch: py
     with monkeypatch.context() as patched:
         patched.setattr(study_workflow, "fit_heads", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            study(heads=["linear", "mlp:hidden=8"])
+            study(head=["linear", "mlp:hidden=8"])
     told: list[str] = []
-    assert len(study(told=told, heads=["linear", "mlp:hidden=8"]).records) == 2
+    assert len(study(told=told, head=["linear", "mlp:hidden=8"]).records) == 2
     assert "Stores: 1 of 1 are there." in told
     assert any("1 of 2 are there" in line for line in told)
 
@@ -185,7 +185,7 @@ def test_the_estimate_grows_with_the_work(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
     found: list[Any] = []
     for head in ("linear", "lstm"):
-        fit_heads(store, ["ce", "focal"], heads=head, train=lambda cells, *_, **__: found.append(cells) or [], **QUICK)
+        fit_heads(store, ["ce", "focal"], head=head, train=lambda cells, *_, **__: found.append(cells) or [], **QUICK)
     fixed, epoch, epochs, losses = 5, 2, 2, 2
     assert timing.training_seconds(found[0], store, 1) == losses * (fixed + epoch * epochs)
     folds = len(found[1][0].plan.folds)

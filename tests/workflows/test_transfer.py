@@ -27,7 +27,7 @@ def write_other(path: Path, **changes: Any) -> Store:
 
 
 def fit(tmp_path: Path, store: Store, other: Any, **options: Any) -> RunRecord:
-    settings: dict[str, Any] = {"seeds": 2, "epochs": 12, "batch_size": 8, "learning_rates": (1e-2, 3e-2), **options}
+    settings: dict[str, Any] = {"seeds": 2, "epochs": 12, "batch_size": 8, "lr": (1e-2, 3e-2), **options}
     (record,) = embedkit.fit(store, runs=tmp_path / "runs", test_on=other, **settings)
     return record
 
@@ -35,7 +35,7 @@ def fit(tmp_path: Path, store: Store, other: Any, **options: Any) -> RunRecord:
 @pytest.mark.parametrize("head", ["linear", "attentive"])
 def test_every_utterance_of_the_other_corpus_is_tested_and_no_other(tmp_path: Path, train: Store, head: str) -> None:
     other = write_other(tmp_path / "other.h5")
-    record = fit(tmp_path, train, tmp_path / "other.h5", heads=[head])
+    record = fit(tmp_path, train, tmp_path / "other.h5", head=[head])
     with open(record.predictions_path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for seed in ("0", "1"):
@@ -114,7 +114,7 @@ def test_a_synthetic_corpus_on_either_side_is_told(tmp_path: Path, train: Store)
     [
         ({"corpus": "synthetic"}, {}, "Both stores hold synthetic"),
         ({"speakers": 5}, {"folds": "speaker"}, "leave out --folds or --test-on"),
-        ({"framed": False}, {"heads": ["attentive"]}, "--level both"),
+        ({"framed": False}, {"head": ["attentive"]}, "--level both"),
     ],
 )
 def test_what_cannot_be_done_is_told(

@@ -39,6 +39,6 @@ def fit_tones(corpus: Path, encoder: str, **options: Any) -> RunRecord:
         sources=options.pop("sources", None),
         **options.pop("extract", {}),
     )
-    settings: dict[str, Any] = {"seeds": 2, "epochs": 6, "learning_rates": (1e-2,), "batch_size": 8, **options}
+    settings: dict[str, Any] = {"seeds": 2, "epochs": 6, "lr": (1e-2,), "batch_size": 8, **options}
     (record,) = embedkit.fit(store, folds="speaker", runs=corpus.parent / "runs", **settings)
     return record
