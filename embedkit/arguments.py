@@ -8,6 +8,7 @@ import os
 import reprlib
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from numbers import Integral, Real
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -24,6 +25,7 @@ _NAMES: Mapping[Any, tuple[str, str]] = {
     float: ("a number", "numbers"),
     bool: ("True or False", "truth values"),
     os.PathLike: ("a path", "paths"),
+    Path: ("a path", "paths"),
     Mapping: ("a dictionary", "dictionaries"),
     Callable: ("a function", "functions"),
 }

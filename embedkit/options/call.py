@@ -40,9 +40,14 @@ def takes_options(
 
         @functools.wraps(function)
         def call(*arguments: Any, **keywords: Any) -> _R:
-            given = dict(zip([*first, *([leading] if leading else [])], arguments, strict=False))
+            places = [*first, *([leading] if leading else [])]
+            if len(arguments) > len(places):
+                raise ArgumentError(
+                    f"{name}: more arguments than {', '.join(places)} are given without a name; name the others."
+                )
+            given = dict(zip(places, arguments, strict=False))
             for key in keywords:
-                if key in given or len(arguments) > len(first) + bool(leading):
+                if key in given:
                     raise ArgumentError(f"{name}: {key} is given twice; give it once.")
                 if key in former and key != also:
                     raise ArgumentError(f"{name}: {key} is called {former[key]}, as --{former[key]} is; rename it.")

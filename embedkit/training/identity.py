@@ -46,7 +46,7 @@ def _find(config: Any, one: Declared) -> Any:
     value: Any = config
     for part in (one.told.record or "").split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    if value is None or one.told.record in (None, "store_fingerprint"):
+    if value in (None, [], {}) or one.told.record in (None, "store_fingerprint"):
         return None
     if one.name == "layers":
         return "each"

@@ -1,0 +1,180 @@
+"""A run's identity is every option but those named here; an option that is changed makes another run."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import embedkit
+from embedkit.cli import app
+from embedkit.options.fit import FitOptions
+from embedkit.options.option import declared
+from embedkit.reporting.report.commands import list_commands
+from embedkit.training.experiment import Experiment
+from embedkit.training.identity import read_options_of
+from embedkit.training.runs import RunRecord
+from tests.encoders.checkpoints import write_conv_checkpoint
+from tests.training.stores import write_synthetic_store
+from tests.workflows.tones import write_tones
+
+EXEMPT: dict[str, Any] = {"threads": 2, "memory_gb": 0.0, "runs": "elsewhere", "overwrite": True, "device": "cpu"}
+"""What leaves predictions equal to the bit, each with another value."""
+
+KEPT = {"save_encoder"}
+"""What adds to a run and changes nothing else of it."""
+
+STORED: dict[str, Any] = {
+    "loss": ["focal"],
+    "head": ["mlp:hidden=4"],
+    "layers": "each",
+    "normalise": "speaker",
+    "folds": "session",
+    "test_on": "other.h5",
+    "test_merge": {"sadness": "anger"},
+    "seeds": 2,
+    "classes": ["anger", "happiness"],
+    "merge": {"sadness": "anger"},
+    "where": ["speaker!=s03"],
+    "targets": ["valence"],
+    "lr": [0.5],
+    "weight_decay": [0.25],
+    "epochs": 7,
+    "batch_size": 5,
+    "patience": 1,
+    "clip": 0.5,
+}
+"""Another value of every option that heads on stores have."""
+
+RUNNING: dict[str, Any] = {
+    "mode": "lora",
+    "encoder": ["other"],
+    "precision": "bf16",
+    "window": 7.5,
+    "encoder_lr": 0.5,
+    "warmup": 0.3,
+    "tune_layers": "2",
+    "tune_convolutions": True,
+    "recompute": True,
+    "accumulate": 2,
+    "augment": ["noise"],
+    "lora_rank": 3,
+    "lora_alpha": 5,
+    "lora_targets": ["q_proj"],
+}
+"""Another value of every option of an encoder that runs."""
+
+SHOWN_ELSEWHERE = {"allow_leak"}
+"""Written where it matters, to a run whose encoder knows the test speakers (tests of fine-tuned encoders' stores)."""
+
+QUICK: dict[str, Any] = {"seeds": 1, "epochs": 2, "lr": (1e-2,), "head": ["linear"], "folds": "speaker"}
+
+
+def collect(source: Any, **options: Any) -> list[Experiment]:
+    """Return what a fit would train."""
+    found: list[Experiment] = []
+    keywords = {**QUICK, **options}
+    if "test_on" in options:
+        keywords.pop("folds")
+    embedkit.fit(source, train=lambda experiments, *_, **__: found.extend(experiments) or [], **keywords)
+    return found
+
+
+def record_of(experiment: Experiment) -> RunRecord:
+    """Return a run as it would be written, without training it."""
+    told = {"loss_spec": experiment.loss, "head_spec": experiment.head}
+    return RunRecord(
+        folder=experiment.folder,
+        config={**experiment.config, **experiment.data_config, **told},
+        metrics={"mode": experiment.options.mode},
+    )
+
+
+@pytest.fixture
+def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_synthetic_store(tmp_path / "tiny.h5")
+    write_synthetic_store(tmp_path / "other.h5", corpus="other", seed=5)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("speech")
+    write_tones(folder / "tones")
+    write_conv_checkpoint(folder / "hubert", "hubert")
+    write_conv_checkpoint(folder / "other", "wav2vec2")
+    return folder
+
+
+def test_every_option_is_tried_here() -> None:
+    assert {*EXEMPT, *KEPT, *STORED, *RUNNING, *SHOWN_ELSEWHERE} == set(declared(FitOptions))
+    assert {name for name, one in declared(FitOptions).items() if one.told.record is None} == {*EXEMPT, *KEPT}
+
+
+def relevant(name: str, value: Any) -> dict[str, Any]:
+    """Return an option, with another one where it means something only beside that."""
+    return {name: value, **({"test_on": "other.h5", "merge": {"sadness": "anger"}} if name == "test_merge" else {})}
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_another_value_makes_another_run(name: str, stores: None) -> None:
+    options = relevant(name, STORED[name])
+    base = collect("tiny.h5", **{key: value for key, value in options.items() if key != name})
+    changed = collect("tiny.h5", **options)
+    assert not {one.folder.name for one in base} & {one.folder.name for one in changed}
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_the_reports_command_makes_the_same_run(name: str, stores: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = collect("tiny.h5", **relevant(name, STORED[name]))
+    assert_repeated(wanted, monkeypatch)
+
+
+def assert_repeated(wanted: list[Experiment], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the command that a report shows of some runs, and compare what it would train."""
+    commands = list_commands([record_of(one) for one in wanted], "runs")
+    (line,) = [command for command in commands if command.startswith("embedkit fit")]
+    found: list[Experiment] = []
+    fit = embedkit.fit
+    monkeypatch.setattr(
+        "embedkit.workflows.fit.fit_heads",
+        lambda *a, **k: fit(*a, train=lambda experiments, *_, **__: found.extend(experiments) or [], **k),
+    )
+    result = CliRunner().invoke(app, shlex.split(line)[1:], prog_name="embedkit")
+    assert result.exit_code == 0, (line, result.output)
+    assert [one.folder for one in found] == [one.folder for one in wanted], line
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_another_value_of_a_running_encoder_makes_another_run(
+    name: str, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(speech)
+    modes = declared(FitOptions)[name].told.modes
+    base: dict[str, Any] = {"mode": "lora" if modes == ("lora",) else "finetune", "encoder": ["./hubert"]}
+    changed = {**base, name: ["./other"] if name == "encoder" else RUNNING[name]}
+    if name == "window":
+        pytest.skip("only Whisper has a window; its encoders are told apart by it in tests/encoders")
+    before, after = (collect("tones/corpus.csv", **options) for options in (base, changed))
+    assert not {one.folder for one in before} & {one.folder for one in after}
+    assert_repeated(after, monkeypatch)
+
+
+@pytest.mark.parametrize("name", EXEMPT)
+def test_what_is_exempt_leaves_predictions_equal_to_the_bit(name: str, stores: None) -> None:
+    told = {**QUICK, "loss": ["ce", "aam"], "threads": 1, "runs": "runs"}
+    before = embedkit.fit("tiny.h5", **told)
+    after = embedkit.fit("tiny.h5", **{**told, "runs": "again", name: EXEMPT[name]})
+    for old, new in zip(before, after, strict=True):
+        assert old.folder.name == new.folder.name
+        assert old.predictions_path.read_bytes() == new.predictions_path.read_bytes()
+
+
+def test_a_run_without_an_option_counts_as_the_behaviour_of_then(stores: None) -> None:
+    (experiment,) = collect("tiny.h5")
+    assert "patience" not in experiment.config["budget"]
+    assert "clip" not in experiment.config["budget"]
+    assert "patience" not in read_options_of(experiment.config)
