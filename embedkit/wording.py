@@ -20,7 +20,7 @@ def list_some(names: Iterable[str], most: int) -> str:
     return ", ".join(found[:most]) + (f" and {len(found) - most:,} more" if len(found) > most else "")
 
 
-def list_words(words: Iterable[str], last: str) -> str:
+def list_words(words: Iterable[str], last: str = "and") -> str:
     """Write words as a sentence lists them.
 
     >>> list_words(["a", "b", "c"], "or")
@@ -28,3 +28,12 @@ def list_words(words: Iterable[str], last: str) -> str:
     """
     found = list(words)
     return f" {last} ".join(filter(None, [", ".join(found[:-1]), *found[-1:]]))
+
+
+def format_bytes(count: float) -> str:
+    """Write a number of bytes for people, in decimal units ("43.9 MB")."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

@@ -195,6 +195,10 @@ def check_corpus(page: Page) -> None:
     assert store.task["classes"] == ["anger", "neutral", "sadness"]
 
 
+def check_doctor(page: Page) -> None:
+    assert "torch, torchaudio and transformers do " in page.printed[0]
+
+
 def check_python(page: Page) -> None:
     assert len(page.names["dataset"]) == 16
     assert "torch.Size([8, 64])" in page.printed[-1]
@@ -213,6 +217,7 @@ CHECKS: dict[str, Callable[[Page], None]] = {
     "adding-a-head.md": check_heads,
     "adding-a-loss.md": check_losses,
     "adding-an-encoder.md": check_encoder,
+    "doctor.md": check_doctor,
     "python.md": check_python,
 }
 

@@ -13,6 +13,7 @@ import typer
 
 from embedkit.cli.check import check
 from embedkit.cli.demo import demo
+from embedkit.cli.doctor import doctor
 from embedkit.cli.export import export
 from embedkit.cli.extract import extract
 from embedkit.cli.figure import figure
@@ -33,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (extract, fit, table, study, figure, report, predict, export, demo, check, inspect, verify):
+for _command in (extract, fit, table, study, figure, report, predict, export, demo, check, inspect, verify, doctor):
     app.command()(_command)
 app.command("list")(list_command)
 

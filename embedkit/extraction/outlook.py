@@ -9,8 +9,8 @@ from embedkit.errors import ExtractionError
 from embedkit.extraction.job import Job
 from embedkit.extraction.plan import Batch, Shard
 from embedkit.extraction.request import Request
-from embedkit.store.files import format_bytes, free_bytes, no_room
-from embedkit.wording import count_noun
+from embedkit.store.files import free_bytes, no_room
+from embedkit.wording import count_noun, format_bytes
 
 _COLUMN_BYTES = 1000
 """Room for the columns of one utterance."""

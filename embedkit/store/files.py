@@ -11,17 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.errors import StoreError
+from embedkit.wording import format_bytes
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-def format_bytes(count: float) -> str:
-    """Write a number of bytes for people, in decimal units ("43.9 MB")."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            break
-        count /= 1000
-    return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
 
 
 def free_bytes(folder: Path) -> int:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.store import Store, open_store
-from embedkit.store.files import format_bytes
-from embedkit.wording import count_noun
+from embedkit.wording import count_noun, format_bytes
 
 WIDTH = 80
 _LABEL_WIDTH = 13

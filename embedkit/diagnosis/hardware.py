@@ -1,0 +1,202 @@
+"""What the machine is: devices, threads, memory, disks. Read without torch, but for what torch said in its process."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from embedkit.diagnosis.rows import Row
+from embedkit.diagnosis.trial import Outcome
+from embedkit.wording import format_bytes
+
+SHOWN = ("CUDA_VISIBLE_DEVICES", "HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "TRANSFORMERS_OFFLINE")
+NAMED = ("EMBEDKIT_CACHE", "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "LD_LIBRARY_PATH", "PYTHONPATH", "RAY_ADDRESS")
+"""Variables that change what happens; of these the values, addresses and folders, are nobody's business."""
+
+_LOOK = "nvidia-smi"
+"""Shows the driver, the cards, and who uses them."""
+_INSTRUCTIONS = {"avx2": "AVX2", "avx512f": "AVX-512", "asimd": "NEON", "sve": "SVE"}
+_BF16 = {"avx512_bf16": "AVX-512", "amx_bf16": "AMX", "bf16": "Arm"}
+
+
+def program_rows() -> list[Row]:
+    """Describe Python, the system, and the variables that are set."""
+    python = f"{platform.python_version()} ({platform.python_implementation()}), {sys.executable}"
+    system = " ".join(filter(None, (platform.system(), platform.release(), platform.machine(), *platform.libc_ver())))
+    values = {name: os.environ[name] for name in SHOWN if os.environ.get(name)}
+    named = [name for name in NAMED if os.environ.get(name)]
+    parts = [*(f"{name}={value}" for name, value in values.items()), *([f"set: {', '.join(named)}"] if named else [])]
+    return [
+        Row(
+            section="program",
+            name="python",
+            found=python,
+            facts={"version": platform.python_version(), "executable": sys.executable},
+        ),
+        Row(section="program", name="system", found=system, facts={"name": platform.system(), "text": system}),
+        Row(
+            section="program",
+            name="variables",
+            found="; ".join(parts) or "none that concern embedkit",
+            facts={"values": values, "set": named},
+        ),
+    ]
+
+
+def device_rows(outcome: Outcome, *, reinstall: str) -> list[Row]:
+    """Describe the CPU, and what torch can use beside it.
+
+    Args:
+        outcome: Of the step `devices`.
+        reinstall: The command that installs torch again.
+    """
+    facts = outcome.facts
+    if outcome.reason is None:
+        return [_cpu_row(facts["kernels"]), *_cuda_rows(facts, reinstall), _mps_row(facts["mps"], reinstall)]
+    rows = [_cpu_row(None), *(_device_row(name, "unknown: torch does not load", {}) for name in ("cuda", "mps"))]
+    if outcome.needs is None:
+        problem = f"torch cannot tell which devices there are: {outcome.reason}."
+        rows[1] = _device_row("cuda", "unknown", {}, problem=problem, command=_LOOK)
+    return rows
+
+
+def _device_row(
+    name: str, found: str, facts: Mapping[str, Any], *, problem: str | None = None, command: str | None = None
+) -> Row:
+    row = Row(section="devices", name=name, found=found, facts=facts)
+    return row if problem is None else replace(row, state="broken", problem=problem, command=command)
+
+
+def _mps_row(facts: Mapping[str, Any], reinstall: str) -> Row:
+    if facts["reason"] is not None:
+        problem = f"The device mps does not compute: {facts['reason']}."
+        return _device_row("mps", "does not compute", facts, problem=problem, command=reinstall)
+    return _device_row("mps", "computes" if facts["available"] else "none", facts)
+
+
+def _cpu_row(kernels: str | None) -> Row:
+    flags = _cpu_flags()
+    instructions = [name for flag, name in _INSTRUCTIONS.items() if flag in flags]
+    bf16 = [name for flag, name in _BF16.items() if flag in flags]
+    amx = sorted(flag for flag in flags if flag.startswith("amx_"))
+    name = _cpu_name()
+    parts = [
+        ", ".join(instructions),
+        f"bf16 by {', '.join(bf16)}" if bf16 else "no bf16",
+        "AMX" if amx else "no AMX",
+    ]
+    found = "; ".join(filter(None, (name, *(parts if flags else ["instructions unknown"]))))
+    facts = {"name": name, "instructions": instructions, "bf16": bf16, "amx": amx, "kernels": kernels}
+    return _device_row("cpu", found, facts)
+
+
+def _cuda_rows(facts: Mapping[str, Any], reinstall: str) -> Iterator[Row]:
+    for number, card in enumerate(facts["cards"]):
+        name, reason = f"cuda:{number}", card["reason"]
+        free = None if card["free_bytes"] is None else f"{format_bytes(card['free_bytes'])} free"
+        works = f"{'' if card['bf16'] else 'no '}bf16" if reason is None else "does not compute"
+        found = ", ".join(filter(None, (card["name"], format_bytes(card["memory_bytes"]), free, works)))
+        problem = f"{name} ({card['name']}) does not compute: {reason}; --device cpu does without it."
+        yield _device_row(name, found, card, problem=None if reason is None else problem, command=_LOOK)
+    if not facts["cards"]:
+        yield _no_card_row(facts["cuda_build"], facts["cuda_warning"], reinstall)
+
+
+def _no_card_row(build: str | None, warning: str | None, reinstall: str) -> Row:
+    facts = {"cuda_build": build, "warning": warning, "card": _has_nvidia_card()}
+    if not facts["card"] or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        found = f"none (torch is built {f'for CUDA {build}' if build else 'without CUDA'})"
+        return Row(section="devices", name="cuda", found=found, facts=facts)
+    reason = f"torch cannot use it: {warning or 'it finds no device'}" if build else "torch is built without CUDA"
+    return Row(
+        section="devices",
+        name="cuda",
+        found="a card that torch cannot use",
+        state="broken" if build else "note",
+        problem=f"There is an NVIDIA card, but {reason}.",
+        command=_LOOK if build else reinstall,
+        facts=facts,
+    )
+
+
+def _has_nvidia_card() -> bool:
+    """Tell whether the system offers a card to this process; containers may keep it away."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def machine_rows(devices: Outcome, cache: Outcome) -> list[Row]:
+    """Describe threads, memory and free disk.
+
+    Args:
+        devices, cache: How the steps of these names went.
+    """
+    cores = os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    torch = devices.facts.get("threads")
+    takes = "" if torch is None else f", torch takes {torch}"
+    total, free = _memory()
+    rows = [
+        Row(
+            section="machine",
+            name="threads",
+            found=f"{cores} cores, {usable} for this process{takes}",
+            facts={"cores": cores, "usable": usable, "torch": torch},
+        ),
+        Row(
+            section="machine",
+            name="memory",
+            found="unknown" if total is None else _of(total, free),
+            facts={"total_bytes": total, "free_bytes": free},
+        ),
+    ]
+    folders = {"disk here": ".", "disk of cache": cache.facts.get("path")}
+    return rows + [_disk_row(name, Path(folder).absolute()) for name, folder in folders.items() if folder is not None]
+
+
+def _disk_row(name: str, folder: Path) -> Row:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    usage = shutil.disk_usage(there)
+    facts = {"folder": str(folder), "total_bytes": usage.total, "free_bytes": usage.free}
+    return Row(section="machine", name=name, found=_of(usage.total, usage.free), facts=facts)
+
+
+def _of(total: int, free: int | None) -> str:
+    return format_bytes(total) + ("" if free is None else f", {format_bytes(free)} free")
+
+
+def _memory() -> tuple[int | None, int | None]:
+    """Return the bytes of memory in all and free, as far as the system says."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        sizes = {key: int(value.split()[0]) * 1024 for key, _, value in (line.partition(":") for line in lines)}
+        return sizes["MemTotal"], sizes.get("MemAvailable")
+    except (OSError, ValueError, KeyError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), None
+    except (AttributeError, OSError, ValueError):
+        return None, None
+
+
+def _cpu_flags() -> set[str]:
+    return set(_cpu_line("flags", "Features").split())
+
+
+def _cpu_name() -> str:
+    return _cpu_line("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_line(*keys: str) -> str:
+    """Return what Linux says about the first core."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in pairs if key.strip() in keys), "")
