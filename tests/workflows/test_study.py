@@ -151,7 +151,7 @@ def test_an_interruption_is_passed_on_and_the_same_study_goes_on(monkeypatch: py
 
     def interrupt(*arguments: Any, **options: Any) -> Any:
         if "train" not in options:
-            calls.append(options["heads"][0])
+            calls.append(options["head"][0])
             if len(calls) == 2:
                 raise KeyboardInterrupt
         return fit_heads(*arguments, **options)
@@ -221,10 +221,10 @@ def test_the_guide_is_true(capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = blocks(guide, "python")
     names: dict[str, Any] = {}
     # A budget that is soon trained.
-    code = code.replace('"seeds": 5', '"seeds": 1, "epochs": 1')
+    code = code.replace("seeds=5", "seeds=1, epochs=1")
     exec(compile(code, "docs/study.md", "exec"), names)  # noqa: S102
     assert "emodb: UA in %, 2 classes, folds by speaker" in capsys.readouterr().out
     assert names["study"].missing == {}
     (text,) = blocks(guide, "toml")
     Path("embedkit.toml").write_text(text)
-    assert read_config().options("study")["encoder"] == ["mfcc", "hubert"]
+    assert read_config().options("study")["encoder"] == ("mfcc", "hubert")
