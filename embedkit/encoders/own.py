@@ -36,6 +36,8 @@ def load_own(name: str, options: Mapping[str, Any]) -> Encoder:
     given = {**options, "device": str(resolve_device(options["device"]))}
     encoder: Encoder = cls(**{key: value for key, value in given.items() if key in accepted})
     encoder.name = name
+    if "device" in accepted and encoder.device is Encoder.device:
+        encoder.device = given["device"]
     absent = [attribute for attribute in _REQUIRED if not hasattr(encoder, attribute)]
     if absent:
         raise EncoderError(f"The encoder {name!r} lacks the attribute {absent[0]!r}; see docs/adding-an-encoder.md.")

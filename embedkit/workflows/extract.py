@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from embedkit.arguments import checked
 from embedkit.corpora import Corpus
 from embedkit.corpora.selection import choose_utterances
 from embedkit.encoders import ENCODERS, load_encoder, split_name
-from embedkit.encoders.base import Encoder
 from embedkit.errors import ConfigError
 from embedkit.extraction.engines import ENGINES, LoadEncoder, open_engine
 from embedkit.extraction.request import Request, Tell, default_path
@@ -132,7 +133,7 @@ def extract_embeddings(
                 frame_dtype=frame_dtype or loaded.default_frame_dtype,
                 windows=Windows.for_encoder(loaded, max_seconds),
                 selection=selection,
-                device=_device_kind(loaded, device),
+                device=torch.device(loaded.device).type,
                 precision=precision,
                 threads=threads,
                 batch_seconds=batch_seconds,
@@ -192,11 +193,3 @@ def _check_numbers(**options: float | None) -> None:
     for name, number in options.items():
         if number is not None and not (math.isfinite(number) and number > 0):
             raise ConfigError(f"--{name.replace('_', '-')} is {number}, expected a number above 0.")
-
-
-def _device_kind(encoder: Encoder, device: str) -> str:
-    """Return "cpu" or "cuda": where the encoder is, or, where it does not say, where it was asked to be."""
-    placed = getattr(encoder, "device", None)
-    if placed is None:
-        return "cpu" if device == "auto" else device.partition(":")[0]
-    return str(placed).partition(":")[0]
