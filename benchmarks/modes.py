@@ -30,7 +30,8 @@ from embedkit.losses import LOSSES
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.features import Features
 from embedkit.training.data.folds import FoldPlan, plan_folds
-from embedkit.training.data.task import TaskData, define_task, load_features
+from embedkit.training.data.store_source import StoreSource
+from embedkit.training.data.task import TaskData, define_task
 from embedkit.training.fine_tuning import plan_tuning, tune_loss
 from embedkit.training.live.fine_tuner import Tuning
 from embedkit.training.live.source import LiveSource
@@ -145,8 +146,8 @@ def train_cached(
     with tempfile.TemporaryDirectory() as folder:
         before = time.perf_counter()
         store = embedkit.extract(chosen, encoder=encoder, out=Path(folder) / "s.h5", precision=precision, device=device)
-        data = define_task(store)
-        return train_one(load_features(store, data, "utterance", device), data, epochs, before)
+        data = define_task(StoreSource(store))
+        return train_one(StoreSource(store).features(data.rows, "utterance", device), data, epochs, before)
 
 
 def train_frozen(
@@ -157,7 +158,7 @@ def train_frozen(
     before = time.perf_counter()
     speech = open_live(chosen, encoder, precision, device, trainable=False)
     data = define_task(speech)
-    return train_one(speech.live_features(data, "utterance"), data, epochs, before)
+    return train_one(speech.features(data.rows, "utterance"), data, epochs, before)
 
 
 def train_study(
@@ -169,8 +170,8 @@ def train_study(
     with tempfile.TemporaryDirectory() as folder:
         before = time.perf_counter()
         store = embedkit.extract(chosen, encoder=encoder, out=Path(folder) / "s.h5", precision=precision, device=device)
-        data = define_task(store)
-        features = load_features(store, data, "utterance", device)
+        data = define_task(StoreSource(store))
+        features = StoreSource(store).features(data.rows, "utterance", device)
         recipe = TrainingConfig(head="linear", classes=len(data.classes), epochs=epochs, batch_size=BATCH)
         shares = np.zeros((SEEDS, len(data), len(data.classes)))
         losses, folds = list(LOSSES.names_in_all), plan(data).folds
@@ -209,7 +210,7 @@ def tune(
     """Train a head, and the encoder with it unless it is frozen, on the first folds."""
     speech = open_live(spread_corpus(corpus, limit), encoder, precision, device, trainable=mode != "frozen")
     data = define_task(speech)
-    features = speech.live_features(data, "utterance")
+    features = speech.features(data.rows, "utterance")
     whole = plan_tuning(plan(data))
     chosen = replace(whole, folds=whole.folds[:folds])
     recipe = TrainingConfig(head="linear", classes=len(data.classes), epochs=epochs, batch_size=BATCH)

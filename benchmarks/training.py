@@ -33,8 +33,8 @@ from embedkit.store import open_store
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.features import UtteranceFeatures
 from embedkit.training.data.folds import FoldPlan, plan_folds
+from embedkit.training.data.store_source import StoreSource
 from embedkit.training.data.targets import ClassTargets
-from embedkit.training.data.task import load_features, take_all
 from embedkit.training.search import build_grid
 from embedkit.training.selection import choose, pooled_scores
 from embedkit.training.stacks.schedule import default_threads, run_groups
@@ -330,7 +330,7 @@ def train_frames(path: str, epochs: int, *, head: str) -> Outcome:
     """Train one head on frames per fold."""
     store = open_store(path)
     data = load(path)
-    features = load_features(store, take_all(store), "frame")
+    features = StoreSource(store).features(np.arange(len(store)), "frame")
     nothing = np.zeros(0, dtype=np.int64)
     recipe = TrainingConfig(head=head, classes=int(data.targets.max()) + 1, epochs=epochs, batch_size=BATCH)
     members = members_of(["ce"], 0, epochs, (RATE_COMPARED,))

@@ -48,7 +48,7 @@ def time_steps(
     folder = bench.encoder(name)
     speech = open_live(bench.corpus, folder, precision, bench.device, trainable=True)
     data = define_task(speech)
-    features = speech.live_features(data, "utterance")
+    features = speech.features(data.rows, "utterance")
     tuner = speech.tuner(Tuning(mode="finetune", recompute=recompute))
     features.tuned = tuner
     fold = plan_tuning(plan(data)).folds[0]

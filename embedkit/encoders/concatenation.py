@@ -40,7 +40,8 @@ class ConcatenatedEncoder(Encoder):
         self.dimensions = sum(part.dimensions for part in self.parts)
         self.smallest_input = max(part.smallest_input for part in self.parts)
         self.largest_input = _least(part.largest_input for part in self.parts)
-        self.device = next((place for place in map(_place, self.parts) if place.type != "cpu"), torch.device("cpu"))
+        places = [torch.device(part.device) for part in self.parts]
+        self.device = next((place for place in places if place.type != "cpu"), places[0])
         self.default_max_seconds = _least(part.default_max_seconds for part in self.parts)
         self.equal_lengths = any(part.equal_lengths for part in self.parts)
         self.reentrant = all(part.reentrant for part in self.parts)
@@ -137,10 +138,6 @@ class ConcatenatedEncoder(Encoder):
             take(position, values[clip, frames])
 
         part.encode(clips, align)
-
-
-def _place(part: Encoder) -> torch.device:
-    return torch.device(part.device)
 
 
 def _least(limits: Iterable[T | None]) -> T | None:

@@ -20,13 +20,12 @@ from embedkit.progress import Progress, show_progress
 from embedkit.registry import looks_like_target
 from embedkit.training.cross_validation import FoldResult, train_losses
 from embedkit.training.data.features import Features, UtteranceFeatures
-from embedkit.training.data.fold_stores import PerFoldStores, spread_folds
+from embedkit.training.data.fold_stores import spread_folds
 from embedkit.training.data.folds import FoldPlan
 from embedkit.training.experiment import UNFINISHED, Experiment
 from embedkit.training.fine_tuning import tune_loss
 from embedkit.training.layer_probing import LayerFeatures, plan_layers, split_layers
 from embedkit.training.live.features import LiveFeatures
-from embedkit.training.live.source import LiveSource
 from embedkit.training.monitor import TrainingMonitor, in_unit
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
 from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
@@ -84,7 +83,7 @@ def plan_rows(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
         experiment = experiments[place]
         if experiment.level == "frame" or experiment.settings.tuning is not None:
             return place
-        apart = experiment.other is not None or isinstance(experiment.store, PerFoldStores)
+        apart = experiment.other is not None or experiment.folds_apart
         return id(experiment.store), experiment.head, experiment.layer if apart else experiment.layer is None
 
     # Cells are listed layer by layer and then head by head: those of a head are brought together.
@@ -155,7 +154,7 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
     features: Features
     layers = list(dict.fromkeys(experiment.layer for experiment in experiments))
     places = [first.store.layers.index(layer) for layer in layers if layer is not None]
-    layered, per_fold = len(layers) > 1, isinstance(first.store, PerFoldStores)
+    layered, per_fold = len(layers) > 1, first.folds_apart
     if not layered:
         features = first.features
         if per_fold:
@@ -198,9 +197,8 @@ def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[F
     (experiment,) = row.trained
     features = experiment.features
     assert isinstance(features, LiveFeatures)
-    assert isinstance(experiment.store, LiveSource)
     assert experiment.settings.tuning is not None
-    tuner = experiment.store.tuner(experiment.settings.tuning)
+    tuner = experiment.store.fine_tuner(experiment.settings.tuning)
     encoders = EncoderFolders(experiment, tuner) if experiment.settings.save_encoder else None
     results = tune_loss(
         features,

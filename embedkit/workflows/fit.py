@@ -10,19 +10,18 @@ import torch
 
 from embedkit.arguments import as_list, checked
 from embedkit.corpora import Corpus
-from embedkit.corpora.manifest import SUFFIXES as MANIFESTS
 from embedkit.encoders.run_encoders import find_folders
 from embedkit.errors import FitError
 from embedkit.losses import LOSSES, expand_losses
 from embedkit.progress import Progress
-from embedkit.store.reader import Store, open_store
-from embedkit.store.verify import require_undamaged
+from embedkit.store.reader import Store
 from embedkit.training.data.attributes import DEFAULT_LOSS
-from embedkit.training.data.fold_stores import PerFoldStores, group_stores
+from embedkit.training.data.fold_stores import group_stores
 from embedkit.training.data.source import Source
+from embedkit.training.data.store_source import StoreSource, as_store
 from embedkit.training.experiment import Experiment
 from embedkit.training.live.fine_tuner import Tuning
-from embedkit.training.live.source import LiveSource, open_live_sources
+from embedkit.training.live.source import open_live_sources
 from embedkit.training.options import Mode, Settings
 from embedkit.training.plain import describe_plain_parts
 from embedkit.training.processes import ALONE, count_processes
@@ -36,8 +35,6 @@ EPOCHS, TUNED_EPOCHS = 30, 10
 LORA_RATE = 1e-4
 
 Input: TypeAlias = Store | Corpus | str | Path
-
-DEFAULT_HEADS = {"mfcc": "lstm", "logmel": "cnn", "vggish": "mlp", "egemaps-lld": "lstm", "compare-lld": "lstm"}
 
 Tell = Callable[[str], None]
 
@@ -154,12 +151,11 @@ def fit_heads(
             sources=sources or {},
             trainable=tuned is not None,
             threads=threads or default_threads(),
-            memory_gb=memory_gb,
         )
         if test_on is not None:
             raise FitError(f"Found --test-on beside --mode {mode}; test on another corpus in --mode cached.")
         layers = "all"
-    processes = opened[0].processes if opened and isinstance(opened[0], LiveSource) else ALONE
+    processes = opened[0].processes if opened else ALONE
     if processes.rank > 0:
         progress, tell = False, lambda _: None
     elif processes.count > 1:
@@ -170,7 +166,7 @@ def fit_heads(
         raise FitError(f"Found both folds by {folds} and another corpus to test on; leave out --folds or --test-on.")
     if test_merge and test_on is None:
         raise FitError("A label map for another corpus was given, but no store to test on; name it with --test-on.")
-    other = None if test_on is None else test_on if isinstance(test_on, Store) else open_store(test_on)
+    other = None if test_on is None else StoreSource(as_store(test_on))
     settings = Settings(
         seeds=seeds,
         folds=folds,
@@ -204,7 +200,7 @@ def fit_heads(
         Experiment(store, head, loss, settings, Path(runs), choose_device(device), layer, other)
         for store in opened
         for layer in (store.layers if layers == "each" else (None,))
-        for head in (as_list(heads) if heads is not None else [default_head(store)])
+        for head in (as_list(heads) if heads is not None else [store.default_head])
         for loss in expand_losses(as_list(losses))
     ]
     if not experiments:
@@ -212,9 +208,7 @@ def fit_heads(
     for experiment in experiments:
         experiment.check()
     for store in opened if other is None else [*opened, other]:
-        for one in store.stores if isinstance(store, PerFoldStores) else [store]:
-            if isinstance(one, Store):
-                require_undamaged(one)
+        store.require_undamaged()
     said = [
         describe_plain_parts(experiment.head_name, experiment.head_class, experiment.loss) for experiment in experiments
     ]
@@ -235,21 +229,13 @@ def _require_plain(precision: str | None, window: str | float | None) -> None:
 
 
 def _open_stores(stores: Sequence[Input], encoders: Sequence[str]) -> list[Source]:
-    for one in stores:
-        name = one.name if isinstance(one, Corpus) else str(one)
-        looks_like_corpus = isinstance(one, str | Path) and (Path(one).is_dir() or Path(one).suffix in MANIFESTS)
-        if isinstance(one, Corpus) or looks_like_corpus:
-            raise FitError(
-                f"{name} is no store but a corpus, it seems; run embedkit extract {name} --encoder NAME first, or run "
-                "the encoder in every epoch with --mode frozen --encoder NAME."
-            )
+    found = [as_store(one) for one in stores]
     if encoders:
         raise FitError(
             f"Found the encoder {encoders[0]!r}, but stores hold embeddings already; leave out --encoder, or run the "
             "encoder in every epoch with --mode frozen."
         )
-    opened = [one if isinstance(one, Store) else open_store(one) for one in stores if not isinstance(one, Corpus)]
-    return group_stores(opened)
+    return group_stores(found)
 
 
 def _read_tuning(mode: str, settings: Mapping[str, Any] | None, *, save_encoder: bool) -> Tuning | None:
@@ -272,12 +258,6 @@ def _read_tuning(mode: str, settings: Mapping[str, Any] | None, *, save_encoder:
 def default_rates(tuning: Tuning | None) -> tuple[float, ...]:
     """Return the learning rates of heads that are searched by default."""
     return DEFAULT_LEARNING_RATES if tuning is None else (1e-3,)
-
-
-def default_head(store: Source) -> str:
-    """Return the head a store's encoder is fitted with by default."""
-    encoder = store.encoder
-    return DEFAULT_HEADS.get(str(encoder.get("name")), DEFAULT_HEADS.get(str(encoder.get("family")), "linear"))
 
 
 def choose_device(device: str) -> torch.device:

@@ -11,7 +11,7 @@ from embedkit.errors import FitError
 from embedkit.losses import build_loss
 from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
 from embedkit.training.data.source import Source
-from embedkit.training.data.task import TaskData, filter_rows
+from embedkit.training.data.task import TaskData, filter_rows, take_columns
 
 DEFAULT_LOSS = "ccc-regression"
 
@@ -42,12 +42,7 @@ def define_dimensions(store: Source, dimensions: Sequence[str], *, where: Sequen
         )
     rows = rows[rated]
     return TaskData(
-        rows=rows,
-        ids=store.ids[rows],
-        labels=store.labels[rows],
-        speakers=store.speakers[rows],
-        sessions=store.sessions[rows],
-        splits=store.splits[rows],
+        **take_columns(store, rows),
         classes=(),
         targets=ratings[rated],
         merge={},

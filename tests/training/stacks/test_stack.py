@@ -15,7 +15,8 @@ from embedkit.heads.base import Head, HeadInputs
 from embedkit.losses import LOSSES
 from embedkit.store import Store
 from embedkit.training.data.features import Features, FrameFeatures, Standardiser, StreamedFeatures, UtteranceFeatures
-from embedkit.training.data.task import define_task, load_features
+from embedkit.training.data.store_source import StoreSource
+from embedkit.training.data.task import define_task
 from embedkit.training.stacks.stack import Group, GroupResult, Member, TrainingConfig, features_for, train_stack
 from tests.training.stores import write_synthetic_store
 
@@ -26,8 +27,8 @@ def store(tmp_path: Path) -> Store:
 
 
 def features_of(store: Store, level: str) -> tuple[Features, np.ndarray]:
-    data = define_task(store)
-    return load_features(store, data, level), data.targets
+    data = define_task(StoreSource(store))
+    return StoreSource(store).features(data.rows, level), data.targets
 
 
 def group(train: range, validate: range, seed: int, *members: Member) -> Group:
@@ -288,8 +289,8 @@ def test_gathered_frames_are_padded_with_zeros(store: Store) -> None:
 @pytest.mark.parametrize("level", ["utterance", "frame"])
 @pytest.mark.parametrize("layer", [None, 0, 1])
 def test_every_speaker_is_normalised_by_all_their_own_vectors(store: Store, level: str, layer: int | None) -> None:
-    data = define_task(store)
-    features = load_features(store, data, level, layer=layer)
+    data = define_task(StoreSource(store))
+    features = StoreSource(store).features(data.rows, level, layer=layer)
     features.normalise_by(data.speakers)
     kept = slice(None) if layer is None else slice(layer, layer + 1)
     vectors = [
@@ -319,11 +320,11 @@ def test_every_speaker_is_normalised_by_all_their_own_vectors(store: Store, leve
 def test_what_stays_on_disk_trains_the_same_heads(
     store: Store, head: str, level: str, layer: int | None, by_speaker: bool
 ) -> None:
-    data = define_task(store, where=["label!=nothing"])
+    data = define_task(StoreSource(store), where=["label!=nothing"])
     whole = group(range(40), range(40, 60), 1, Member(loss="ce", seed=1, learning_rate=3e-3, epochs=2))
     results = []
     for memory in (None, 0.0):
-        features = load_features(store, data, level, layer=layer, memory_gb=memory)
+        features = StoreSource(store).features(data.rows, level, layer=layer, memory_gb=memory)
         if by_speaker:
             features.normalise_by(data.speakers)
         recipe = TrainingConfig(head=head, classes=3, epochs=2, batch_size=8)
@@ -338,8 +339,8 @@ def test_what_stays_on_disk_trains_the_same_heads(
 @pytest.mark.parametrize("by_speaker", [False, True])
 @pytest.mark.parametrize("run", [2, 3, 50])
 def test_frames_averaged_beforehand_train_the_same_heads(store: Store, by_speaker: bool, run: int) -> None:
-    data = define_task(store)
-    features = load_features(store, data, "frame")
+    data = define_task(StoreSource(store))
+    features = StoreSource(store).features(data.rows, "frame")
     if by_speaker:
         features.normalise_by(data.speakers)
     recipe = TrainingConfig(head=f"lstm:subsampling={run}", classes=3, epochs=3, batch_size=8)
@@ -355,8 +356,8 @@ def test_frames_averaged_beforehand_train_the_same_heads(store: Store, by_speake
 
 
 def test_a_single_layer_is_read_as_it_is(store: Store) -> None:
-    data = define_task(store)
-    features = load_features(store, data, "utterance", layer=1)
+    data = define_task(StoreSource(store))
+    features = StoreSource(store).features(data.rows, "utterance", layer=1)
     assert isinstance(features, UtteranceFeatures)
     assert np.array_equal(features.values[:, 0], store.mean(layer=1)[data.rows])
 
