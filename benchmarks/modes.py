@@ -26,7 +26,7 @@ import embedkit
 from embedkit.corpora import Corpus
 from embedkit.encoders import load_encoder
 from embedkit.evaluation.metrics import recall_scores
-from embedkit.losses import LOSSES
+from embedkit.losses import LOSSES, build_loss
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.features import Features
 from embedkit.training.data.folds import FoldPlan, plan_folds
@@ -116,7 +116,7 @@ def plan(data: TaskData) -> FoldPlan:
 
 def member(loss: str, seed: int, epochs: int) -> Member:
     """One head."""
-    return Member(loss=loss, seed=seed, learning_rate=RATE, epochs=epochs)
+    return Member(loss=build_loss(loss), seed=seed, learning_rate=RATE, epochs=epochs)
 
 
 def train_one(features: Features, data: TaskData, epochs: int, before: float) -> Outcome:
@@ -131,7 +131,7 @@ def train_one(features: Features, data: TaskData, epochs: int, before: float) ->
     (result,) = train_stack(
         features, data.targets, [group], recipe, on_epoch=lambda done, results: ends.append(time.perf_counter())
     )
-    shares = score_states(features, result.states, "ce", result.standardiser, fold.test, recipe)[0]
+    shares = score_states(features, result.states, build_loss("ce"), result.standardiser, fold.test, recipe)[0]
     ua = float(recall_scores(data.targets[fold.test], shares.argmax(-1), len(data.classes)))
     seconds = time.perf_counter() - before
     parts = {"before": started - before, "epoch": (ends[-1] - started) / epochs}
@@ -188,7 +188,7 @@ def train_study(
         results = run_groups(features, data.targets, groups, recipe, keep_best=False, threads=default_threads())
         for place, result in enumerate(results):
             fold, own = folds[place // SEEDS], [result.states[losses.index("ce")]]
-            found = score_states(features, own, "ce", result.standardiser, fold.test, recipe)[0]
+            found = score_states(features, own, build_loss("ce"), result.standardiser, fold.test, recipe)[0]
             shares[place % SEEDS][fold.test] = found
         heads = len(groups) * len(losses)
         ua = float(np.mean(recall_scores(data.targets, shares.argmax(-1), len(data.classes))))
@@ -222,12 +222,16 @@ def tune(
     }
     started = time.perf_counter()
     if mode == "frozen":
-        found = train_losses(features, data.targets, chosen, recipe, ["ce"], threads=default_threads(), **settings)
+        found = train_losses(
+            features, data.targets, chosen, recipe, [build_loss("ce")], threads=default_threads(), **settings
+        )
         results = found["ce"]
     else:
-        tuner = speech.tuner(Tuning(mode="lora" if mode == "lora" else "finetune", encoder_rate=rate))
+        tuner = speech.fine_tuner(Tuning(mode="lora" if mode == "lora" else "finetune", encoder_rate=rate))
         with tempfile.TemporaryDirectory() as work:
-            results = tune_loss(features, data.targets, chosen, recipe, "ce", tuner=tuner, work=Path(work), **settings)
+            results = tune_loss(
+                features, data.targets, chosen, recipe, build_loss("ce"), tuner=tuner, work=Path(work), **settings
+            )
     seconds = time.perf_counter() - started
     index = np.concatenate([result.fold.test for result in results])
     guessed = np.concatenate([result.outputs[0].argmax(-1) for result in results])

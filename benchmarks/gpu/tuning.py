@@ -49,7 +49,7 @@ def time_steps(
     speech = open_live(bench.corpus, folder, precision, bench.device, trainable=True)
     data = define_task(speech)
     features = speech.features(data.rows, "utterance")
-    tuner = speech.tuner(Tuning(mode="finetune", recompute=recompute))
+    tuner = speech.fine_tuner(Tuning(mode="finetune", recompute=recompute))
     features.tuned = tuner
     fold = plan_tuning(plan(data)).folds[0]
     train, validate = fold.validations[0]

@@ -53,7 +53,7 @@ class Encoder(ABC):
     dimensions: int
     smallest_input: int
     largest_input: int | None = None
-    device: torch.device | str = torch.device("cpu")
+    device: torch.device = torch.device("cpu")
     dtype: torch.dtype | None = None
     parts: tuple[Encoder, ...] = ()
     equal_lengths: bool = False

@@ -52,8 +52,6 @@ class PretrainedEncoder(Encoder):
         masking: What hides parts of the input in training; None for nothing.
     """
 
-    device: torch.device
-    dtype: torch.dtype
     recompute = False
     masking: SpecAugment | None = None
     tunable = frozenset({"layers", "convolutions", "recompute", "specaugment", "speed"})
@@ -65,7 +63,7 @@ class PretrainedEncoder(Encoder):
         self.precision = request.precision
         self.trainable = request.trainable
         self.network = model if request.trainable else None
-        self.dtype = torch.float32 if request.trainable else DTYPES[request.precision]
+        self.dtype: torch.dtype = torch.float32 if request.trainable else DTYPES[request.precision]
         self.layerdrop = float(getattr(request.config, "layerdrop", getattr(request.config, "encoder_layerdrop", 0.0)))
         self.checkpoint = request.checkpoint
         self.weights_digest = digest_weights(model)

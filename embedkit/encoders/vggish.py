@@ -115,8 +115,6 @@ class VggishEncoder(Encoder):
     default_levels = ("utterance", "frame")
     default_frame_dtype = "float32"
     default_head = "mlp"
-    device: torch.device
-    network: nn.Module
 
     def __init__(
         self,
@@ -133,7 +131,7 @@ class VggishEncoder(Encoder):
         self._trained_on = {} if source is None else read_card(Path(source).parent).get("trained_on", {})
         network = self._make(shape, source)
         self._weights_digest = digest_weights(network.state_dict())
-        self.network = network.requires_grad_(False).eval().to(self.device)
+        self.network: nn.Module = network.requires_grad_(False).eval().to(self.device)
 
     def _make(self, shape: VggishShape, source: str | Path | None) -> VggishNetwork:
         state = download_weights() if source is None else read_weights(Path(source))

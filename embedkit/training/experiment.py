@@ -13,8 +13,7 @@ import torch
 
 from embedkit.errors import FitError
 from embedkit.heads import expand_head, resolve_head
-from embedkit.losses import LOSSES, build_loss
-from embedkit.registry import parse_spec
+from embedkit.losses.base import Loss
 from embedkit.training.cross_validation import count_heads
 from embedkit.training.data.attributes import define_dimensions, require_fitting_loss
 from embedkit.training.data.cross_corpus import define_transfer, join_tasks, plan_transfer
@@ -46,7 +45,7 @@ class Experiment:
         self,
         store: Source,
         head: str,
-        loss: str,
+        loss: Loss,
         settings: Settings,
         runs: Path,
         device: torch.device,
@@ -54,12 +53,9 @@ class Experiment:
         other: Source | None = None,
     ) -> None:
         self.store, self.head, self.loss, self.settings, self.device = store, head, loss, settings, device
-        variants = [resolve_head(variant) for variant in expand_head(head)]
-        self.head_name, self.head_class, _ = variants[0]
+        self.head_name, self.head_class, _ = resolve_head(expand_head(head)[0])
         self.head_options = head_settings(head)
         self.grid: tuple[Candidate, ...] = build_grid(head, settings.learning_rates, settings.weight_decays)
-        self.loss_options = build_loss(loss).options
-        self.loss_name = parse_spec(loss, LOSSES)[0]
         require_fitting_loss(loss, store, settings.targets)
         if settings.targets:
             self.data: TaskData = define_dimensions(store, settings.targets, where=settings.where)
@@ -215,8 +211,8 @@ class Experiment:
             "encoder": store.path.stem,
             "head": self.head_name,
             "head_options": self.head_options,
-            "loss": self.loss_name,
-            "loss_options": dataclasses.asdict(self.loss_options),
+            "loss": self.loss.name,
+            "loss_options": dataclasses.asdict(self.loss.options),
             "mode": self.settings.mode,
             "folds": describe_folds(self.plan),
             "classes": list(self.data.classes),
@@ -241,7 +237,7 @@ class Experiment:
     @property
     def folder(self) -> Path:
         config = self.config
-        name = f"{_safe(self.loss_name)}-{digest_of(config)}"
+        name = f"{_safe(self.loss.name)}-{digest_of(config)}"
         return self.runs / _safe(config["corpus"]) / _safe(config["encoder"]) / _safe(self.head_name) / name
 
     @property
@@ -266,7 +262,7 @@ class Experiment:
     def __str__(self) -> str:
         told = "" if self.settings.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
         told += ", LEAK: the encoder was trained on tested speakers" if self.variant.get("leak") else ""
-        return f"{self.title}, {self.loss}{told}"
+        return f"{self.title}, {self.loss.spec}{told}"
 
 
 def _safe(name: str) -> str:

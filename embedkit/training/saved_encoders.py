@@ -63,7 +63,7 @@ class EncoderFolders:
             },
             "tuning": asdict(self.tuner.tuning),
             "head": experiment.head,
-            "loss": experiment.loss,
+            "loss": experiment.loss.spec,
             "seed": seed,
             "trained_on": {
                 "corpus": experiment.store.corpus,

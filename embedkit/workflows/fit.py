@@ -12,7 +12,7 @@ from embedkit.arguments import as_list, checked
 from embedkit.corpora import Corpus
 from embedkit.encoders.run_encoders import find_folders
 from embedkit.errors import FitError
-from embedkit.losses import LOSSES, expand_losses
+from embedkit.losses import LOSSES, build_loss, expand_losses
 from embedkit.progress import Progress
 from embedkit.store.reader import Store
 from embedkit.training.data.attributes import DEFAULT_LOSS
@@ -196,12 +196,13 @@ def fit_heads(
         raise FitError(
             f"The layers are {layers!r}, expected all or each; to keep some of them, extract with --layers and --out."
         )
+    built = [build_loss(loss) for loss in expand_losses(as_list(losses))]
     experiments = [
         Experiment(store, head, loss, settings, Path(runs), choose_device(device), layer, other)
         for store in opened
         for layer in (store.layers if layers == "each" else (None,))
         for head in (as_list(heads) if heads is not None else [store.default_head])
-        for loss in expand_losses(as_list(losses))
+        for loss in built
     ]
     if not experiments:
         raise FitError(f"There is no loss to train under; name some of {', '.join(LOSSES)}.")

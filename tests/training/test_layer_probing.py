@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from embedkit.losses import build_loss
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.features import StreamedFeatures, UtteranceFeatures
 from embedkit.training.data.folds import plan_folds
@@ -33,7 +34,7 @@ def test_a_layer_comes_out_as_if_trained_alone(tmp_path: Path, memory_gb: float 
     )
     settings = {
         "recipe": TrainingConfig(head="linear", classes=3, epochs=3, batch_size=8),
-        "losses": ["ce", "aam"],
+        "losses": [build_loss("ce"), build_loss("aam")],
         "grid": build_grid("linear", (1e-3, 1e-2)),
         "seeds": (0, 1),
         "threads": 1,

@@ -11,6 +11,7 @@ import torch
 from embedkit.errors import ConfigError, UnknownNameError
 from embedkit.evaluation.metrics import recall_scores
 from embedkit.heads import expand_head
+from embedkit.losses import build_loss
 from embedkit.training.cross_validation import FoldResult, count_heads, train_losses
 from embedkit.training.data.folds import FoldPlan, plan_folds
 from embedkit.training.data.store_source import StoreSource
@@ -86,7 +87,7 @@ def make(tmp_path: Path, *, hold_out: bool) -> tuple[TaskData, FoldPlan, list[Fo
         data.targets,
         plan,
         recipe,
-        ["ce"],
+        [build_loss("ce")],
         grid=grid,
         seeds=(0, 1),
         threads=1,
@@ -105,7 +106,11 @@ def test_what_is_chosen_is_the_best_of_candidates_trained_alone(tmp_path: Path, 
     recalls = []
     for candidate in grid:
         member = Member(
-            loss="ce", seed=seed, learning_rate=candidate.learning_rate, epochs=4, weight_decay=candidate.weight_decay
+            loss=build_loss("ce"),
+            seed=seed,
+            learning_rate=candidate.learning_rate,
+            epochs=4,
+            weight_decay=candidate.weight_decay,
         )
         predictions = []
         for train, validate in result.fold.validations:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embedkit.losses import build_loss
 from embedkit.store import Store
 from embedkit.training.data.store_source import StoreSource
 from embedkit.training.data.task import define_task
@@ -31,7 +32,9 @@ def groups() -> list[Group]:
             train=np.arange(start, 20 + 8 * start),
             validate=np.arange(30, 36),
             seed=start,
-            members=tuple(Member(loss=loss, seed=start, learning_rate=1e-2, epochs=2) for loss in ("ce", "focal")),
+            members=tuple(
+                Member(loss=build_loss(loss), seed=start, learning_rate=1e-2, epochs=2) for loss in ("ce", "focal")
+            ),
         )
         for start in range(2)
     ]
