@@ -26,12 +26,13 @@ import embedkit
 from embedkit.corpora import Corpus
 from embedkit.encoders import load_encoder
 from embedkit.evaluation.metrics import recall_scores
-from embedkit.losses import LOSSES
+from embedkit.losses import LOSSES, build_loss
 from embedkit.options.fit import FitOptions
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.features import Features
 from embedkit.training.data.folds import FoldPlan, plan_folds
-from embedkit.training.data.task import TaskData, define_task, load_features
+from embedkit.training.data.store_source import StoreSource
+from embedkit.training.data.task import TaskData, define_task
 from embedkit.training.fine_tuning import plan_tuning, tune_loss
 from embedkit.training.live.source import LiveSource
 from embedkit.training.search import build_grid
@@ -115,7 +116,7 @@ def plan(data: TaskData) -> FoldPlan:
 
 def member(loss: str, seed: int, epochs: int) -> Member:
     """One head."""
-    return Member(loss=loss, seed=seed, learning_rate=RATE, epochs=epochs)
+    return Member(loss=build_loss(loss), seed=seed, learning_rate=RATE, epochs=epochs)
 
 
 def train_one(features: Features, data: TaskData, epochs: int, before: float) -> Outcome:
@@ -130,7 +131,7 @@ def train_one(features: Features, data: TaskData, epochs: int, before: float) ->
     (result,) = train_stack(
         features, data.targets, [group], recipe, on_epoch=lambda done, results: ends.append(time.perf_counter())
     )
-    shares = score_states(features, result.states, "ce", result.standardiser, fold.test, recipe)[0]
+    shares = score_states(features, result.states, build_loss("ce"), result.standardiser, fold.test, recipe)[0]
     ua = float(recall_scores(data.targets[fold.test], shares.argmax(-1), len(data.classes)))
     seconds = time.perf_counter() - before
     parts = {"before": started - before, "epoch": (ends[-1] - started) / epochs}
@@ -145,8 +146,8 @@ def train_cached(
     with tempfile.TemporaryDirectory() as folder:
         before = time.perf_counter()
         store = embedkit.extract(chosen, encoder=encoder, out=Path(folder) / "s.h5", precision=precision, device=device)
-        data = define_task(store)
-        return train_one(load_features(store, data, "utterance", device), data, epochs, before)
+        data = define_task(StoreSource(store))
+        return train_one(StoreSource(store).features(data.rows, "utterance", device), data, epochs, before)
 
 
 def train_frozen(
@@ -157,7 +158,7 @@ def train_frozen(
     before = time.perf_counter()
     speech = open_live(chosen, encoder, precision, device, trainable=False)
     data = define_task(speech)
-    return train_one(speech.live_features(data, "utterance"), data, epochs, before)
+    return train_one(speech.features(data.rows, "utterance"), data, epochs, before)
 
 
 def train_study(
@@ -169,8 +170,8 @@ def train_study(
     with tempfile.TemporaryDirectory() as folder:
         before = time.perf_counter()
         store = embedkit.extract(chosen, encoder=encoder, out=Path(folder) / "s.h5", precision=precision, device=device)
-        data = define_task(store)
-        features = load_features(store, data, "utterance", device)
+        data = define_task(StoreSource(store))
+        features = StoreSource(store).features(data.rows, "utterance", device)
         recipe = TrainingConfig(head="linear", classes=len(data.classes), epochs=epochs, batch_size=BATCH)
         shares = np.zeros((SEEDS, len(data), len(data.classes)))
         losses, folds = list(LOSSES.names_in_all), plan(data).folds
@@ -187,7 +188,7 @@ def train_study(
         results = run_groups(features, data.targets, groups, recipe, keep_best=False, threads=default_threads())
         for place, result in enumerate(results):
             fold, own = folds[place // SEEDS], [result.states[losses.index("ce")]]
-            found = score_states(features, own, "ce", result.standardiser, fold.test, recipe)[0]
+            found = score_states(features, own, build_loss("ce"), result.standardiser, fold.test, recipe)[0]
             shares[place % SEEDS][fold.test] = found
         heads = len(groups) * len(losses)
         ua = float(np.mean(recall_scores(data.targets, shares.argmax(-1), len(data.classes))))
@@ -209,7 +210,7 @@ def tune(
     """Train a head, and the encoder with it unless it is frozen, on the first folds."""
     speech = open_live(spread_corpus(corpus, limit), encoder, precision, device, trainable=mode != "frozen")
     data = define_task(speech)
-    features = speech.live_features(data, "utterance")
+    features = speech.features(data.rows, "utterance")
     whole = plan_tuning(plan(data))
     chosen = replace(whole, folds=whole.folds[:folds])
     recipe = TrainingConfig(head="linear", classes=len(data.classes), epochs=epochs, batch_size=BATCH)
@@ -221,12 +222,16 @@ def tune(
     }
     started = time.perf_counter()
     if mode == "frozen":
-        found = train_losses(features, data.targets, chosen, recipe, ["ce"], threads=default_threads(), **settings)
+        found = train_losses(
+            features, data.targets, chosen, recipe, [build_loss("ce")], threads=default_threads(), **settings
+        )
         results = found["ce"]
     else:
-        tuner = speech.tuner(FitOptions(mode="lora" if mode == "lora" else "finetune", encoder_lr=rate).resolve())
+        tuner = speech.fine_tuner(FitOptions(mode="lora" if mode == "lora" else "finetune", encoder_lr=rate).resolve())
         with tempfile.TemporaryDirectory() as work:
-            results = tune_loss(features, data.targets, chosen, recipe, "ce", tuner=tuner, work=Path(work), **settings)
+            results = tune_loss(
+                features, data.targets, chosen, recipe, build_loss("ce"), tuner=tuner, work=Path(work), **settings
+            )
     seconds = time.perf_counter() - started
     index = np.concatenate([result.fold.test for result in results])
     guessed = np.concatenate([result.outputs[0].argmax(-1) for result in results])

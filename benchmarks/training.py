@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from embedkit.evaluation.metrics import recall_scores
-from embedkit.losses import LOSSES
+from embedkit.losses import LOSSES, build_loss
 from embedkit.store import open_store
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.features import UtteranceFeatures
 from embedkit.training.data.folds import FoldPlan, plan_folds
+from embedkit.training.data.store_source import StoreSource
 from embedkit.training.data.targets import ClassTargets
-from embedkit.training.data.task import load_features, take_all
 from embedkit.training.search import build_grid
 from embedkit.training.selection import choose, pooled_scores
 from embedkit.training.stacks.schedule import default_threads, run_groups
@@ -195,8 +195,8 @@ def train_data(
     for place, (group, result) in enumerate(zip(groups, results, strict=True)):
         fold = data.plan.folds[place // seeds]
         for member, state in zip(group.members, result.states, strict=True):
-            if member.loss == "ce" and member.learning_rate == RATE_COMPARED:
-                shares = score_states(features, [state], "ce", result.standardiser, fold.test, recipe)
+            if member.loss.spec == "ce" and member.learning_rate == RATE_COMPARED:
+                shares = score_states(features, [state], build_loss("ce"), result.standardiser, fold.test, recipe)
                 recalls.append((fold.test, shares[0].argmax(-1)))
     heads = sum(len(group.members) for group in groups)
     return Outcome(heads, time.perf_counter() - start, pooled_recall(data, recalls, seeds=seeds))
@@ -204,7 +204,9 @@ def train_data(
 
 def members_of(losses: list[str], seed: int, epochs: int, rates: tuple[float, ...]) -> tuple[Member, ...]:
     """List the heads of one group."""
-    return tuple(Member(loss=loss, seed=seed, learning_rate=rate, epochs=epochs) for loss in losses for rate in rates)
+    return tuple(
+        Member(loss=build_loss(loss), seed=seed, learning_rate=rate, epochs=epochs) for loss in losses for rate in rates
+    )
 
 
 def pooled_recall(data: Data, predictions: list[tuple[NDArray[np.int64], NDArray[np.int64]]], *, seeds: int) -> float:
@@ -330,7 +332,7 @@ def train_frames(path: str, epochs: int, *, head: str) -> Outcome:
     """Train one head on frames per fold."""
     store = open_store(path)
     data = load(path)
-    features = load_features(store, take_all(store), "frame")
+    features = StoreSource(store).features(np.arange(len(store)), "frame")
     nothing = np.zeros(0, dtype=np.int64)
     recipe = TrainingConfig(head=head, classes=int(data.targets.max()) + 1, epochs=epochs, batch_size=BATCH)
     members = members_of(["ce"], 0, epochs, (RATE_COMPARED,))
@@ -404,7 +406,7 @@ def search_stacked(path: str, epochs: int) -> Outcome:
         data.targets,
         data.plan,
         TrainingConfig(head="linear", classes=classes, epochs=epochs, batch_size=BATCH),
-        ["ce"],
+        [build_loss("ce")],
         grid=build_grid("linear", RATES),
         seeds=(0, 1, 2),
         threads=default_threads(),

@@ -48,8 +48,8 @@ def time_steps(
     folder = bench.encoder(name)
     speech = open_live(bench.corpus, folder, precision, bench.device, trainable=True)
     data = define_task(speech)
-    features = speech.live_features(data, "utterance")
-    tuner = speech.tuner(FitOptions(mode="finetune", recompute=recompute).resolve())
+    features = speech.features(data.rows, "utterance")
+    tuner = speech.fine_tuner(FitOptions(mode="finetune", recompute=recompute).resolve())
     features.tuned = tuner
     fold = plan_tuning(plan(data)).folds[0]
     train, validate = fold.validations[0]

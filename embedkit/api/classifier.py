@@ -17,6 +17,7 @@ from embedkit.heads import resolve_head
 from embedkit.heads.base import HeadInputs
 from embedkit.heads.stack import load_states
 from embedkit.losses import build_loss
+from embedkit.losses.base import Loss
 from embedkit.training.data.features import Standardiser, UtteranceFeatures
 from embedkit.training.stacks.stack import Group, Member, TrainingConfig, build_head, train_stack
 
@@ -81,7 +82,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ConfigError, UnknownNameError: a head or a loss that cannot be used.
             ValueError: scikit-learn refuses `X` or `y`.
         """
-        self._check_settings()
+        loss = build_loss(self.loss)
+        self._check_settings(loss)
         flat, layers = _flatten(X)
         flat, y = validate_data(self, flat, y, dtype=np.float32)
         check_classification_targets(y)
@@ -92,7 +94,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         features = self._features(flat)
         everything = np.arange(len(flat))
         member = Member(
-            loss=self.loss,
+            loss=loss,
             seed=self._seed(),
             learning_rate=self.learning_rate,
             epochs=self.epochs,
@@ -135,14 +137,14 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
         return labels
 
-    def _check_settings(self) -> None:
+    def _check_settings(self, loss: Loss) -> None:
         name, head_class, _ = resolve_head(self.head)
         if head_class.level != "utterance":
             raise FitError(
                 f"The head {name!r} reads frames, but HeadClassifier trains on one vector per utterance; "
                 "choose linear, superb or mlp, or train it with embedkit.fit on a store that keeps frames."
             )
-        if "classes" not in build_loss(self.loss).tasks:
+        if "classes" not in loss.tasks:
             raise FitError(f"The loss {self.loss!r} predicts dimensions, but HeadClassifier tells classes apart.")
         for setting in ("epochs", "batch_size"):
             if getattr(self, setting) < 1:

@@ -14,7 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from embedkit.errors import ConfigError, FitError, StoreError
-from embedkit.store.reader import Store, open_store
+from embedkit.store.reader import Store
+from embedkit.training.data.store_source import StoreSource, as_store
 from embedkit.training.data.task import TaskData, define_task, require_frames
 
 Layer = int | Literal["average", "all"]
@@ -59,18 +60,19 @@ class EmbeddingDataset(Dataset[tuple[Tensor, int]]):
         merge: Mapping[str, str] | None = None,
         where: Sequence[str] = (),
     ) -> None:
-        self.store = store if isinstance(store, Store) else open_store(store)
+        self.store = as_store(store)
+        source = StoreSource(self.store)
         if level not in ("utterance", "frame"):
             raise ConfigError(f"The level is {level!r}, expected 'utterance' or 'frame'.")
         if level == "frame":
-            require_frames(self.store, "the level 'frame'")
+            require_frames(source, "the level 'frame'")
         if layer not in ("average", "all", *self.store.layers):
             kept = ", ".join(map(str, self.store.layers))
             raise StoreError(
                 f"The store {self.store.path} has no layer {layer!r}; expected one of {kept}, average, all."
             )
         self.level, self.layer = level, layer
-        self.task: TaskData = define_task(self.store, classes=classes, merge=merge, where=where)
+        self.task: TaskData = define_task(source, classes=classes, merge=merge, where=where)
         self.classes, self.targets = self.task.classes, self.task.targets
         self._digest = self.store.digest
         self._means: NDArray[np.float32] | None = None

@@ -79,6 +79,9 @@ class Corpus:
     task: Task = field(default_factory=Task)
     notes: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return self.name
+
     def audio_path(self, utterance: Utterance) -> Path:
         """Return where the utterance's audio file lies."""
         return self.root / utterance.path

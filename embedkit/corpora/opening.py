@@ -83,6 +83,11 @@ def open_corpus(source: str | PathLike[str]) -> Corpus:
     raise CorpusError(f"{str(path)!r} is no corpus; expected a corpus folder, a CSV manifest (.csv or .tsv) or 'demo'.")
 
 
+def as_corpus(corpus: str | PathLike[str] | Corpus) -> Corpus:
+    """Open a corpus unless it is opened; see `open_corpus`."""
+    return corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+
+
 def _split_target(source: str) -> tuple[str, str]:
     """Split `package.module:read_mine:FOLDER`; the target is empty where the source has another form."""
     module, _, rest = source.partition(":")

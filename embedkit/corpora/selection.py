@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance, Value
-from embedkit.corpora.opening import open_corpus
+from embedkit.corpora.opening import as_corpus
 from embedkit.errors import ConfigError, CorpusError, UnknownNameError
 from embedkit.registry import unknown_name
 from embedkit.wording import list_some
@@ -55,8 +55,7 @@ def choose_utterances(
     corpus: str | os.PathLike[str] | Corpus, where: Sequence[str], limit: int | None
 ) -> tuple[Corpus, dict[str, Any]]:
     """Open a corpus and choose utterances; return it with how they were chosen."""
-    opened = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
-    chosen = select(opened, where)
+    chosen = select(as_corpus(corpus), where)
     count = len(chosen.utterances)
     if limit is not None and limit < count:
         spread = tuple(chosen.utterances[index * count // limit] for index in range(limit))

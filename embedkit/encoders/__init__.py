@@ -18,7 +18,7 @@ from embedkit.registry import Part, Registry, load_object, looks_like_target, un
 if TYPE_CHECKING:
     from embedkit.encoders.base import Encoder
 
-PRETRAINED = "embedkit.encoders.pretrained:load_pretrained"
+PRETRAINED = "embedkit.encoders.families:load_pretrained"
 OPENSMILE = "embedkit.encoders.opensmile:OpensmileEncoder"
 OWN = "embedkit.encoders.own:load_own"
 CONCATENATED = "embedkit.encoders.concatenation:ConcatenatedEncoder"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from embedkit.errors import EncoderError
@@ -27,6 +28,10 @@ class Encoder(ABC):
             single-layer encoders have (0,)).
         dimensions: Size of a frame's vector.
         smallest_input: Samples; a shorter clip is padded with zeros to this before anything else.
+        largest_input: Samples; a longer clip is refused. None where there is no limit.
+        device: Where its values are.
+        dtype: What its network computes in; None where that cannot be chosen.
+        parts: The encoders that it is made of; empty where it is one.
         equal_lengths: True where clips of a batch must have the same number of samples to be exact.
         reentrant: True where `encode` may run in several threads at once, each with a batch of its own: faster on a
             CPU than one batch on all cores.
@@ -38,6 +43,7 @@ class Encoder(ABC):
         network: What `forward` trains, with its parameters in fp32; None where nothing can be trained.
         tunable: What its training can do beside: "layers" and "convolutions" (train some of its parts), "recompute",
             "specaugment", "speed" (clips may change their length).
+        layerdrop: Share of the transformer layers that are left out at random in training.
     """
 
     name: str
@@ -46,6 +52,10 @@ class Encoder(ABC):
     layers: tuple[int, ...]
     dimensions: int
     smallest_input: int
+    largest_input: int | None = None
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype | None = None
+    parts: tuple[Encoder, ...] = ()
     equal_lengths: bool = False
     reentrant: bool = False
     default_levels: tuple[str, ...] = ("utterance",)
@@ -54,6 +64,7 @@ class Encoder(ABC):
     default_max_seconds: float | None = None
     network: nn.Module | None = None
     tunable: frozenset[str] = frozenset({"speed"})
+    layerdrop: float = 0.0
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
@@ -86,6 +97,20 @@ class Encoder(ABC):
             f"The encoder {self.name!r} cannot be trained; expected a transformers checkpoint or VGGish: "
             "keep its features as they are, with --mode cached or frozen."
         )
+
+    def prepare_training(self, *, recompute: bool = False, masked: bool = False) -> nn.Module:
+        """Get ready for `forward` and return the network.
+
+        Args:
+            recompute: Compute activations of the layers again for the gradient instead of keeping them.
+            masked: Hide parts of the input by SpecAugment.
+
+        Raises:
+            EncoderError: there is no network, or the encoder was not loaded to be trained.
+        """
+        if self.network is None:
+            raise EncoderError(f"The encoder {self.name!r} was loaded as it is; to train it, load it trainable.")
+        return self.network
 
     def draw(self, seed: int) -> bool:
         """Give a network that starts from random weights new ones; return whether it is one."""

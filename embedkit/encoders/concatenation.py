@@ -39,7 +39,9 @@ class ConcatenatedEncoder(Encoder):
         self.layers = deepest.layers
         self.dimensions = sum(part.dimensions for part in self.parts)
         self.smallest_input = max(part.smallest_input for part in self.parts)
-        self.largest_input: int | None = _least(getattr(part, "largest_input", None) for part in self.parts)
+        self.largest_input = _least(part.largest_input for part in self.parts)
+        places = [torch.device(part.device) for part in self.parts]
+        self.device = next((place for place in places if place.type != "cpu"), places[0])
         self.default_max_seconds = _least(part.default_max_seconds for part in self.parts)
         self.equal_lengths = any(part.equal_lengths for part in self.parts)
         self.reentrant = all(part.reentrant for part in self.parts)
@@ -49,7 +51,9 @@ class ConcatenatedEncoder(Encoder):
         widest = any(part.default_frame_dtype == "float32" for part in self.parts)
         self.default_frame_dtype = "float32" if widest else "float16"
         # A part with fewer default levels decides: its head needs no frames that are not kept.
-        self.default_head = min(self.parts, key=lambda part: len(part.default_levels)).default_head
+        usual = min(self.parts, key=lambda part: len(part.default_levels)).default_head
+        # Vectors of several kinds are no spectrogram: what lies side by side in them is no neighbour in frequency.
+        self.default_head = "lstm" if usual == "cnn" else usual
 
     def _check_parts(self) -> None:
         if len(self.parts) < 2:
@@ -114,7 +118,7 @@ class ConcatenatedEncoder(Encoder):
         def join(position: int, values: Tensor) -> None:
             beside = {index: layers[min(position, len(layers) - 1)] for index, layers in kept.items()}
             beside[streaming] = values
-            vectors = [beside[index].to(values.device) for index in range(len(self.parts))]
+            vectors = [beside[index].to(self.device) for index in range(len(self.parts))]
             sink(position, torch.cat(vectors, dim=-1), lengths)
 
         self._run(streaming, clips, lengths, join)

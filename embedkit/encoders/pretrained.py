@@ -1,4 +1,4 @@
-"""What all encoders from transformers checkpoints share: loading, placing, identity, running."""
+"""What all encoders from transformers checkpoints share: placing, identity, running, training."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
 from embedkit.encoders.base import Encoder, LayerSink
-from embedkit.encoders.checkpoint import digest_weights, read_config, read_preprocessor, write_model
-from embedkit.encoders.precision import DTYPES, resolve_device, resolve_precision, true_fp32
-from embedkit.encoders.sources import PREPROCESSOR_FILE, Checkpoint, find_checkpoint, read_card
+from embedkit.encoders.checkpoint import digest_weights, write_model
+from embedkit.encoders.precision import DTYPES, true_fp32
+from embedkit.encoders.sources import PREPROCESSOR_FILE, Checkpoint, read_card
 from embedkit.encoders.spec_augment import SpecAugment
 from embedkit.errors import EncoderError
 
@@ -43,71 +43,15 @@ class EncoderRequest:
     trainable: bool = False
 
 
-def load_pretrained(
-    name: str,
-    source: str,
-    *,
-    layers: str = "all",
-    device: str = "cpu",
-    precision: str = "fp32",
-    window: str | float = "clip",
-    trainable: bool = False,
-) -> PretrainedEncoder:
-    """Load an encoder from a local folder or a Hugging Face id; the family decides how it runs.
-
-    To be trained, it keeps its weights in fp32 whatever the precision of its passes.
-
-    Raises:
-        EncoderError: a source, a checkpoint, a device or an option that cannot be used.
-    """
-    from embedkit.encoders.conv_transformer import FAMILIES, ConvTransformerEncoder
-    from embedkit.encoders.generic import GenericEncoder
-    from embedkit.encoders.whisper import WhisperEncoder
-
-    place = resolve_device(device)
-    resolved = resolve_precision(precision, place)
-    checkpoint = find_checkpoint(source, name=name)
-    config = read_config(checkpoint)
-    request = EncoderRequest(
-        name=name,
-        checkpoint=checkpoint,
-        config=config,
-        preprocessor=read_preprocessor(checkpoint),
-        layers=layers,
-        device=place,
-        precision=resolved,
-        window=window,
-        trainable=trainable,
-    )
-    if config.model_type == "whisper":
-        return WhisperEncoder(request)
-    refuse_window(request)
-    if config.model_type in FAMILIES:
-        return ConvTransformerEncoder(request)
-    return GenericEncoder(request)
-
-
-def refuse_window(request: EncoderRequest) -> None:
-    """Raise an EncoderError where a window was asked of an encoder that has none."""
-    if request.window != "clip":
-        raise EncoderError(
-            f"The encoder {request.name!r} reads every clip as it is; expected the window 'clip', "
-            f"got {request.window!r} (only Whisper encoders have a window)."
-        )
-
-
 class PretrainedEncoder(Encoder):
     """A transformers model.
 
     Attributes:
         family: transformers' name of the architecture.
-        largest_input: Samples; a longer clip is refused. None where there is no limit.
-        layerdrop: Share of the transformer layers that are left out at random in training.
         recompute: Whether layers compute their activations again for the gradient instead of keeping them.
         masking: What hides parts of the input in training; None for nothing.
     """
 
-    largest_input: int | None = None
     recompute = False
     masking: SpecAugment | None = None
     tunable = frozenset({"layers", "convolutions", "recompute", "specaugment", "speed"})
@@ -119,7 +63,7 @@ class PretrainedEncoder(Encoder):
         self.precision = request.precision
         self.trainable = request.trainable
         self.network = model if request.trainable else None
-        self.dtype = torch.float32 if request.trainable else DTYPES[request.precision]
+        self.dtype: torch.dtype = torch.float32 if request.trainable else DTYPES[request.precision]
         self.layerdrop = float(getattr(request.config, "layerdrop", getattr(request.config, "encoder_layerdrop", 0.0)))
         self.checkpoint = request.checkpoint
         self.weights_digest = digest_weights(model)
@@ -164,6 +108,11 @@ class PretrainedEncoder(Encoder):
                 f"The encoder {self.name!r} was loaded to be kept as it is; load it with trainable=True."
             )
         self._pass(waveforms, sink)
+
+    def prepare_training(self, *, recompute: bool = False, masked: bool = False) -> nn.Module:
+        """Get ready for `forward` and return the network."""
+        self.recompute, self.masking = recompute, SpecAugment() if masked else None
+        return super().prepare_training()
 
     def save(self, folder: Path, network: nn.Module | None = None) -> None:
         """Write the network and its feature extractor's settings as transformers does, ready for `load_encoder`.

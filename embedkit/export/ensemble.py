@@ -13,6 +13,7 @@ from embedkit.heads import resolve_head
 from embedkit.heads.base import HeadInputs, HeadShape
 from embedkit.heads.stack import load_states
 from embedkit.losses import build_loss
+from embedkit.losses.base import Loss
 from embedkit.training.data.targets import Scale
 
 
@@ -27,9 +28,10 @@ class Ensemble(nn.Module):
         super().__init__()
         chosen = predictor.heads if heads is None else heads
         folds = dict.fromkeys(head.number for head in chosen)
+        loss = build_loss(predictor.config["loss_spec"])
         try:
             self.folds = nn.ModuleList(
-                FoldHeads(predictor, [head for head in chosen if head.number == number]) for number in folds
+                FoldHeads(predictor, [head for head in chosen if head.number == number], loss) for number in folds
             )
         except KeyError as error:
             raise RunError(
@@ -56,12 +58,12 @@ class FoldHeads(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, predictor: Predictor, heads: Sequence[ChosenHead]) -> None:
+    def __init__(self, predictor: Predictor, heads: Sequence[ChosenHead], loss: Loss) -> None:
         super().__init__()
         tensors, number = predictor.tensors, heads[0].number
         self.register_buffer("mean", tensors[f"{number}/mean"].float())
         self.register_buffer("scale", tensors[f"{number}/scale"].float())
-        self.loss = build_loss(predictor.config["loss_spec"])
+        self.loss = loss
         self.ratings = _Ratings(predictor, number) if predictor.rates else None
         groups = {spec: [head for head in heads if head.spec == spec] for spec in dict.fromkeys(h.spec for h in heads)}
         self.counts = [len(group) / len(heads) for group in groups.values()]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from embedkit.errors import ExtractionError
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -60,7 +59,7 @@ def _acquire(folder: Path) -> int:
 
 
 def _lock(descriptor: int) -> bool:
-    if fcntl is None:
+    if sys.platform == "win32":
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

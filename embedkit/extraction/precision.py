@@ -77,9 +77,8 @@ def _tell(request: Request, described: dict[str, Any]) -> None:
 
 def gains_from_bf16(encoder: Encoder) -> bool:
     """Say whether an encoder computes in fp32 on a device that multiplies bf16 faster."""
-    parts: Iterable[Any] = getattr(encoder, "parts", (encoder,))
     return any(
-        getattr(part, "dtype", None) is torch.float32 and has_fast_bf16(torch.device(part.device)) for part in parts
+        part.dtype is torch.float32 and has_fast_bf16(torch.device(part.device)) for part in encoder.parts or (encoder,)
     )
 
 

@@ -141,7 +141,13 @@ def _describe(job: Job) -> Described:
         encoder=encoder,
         fingerprint=request.fingerprint,
         frame_dtype=request.kept_frames,
-        extraction={**computed, "options": request.options, "selection": request.selection, **_files(job)},
+        extraction={
+            **computed,
+            "options": request.options,
+            "selection": request.selection,
+            "default_head": request.encoder.default_head,
+            **_files(job),
+        },
         trained_on=request.trained_on,
     )
 

@@ -55,7 +55,7 @@ class Windows:
             ExtractionError: the window is shorter than ten frames, longer than the encoder takes, or the encoder's
                 frames do not lie a whole number of samples apart.
         """
-        largest: int | None = getattr(encoder, "largest_input", None)
+        largest = encoder.largest_input
         asked = encoder.default_max_seconds if max_seconds is None else max_seconds
         wanted = largest if asked is None else int(asked * encoder.sampling_rate)
         if wanted is None:

@@ -60,4 +60,5 @@ def build_loss(spec: str) -> Loss:
     if not (isinstance(cls, type) and issubclass(cls, Loss)):
         cls = plain_loss(cls, name)
     loss: Loss = cls(build_options(cls.Options, settings, owner=f"the loss {name!r}"))
+    loss.spec, loss.name = spec, name
     return loss

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from embedkit.arguments import as_list
-from embedkit.corpora import Corpus, open_corpus
+from embedkit.corpora.base import Corpus
+from embedkit.corpora.opening import as_corpus
 from embedkit.encoders.run_encoders import expand_runs
 from embedkit.errors import ConfigError, EmbedkitError, UnknownNameError
 from embedkit.extraction.request import FOLDER, default_path
@@ -107,7 +108,7 @@ class StudyPlan:
         counts = [len(as_list(corpora)), len(self.options.encoder), len(self.heads), len(self.modes)]
         self.single = math.prod(counts) == 1
         for source in as_list(corpora):
-            found = source if isinstance(source, Corpus) else self.attempt(str(source), partial(open_corpus, source))
+            found = self.attempt(str(source), partial(as_corpus, source))
             if found is None:
                 continue
             known = opened.setdefault(found.name, found)

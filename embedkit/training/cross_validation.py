@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.losses.base import Loss
 from embedkit.training.data.features import Features, Standardiser
 from embedkit.training.data.folds import Fold, FoldPlan
 from embedkit.training.data.targets import Scale, Targets, build_targets
@@ -57,7 +58,7 @@ def train_losses(
     targets: NDArray[Any],
     plan: FoldPlan,
     recipe: TrainingConfig,
-    losses: Sequence[str],
+    losses: Sequence[Loss],
     *,
     grid: Sequence[Candidate],
     seeds: Sequence[int],
@@ -74,7 +75,7 @@ def train_losses(
 
     Args:
         targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`.
-        losses: Names with settings.
+        losses: The losses.
         grid: What is searched; heads of different shapes train in different stacks.
         seeds: Of initial weights, dropout and the order of mini-batches.
         threads: Stacks trained side by side.
@@ -83,7 +84,7 @@ def train_losses(
         journal: Where finished stacks are kept.
 
     Returns:
-        For each loss, its results fold by fold.
+        For each loss, by its spec, the results fold by fold.
     """
     keep_best = not all(fold.refit for fold in plan.folds)
     run = partial(
@@ -96,7 +97,7 @@ def train_losses(
         on_epoch=on_epoch,
         journal=journal,
     )
-    cells = [(loss, fold, seed) for loss in losses for fold in plan.folds for seed in seeds]
+    cells = [(loss.spec, fold, seed) for loss in losses for fold in plan.folds for seed in seeds]
     truth = build_targets(targets, recipe.classes)
     found = _search(plan, recipe, losses, grid, seeds, run)
     searched = {
@@ -107,9 +108,9 @@ def train_losses(
     if keep_best:
         finals = {key: found[key][0][choice.candidate] for key, choice in choices.items()}
     else:
-        finals = _refit(plan, recipe, grid, choices, seeds, run)
+        finals = _refit(plan, recipe, losses, grid, choices, seeds, run)
     return {
-        loss: [_score_fold(features, fold, loss, grid, seeds, searched, finals, recipe) for fold in plan.folds]
+        loss.spec: [_score_fold(features, fold, loss, grid, seeds, searched, finals, recipe) for fold in plan.folds]
         for loss in losses
     }
 
@@ -137,14 +138,14 @@ _Candidates: TypeAlias = dict[int, _Trained]
 def _search(
     plan: FoldPlan,
     recipe: TrainingConfig,
-    losses: Sequence[str],
+    losses: Sequence[Loss],
     grid: Sequence[Candidate],
     seeds: Sequence[int],
     run: _Run,
 ) -> dict[_Key, list[_Candidates]]:
     """Train every candidate on every inner fold: for each loss, fold and seed, the candidates by inner fold."""
     found: dict[_Key, list[_Candidates]] = {
-        (loss, fold.name, seed): [{} for _ in fold.validations]
+        (loss.spec, fold.name, seed): [{} for _ in fold.validations]
         for loss in losses
         for fold in plan.folds
         for seed in seeds
@@ -155,7 +156,7 @@ def _search(
         for fold in plan.folds:
             for seed in seeds:
                 for inner, (train, validate) in enumerate(fold.validations):
-                    places.append([found[loss, fold.name, seed][inner] for loss, _ in wanted])
+                    places.append([found[loss.spec, fold.name, seed][inner] for loss, _ in wanted])
                     members = [_member(grid[number], loss, seed, recipe.epochs) for loss, number in wanted]
                     groups.append(Group(train=train, validate=validate, seed=seed, members=tuple(members)))
         for own, result in zip(places, run(groups, replace(recipe, head=head)), strict=True):
@@ -164,18 +165,18 @@ def _search(
     return found
 
 
-def _shapes(grid: Sequence[Candidate], losses: Sequence[str]) -> list[tuple[str, list[str]]]:
+def _shapes(grid: Sequence[Candidate], losses: Sequence[Loss]) -> list[tuple[str, list[Loss]]]:
     """Return which losses share a stack, for every shape of head."""
     found = []
     for head in dict.fromkeys(one.head for one in grid):
-        together: dict[str, list[str]] = {}
+        together: dict[str, list[Loss]] = {}
         for loss in losses:
             together.setdefault(kind_in_stack(head, loss), []).append(loss)
         found += [(head, own) for own in together.values()]
     return found
 
 
-def _member(candidate: Candidate, loss: str, seed: int, epochs: int) -> Member:
+def _member(candidate: Candidate, loss: Loss, seed: int, epochs: int) -> Member:
     return Member(
         loss=loss,
         seed=seed,
@@ -220,6 +221,7 @@ def _hold_last(losses: NDArray[np.float64]) -> NDArray[np.float64]:
 def _refit(
     plan: FoldPlan,
     recipe: TrainingConfig,
+    losses: Sequence[Loss],
     grid: Sequence[Candidate],
     choices: Mapping[_Key, Choice],
     seeds: Sequence[int],
@@ -228,17 +230,15 @@ def _refit(
     """Train what was chosen on the whole training sides; losses whose choices have one shape share a group."""
     nothing = np.zeros(0, dtype=np.int64)
     finals: dict[_Key, _Trained] = {}
-    losses = list(dict.fromkeys(loss for loss, _, _ in choices))
     for head, together in _shapes(grid, losses):
         keys, groups = [], []
         for fold in plan.folds:
             for seed in seeds:
-                own = [(loss, fold.name, seed) for loss in together]
-                own = [key for key in own if grid[choices[key].candidate].head == head]
-                if own:
-                    chosen = [(key[0], choices[key]) for key in own]
+                chosen = [(loss, choices[loss.spec, fold.name, seed]) for loss in together]
+                chosen = [(loss, one) for loss, one in chosen if grid[one.candidate].head == head]
+                if chosen:
                     members = [_member(grid[one.candidate], loss, seed, one.epochs) for loss, one in chosen]
-                    keys.append(own)
+                    keys.append([(loss.spec, fold.name, seed) for loss, _ in chosen])
                     groups.append(Group(train=fold.train, validate=nothing, seed=seed, members=tuple(members)))
         if groups:
             for own, result in zip(keys, run(groups, replace(recipe, head=head)), strict=True):
@@ -249,16 +249,16 @@ def _refit(
 def _score_fold(
     features: Features,
     fold: Fold,
-    loss: str,
+    loss: Loss,
     grid: Sequence[Candidate],
     seeds: Sequence[int],
     searched: Mapping[_Key, tuple[Choice, _Curve]],
     finals: Mapping[_Key, _Trained],
     recipe: TrainingConfig,
 ) -> FoldResult:
-    states = tuple(finals[loss, fold.name, seed].state for seed in seeds)
-    one = finals[loss, fold.name, seeds[0]]
-    own, curves = zip(*(searched[loss, fold.name, seed] for seed in seeds), strict=True)
+    states = tuple(finals[loss.spec, fold.name, seed].state for seed in seeds)
+    one = finals[loss.spec, fold.name, seeds[0]]
+    own, curves = zip(*(searched[loss.spec, fold.name, seed] for seed in seeds), strict=True)
     heads = [grid[choice.candidate].head for choice in own]
     return FoldResult(
         fold=fold,

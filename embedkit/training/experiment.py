@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,24 +13,20 @@ import torch
 
 from embedkit.errors import FitError
 from embedkit.heads import expand_head, resolve_head
-from embedkit.losses import LOSSES, build_loss
+from embedkit.losses.base import Loss
 from embedkit.options.fit import FitOptions
-from embedkit.registry import parse_spec
-from embedkit.store.reader import Store
 from embedkit.training.cross_validation import count_heads
 from embedkit.training.data.attributes import define_dimensions, require_fitting_loss
 from embedkit.training.data.cross_corpus import define_transfer, join_tasks, plan_transfer
 from embedkit.training.data.features import Features
-from embedkit.training.data.fold_stores import PerFoldStores
 from embedkit.training.data.folds import Fold, FoldPlan, default_folds, describe_folds, plan_folds
 from embedkit.training.data.joined_features import JoinedFeatures
 from embedkit.training.data.leakage import find_leaks, require_unseen
 from embedkit.training.data.source import Source
-from embedkit.training.data.task import TaskData, define_task, fold_column, load_features, require_frames
+from embedkit.training.data.task import TaskData, define_task, fold_column, require_frames
 from embedkit.training.fine_tuning import count_tuned, plan_tuning
 from embedkit.training.identity import record_options
-from embedkit.training.live.source import LiveSource
-from embedkit.training.processes import ALONE, Processes
+from embedkit.training.processes import Processes
 from embedkit.training.runs import RUN_FORMAT_VERSION, digest_of
 from embedkit.training.search import Candidate, build_grid, head_settings
 from embedkit.training.stacks.stack import TrainingConfig
@@ -51,19 +46,16 @@ class Experiment:
         self,
         store: Source,
         head: str,
-        loss: str,
+        loss: Loss,
         options: FitOptions,
         device: torch.device,
         layer: int | None = None,
         other: Source | None = None,
     ) -> None:
         self.store, self.head, self.loss, self.options, self.device = store, head, loss, options, device
-        variants = [resolve_head(variant) for variant in expand_head(head)]
-        self.head_name, self.head_class, _ = variants[0]
+        self.head_name, self.head_class, _ = resolve_head(expand_head(head)[0])
         self.head_options = head_settings(head)
         self.grid: tuple[Candidate, ...] = build_grid(head, options.lr or (), options.weight_decay)
-        self.loss_options = build_loss(loss).options
-        self.loss_name = parse_spec(loss, LOSSES)[0]
         require_fitting_loss(loss, store, options.targets)
         if options.targets:
             self.data: TaskData = define_dimensions(store, options.targets, where=options.where)
@@ -87,7 +79,7 @@ class Experiment:
     @property
     def processes(self) -> Processes:
         """The processes that train together."""
-        return self.store.processes if isinstance(self.store, LiveSource) else ALONE
+        return self.store.processes
 
     @cached_property
     def plan(self) -> FoldPlan:
@@ -95,9 +87,9 @@ class Experiment:
             speakers, hold_out = self.data.speakers, self.level == "frame"
             return plan_transfer(len(self.parts[0]), speakers, self.other.corpus, hold_out=hold_out)
         # An encoder that was trained has seen all but its own fold's test and development groups.
-        seen = isinstance(self.store, PerFoldStores) or bool(self.store.trained_on)
-        held_out = seen or self.options.tuned
-        kind = self.options.folds or self._usual_folds
+        held_out = self.store.fine_tuned or self.options.tuned
+        usual = self.store.usual_folds or default_folds(self.data.sessions, self.data.speakers)
+        kind = self.options.folds or usual
         plan = plan_folds(
             kind,
             labels=None if self.data.dimensions else self.data.labels,
@@ -109,10 +101,9 @@ class Experiment:
         return plan_tuning(plan) if self.options.tuned else plan
 
     @property
-    def _usual_folds(self) -> str:
-        if isinstance(self.store, PerFoldStores):
-            return self.store.folds
-        return default_folds(self.data.sessions, self.data.speakers)
+    def folds_apart(self) -> bool:
+        """Whether each fold reads embeddings of its own."""
+        return len(set(self.store.for_folds(self.plan))) > 1
 
     @cached_property
     def features(self) -> Features:
@@ -120,29 +111,14 @@ class Experiment:
 
     def load(self, layer: int | None) -> Features:
         """Load the embeddings that the head reads, of one layer or of all."""
-        parts = [
-            features
-            for store, data in zip(self.stores, self.parts, strict=True)
-            for features in self._load(store, data, layer)
-        ]
+        parts = []
+        for store, data in zip(self.stores, self.parts, strict=True):
+            for own in dict.fromkeys(store.for_folds(self.plan)):
+                memory = self.options.memory_gb
+                parts.append(own.features(data.rows, self.level, self.device, layer=layer, memory_gb=memory))
+                if self.options.normalise == "speaker":
+                    parts[-1].normalise_by(data.speakers)
         return parts[0] if len(parts) == 1 else JoinedFeatures(parts)
-
-    def _load(self, store: Source, data: TaskData, layer: int | None) -> Iterator[Features]:
-        """Load a source's embeddings; those of per-fold stores one after the other."""
-        if isinstance(store, PerFoldStores):
-            for own in store.arrange(self.plan):
-                yield from self._load(own, data, layer)
-            return
-        features: Features
-        if isinstance(store, LiveSource):
-            features = store.live_features(data, self.level)
-        else:
-            assert isinstance(store, Store)
-            memory = self.options.memory_gb
-            features = load_features(store, data, self.level, self.device, layer=layer, memory_gb=memory)
-        if self.options.normalise == "speaker":
-            features.normalise_by(data.speakers)
-        yield features
 
     @property
     def recipe(self) -> TrainingConfig:
@@ -178,12 +154,11 @@ class Experiment:
 
     def _sources_of_folds(self) -> Iterator[tuple[Source, TaskData, Fold]]:
         """Yield every fold with what it reads; a fold over two corpora as the part that lies in each."""
-        own = self.store.arrange(self.plan) if isinstance(self.store, PerFoldStores) else None
-        for place, fold in enumerate(self.plan.folds):
+        for own, fold in zip(self.store.for_folds(self.plan), self.plan.folds, strict=True):
             if self.other is None:
-                yield (self.store if own is None else own[place]), self.data, fold
+                yield own, self.data, fold
                 continue
-            yield self.store, self.parts[0], dataclasses.replace(fold, test=fold.test[:0])
+            yield own, self.parts[0], dataclasses.replace(fold, test=fold.test[:0])
             yield (
                 self.other,
                 self.parts[1],
@@ -236,8 +211,8 @@ class Experiment:
             "encoder": store.path.stem,
             "head": self.head_name,
             "head_options": self.head_options,
-            "loss": self.loss_name,
-            "loss_options": dataclasses.asdict(self.loss_options),
+            "loss": self.loss.name,
+            "loss_options": dataclasses.asdict(self.loss.options),
             "mode": self.options.mode,
             "folds": describe_folds(self.plan),
             "classes": list(self.data.classes),
@@ -256,15 +231,13 @@ class Experiment:
     @property
     def data_config(self) -> dict[str, Any]:
         """Which data the run was trained on, and tested on where that is another store."""
-        own = {"store": _describe_store(self.store)}
-        if isinstance(self.store, PerFoldStores):
-            own["store"]["encoders"] = [store.encoder for store in self.store.arrange(self.plan)]
-        return own if self.other is None else {**own, "test_store": _describe_store(self.other)}
+        own = {"store": self.store.describe(self.plan)}
+        return own if self.other is None else {**own, "test_store": self.other.describe(self.plan)}
 
     @property
     def folder(self) -> Path:
         config = self.config
-        name = f"{_safe(self.loss_name)}-{digest_of(config)}"
+        name = f"{_safe(self.loss.name)}-{digest_of(config)}"
         return self.runs / _safe(config["corpus"]) / _safe(config["encoder"]) / _safe(self.head_name) / name
 
     @property
@@ -289,19 +262,7 @@ class Experiment:
     def __str__(self) -> str:
         told = "" if self.options.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
         told += ", LEAK: the encoder was trained on tested speakers" if self.variant.get("leak") else ""
-        return f"{self.title}, {self.loss}{told}"
-
-
-def _describe_store(store: Source) -> dict[str, Any]:
-    clips = {"examples": store.examples} if isinstance(store, LiveSource) else {}
-    return {
-        "path": os.path.abspath(store.path),
-        "fingerprint": store.fingerprint,
-        "digest": store.digest,
-        "encoder": store.encoder,
-        "options": store.extraction["options"],
-        **clips,
-    }
+        return f"{self.title}, {self.loss.spec}{told}"
 
 
 def _safe(name: str) -> str:

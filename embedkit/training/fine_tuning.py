@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.losses.base import Loss
 from embedkit.training.cross_validation import FoldResult
 from embedkit.training.data.folds import ONE_SPEAKER_GROUP, Fold, FoldPlan
 from embedkit.training.data.targets import build_targets
@@ -46,7 +47,7 @@ def tune_loss(
     targets: NDArray[Any],
     plan: FoldPlan,
     recipe: TrainingConfig,
-    loss: str,
+    loss: Loss,
     *,
     grid: Sequence[Candidate],
     seeds: Sequence[int],
@@ -133,7 +134,7 @@ class _Run:
         targets: NDArray[Any],
         fold: Fold,
         recipe: TrainingConfig,
-        loss: str,
+        loss: Loss,
         grid: Sequence[Candidate],
         number: int,
         seed: int,
@@ -142,7 +143,7 @@ class _Run:
         self.features, self.targets, self.fold, self.loss = features, targets, fold, loss
         self.seed, self.tuner = seed, tuner
         self.number, self.candidate = number, grid[number]
-        self.key = name_head(loss, fold, seed, number)
+        self.key = name_head(loss.spec, fold, seed, number)
         self.recipe = replace(recipe, head=self.candidate.head)
         self.truth = build_targets(targets, recipe.classes)
         train, validate = fold.validations[0]

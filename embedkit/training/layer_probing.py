@@ -44,7 +44,9 @@ def plan_layers(plan: FoldPlan, utterances: int, places: Sequence[int]) -> FoldP
     return replace(plan, folds=folds)
 
 
-def split_layers(results: Sequence[FoldResult], plan: FoldPlan, places: Sequence[int]) -> dict[int, list[FoldResult]]:
-    """Undo `plan_layers`: the results of each layer, as if it had been trained alone."""
+def split_layers(
+    results: Sequence[FoldResult], plan: FoldPlan, layers: Sequence[int | None]
+) -> dict[int | None, list[FoldResult]]:
+    """Undo `plan_layers`: the results of each layer (None: of all in one), as if it had been trained alone."""
     own = iter(results)
-    return {place: [replace(next(own), fold=fold) for fold in plan.folds] for place in places}
+    return {layer: [replace(next(own), fold=fold) for fold in plan.folds] for layer in layers}

@@ -68,7 +68,7 @@ def _add(scores: dict[str, list[float]], groups: Sequence[Group], results: Seque
             continue
         best: dict[str, float] = {}
         for member, own in zip(group.members, result.dev_scores, strict=True):
-            best[member.loss] = max(best.get(member.loss, -1.0), float(np.nanmax(own)))
+            best[member.loss.spec] = max(best.get(member.loss.spec, -1.0), float(np.nanmax(own)))
         for loss, score in best.items():
             scores.setdefault(loss, []).append(score)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from embedkit.errors import FitError
-from embedkit.training.data.folds import Indices
 
 
 class Processes:
@@ -18,15 +19,17 @@ class Processes:
 
     Attributes:
         rank, count: Which process this is, and of how many.
+        device: Where it computes; None: as asked.
     """
 
     rank, count = 0, 1
+    device: torch.device | None = None
 
-    def share(self, index: Indices) -> Indices:
+    def share(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return which of these utterances this process encodes."""
         return index
 
-    def join(self, index: Indices, own: Mapping[int, Tensor]) -> list[Tensor]:
+    def join(self, index: NDArray[np.int64], own: Mapping[int, Tensor]) -> list[Tensor]:
         """Return what all processes encoded, in the order of the utterances; gradients flow to one's own."""
         return [own[row] for row in index.tolist()]
 
@@ -54,11 +57,11 @@ class DistributedProcesses(Processes):
         state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
         self.rank, self.count, self.device = state.process_index, state.num_processes, state.device
 
-    def share(self, index: Indices) -> Indices:
+    def share(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         # A process without a share encodes something all the same, so that all of them take part in what is sent.
         return index[self.rank :: self.count] if len(index) > self.rank else index[:1]
 
-    def join(self, index: Indices, own: Mapping[int, Tensor]) -> list[Tensor]:
+    def join(self, index: NDArray[np.int64], own: Mapping[int, Tensor]) -> list[Tensor]:
         from accelerate.utils import gather, pad_across_processes
 
         mine = [own[row].detach() for row in self.share(index).tolist()]

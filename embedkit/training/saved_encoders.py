@@ -63,7 +63,7 @@ class EncoderFolders:
             },
             "tuning": record_options(self.tuner.options)["tuning"],
             "head": experiment.head,
-            "loss": experiment.loss,
+            "loss": experiment.loss.spec,
             "seed": seed,
             "trained_on": {
                 "corpus": experiment.store.corpus,

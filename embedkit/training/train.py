@@ -20,13 +20,11 @@ from embedkit.progress import Progress, show_progress
 from embedkit.registry import looks_like_target
 from embedkit.training.cross_validation import FoldResult, train_losses
 from embedkit.training.data.features import Features, UtteranceFeatures
-from embedkit.training.data.fold_stores import PerFoldStores, spread_folds
-from embedkit.training.data.folds import FoldPlan
+from embedkit.training.data.fold_stores import spread_folds
 from embedkit.training.experiment import UNFINISHED, Experiment
 from embedkit.training.fine_tuning import tune_loss
 from embedkit.training.layer_probing import LayerFeatures, plan_layers, split_layers
 from embedkit.training.live.features import LiveFeatures
-from embedkit.training.live.source import LiveSource
 from embedkit.training.monitor import TrainingMonitor, in_unit
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
 from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
@@ -84,7 +82,7 @@ def plan_rows(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
         experiment = experiments[place]
         if experiment.level == "frame" or experiment.options.tuned:
             return place
-        apart = experiment.other is not None or isinstance(experiment.store, PerFoldStores)
+        apart = experiment.other is not None or experiment.folds_apart
         return id(experiment.store), experiment.head, experiment.layer if apart else experiment.layer is None
 
     # Cells are listed layer by layer and then head by head: those of a head are brought together.
@@ -154,15 +152,14 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
     targets, plan = first.data.targets, first.plan
     features: Features
     layers = list(dict.fromkeys(experiment.layer for experiment in experiments))
-    places = [first.store.layers.index(layer) for layer in layers if layer is not None]
-    layered, per_fold = len(layers) > 1, isinstance(first.store, PerFoldStores)
-    if not layered:
+    if len(layers) == 1:
         features = first.features
-        if per_fold:
+        if first.folds_apart:
             plan, targets = spread_folds(plan, len(first.data)), np.concatenate([targets] * len(plan.folds))
     else:
         whole = first.load(layer=None)
         assert isinstance(whole, UtteranceFeatures)
+        places = [first.store.layers.index(layer) for layer in layers if layer is not None]
         features, plan = LayerFeatures(whole), plan_layers(plan, len(whole), places)
         targets = np.concatenate([targets] * whole.layers)
     found = train_losses(
@@ -170,7 +167,7 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
         targets,
         plan,
         first.recipe,
-        list(dict.fromkeys(experiment.loss for experiment in experiments)),
+        list({experiment.loss.spec: experiment.loss for experiment in experiments}.values()),
         grid=first.grid,
         seeds=first.options.seed_numbers,
         threads=threads,
@@ -178,19 +175,8 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
         on_epoch=monitor.on_epoch,
         journal=row.journal,
     )
-    if per_fold:
-        return {id(experiment): _of_plan(found[experiment.loss], first.plan) for experiment in experiments}
-    if not layered:
-        return {id(experiment): found[experiment.loss] for experiment in experiments}
-    split = {loss: split_layers(results, first.plan, places) for loss, results in found.items()}
-    return {
-        id(experiment): split[experiment.loss][first.store.layers.index(experiment.layer)] for experiment in experiments
-    }
-
-
-def _of_plan(results: Sequence[FoldResult], plan: FoldPlan) -> list[FoldResult]:
-    """Undo `spread_folds` for what came out."""
-    return [dataclasses.replace(result, fold=fold) for result, fold in zip(results, plan.folds, strict=True)]
+    split = {loss: split_layers(results, first.plan, layers) for loss, results in found.items()}
+    return {id(experiment): split[experiment.loss.spec][experiment.layer] for experiment in experiments}
 
 
 def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[FoldResult]]:
@@ -198,8 +184,7 @@ def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[F
     (experiment,) = row.trained
     features = experiment.features
     assert isinstance(features, LiveFeatures)
-    assert isinstance(experiment.store, LiveSource)
-    tuner = experiment.store.tuner(experiment.options)
+    tuner = experiment.store.fine_tuner(experiment.options)
     encoders = EncoderFolders(experiment, tuner) if experiment.options.save_encoder else None
     results = tune_loss(
         features,
@@ -223,13 +208,13 @@ def _journal(row: Sequence[Experiment]) -> Journal | None:
     experiment = row[0]
     if experiment.options.tuned:
         return None
-    if any(looks_like_target(name) for own in row for name in (own.head_name, own.loss_name)):
+    if any(looks_like_target(name) for own in row for name in (own.head_name, own.loss.name)):
         return None
     task = {
         name: value for name, value in experiment.config.items() if not name.startswith("loss")
     } | experiment.digests
-    folder = experiment.runs / UNFINISHED / digest_of([task, experiment.loss if experiment.level == "frame" else None])
-    return Journal(folder, task, experiment.processes)
+    own = experiment.loss.spec if experiment.level == "frame" else None
+    return Journal(experiment.runs / UNFINISHED / digest_of([task, own]), task, experiment.processes)
 
 
 def _write_once(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
@@ -253,7 +238,7 @@ def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) ->
         **experiment.data_config,
         "search": search,
         "choices": describe_choices(results, experiment.grid, seeds, experiment.data.score_name),
-        "loss_spec": experiment.loss,
+        "loss_spec": experiment.loss.spec,
         "head_spec": experiment.head,
         "versions": _versions(),
     }
@@ -300,18 +285,18 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         "corpus": experiment.store.corpus,
         "encoder": experiment.store.path.stem,
         "head": experiment.head_name,
-        "loss": experiment.loss_name,
+        "loss": experiment.loss.name,
         "mode": experiment.options.mode,
         "folds": experiment.plan.kind,
         **scores,
         "head_options": experiment.head_options,
-        "loss_options": dataclasses.asdict(experiment.loss_options),
+        "loss_options": dataclasses.asdict(experiment.loss.options),
         "selection": experiment.plan.selection,
         "precision": experiment.store.encoder.get("precision", "fp32"),
         "speaker_dependent": experiment.plan.speaker_dependent,
         "budget": experiment.config["budget"],
         "standardised": "over frames" if experiment.level == "frame" else "over utterance means",
-        "loss_spec": experiment.loss,
+        "loss_spec": experiment.loss.spec,
         "head_spec": experiment.head,
         "demo": "demo" in (experiment.store.corpus, experiment.other and experiment.other.corpus),
         "task": ", ".join(task),

@@ -15,8 +15,9 @@ import numpy as np
 from embedkit.checking import findings
 from embedkit.checking.audio import Measures, measure_corpus
 from embedkit.checking.findings import Finding
-from embedkit.corpora import Corpus, Utterance, open_corpus, select
+from embedkit.corpora import Corpus, Utterance, select
 from embedkit.corpora.base import STANDARD_COLUMNS
+from embedkit.corpora.opening import as_corpus
 from embedkit.errors import FitError
 from embedkit.progress import Progress, show_progress
 from embedkit.registry import unknown_name
@@ -118,7 +119,7 @@ def check_corpus(
         CorpusError, ConfigError, UnknownNameError: the corpus or a filter that cannot be read.
         FitError: a class or a fold column that the corpus does not have.
     """
-    opened = select(corpus if isinstance(corpus, Corpus) else open_corpus(corpus), where)
+    opened = select(as_corpus(corpus), where)
     chosen, labels = _choose(opened, classes, opened.task.merge if merge is None else merge)
     kind = folds or default_folds(_column(chosen, "session"), _column(chosen, "speaker"))
     plan = _plan(chosen, labels, kind)

@@ -177,7 +177,7 @@ class _Job:
 def _prepare_check(
     predictor: Predictor, encoder: Encoder, check: Sequence[str | os.PathLike[str]]
 ) -> tuple[list[Clip], str]:
-    return choose_clips(predictor, [Path(path) for path in check], getattr(encoder, "largest_input", None))
+    return choose_clips(predictor, [Path(path) for path in check], encoder.largest_input)
 
 
 def _tell_of(predictor: Predictor, format: Format, tell: Tell) -> None:
@@ -204,7 +204,7 @@ def _output_name(predictor: Predictor) -> str:
 def _describe(predictor: Predictor, encoder: Encoder) -> dict[str, str]:
     """Write what a user of the ONNX file must know, as texts; lists and objects in JSON."""
     rate, heads = encoder.sampling_rate, predictor.heads
-    largest = getattr(encoder, "largest_input", None)
+    largest = encoder.largest_input
     waveform = f"waveform: one clip, mono, float32 [samples] at {rate} Hz, full scale from -1 to 1"
     frames = f"frames: one clip's {encoder.name}, float32 [frames, {len(encoder.layers)}, {encoder.dimensions}]"
     output = "ratings: float32 [dimensions], in the unit of the corpus"

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from embedkit.arguments import checked
 from embedkit.corpora import Corpus
 from embedkit.corpora.selection import choose_utterances
 from embedkit.encoders import ENCODERS, load_encoder, split_name
-from embedkit.encoders.base import Encoder
 from embedkit.errors import ConfigError
 from embedkit.extraction.engines import LoadEncoder, open_engine
 from embedkit.extraction.request import Request, default_path
@@ -88,7 +89,7 @@ def extract_embeddings(
                 frame_dtype=options.frame_dtype or loaded.default_frame_dtype,
                 windows=Windows.for_encoder(loaded, options.max_seconds),
                 selection=selection,
-                device=_device_kind(loaded, options.device),
+                device=torch.device(loaded.device).type,
                 precision=options.precision,
                 threads=options.threads,
                 batch_seconds=options.batch_seconds,
@@ -135,11 +136,3 @@ def _prepare_loading(
 def _absolute(source: str) -> str:
     path = Path(source).expanduser()
     return str(path.absolute()) if path.exists() and source not in ENCODERS else source
-
-
-def _device_kind(encoder: Encoder, device: str) -> str:
-    """Return "cpu" or "cuda": where the encoder is, or, where it does not say, where it was asked to be."""
-    placed = getattr(encoder, "device", None)
-    if placed is None:
-        return "cpu" if device == "auto" else device.partition(":")[0]
-    return str(placed).partition(":")[0]

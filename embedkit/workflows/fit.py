@@ -10,19 +10,18 @@ import torch
 
 from embedkit.arguments import as_list, checked
 from embedkit.corpora import Corpus
-from embedkit.corpora.manifest import SUFFIXES as MANIFESTS
 from embedkit.encoders.run_encoders import find_folders
 from embedkit.errors import FitError
-from embedkit.losses import LOSSES
+from embedkit.losses import LOSSES, build_loss
 from embedkit.options.call import takes_options
 from embedkit.options.fit import FitOptions
 from embedkit.progress import Progress
-from embedkit.store.reader import Store, open_store
-from embedkit.store.verify import require_undamaged
-from embedkit.training.data.fold_stores import PerFoldStores, group_stores
+from embedkit.store.reader import Store
+from embedkit.training.data.fold_stores import group_stores
 from embedkit.training.data.source import Source
+from embedkit.training.data.store_source import StoreSource, as_store
 from embedkit.training.experiment import Experiment
-from embedkit.training.live.source import LiveSource, open_live_sources
+from embedkit.training.live.source import open_live_sources
 from embedkit.training.plain import describe_plain_parts
 from embedkit.training.processes import ALONE, count_processes
 from embedkit.training.runs import RunRecord, require_writable
@@ -31,8 +30,6 @@ from embedkit.training.train import fit_experiments
 from embedkit.wording import count_noun
 
 Input: TypeAlias = Store | Corpus | str | Path
-
-DEFAULT_HEADS = {"mfcc": "lstm", "logmel": "cnn", "vggish": "mlp", "egemaps-lld": "lstm", "compare-lld": "lstm"}
 
 Tell = Callable[[str], None]
 
@@ -75,7 +72,7 @@ def fit_heads(
         opened = _open_stores(as_list(stores), options.encoder)
     else:
         opened = _open_speech(as_list(stores), options, sources or {})
-    processes = opened[0].processes if opened and isinstance(opened[0], LiveSource) else ALONE
+    processes = opened[0].processes if opened else ALONE
     if processes.rank > 0:
         progress, tell = False, lambda _: None
     elif processes.count > 1:
@@ -86,9 +83,7 @@ def fit_heads(
     for experiment in experiments:
         experiment.check()
     for store in [*opened, *(one.other for one in experiments[:1] if one.other is not None)]:
-        for one in store.stores if isinstance(store, PerFoldStores) else [store]:
-            if isinstance(one, Store):
-                require_undamaged(one)
+        store.require_undamaged()
     said = [describe_plain_parts(one.head_name, one.head_class, one.loss) for one in experiments]
     said += [[f"{note[0].upper()}{note[1:]}." for note in one.unrated] for one in experiments]
     for sentence in dict.fromkeys(line for lines in said for line in lines):
@@ -105,15 +100,14 @@ def _plan(opened: Sequence[Source], options: FitOptions) -> list[Experiment]:
         raise FitError(
             f"The layers are {layers!r}, expected all or each; to keep some of them, extract with --layers and --out."
         )
-    test_on: Any = options.test_on
-    other = None if test_on is None else test_on if isinstance(test_on, Store) else open_store(test_on)
-    device = choose_device(options.device)
+    other = None if options.test_on is None else StoreSource(as_store(options.test_on))
+    device, built = choose_device(options.device), [build_loss(loss) for loss in options.loss or ()]
     experiments = [
         Experiment(store, head, loss, options, device, layer, other)
         for store in opened
         for layer in (store.layers if layers == "each" else (None,))
-        for head in (options.head or [default_head(store)])
-        for loss in options.loss or ()
+        for head in (options.head or [store.default_head])
+        for loss in built
     ]
     if not experiments:
         raise FitError(f"There is no loss to train under; name some of {', '.join(LOSSES)}.")
@@ -133,27 +127,13 @@ def _open_speech(corpora: Sequence[Any], options: FitOptions, sources: Mapping[s
 
 
 def _open_stores(stores: Sequence[Input], encoders: Sequence[str]) -> list[Source]:
-    for one in stores:
-        name = one.name if isinstance(one, Corpus) else str(one)
-        looks_like_corpus = isinstance(one, str | Path) and (Path(one).is_dir() or Path(one).suffix in MANIFESTS)
-        if isinstance(one, Corpus) or looks_like_corpus:
-            raise FitError(
-                f"{name} is no store but a corpus, it seems; run embedkit extract {name} --encoder NAME first, or run "
-                "the encoder in every epoch with --mode frozen --encoder NAME."
-            )
+    found = [as_store(one) for one in stores]
     if encoders:
         raise FitError(
             f"Found the encoder {encoders[0]!r}, but stores hold embeddings already; leave out --encoder, or run the "
             "encoder in every epoch with --mode frozen."
         )
-    opened = [one if isinstance(one, Store) else open_store(one) for one in stores if not isinstance(one, Corpus)]
-    return group_stores(opened)
-
-
-def default_head(store: Source) -> str:
-    """Return the head a store's encoder is fitted with by default."""
-    encoder = store.encoder
-    return DEFAULT_HEADS.get(str(encoder.get("name")), DEFAULT_HEADS.get(str(encoder.get("family")), "linear"))
+    return group_stores(found)
 
 
 def choose_device(device: str) -> torch.device:

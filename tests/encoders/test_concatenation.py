@@ -150,6 +150,7 @@ def test_properties_follow_from_the_parts() -> None:
     acoustic = ConcatenatedEncoder([mfcc, logmel], name="both")
     assert (acoustic.name, acoustic.default_head) == ("both", "lstm")
     assert acoustic.default_levels == ("utterance", "frame")
+    assert ConcatenatedEncoder([logmel, mfcc]).default_head == "lstm"
 
 
 def test_identity_nests_the_parts() -> None:

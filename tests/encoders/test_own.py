@@ -14,6 +14,8 @@ from torch import Tensor
 from embedkit.encoders import encoder_label, load_encoder
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.errors import EmbedkitError, EncoderError, UnknownNameError
+from embedkit.extraction.precision import gains_from_bf16
+from embedkit.extraction.windows import Windows
 
 
 class Energy(Encoder):
@@ -34,6 +36,11 @@ class Choosy(Energy):
         self.given = (layers, device, precision)
 
 
+class Placed(Energy):
+    def __init__(self, device: str) -> None:
+        self.device = f"{device}:1"
+
+
 class Unfinished(Encoder):
     def frame_count(self, samples: int) -> int:
         return samples
@@ -49,7 +56,7 @@ class Sizeless(Energy):
 @pytest.fixture(autouse=True)
 def _own_package() -> Iterator[None]:
     module = ModuleType("own.encoders")
-    for cls in (Energy, Choosy, Unfinished, Sizeless):
+    for cls in (Energy, Choosy, Placed, Unfinished, Sizeless):
         setattr(module, cls.__name__, cls)
     sys.modules["own.encoders"] = module
     yield
@@ -72,6 +79,27 @@ def test_it_gets_the_options_that_it_takes() -> None:
 def test_it_can_be_concatenated() -> None:
     encoder = load_encoder("mfcc+own.encoders:Energy")
     assert encoder.dimensions == 40
+
+
+def test_what_it_does_not_say_of_itself_is_declared() -> None:
+    encoder = load_encoder("own.encoders:Energy")
+    assert (encoder.largest_input, encoder.layerdrop, encoder.parts) == (None, 0.0, ())
+    assert torch.device(encoder.device).type == "cpu"
+    assert not gains_from_bf16(encoder)
+    assert Windows.for_encoder(encoder, None) is None
+    with pytest.raises(EncoderError, match="loaded as it is"):
+        encoder.prepare_training()
+
+
+@pytest.mark.parametrize(("name", "place"), [("Choosy", "meta"), ("Placed", "meta:1"), ("Energy", "cpu")])
+def test_it_is_where_it_says_or_where_it_was_asked_to_be(
+    name: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedkit.encoders.own.resolve_device", lambda _: torch.device("meta"))
+    encoder = load_encoder(f"own.encoders:{name}", device="cuda")
+    assert torch.device(encoder.device) == torch.device(place)
+    joined = load_encoder(f"own.encoders:Energy+own.encoders:{name}", device="cuda")
+    assert torch.device(joined.device) == torch.device(place)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_a_misspelt_source_is_named_where_published_weights_cannot_be_had(monkey
     def fail(*_: object, **__: object) -> None:
         raise EncoderError("The Hub cannot be reached.")
 
-    monkeypatch.setattr("embedkit.encoders.pretrained.load_pretrained", fail)
+    monkeypatch.setattr("embedkit.encoders.families.load_pretrained", fail)
     with pytest.raises(EncoderError) as caught:
         load_encoder("hubert", sources={"hubrt": "weights", "mine": "org/model"})
     assert str(caught.value).endswith("reached. [encoders] has a source for 'hubrt': did you mean 'hubert' there?")

@@ -8,6 +8,7 @@ import torch
 
 from embedkit.errors import RunError
 from embedkit.export.ensemble import Ensemble
+from embedkit.losses import build_loss
 from embedkit.training.data.features import FrameFeatures, Standardiser, UtteranceFeatures
 from embedkit.training.data.targets import Scale
 from embedkit.training.stacks.scoring import score_states
@@ -42,7 +43,9 @@ def test_it_is_the_mean_over_folds_and_seeds_of_heads_scored_alone(heads: list[s
         )
         scale = Scale.load(predictor.tensors, f"{head.number}/")
         recipe = TrainingConfig(head=head.spec, classes=3)
-        alone.append(score_states(features, [state], loss, standardiser, np.arange(3), recipe, scale=scale)[0])
+        alone.append(
+            score_states(features, [state], build_loss(loss), standardiser, np.arange(3), recipe, scale=scale)[0]
+        )
     values, own = torch.from_numpy(means), None
     if on_frames:
         own = torch.from_numpy(lengths)

@@ -11,7 +11,9 @@ from embedkit.training.options import Settings
 from sklearn.metrics import recall_score
 
 import embedkit
+from embedkit.losses import build_loss
 from embedkit.training.cross_validation import train_losses
+from embedkit.training.data.store_source import StoreSource
 from embedkit.training.experiment import Experiment
 from embedkit.training.results import learning_curves
 from tests.training.stores import write_synthetic_store
@@ -34,14 +36,16 @@ def settings(**changes: Any) -> Settings:
 
 def test_curves_are_those_of_what_was_chosen(tmp_path: Path) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", noise=2.0)
-    cell = Experiment(store, "linear", "ce", settings(patience=3), tmp_path / "runs", torch.device("cpu"))
+    cell = Experiment(
+        StoreSource(store), "linear", build_loss("ce"), settings(patience=3), tmp_path / "runs", torch.device("cpu")
+    )
     seen: list[Any] = []
     (results,) = train_losses(
         cell.features,
         cell.data.targets,
         cell.plan,
         cell.recipe,
-        ["ce"],
+        [build_loss("ce")],
         grid=cell.grid,
         seeds=(0, 1),
         threads=1,

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from embedkit.losses import build_loss
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.features import StreamedFeatures, UtteranceFeatures
 from embedkit.training.data.folds import plan_folds
-from embedkit.training.data.task import define_task, load_features
+from embedkit.training.data.store_source import StoreSource
+from embedkit.training.data.task import define_task
 from embedkit.training.layer_probing import LayerFeatures, plan_layers, split_layers
 from embedkit.training.search import build_grid
 from embedkit.training.stacks.stack import TrainingConfig
@@ -21,7 +23,7 @@ from tests.training.stores import write_synthetic_store
 @pytest.mark.parametrize("memory_gb", [None, 0.0])
 def test_a_layer_comes_out_as_if_trained_alone(tmp_path: Path, memory_gb: float | None) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", speakers=5, each=12)
-    data = define_task(store, where=["speaker!=nobody"])
+    data = define_task(StoreSource(store), where=["speaker!=nobody"])
     plan = plan_folds(
         "speaker",
         labels=data.labels,
@@ -32,12 +34,12 @@ def test_a_layer_comes_out_as_if_trained_alone(tmp_path: Path, memory_gb: float 
     )
     settings = {
         "recipe": TrainingConfig(head="linear", classes=3, epochs=3, batch_size=8),
-        "loss": ["ce", "aam"],
+        "loss": [build_loss("ce"), build_loss("aam")],
         "grid": build_grid("linear", (1e-3, 1e-2)),
         "seeds": (0, 1),
         "threads": 1,
     }
-    whole = load_features(store, data, "utterance", memory_gb=memory_gb)
+    whole = StoreSource(store).features(data.rows, "utterance", memory_gb=memory_gb)
     assert isinstance(whole, UtteranceFeatures)
     assert isinstance(whole, StreamedFeatures) == (memory_gb == 0)
     places = range(len(store.layers))
@@ -45,7 +47,10 @@ def test_a_layer_comes_out_as_if_trained_alone(tmp_path: Path, memory_gb: float 
     together = train_losses(LayerFeatures(whole), targets, plan=plan_layers(plan, len(whole), places), **settings)
     for place in places:
         alone = train_losses(
-            load_features(store, data, "utterance", layer=store.layers[place]), data.targets, plan=plan, **settings
+            StoreSource(store).features(data.rows, "utterance", layer=store.layers[place]),
+            data.targets,
+            plan=plan,
+            **settings,
         )
         for loss, results in together.items():
             for own, expected in zip(split_layers(results, plan, places)[place], alone[loss], strict=True):

@@ -11,9 +11,11 @@ import torch
 from embedkit.errors import ConfigError, UnknownNameError
 from embedkit.evaluation.metrics import recall_scores
 from embedkit.heads import expand_head
+from embedkit.losses import build_loss
 from embedkit.training.cross_validation import FoldResult, count_heads, train_losses
 from embedkit.training.data.folds import FoldPlan, plan_folds
-from embedkit.training.data.task import TaskData, define_task, load_features
+from embedkit.training.data.store_source import StoreSource
+from embedkit.training.data.task import TaskData, define_task
 from embedkit.training.search import Candidate, build_grid, describe_search, head_settings
 from embedkit.training.selection import choose
 from embedkit.training.stacks.stack import Group, Member, TrainingConfig, train_stack
@@ -74,18 +76,18 @@ def test_the_search_is_described_with_what_was_chosen() -> None:
 
 def make(tmp_path: Path, *, hold_out: bool) -> tuple[TaskData, FoldPlan, list[FoldResult], tuple[Candidate, ...]]:
     store = write_synthetic_store(tmp_path / "tiny.h5", speakers=4, each=12, noise=4.0)
-    data = define_task(store)
+    data = define_task(StoreSource(store))
     plan = plan_folds("speaker", labels=data.labels, speakers=data.speakers, hold_out=hold_out)
     recipe = TrainingConfig(head="mlp", classes=3, epochs=4, batch_size=8)
     grid = build_grid("mlp:hidden=2/16", [1e-3, 3e-2], [0.0, 0.3])
-    features = load_features(store, data, "utterance")
+    features = StoreSource(store).features(data.rows, "utterance")
     done: list[int] = []
     results = train_losses(
         features,
         data.targets,
         plan,
         recipe,
-        ["ce"],
+        [build_loss("ce")],
         grid=grid,
         seeds=(0, 1),
         threads=1,
@@ -99,12 +101,16 @@ def make(tmp_path: Path, *, hold_out: bool) -> tuple[TaskData, FoldPlan, list[Fo
 def test_what_is_chosen_is_the_best_of_candidates_trained_alone(tmp_path: Path, hold_out: bool) -> None:
     data, _, results, grid = make(tmp_path, hold_out=hold_out)
     store = write_synthetic_store(tmp_path / "again.h5", speakers=4, each=12, noise=4.0)
-    features = load_features(store, data, "utterance")
+    features = StoreSource(store).features(data.rows, "utterance")
     result, seed = results[1], 1
     recalls = []
     for candidate in grid:
         member = Member(
-            loss="ce", seed=seed, learning_rate=candidate.learning_rate, epochs=4, weight_decay=candidate.weight_decay
+            loss=build_loss("ce"),
+            seed=seed,
+            learning_rate=candidate.learning_rate,
+            epochs=4,
+            weight_decay=candidate.weight_decay,
         )
         predictions = []
         for train, validate in result.fold.validations:

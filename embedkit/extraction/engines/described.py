@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from embedkit.encoders.base import Encoder, LayerSink
@@ -18,6 +19,7 @@ _ATTRIBUTES = (
     "layers",
     "dimensions",
     "smallest_input",
+    "largest_input",
     "equal_lengths",
     "reentrant",
     "default_levels",
@@ -29,11 +31,9 @@ _ATTRIBUTES = (
 
 def describe_encoder(encoder: Encoder) -> dict[str, Any]:
     """Return what `DescribedEncoder` needs to stand for an encoder in another process."""
-    placed = getattr(encoder, "device", None)
     return {
         "attributes": {name: getattr(encoder, name) for name in _ATTRIBUTES},
-        "largest_input": getattr(encoder, "largest_input", None),
-        "device": None if placed is None else str(placed).partition(":")[0],
+        "device": torch.device(encoder.device).type,
         "identity": encoder.identity(),
     }
 
@@ -44,8 +44,7 @@ class DescribedEncoder(Encoder):
     def __init__(self, description: dict[str, Any]) -> None:
         for name, value in description["attributes"].items():
             setattr(self, name, value)
-        self.largest_input: int | None = description["largest_input"]
-        self.device: str | None = description["device"]
+        self.device = torch.device(description["device"])
         self._identity: dict[str, Any] = description["identity"]
 
     def identity(self) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class RayEngine(Engine):
         encoder = self._describe()
         # All workers take what the first one chose; one that needs no GPU must not keep others from it.
         self._precision = encoder.identity().get("precision", precision)
-        if device == "auto" and encoder.device in (None, "cpu") and self._device == "cuda":
+        if device == "auto" and encoder.device.type == "cpu" and self._device == "cuda":
             self._device = "cpu"
             self._end_workers()
         return encoder

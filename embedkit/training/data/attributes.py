@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from embedkit.errors import FitError
-from embedkit.losses import build_loss
+from embedkit.losses.base import Loss
 from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
 from embedkit.training.data.source import Source
-from embedkit.training.data.task import TaskData, filter_rows
+from embedkit.training.data.task import TaskData, filter_rows, take_columns
 
 DEFAULT_LOSS = "ccc-regression"
 
@@ -42,12 +42,7 @@ def define_dimensions(store: Source, dimensions: Sequence[str], *, where: Sequen
         )
     rows = rows[rated]
     return TaskData(
-        rows=rows,
-        ids=store.ids[rows],
-        labels=store.labels[rows],
-        speakers=store.speakers[rows],
-        sessions=store.sessions[rows],
-        splits=store.splits[rows],
+        **take_columns(store, rows),
         classes=(),
         targets=ratings[rated],
         merge={},
@@ -63,21 +58,20 @@ def find_rating_columns(store: Source) -> list[str]:
     return sorted(name for name in store.columns if name not in usual and _is_numeric(store, name))
 
 
-def require_fitting_loss(loss: str, store: Source, dimensions: Sequence[str]) -> None:
+def require_fitting_loss(loss: Loss, store: Source, dimensions: Sequence[str]) -> None:
     """Refuse a loss that cannot train what is asked for.
 
     Raises:
         FitError: a loss on classes where dimensions are to be predicted, or the other way round.
     """
-    tasks = build_loss(loss).tasks
-    if dimensions and "dimensions" not in tasks:
+    if dimensions and "dimensions" not in loss.tasks:
         raise FitError(
-            f"The loss {loss!r} tells classes apart, but --targets names dimensions to predict; "
+            f"The loss {loss.spec!r} tells classes apart, but --targets names dimensions to predict; "
             f"choose --loss {DEFAULT_LOSS}, or leave out --targets."
         )
-    if not dimensions and "classes" not in tasks:
+    if not dimensions and "classes" not in loss.tasks:
         raise FitError(
-            f"The loss {loss!r} predicts dimensions; name columns of numbers with --targets ({_told(store)})."
+            f"The loss {loss.spec!r} predicts dimensions; name columns of numbers with --targets ({_told(store)})."
         )
 
 

@@ -40,7 +40,7 @@ def define_transfer(store: Source, data: TaskData, other: Source, merge: Mapping
     if data.dimensions:
         return define_dimensions(other, data.dimensions)
     usual = {**other.task["merge"], **merge}
-    labels = {usual.get(label, label) for label in other.labels.tolist()}
+    labels = {usual.get(label, label) for label in other.column("label").tolist()}
     missing = [label for label in data.classes if label not in labels]
     if missing:
         raise FitError(

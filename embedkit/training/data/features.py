@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -295,6 +296,12 @@ class AveragedFrames(FrameFeatures):
         values = torch.from_numpy(np.array(super().read(utterance), dtype=np.float32))
         whole = HeadInputs(values=values[None, None], lengths=torch.tensor([[len(values)]]))
         return average_runs(whole, self.run).values[0, 0].numpy()
+
+
+def fits_in_memory(size: int, memory_gb: float | None) -> bool:
+    """Tell whether so many bytes may be held; None for at most a quarter of the machine's memory."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return size < (physical / 4 if memory_gb is None else memory_gb * 1e9)
 
 
 def members_of(owners: Names) -> list[Indices]:

@@ -1,64 +1,135 @@
-"""What a study reads its utterances from."""
+"""What an experiment reads: utterances with their columns, and for every fold their embeddings."""
 
 from __future__ import annotations
 
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+import torch
 from numpy.typing import NDArray
 
+from embedkit.errors import FitError
+from embedkit.options.fit import FitOptions
+from embedkit.training.data.features import Features
+from embedkit.training.data.folds import FoldPlan, Indices
+from embedkit.training.processes import ALONE, Processes
 
-class Source(Protocol):
-    """What defines a task: a store, or a corpus that is encoded while heads train."""
+if TYPE_CHECKING:
+    from embedkit.training.live.fine_tuner import FineTuner
 
-    def __len__(self) -> int: ...
 
-    @property
-    def path(self) -> Path: ...
+class Source(ABC):
+    """A store, the stores of one fine-tuning run, or a corpus that is encoded while heads train.
 
-    @property
-    def corpus(self) -> str: ...
+    Attributes:
+        path: Where it lies; its stem names the encoder in tables and run folders.
+        corpus: Name of the corpus.
+        task: The corpus's standard task: `classes` and `merge`.
+        encoder: Everything that determines the numbers.
+        extraction: How they are made, with its `options`.
+        trained_on: What the encoder was fine-tuned on; empty where it was not, or differs from fold to fold.
+        fine_tuned: Whether an encoder has been trained on utterances of the corpus, or may have been.
+        fingerprint: Digest of the encoder and of the options that matter.
+        digest: Digest of everything that is read.
+        layers: Numbers of the layers.
+        has_frames: Whether heads may read frames.
+        columns: Names of the columns.
+        default_head: The head that is fitted unless another one is named.
+        usual_folds: What folds rotate over unless that is named; None: as the columns suggest.
+        processes: The processes that train together.
+    """
 
-    @property
-    def task(self) -> dict[str, Any]: ...
+    path: Path
+    corpus: str
+    task: dict[str, Any]
+    encoder: Mapping[str, Any]
+    extraction: Mapping[str, Any]
+    trained_on: Mapping[str, Any]
+    fine_tuned: bool
+    fingerprint: str
+    digest: str
+    layers: tuple[int, ...]
+    has_frames: bool
+    columns: tuple[str, ...]
+    default_head: str
+    usual_folds: str | None = None
+    processes: Processes = ALONE
 
-    @property
-    def encoder(self) -> dict[str, Any]: ...
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of utterances."""
 
-    @property
-    def extraction(self) -> dict[str, Any]: ...
+    @abstractmethod
+    def column(self, name: str) -> NDArray[Any]:
+        """Return a column `[utterances]`.
 
-    @property
-    def trained_on(self) -> dict[str, Any]: ...
+        Raises:
+            FitError, StoreError: there is no such column.
+        """
 
-    @property
-    def fingerprint(self) -> str: ...
+    @abstractmethod
+    def for_folds(self, plan: FoldPlan) -> Sequence[EmbeddingSource]:
+        """Return what each fold of a plan reads: the same for all folds, or another encoder's embeddings for each.
 
-    @property
-    def digest(self) -> str: ...
+        Raises:
+            FitError: there is nothing for a fold.
+        """
 
-    @property
-    def layers(self) -> tuple[int, ...]: ...
+    @abstractmethod
+    def require_undamaged(self) -> None:
+        """Compare what is kept with its digests.
 
-    @property
-    def has_frames(self) -> bool: ...
+        Raises:
+            StoreError: it is damaged.
+        """
 
-    @property
-    def columns(self) -> tuple[str, ...]: ...
+    def describe(self, plan: FoldPlan) -> dict[str, Any]:
+        """Return what a run's configuration keeps of the source, ready for JSON."""
+        return {
+            "path": os.path.abspath(self.path),
+            "fingerprint": self.fingerprint,
+            "digest": self.digest,
+            "encoder": self.encoder,
+            "options": self.extraction["options"],
+        }
 
-    @property
-    def ids(self) -> NDArray[Any]: ...
+    def fine_tuner(self, options: FitOptions) -> FineTuner:
+        """Return what trains the encoder behind the embeddings.
 
-    @property
-    def labels(self) -> NDArray[Any]: ...
+        Raises:
+            FitError: they are stored.
+        """
+        raise FitError(f"{self.path} holds embeddings, whose encoder cannot be trained; name its corpus instead.")
 
-    @property
-    def speakers(self) -> NDArray[Any]: ...
 
-    @property
-    def sessions(self) -> NDArray[Any]: ...
+class EmbeddingSource(Source):
+    """A source whose folds all read the embeddings of one encoder."""
 
-    @property
-    def splits(self) -> NDArray[Any]: ...
+    @abstractmethod
+    def features(
+        self,
+        rows: Indices,
+        level: str,
+        device: torch.device | str = "cpu",
+        *,
+        layer: int | None = None,
+        memory_gb: float | None = None,
+    ) -> Features:
+        """Return the embeddings of utterances.
 
-    def column(self, name: str) -> NDArray[Any]: ...
+        Args:
+            rows: Which utterances.
+            level: "utterance" or "frame".
+            device: Where gathered batches are put; an encoder that runs puts them where it is.
+            layer: The number of the only layer to read; None for all.
+            memory_gb: What is larger is read from disk by the mini-batch; None for a quarter of the machine's memory.
+
+        Raises:
+            FitError: frames that are not kept, or audio that cannot be used.
+        """
+
+    def for_folds(self, plan: FoldPlan) -> Sequence[EmbeddingSource]:
+        return [self] * len(plan.folds)

@@ -1,23 +1,19 @@
-"""Which utterances of a store take part in a study, under which labels, and their embeddings."""
+"""Which utterances take part in a study, and under which labels."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from embedkit.corpora.base import Corpus, Utterance
 from embedkit.corpora.selection import select
-from embedkit.errors import FitError, StoreError
+from embedkit.errors import FitError
 from embedkit.registry import unknown_name
 from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
-from embedkit.store.reader import Store
-from embedkit.training.data.features import CHUNK, Features, FrameFeatures, StreamedFeatures, UtteranceFeatures
 from embedkit.training.data.folds import CROSSED, Indices, Names
 from embedkit.training.data.source import Source
 
@@ -86,14 +82,14 @@ def define_task(
     """
     rows = filter_rows(store, where)
     merge = dict(store.task["merge"] if merge is None else merge)
-    original = store.labels[rows]
-    _require_labels([*merge], store.labels, store)
-    labels = np.array([merge.get(label, label) for label in original.tolist()], dtype=np.str_)
+    original = store.column("label")
+    _require_labels([*merge], original, store)
+    labels = np.array([merge.get(label, label) for label in original[rows].tolist()], dtype=np.str_)
     wanted = list(classes if classes is not None else store.task["classes"]) or sorted({*labels.tolist()})
     if len(set(wanted)) < len(wanted):
         raise FitError(f"The classes {', '.join(wanted)} hold one twice; name each once.")
     if classes is not None:
-        _require_labels(wanted, np.array([*store.labels.tolist(), *merge.values()]), store)
+        _require_labels(wanted, np.array([*original.tolist(), *merge.values()]), store)
     taking_part = np.isin(labels, wanted)
     rows, labels = rows[taking_part], labels[taking_part]
     present = [label for label in wanted if label in set(labels.tolist())]
@@ -104,12 +100,7 @@ def define_task(
         )
     place = {label: number for number, label in enumerate(present)}
     return TaskData(
-        rows=rows,
-        ids=store.ids[rows],
-        labels=labels,
-        speakers=store.speakers[rows],
-        sessions=store.sessions[rows],
-        splits=store.splits[rows],
+        **{**take_columns(store, rows), "labels": labels},
         classes=tuple(present),
         targets=np.array([place[label] for label in labels.tolist()], dtype=np.int64),
         merge=merge,
@@ -117,20 +108,10 @@ def define_task(
     )
 
 
-def take_all(store: Source) -> TaskData:
-    """Take every utterance as it is, to be scored without a task."""
-    return TaskData(
-        rows=np.arange(len(store)),
-        ids=store.ids,
-        labels=store.labels,
-        speakers=store.speakers,
-        sessions=store.sessions,
-        splits=store.splits,
-        classes=(),
-        targets=np.zeros(len(store), dtype=np.int64),
-        merge={},
-        where=(),
-    )
+def take_columns(store: Source, rows: Indices) -> dict[str, Any]:
+    """Return rows and their columns, `[utterances]` each, as `TaskData` calls them."""
+    columns = ("id", "label", "speaker", "session", "split")
+    return {"rows": rows, **{f"{name}s": store.column(name)[rows] for name in columns}}
 
 
 def fold_column(store: Source, data: TaskData, kind: str) -> Names | None:
@@ -149,59 +130,6 @@ def fold_column(store: Source, data: TaskData, kind: str) -> Names | None:
     return np.array([str(value) for value in store.column(column)[data.rows].tolist()], dtype=np.str_)
 
 
-def load_features(
-    store: Store,
-    data: TaskData,
-    level: str,
-    device: torch.device | str = "cpu",
-    *,
-    layer: int | None = None,
-    memory_gb: float | None = None,
-) -> Features:
-    """Load the embeddings a head reads: utterance means into memory, frames from memory or from disk.
-
-    Args:
-        layer: The number of the only layer to read; None for all.
-        memory_gb: What is larger is read from disk by the mini-batch; None for a quarter of the machine's memory.
-
-    Raises:
-        FitError: the head needs frames and the store keeps none.
-    """
-    place = slice(None) if layer is None else slice(store.layers.index(layer), store.layers.index(layer) + 1)
-    load = _load_means if level == "utterance" else _load_frames
-    return load(store, data, place, device, memory_gb)
-
-
-def _load_means(
-    store: Store, data: TaskData, place: slice, device: torch.device | str, memory_gb: float | None
-) -> UtteranceFeatures:
-    values = store.mean_values
-    if fits_in_memory(values.nbytes, memory_gb):
-        return UtteranceFeatures(_means(store)[data.rows][:, place], device)
-    for start in range(0, len(values), CHUNK):
-        _require_finite(store, values[start : start + CHUNK])
-    return StreamedFeatures(values, data.rows, device, place)
-
-
-def _load_frames(
-    store: Store, data: TaskData, place: slice, device: torch.device | str, memory_gb: float | None
-) -> FrameFeatures:
-    require_frames(store, "this head")
-    offsets = store.frame_offsets
-    values = store.frame_values
-    if fits_in_memory(values.nbytes, memory_gb):
-        values = np.array(values)
-    return FrameFeatures(
-        values,
-        starts=offsets[data.rows],
-        lengths=np.diff(offsets)[data.rows],
-        means=_means(store)[data.rows][:, place],
-        deviations=np.asarray(store.std(layer="all"))[data.rows][:, place],
-        device=device,
-        layers=place,
-    )
-
-
 def require_frames(store: Source, reader: str) -> None:
     """Refuse a store without frames with the option that would have kept them."""
     if not store.has_frames:
@@ -209,22 +137,6 @@ def require_frames(store: Source, reader: str) -> None:
             f"{reader[0].upper()}{reader[1:]} reads frames, but {store.path} keeps utterance means only; "
             "extract with --level both, or choose --head linear, superb or mlp."
         )
-
-
-def _means(store: Store) -> NDArray[np.float32]:
-    means: NDArray[np.float32] = store.mean(layer="all")
-    _require_finite(store, means)
-    return means
-
-
-def _require_finite(store: Store, values: NDArray[np.floating[Any]]) -> None:
-    if not np.isfinite(values).all():
-        raise StoreError(f"The store {store.path} holds values that are not finite; run embedkit verify on it.")
-
-
-def fits_in_memory(size: int, memory_gb: float | None) -> bool:
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return size < (physical / 4 if memory_gb is None else memory_gb * 1e9)
 
 
 def filter_rows(store: Source, where: Sequence[str]) -> Indices:

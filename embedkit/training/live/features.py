@@ -53,7 +53,7 @@ class LiveFeatures(Features):
     ) -> None:
         self.encoder, self.read, self.samples, self.level = encoder, read, samples, level
         self.layers, self.dimensions = len(encoder.layers), encoder.dimensions
-        self.device = torch.device(getattr(encoder, "device", "cpu"))
+        self.device = torch.device(encoder.device)
         self.threads, self.processes = threads, processes
         self.tuned: FineTuner | None = None
         self.training = False

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.selection import select_layers
-from embedkit.encoders.spec_augment import SpecAugment
 from embedkit.errors import EncoderError, FitError
 from embedkit.options.fit import FitOptions
 from embedkit.training.live.augmentation import AUGMENTATIONS, change_waveform
@@ -44,18 +43,15 @@ class FineTuner:
     """
 
     def __init__(self, encoder: Encoder, options: FitOptions, processes: Processes = ALONE) -> None:
-        if encoder.network is None:
-            raise EncoderError(f"The encoder {encoder.name!r} was loaded as it is; to train it, load it trainable.")
-        self.encoder, self.network, self.options, self.processes = encoder, encoder.network, options, processes
-        self.parts, self.rate = options.accumulate, options.encoder_lr or 0.0
         _require_known(options.augment)
         _require_tunable(encoder, options)
-        encoder.recompute = options.recompute  # type: ignore[attr-defined]
-        encoder.masking = SpecAugment() if "specaugment" in options.augment else None  # type: ignore[attr-defined]
+        self.network = encoder.prepare_training(recompute=options.recompute, masked="specaugment" in options.augment)
+        self.encoder, self.options, self.processes, self.parts = encoder, options, processes, options.accumulate
+        self.rate = options.encoder_lr or 0.0
         self.network.requires_grad_(False)
         if options.mode == "lora":
             # Adapters are few and small: each learns from every mini-batch.
-            encoder.layerdrop = 0.0  # type: ignore[attr-defined]
+            encoder.layerdrop = 0.0
             _add_adapters(self.network, options, encoder.name)
         else:
             _release(self.network, options, encoder)
@@ -64,7 +60,7 @@ class FineTuner:
             raise EncoderError(f"Nothing of {encoder.name} would be trained; choose other layers with --tune-layers.")
         self.still = [part for part in self.network.modules() if _keeps_still(part)]
         self.initial = self.state()
-        self.layerdrop = float(getattr(encoder, "layerdrop", 0.0))
+        self.layerdrop = encoder.layerdrop
         self.best: State = {}
         self.optimizer: Any = None
         self.steps = self.total = self.seed = 0
@@ -81,7 +77,7 @@ class FineTuner:
     def _drop_layers(self) -> None:
         """Run every layer in the first step: one that is dropped could not be told from one out of reach."""
         if self.layerdrop:
-            self.encoder.layerdrop = self.layerdrop if self.steps else 0.0  # type: ignore[attr-defined]
+            self.encoder.layerdrop = self.layerdrop if self.steps else 0.0
 
     @torch.no_grad()
     def _draw_adapters(self, seed: int) -> None:
@@ -105,8 +101,8 @@ class FineTuner:
 
     def change(self, waveform: Tensor) -> Tensor:
         """Change a training clip at random."""
-        largest = getattr(self.encoder, "largest_input", None)
-        return change_waveform(waveform, self.options.augment, self.encoder.smallest_input, largest)
+        encoder = self.encoder
+        return change_waveform(waveform, self.options.augment, encoder.smallest_input, encoder.largest_input)
 
     def step(self) -> None:
         """Follow the gradient of a mini-batch and drop it.

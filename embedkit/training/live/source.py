@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedkit.audio import read_audio
-from embedkit.corpora import open_corpus
 from embedkit.corpora.base import STANDARD_COLUMNS, Corpus
+from embedkit.corpora.opening import as_corpus
 from embedkit.encoders import encoder_label, load_encoder
 from embedkit.encoders.base import Encoder
 from embedkit.errors import FitError
@@ -25,11 +24,12 @@ from embedkit.extraction.windows import Windows
 from embedkit.options.fit import FitOptions
 from embedkit.registry import unknown_name
 from embedkit.store.layout import canonical_json, digest_bytes
-from embedkit.training.data.source import Source
-from embedkit.training.data.task import TaskData, fits_in_memory
+from embedkit.training.data.features import fits_in_memory
+from embedkit.training.data.folds import FoldPlan, Indices
+from embedkit.training.data.source import EmbeddingSource, Source
 from embedkit.training.live.features import LiveFeatures
 from embedkit.training.live.fine_tuner import FineTuner
-from embedkit.training.processes import ALONE, DistributedProcesses, Processes, find_processes
+from embedkit.training.processes import ALONE, Processes, find_processes
 from embedkit.training.stacks.schedule import default_threads
 
 
@@ -44,34 +44,29 @@ def open_live_sources(
     """
     if not options.encoder:
         raise FitError("No encoder was named; give one with --encoder, as for embedkit extract.")
+    named = [str(one) for one in corpora if str(one).endswith(".h5")]
+    if named:
+        raise FitError(f"{named[0]} is a store; name its corpus to run an encoder, or choose --mode cached.")
     processes = find_processes(options.device)
+    threads = options.threads or default_threads()
+    found = [as_corpus(one) for one in corpora]
+    # A corpus that is named twice is one.
+    distinct = [one for place, one in enumerate(found) if one not in found[:place]]
     opened: list[Source] = []
     for name in dict.fromkeys(options.encoder):
         encoder = load_encoder(
             name,
             layers=options.layers,
-            device=str(processes.device) if isinstance(processes, DistributedProcesses) else options.device,
+            device=str(processes.device or options.device),
             precision=options.precision or "fp32",
             window=options.window or "clip",
             sources=sources,
             trainable=options.tuned,
         )
         tuner = share_tuner(encoder, processes)
-        # A corpus that is named twice is one.
-        for corpus in {id(one) if isinstance(one, Corpus) else os.path.abspath(one): one for one in corpora}.values():
-            if str(corpus).endswith(".h5"):
-                raise FitError(f"{corpus} is a store; name its corpus to run an encoder, or choose --mode cached.")
-            opened.append(
-                LiveSource(
-                    corpus if isinstance(corpus, Corpus) else open_corpus(corpus),
-                    encoder,
-                    name,
-                    threads=options.threads or default_threads(),
-                    processes=processes,
-                    memory_gb=options.memory_gb,
-                    tuner=tuner,
-                )
-            )
+        opened += [
+            LiveSource(corpus, encoder, name, threads=threads, processes=processes, tuner=tuner) for corpus in distinct
+        ]
     return opened
 
 
@@ -87,8 +82,8 @@ def share_tuner(encoder: Encoder, processes: Processes) -> Callable[[FitOptions]
     return tuner
 
 
-class LiveSource:
-    """The utterances of a corpus, with the part of a store's interface that fitting needs.
+class LiveSource(EmbeddingSource):
+    """The utterances of a corpus, encoded whenever heads read them.
 
     Args:
         corpus: The utterances.
@@ -96,9 +91,10 @@ class LiveSource:
         name: What the user called it.
         threads: Threads of the encoder on a CPU.
         processes: Each encodes its share of every mini-batch.
-        memory_gb: Waveforms larger than this are decoded anew in every epoch; None for a quarter of the memory.
         tuner: Makes, or finds again, what trains the encoder; all corpora of an encoder share it.
     """
+
+    has_frames = True
 
     def __init__(
         self,
@@ -108,12 +104,11 @@ class LiveSource:
         *,
         threads: int,
         processes: Processes = ALONE,
-        memory_gb: float | None = None,
         tuner: Callable[[FitOptions], FineTuner] | None = None,
     ) -> None:
+        self.utterances, self.root = corpus.utterances, corpus.root
+        self.live_encoder, self.name, self.threads, self.processes = encoder, name, threads, processes
         self.tuner = tuner or share_tuner(encoder, processes)
-        self.source, self.live_encoder, self.name = corpus, encoder, name
-        self.threads, self.processes = threads, processes
         self.failures = Failures("skip")
         stamps = stamp_files(corpus, self.failures)
         usable = [one for one in corpus.utterances if one.id in stamps]
@@ -127,131 +122,78 @@ class LiveSource:
         )
         self.items: dict[str, AudioSegment] = {item.id: item for item in found}
         self._waves: dict[int, Tensor] = {}
-        self._fits = fits_in_memory(4 * sum(item.samples for item in found), memory_gb)
+        self._fits = False
+        self._describe(corpus)
 
-    def __len__(self) -> int:
-        return len(self.source.utterances)
-
-    @property
-    def corpus(self) -> str:
-        """Name of the corpus."""
-        return self.source.name
-
-    @property
-    def path(self) -> Path:
-        """The corpus's folder, and the name that a store of the same would have."""
-        return self.source.root / f"{encoder_label(self.name)}.h5"
-
-    @property
-    def task(self) -> dict[str, Any]:
-        """The corpus's standard task."""
-        return {"classes": list(self.source.task.classes), "merge": dict(self.source.task.merge)}
-
-    @cached_property
-    def encoder(self) -> dict[str, Any]:
-        """Everything that determines the numbers."""
-        return {name: value for name, value in self.live_encoder.identity().items() if name != "trained_on"}
-
-    @property
-    def extraction(self) -> dict[str, Any]:
-        """How the numbers are made."""
-        windows = Windows.for_encoder(self.live_encoder, None)
+    def _describe(self, corpus: Corpus) -> None:
+        """Say of the corpus and the encoder what a store of them would say."""
+        encoder, windows = self.live_encoder, Windows.for_encoder(self.live_encoder, None)
+        identity = dict(encoder.identity())
+        self.path, self.corpus = corpus.root / f"{encoder_label(self.name)}.h5", corpus.name
+        self.task = {"classes": list(corpus.task.classes), "merge": dict(corpus.task.merge)}
+        self.columns = (*STANDARD_COLUMNS, *(corpus.utterances[0].columns if len(self) else ()))
+        self.trained_on = dict(identity.pop("trained_on", None) or {})
+        self.encoder, self.fine_tuned = identity, bool(self.trained_on)
+        self.layers, self.default_head = encoder.layers, encoder.default_head
         options = {"statistics": "mean over own frames", "max_seconds": windows.describe() if windows else None}
-        return {"options": options}
-
-    @property
-    def trained_on(self) -> dict[str, Any]:
-        """Speakers and utterances that the encoder was fine-tuned on before; empty where it was not."""
-        return dict(self.live_encoder.identity().get("trained_on") or {})
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of the encoder, wherever it was found."""
-        return digest_bytes(canonical_json([determining(self.encoder), self.extraction]).encode())
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the utterances and of their audio files' sizes and times."""
+        self.extraction = {"options": options}
+        self.fingerprint = digest_bytes(canonical_json([determining(self.encoder), self.extraction]).encode())
         columns = [[str(value) for value in self.column(name).tolist()] for name in self.columns]
-        return digest_bytes(
+        self.digest = digest_bytes(
             canonical_json([self.fingerprint, columns, [list(item) for item in self.items.values()]]).encode()
         )
 
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """Numbers of the layers that are encoded."""
-        return self.live_encoder.layers
-
-    @property
-    def has_frames(self) -> bool:
-        """Frames are never kept, and always to be had."""
-        return True
-
-    @cached_property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns: the standard ones, then the corpus's own."""
-        return (*STANDARD_COLUMNS, *(self.source.utterances[0].columns if len(self) else ()))
-
-    @property
-    def ids(self) -> NDArray[Any]:
-        """Utterance ids, `[utterances]`."""
-        return self.column("id")
-
-    @property
-    def labels(self) -> NDArray[Any]:
-        """Labels, `[utterances]`."""
-        return self.column("label")
-
-    @property
-    def speakers(self) -> NDArray[Any]:
-        """Speakers, `[utterances]`; empty text where unknown."""
-        return self.column("speaker")
-
-    @property
-    def sessions(self) -> NDArray[Any]:
-        """Sessions, `[utterances]`; empty text where the corpus has none."""
-        return self.column("session")
-
-    @property
-    def splits(self) -> NDArray[Any]:
-        """Given splits, `[utterances]`; empty text where the corpus has none."""
-        return self.column("split")
+    def __len__(self) -> int:
+        return len(self.utterances)
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return a column `[utterances]`.
-
-        Raises:
-            FitError: there is no such column.
-        """
         if name not in self.columns:
             raise FitError(unknown_name("column", name, self.columns))
-        values = [utterance.value(name) for utterance in self.source.utterances]
+        values = [utterance.value(name) for utterance in self.utterances]
         if name in ("start", "end"):
             return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
         return np.array(values)
 
-    @property
-    def examples(self) -> list[dict[str, Any]]:
-        """Say where the shortest, the middle and the longest clip lie."""
+    def describe(self, plan: FoldPlan) -> dict[str, Any]:
+        """Say beside where the shortest, the middle and the longest clip lie."""
         ordered = sorted(self.items.values(), key=lambda item: item.samples)
         chosen = dict.fromkeys(ordered[place] for place in ((0, len(ordered) // 2, -1) if ordered else ()))
-        return [
-            {"path": os.path.abspath(self.source.root / item.path), "start": item.start, "end": item.end}
-            for item in chosen
+        examples = [
+            {"path": os.path.abspath(self.root / item.path), "start": item.start, "end": item.end} for item in chosen
         ]
+        return {**super().describe(plan), "examples": examples}
 
-    def live_features(self, data: TaskData, level: str) -> LiveFeatures:
-        """Return the embeddings of the utterances of a task, encoded whenever they are gathered.
+    def require_undamaged(self) -> None:
+        """Keep nothing that could be damaged; audio that cannot be used is refused where it is read."""
+
+    def fine_tuner(self, options: FitOptions) -> FineTuner:
+        return self.tuner(options)
+
+    def features(
+        self,
+        rows: Indices,
+        level: str,
+        device: torch.device | str = "cpu",
+        *,
+        layer: int | None = None,
+        memory_gb: float | None = None,
+    ) -> LiveFeatures:
+        """Return the embeddings of utterances, encoded whenever they are gathered, where the encoder is.
+
+        Waveforms larger than `memory_gb` are decoded anew in every epoch.
 
         Raises:
-            FitError: audio that cannot be used, or a clip that is too long for one pass.
+            FitError: audio that cannot be used, a clip that is too long for one pass, or a layer alone.
         """
-        rows = data.rows.tolist()
-        self._require_usable(data.ids.tolist())
-        samples = np.array([self.items[name].samples for name in data.ids.tolist()], dtype=np.int64)
+        if layer is not None:
+            raise FitError(f"The layer {layer} of {self.name} cannot be read alone; open the encoder with this layer.")
+        ids = [self.utterances[row].id for row in rows]
+        self._require_usable(ids)
+        self._fits = fits_in_memory(4 * sum(item.samples for item in self.items.values()), memory_gb)
+        samples = np.array([self.items[name].samples for name in ids], dtype=np.int64)
         return LiveFeatures(
             self.live_encoder,
-            lambda place: self.read(rows[place]),
+            lambda place: self.read(int(rows[place])),
             samples,
             level,
             threads=self.threads,
@@ -261,8 +203,8 @@ class LiveSource:
     def read(self, row: int) -> Tensor:
         """Return the waveform of an utterance, `[samples]`; decoded once where all of them fit into memory."""
         if row not in self._waves:
-            item, rate = self.items[self.source.utterances[row].id], self.live_encoder.sampling_rate
-            wave = read_audio(self.source.root / item.path, sampling_rate=rate, start=item.start, end=item.end)
+            item, rate = self.items[self.utterances[row].id], self.live_encoder.sampling_rate
+            wave = read_audio(self.root / item.path, sampling_rate=rate, start=item.start, end=item.end)
             padded = torch.from_numpy(np.pad(wave, (0, max(0, self.live_encoder.smallest_input - len(wave)))))
             if not self._fits:
                 return padded

@@ -66,7 +66,8 @@ class Journal:
         digest = hashlib.sha256(self.task)
         digest.update(json.dumps([asdict(recipe), keep_best, torch.__version__]).encode())
         for group in groups:
-            digest.update(json.dumps([group.seed, [asdict(member) for member in group.members]]).encode())
+            members = [{**vars(member), "loss": member.loss.spec} for member in group.members]
+            digest.update(json.dumps([group.seed, members]).encode())
             for side in (group.train, group.validate):
                 digest.update(len(side).to_bytes(8, "little") + side.tobytes())
         return self.folder / f"{digest.hexdigest()[:32]}.safetensors"

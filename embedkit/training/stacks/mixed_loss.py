@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedkit.heads import resolve_head
-from embedkit.losses import build_loss
+from embedkit.losses.base import Loss
 
 
 class MixedLoss:
@@ -20,22 +20,22 @@ class MixedLoss:
         kinds: What each head ends in, `[groups][members]`.
 
     Args:
-        names: The loss of each head with its settings, `[groups][members]`.
+        losses: The loss of each head, `[groups][members]`.
         counts: Utterances of each class on each group's training side, `[groups, classes]`.
         device, dtype: Where and in what scores will be.
     """
 
     def __init__(
-        self, names: Sequence[Sequence[str]], counts: NDArray[np.int64], device: torch.device, dtype: torch.dtype
+        self, losses: Sequence[Sequence[Loss]], counts: NDArray[np.int64], device: torch.device, dtype: torch.dtype
     ) -> None:
-        flat = np.array([name for row in names for name in row])
-        members = len(names[0])
-        self.shape = (len(names), members)
-        losses = {str(name): build_loss(str(name)) for name in np.unique(flat)}
-        self.kinds = tuple(tuple(losses[name].classifier for name in row) for row in names)
+        distinct = {loss.spec: loss for row in losses for loss in row}
+        flat = np.array([loss.spec for row in losses for loss in row])
+        members = len(losses[0])
+        self.shape = (len(losses), members)
+        self.kinds = tuple(tuple(loss.classifier for loss in row) for row in losses)
         self.parts = []
-        for name, loss in losses.items():
-            heads = np.flatnonzero(flat == name)
+        for spec, loss in sorted(distinct.items()):
+            heads = np.flatnonzero(flat == spec)
             owners = torch.from_numpy(heads // members).to(device)
             weights = loss.weigh_classes(torch.from_numpy(counts))
             weights = None if weights is None else weights.to(device, dtype)[owners]
@@ -61,7 +61,6 @@ class MixedLoss:
         return joined.view(self.shape)
 
 
-def kind_in_stack(head: str, loss: str) -> str:
+def kind_in_stack(head: str, loss: Loss) -> str:
     """Return a word that is equal for losses whose heads may share a stack: affine and cosine ones where they can."""
-    kind = build_loss(loss).classifier
-    return "mixed" if kind != "probe" and resolve_head(head)[1].mixes_kinds else kind
+    return "mixed" if loss.classifier != "probe" and resolve_head(head)[1].mixes_kinds else loss.classifier

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.heads.stack import load_states
-from embedkit.losses import build_loss
+from embedkit.losses.base import Loss
 from embedkit.training.data.features import Features, Standardiser
 from embedkit.training.data.folds import Indices
 from embedkit.training.data.targets import Scale
@@ -19,7 +19,7 @@ from embedkit.training.stacks.stack import State, TrainingConfig, build_head, fe
 def score_heads(
     features: Features,
     heads: Sequence[str],
-    loss: str,
+    loss: Loss,
     states: Sequence[State],
     standardiser: Standardiser,
     index: Indices,
@@ -50,7 +50,7 @@ def score_heads(
 def score_states(
     features: Features,
     states: Sequence[State],
-    loss: str,
+    loss: Loss,
     standardiser: Standardiser,
     index: Indices,
     recipe: TrainingConfig,
@@ -58,13 +58,12 @@ def score_states(
     scale: Scale | None = None,
 ) -> NDArray[np.float64]:
     """Return what `score_heads` does for finished heads of the recipe's settings."""
-    built = build_loss(loss)
     features = features_for(recipe, features)
-    head = build_head(recipe, [[0] * len(states)], features, [[built.classifier] * len(states)])
+    head = build_head(recipe, [[0] * len(states)], features, [[loss.classifier] * len(states)])
     load_states(head, [list(states)])
     stacked = Standardiser.stack([standardiser], features.device)
     scores = score_utterances(features, head, stacked, index[None])[0].double()
     if scale is not None:
         return scale.restore(scores.numpy())
-    probabilities: NDArray[np.float64] = built.probabilities(scores).numpy()
+    probabilities: NDArray[np.float64] = loss.probabilities(scores).numpy()
     return probabilities

@@ -21,6 +21,7 @@ from embedkit.encoders.precision import true_fp32
 from embedkit.heads import resolve_head
 from embedkit.heads.base import Classifier, Head, HeadShape
 from embedkit.heads.stack import restack, slice_state
+from embedkit.losses.base import Loss
 from embedkit.training.data.features import Features, Standardiser
 from embedkit.training.data.folds import Indices
 from embedkit.training.data.targets import Scale, Targets, build_targets
@@ -63,7 +64,7 @@ class TrainingConfig:
 class Member:
     """One head: its loss, seed, learning rate and weight decay, and after how many epochs of the budget it stops."""
 
-    loss: str
+    loss: Loss
     seed: int
     learning_rate: float
     epochs: int
@@ -372,9 +373,9 @@ class Stack:
         return StackedAdam(parameters, rates, weight_decay=decays, factors=factors)
 
     def _make_loss(self) -> MixedLoss:
-        names = [[member.loss for member in row] for row in self.members]
+        losses = [[member.loss for member in row] for row in self.members]
         counts = np.stack([self.targets.count_classes(group.train) for group in self.groups])
-        return MixedLoss(names, counts, self.features.device, self.dtype)
+        return MixedLoss(losses, counts, self.features.device, self.dtype)
 
 
 def _standardise(features: Features, groups: Sequence[Group]) -> tuple[Standardiser, list[Standardiser]]:

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embedkit.losses import build_loss
 from embedkit.store import Store
-from embedkit.training import schedule
-from embedkit.training.data.task import define_task, load_features
+from embedkit.training.data.store_source import StoreSource
+from embedkit.training.data.task import define_task
+from embedkit.training.stacks import schedule
 from embedkit.training.stacks.journal import Journal
 from embedkit.training.stacks.schedule import run_groups
 from embedkit.training.stacks.stack import Group, GroupResult, Member, TrainingConfig
@@ -30,7 +32,9 @@ def groups() -> list[Group]:
             train=np.arange(start, 20 + 8 * start),
             validate=np.arange(30, 36),
             seed=start,
-            members=tuple(Member(loss=loss, seed=start, learning_rate=1e-2, epochs=2) for loss in ("ce", "focal")),
+            members=tuple(
+                Member(loss=build_loss(loss), seed=start, learning_rate=1e-2, epochs=2) for loss in ("ce", "focal")
+            ),
         )
         for start in range(2)
     ]
@@ -40,7 +44,7 @@ def train(
     store: Store, journal: Journal | None, monkeypatch: pytest.MonkeyPatch, recipe: TrainingConfig = RECIPE
 ) -> tuple[list[GroupResult], int]:
     """Train two stacks in this process; return the results and how many stacks were trained."""
-    data = define_task(store)
+    data = define_task(StoreSource(store))
     trained: list[int] = []
     train_stack = schedule.train_stack
 
@@ -51,7 +55,7 @@ def train(
     with monkeypatch.context() as patch:
         patch.setattr(schedule, "train_stack", counting)
         results = run_groups(
-            load_features(store, data, "utterance"),
+            StoreSource(store).features(data.rows, "utterance"),
             data.targets,
             groups(),
             recipe,

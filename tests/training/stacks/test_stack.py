@@ -12,10 +12,11 @@ import torch
 from embedkit.evaluation.metrics import concordance_correlation
 from embedkit.heads import HEADS, resolve_head
 from embedkit.heads.base import Head, HeadInputs
-from embedkit.losses import LOSSES
+from embedkit.losses import LOSSES, build_loss
 from embedkit.store import Store
 from embedkit.training.data.features import Features, FrameFeatures, Standardiser, StreamedFeatures, UtteranceFeatures
-from embedkit.training.data.task import define_task, load_features
+from embedkit.training.data.store_source import StoreSource
+from embedkit.training.data.task import define_task
 from embedkit.training.stacks.stack import Group, GroupResult, Member, TrainingConfig, features_for, train_stack
 from tests.training.stores import write_synthetic_store
 
@@ -26,8 +27,8 @@ def store(tmp_path: Path) -> Store:
 
 
 def features_of(store: Store, level: str) -> tuple[Features, np.ndarray]:
-    data = define_task(store)
-    return load_features(store, data, level), data.targets
+    data = define_task(StoreSource(store))
+    return StoreSource(store).features(data.rows, level), data.targets
 
 
 def group(train: range, validate: range, seed: int, *members: Member) -> Group:
@@ -56,7 +57,7 @@ def mixed_groups(losses: list[str]) -> list[Group]:
     """Unequal folds, rates, seeds, weight decays, losses and stops, in an order that mixes them all."""
     settings = [(1e-3, 4, 0.0), (1e-2, 5, 0.0), (3e-3, 1, 0.3), (3e-3, 3, 0.0)]
     members = [
-        Member(loss=loss, seed=(place + number) % 3, learning_rate=rate, epochs=epochs, weight_decay=decay)
+        Member(loss=build_loss(loss), seed=(place + number) % 3, learning_rate=rate, epochs=epochs, weight_decay=decay)
         for number, (rate, epochs, decay) in enumerate(settings)
         for place, loss in enumerate(losses)
     ]
@@ -114,7 +115,11 @@ def test_every_loss_is_tested_for_independence() -> None:
 
 def test_a_head_stops_when_it_no_longer_gets_better(store: Store) -> None:
     features, targets = features_of(store, "utterance")
-    members = [Member(loss="ce", seed=seed, learning_rate=rate, epochs=30) for seed in (1, 2) for rate in (1e-4, 3e-2)]
+    members = [
+        Member(loss=build_loss("ce"), seed=seed, learning_rate=rate, epochs=30)
+        for seed in (1, 2)
+        for rate in (1e-4, 3e-2)
+    ]
     whole = group(range(40), range(40, 60), 1, *members)
     recipe = TrainingConfig(head="linear", classes=3, epochs=30, batch_size=8)
     (full,) = train_stack(features, targets, [whole], recipe)
@@ -140,7 +145,9 @@ def test_ratings_are_standardised_by_the_training_side_alone(store: Store) -> No
     features, _ = features_of(store, "utterance")
     ratings = rate(store)
     recipe = TrainingConfig(head="linear", classes=2, epochs=20, batch_size=8)
-    whole = group(range(40), range(40, 60), 1, Member(loss="ccc-regression", seed=1, learning_rate=3e-2, epochs=20))
+    whole = group(
+        range(40), range(40, 60), 1, Member(loss=build_loss("ccc-regression"), seed=1, learning_rate=3e-2, epochs=20)
+    )
     (found,) = train_stack(features, ratings, [whole], recipe)
     assert found.scale is not None
     np.testing.assert_allclose(found.scale.mean, ratings[:40].mean(0))
@@ -164,7 +171,9 @@ def test_a_dimension_that_never_varies_stays_where_it_is(store: Store) -> None:
     features, _ = features_of(store, "utterance")
     ratings = rate(store)
     ratings[:40, 0] = 3.5
-    whole = group(range(40), range(40, 60), 1, Member(loss="ccc-regression", seed=1, learning_rate=3e-2, epochs=2))
+    whole = group(
+        range(40), range(40, 60), 1, Member(loss=build_loss("ccc-regression"), seed=1, learning_rate=3e-2, epochs=2)
+    )
     (found,) = train_stack(features, ratings, [whole], TrainingConfig(head="linear", classes=2, epochs=2, batch_size=8))
     assert np.isfinite(found.predictions).all()
     assert np.isfinite(found.dev_scores).all()
@@ -172,7 +181,7 @@ def test_a_dimension_that_never_varies_stays_where_it_is(store: Store) -> None:
 
 def test_patience_is_for_heads_that_are_validated(store: Store) -> None:
     features, targets = features_of(store, "utterance")
-    whole = group(range(40), range(0), 1, Member(loss="ce", seed=1, learning_rate=1e-2, epochs=6))
+    whole = group(range(40), range(0), 1, Member(loss=build_loss("ce"), seed=1, learning_rate=1e-2, epochs=6))
     recipe = TrainingConfig(head="linear", classes=3, epochs=6, batch_size=8)
     (expected,) = train_stack(features, targets, [whole], recipe)
     (found,) = train_stack(features, targets, [whole], replace(recipe, patience=2))
@@ -190,7 +199,7 @@ def test_finished_heads_stop_costing(store: Store, monkeypatch: pytest.MonkeyPat
         return forward(self, inputs)
 
     monkeypatch.setattr(HEADS.load("linear"), "forward", counting)
-    members = [Member(loss="ce", seed=1, learning_rate=1e-3, epochs=epochs) for epochs in (1, 1, 2, 8)]
+    members = [Member(loss=build_loss("ce"), seed=1, learning_rate=1e-3, epochs=epochs) for epochs in (1, 1, 2, 8)]
     groups = [group(range(40), range(0), seed, *members) for seed in range(3)]
     train_stack(features, targets, groups, TrainingConfig(head="linear", classes=3, epochs=8, batch_size=8))
     assert trained == [12] * 5 + [6] * 5 + [3] * 30
@@ -200,7 +209,9 @@ def test_finished_heads_stop_costing(store: Store, monkeypatch: pytest.MonkeyPat
 def test_a_head_on_frames_does_not_depend_on_its_stack(store: Store, head: str) -> None:
     features, targets = features_of(store, "frame")
     recipe = TrainingConfig(head=head, classes=3, epochs=2, batch_size=16)
-    members = tuple(Member(loss="ce", seed=seed, learning_rate=rate, epochs=2) for seed, rate in ((1, 1e-3), (2, 1e-2)))
+    members = tuple(
+        Member(loss=build_loss("ce"), seed=seed, learning_rate=rate, epochs=2) for seed, rate in ((1, 1e-3), (2, 1e-2))
+    )
     whole = group(range(40), range(40, 60), 3, *members)
     (together,) = train_stack(features, targets, [whole], recipe, keep_best=True)
     for place, member in enumerate(members):
@@ -211,7 +222,10 @@ def test_a_head_on_frames_does_not_depend_on_its_stack(store: Store, head: str) 
 def test_a_member_may_decay_its_own_way(store: Store) -> None:
     features, targets = features_of(store, "utterance")
     recipe = TrainingConfig(head="linear", classes=3, epochs=4, batch_size=8)
-    members = [Member(loss="ce", seed=1, learning_rate=1e-2, epochs=4, weight_decay=decay) for decay in (0.0, 0.5, 2.0)]
+    members = [
+        Member(loss=build_loss("ce"), seed=1, learning_rate=1e-2, epochs=4, weight_decay=decay)
+        for decay in (0.0, 0.5, 2.0)
+    ]
     (found,) = train_stack(features, targets, [group(range(40), range(40, 60), 1, *members)], recipe)
     norms = [float(state["classifier.weight"].norm()) for state in found.states]
     assert norms[2] < norms[1] < norms[0]
@@ -224,10 +238,10 @@ def test_every_head_is_tested_for_independence() -> None:
 def test_the_best_epoch_is_kept(store: Store) -> None:
     features, targets = features_of(store, "utterance")
     recipe = TrainingConfig(head="linear", classes=3, epochs=6, batch_size=8)
-    whole = group(range(40), range(40, 60), 1, Member(loss="ce", seed=1, learning_rate=3e-3, epochs=6))
+    whole = group(range(40), range(40, 60), 1, Member(loss=build_loss("ce"), seed=1, learning_rate=3e-3, epochs=6))
     (best,) = train_stack(features, targets, [whole], recipe, keep_best=True)
     epoch = int(np.argmax(best.dev_scores[0]))
-    shorter = replace(whole, members=(Member(loss="ce", seed=1, learning_rate=3e-3, epochs=epoch + 1),))
+    shorter = replace(whole, members=(Member(loss=build_loss("ce"), seed=1, learning_rate=3e-3, epochs=epoch + 1),))
     (stopped,) = train_stack(features, targets, [shorter], recipe)
     for name, value in best.states[0].items():
         torch.testing.assert_close(value, stopped.states[0][name])
@@ -237,7 +251,7 @@ def test_what_lies_outside_the_training_side_changes_nothing(store: Store) -> No
     features, targets = features_of(store, "utterance")
     assert isinstance(features, UtteranceFeatures)
     recipe = TrainingConfig(head="linear", classes=3, epochs=3, batch_size=8)
-    whole = group(range(40), range(40, 50), 1, Member(loss="ce", seed=1, learning_rate=3e-3, epochs=3))
+    whole = group(range(40), range(40, 50), 1, Member(loss=build_loss("ce"), seed=1, learning_rate=3e-3, epochs=3))
     (before,) = train_stack(features, targets, [whole], recipe)
     features.values[40:] *= 100
     changed = targets.copy()
@@ -288,8 +302,8 @@ def test_gathered_frames_are_padded_with_zeros(store: Store) -> None:
 @pytest.mark.parametrize("level", ["utterance", "frame"])
 @pytest.mark.parametrize("layer", [None, 0, 1])
 def test_every_speaker_is_normalised_by_all_their_own_vectors(store: Store, level: str, layer: int | None) -> None:
-    data = define_task(store)
-    features = load_features(store, data, level, layer=layer)
+    data = define_task(StoreSource(store))
+    features = StoreSource(store).features(data.rows, level, layer=layer)
     features.normalise_by(data.speakers)
     kept = slice(None) if layer is None else slice(layer, layer + 1)
     vectors = [
@@ -319,11 +333,11 @@ def test_every_speaker_is_normalised_by_all_their_own_vectors(store: Store, leve
 def test_what_stays_on_disk_trains_the_same_heads(
     store: Store, head: str, level: str, layer: int | None, by_speaker: bool
 ) -> None:
-    data = define_task(store, where=["label!=nothing"])
-    whole = group(range(40), range(40, 60), 1, Member(loss="ce", seed=1, learning_rate=3e-3, epochs=2))
+    data = define_task(StoreSource(store), where=["label!=nothing"])
+    whole = group(range(40), range(40, 60), 1, Member(loss=build_loss("ce"), seed=1, learning_rate=3e-3, epochs=2))
     results = []
     for memory in (None, 0.0):
-        features = load_features(store, data, level, layer=layer, memory_gb=memory)
+        features = StoreSource(store).features(data.rows, level, layer=layer, memory_gb=memory)
         if by_speaker:
             features.normalise_by(data.speakers)
         recipe = TrainingConfig(head=head, classes=3, epochs=2, batch_size=8)
@@ -338,12 +352,12 @@ def test_what_stays_on_disk_trains_the_same_heads(
 @pytest.mark.parametrize("by_speaker", [False, True])
 @pytest.mark.parametrize("run", [2, 3, 50])
 def test_frames_averaged_beforehand_train_the_same_heads(store: Store, by_speaker: bool, run: int) -> None:
-    data = define_task(store)
-    features = load_features(store, data, "frame")
+    data = define_task(StoreSource(store))
+    features = StoreSource(store).features(data.rows, "frame")
     if by_speaker:
         features.normalise_by(data.speakers)
     recipe = TrainingConfig(head=f"lstm:subsampling={run}", classes=3, epochs=3, batch_size=8)
-    whole = group(range(40), range(40, 60), 1, Member(loss="ce", seed=1, learning_rate=3e-3, epochs=3))
+    whole = group(range(40), range(40, 60), 1, Member(loss=build_loss("ce"), seed=1, learning_rate=3e-3, epochs=3))
     averaged = features_for(recipe, features)
     standardiser = Standardiser.stack([features.moments(np.arange(40))], features.device)
     lengths = averaged.gather(np.array([[3, 4]]), standardiser).lengths
@@ -355,8 +369,8 @@ def test_frames_averaged_beforehand_train_the_same_heads(store: Store, by_speake
 
 
 def test_a_single_layer_is_read_as_it_is(store: Store) -> None:
-    data = define_task(store)
-    features = load_features(store, data, "utterance", layer=1)
+    data = define_task(StoreSource(store))
+    features = StoreSource(store).features(data.rows, "utterance", layer=1)
     assert isinstance(features, UtteranceFeatures)
     assert np.array_equal(features.values[:, 0], store.mean(layer=1)[data.rows])
 

@@ -14,7 +14,7 @@ import pytest
 from embedkit.errors import ConfigError, FitError
 from embedkit.training.stacks.workers import can_fork, work_side_by_side
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 forks = pytest.mark.skipif(not can_fork(), reason="work is done in one process on this system")
 
 

@@ -1,0 +1,109 @@
+"""A store as an experiment reads it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedkit.corpora.manifest import SUFFIXES as MANIFESTS
+from embedkit.errors import FitError, StoreError
+from embedkit.store.reader import Store, open_store
+from embedkit.store.verify import require_undamaged
+from embedkit.training.data.features import (
+    CHUNK,
+    Features,
+    FrameFeatures,
+    StreamedFeatures,
+    UtteranceFeatures,
+    fits_in_memory,
+)
+from embedkit.training.data.folds import Indices
+from embedkit.training.data.source import EmbeddingSource
+
+HEADS_BY_ENCODER = {"mfcc": "lstm", "logmel": "cnn", "vggish": "mlp", "egemaps-lld": "lstm", "compare-lld": "lstm"}
+"""Default heads by an encoder's name or family, for stores that do not say what theirs is."""
+
+
+def as_store(store: Any) -> Store:
+    """Open a store that is given by its path.
+
+    Raises:
+        FitError: a corpus, or the path of one.
+        StoreError: no store, or a damaged one.
+    """
+    if isinstance(store, Store):
+        return store
+    is_path = isinstance(store, str | os.PathLike)
+    if not is_path or Path(store).is_dir() or Path(store).suffix in MANIFESTS:
+        raise FitError(
+            f"{store} is no store but a corpus, it seems; run embedkit extract {store} --encoder NAME first, or run "
+            "the encoder in every epoch with --mode frozen --encoder NAME."
+        )
+    return open_store(store)
+
+
+class StoreSource(EmbeddingSource):
+    """The embeddings of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.path, self.corpus, self.task, self.columns = store.path, store.corpus, store.task, store.columns
+        self.encoder, self.extraction, self.trained_on = store.encoder, store.extraction, store.trained_on
+        self.fingerprint, self.digest, self.fine_tuned = store.fingerprint, store.digest, bool(store.trained_on)
+        self.layers, self.has_frames = store.layers, store.has_frames
+        names = (str(self.encoder.get(key)) for key in ("name", "family"))
+        known = [HEADS_BY_ENCODER[name] for name in names if name in HEADS_BY_ENCODER]
+        self.default_head = str(self.extraction.get("default_head", [*known, "linear"][0]))
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def column(self, name: str) -> NDArray[Any]:
+        return self.store.column(name)
+
+    def require_undamaged(self) -> None:
+        require_undamaged(self.store)
+
+    def features(
+        self,
+        rows: Indices,
+        level: str,
+        device: torch.device | str = "cpu",
+        *,
+        layer: int | None = None,
+        memory_gb: float | None = None,
+    ) -> Features:
+        """Load embeddings: utterance means into memory, frames from memory or from disk."""
+        place = slice(None) if layer is None else slice(self.layers.index(layer), self.layers.index(layer) + 1)
+        if level == "utterance":
+            return self._load_means(rows, place, device, memory_gb)
+        offsets, values = self.store.frame_offsets, self.store.frame_values
+        return FrameFeatures(
+            np.array(values) if fits_in_memory(values.nbytes, memory_gb) else values,
+            starts=offsets[rows],
+            lengths=np.diff(offsets)[rows],
+            means=self._finite(self.store.mean(layer="all"))[rows][:, place],
+            deviations=np.asarray(self.store.std(layer="all"))[rows][:, place],
+            device=device,
+            layers=place,
+        )
+
+    def _load_means(
+        self, rows: Indices, place: slice, device: torch.device | str, memory_gb: float | None
+    ) -> UtteranceFeatures:
+        values = self.store.mean_values
+        if fits_in_memory(values.nbytes, memory_gb):
+            return UtteranceFeatures(self._finite(self.store.mean(layer="all"))[rows][:, place], device)
+        for start in range(0, len(values), CHUNK):
+            self._finite(values[start : start + CHUNK])
+        return StreamedFeatures(values, rows, device, place)
+
+    def _finite(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not np.isfinite(values).all():
+            raise StoreError(f"The store {self.path} holds values that are not finite; run embedkit verify on it.")
+        return values
