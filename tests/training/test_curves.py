@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from embedkit.training.options import Settings
 from sklearn.metrics import recall_score
 
 import embedkit
 from embedkit.losses import build_loss
+from embedkit.options.fit import FitOptions
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.store_source import StoreSource
 from embedkit.training.experiment import Experiment
@@ -19,25 +19,21 @@ from embedkit.training.results import learning_curves
 from tests.training.stores import write_synthetic_store
 
 
-def settings(**changes: Any) -> Settings:
+def options(**changes: Any) -> FitOptions:
     values: dict[str, Any] = {
         "seeds": 2,
         "folds": "speaker",
-        "classes": None,
-        "merge": None,
-        "where": (),
         "lr": (1e-5, 3e-2),
-        "weight_decay": (0.0,),
         "epochs": 8,
         "batch_size": 8,
     }
-    return Settings(**(values | changes))
+    return FitOptions(**(values | changes)).resolve()
 
 
 def test_curves_are_those_of_what_was_chosen(tmp_path: Path) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", noise=2.0)
     cell = Experiment(
-        StoreSource(store), "linear", build_loss("ce"), settings(patience=3), tmp_path / "runs", torch.device("cpu")
+        StoreSource(store), "linear", build_loss("ce"), options(patience=3, runs=tmp_path / "runs"), torch.device("cpu")
     )
     seen: list[Any] = []
     (results,) = train_losses(
