@@ -1,4 +1,4 @@
-"""One progress bar for everything that takes long."""
+"""How the user hears of what takes long: sentences, and one progress bar."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[float, float], None]
 """Called with the amount of work done and in all."""
+
+Tell: TypeAlias = Callable[[str], None]
+"""Called with each sentence for the user."""
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from embedkit.errors import ConfigError, EmbedkitError, UnknownNameError
 from embedkit.extraction.request import FOLDER, default_path
 from embedkit.heads import expand_head, resolve_head
 from embedkit.losses import build_loss, expand_losses
-from embedkit.progress import Progress
+from embedkit.progress import Progress, Tell
 from embedkit.registry import unknown_name
 from embedkit.store import Store, open_store
 from embedkit.training.options import Mode
@@ -72,7 +72,7 @@ class StudyPlan:
     stores: Path
     sources: Mapping[str, str]
     progress: Progress | bool | None
-    tell: Callable[[str], None]
+    tell: Tell
     missing: dict[str, str] = field(default_factory=dict)
     single: bool = False
 

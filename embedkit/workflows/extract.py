@@ -18,10 +18,10 @@ from embedkit.encoders import ENCODERS, load_encoder, split_name
 from embedkit.encoders.base import Encoder
 from embedkit.errors import ConfigError
 from embedkit.extraction.engines import ENGINES, LoadEncoder, open_engine
-from embedkit.extraction.request import Request, Tell, default_path
+from embedkit.extraction.request import ExtractionRequest, default_path
 from embedkit.extraction.run import run_extraction
 from embedkit.extraction.windows import Windows
-from embedkit.progress import Progress, show_progress
+from embedkit.progress import Progress, Tell, show_progress
 from embedkit.store import Store, open_store
 from embedkit.store.layout import FRAME_DTYPES, SEEN_COLUMN
 from embedkit.training.data.leakage import past_trainings
@@ -124,7 +124,7 @@ def extract_embeddings(
         loaded = runner.load_encoder(load, device=device, precision=precision, threads=threads)
         chosen = mark_seen(chosen, loaded.identity().get("trained_on") or {})
         run_extraction(
-            Request(
+            ExtractionRequest(
                 corpus=chosen,
                 encoder=loaded,
                 out=path,
@@ -139,12 +139,12 @@ def extract_embeddings(
                 shard_seconds=shard_seconds,
                 workers=max(1, min(4, os.cpu_count() or 1) if workers is None else workers),
                 on_error=on_error,
-                engine=runner,
                 max_file_gb=max_file_gb,
                 overwrite=overwrite,
                 tell=tell,
                 progress=report,
-            )
+            ),
+            runner,
         )
     return open_store(path)
 

@@ -14,7 +14,7 @@ from embedkit.corpora.manifest import SUFFIXES as MANIFESTS
 from embedkit.encoders.run_encoders import find_folders
 from embedkit.errors import FitError
 from embedkit.losses import LOSSES, expand_losses
-from embedkit.progress import Progress
+from embedkit.progress import Progress, Tell
 from embedkit.store.reader import Store, open_store
 from embedkit.store.verify import require_undamaged
 from embedkit.training.data.attributes import DEFAULT_LOSS
@@ -38,8 +38,6 @@ LORA_RATE = 1e-4
 Input: TypeAlias = Store | Corpus | str | Path
 
 DEFAULT_HEADS = {"mfcc": "lstm", "logmel": "cnn", "vggish": "mlp", "egemaps-lld": "lstm", "compare-lld": "lstm"}
-
-Tell = Callable[[str], None]
 
 
 @checked("embedkit.fit")

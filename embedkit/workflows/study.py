@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from embedkit.arguments import checked
 from embedkit.corpora import Corpus
 from embedkit.errors import FitError
 from embedkit.extraction.request import FOLDER
-from embedkit.progress import Progress
+from embedkit.progress import Progress, Tell
 from embedkit.reporting.table import Table
 from embedkit.study.forecast import StudyForecast
 from embedkit.study.plan import StudyPlan, known_heads, known_losses, known_modes
@@ -57,7 +57,7 @@ def run_study(
     sources: Mapping[str, str] | None = None,
     foresee: bool = True,
     progress: Progress | bool | None = False,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = lambda _: None,
 ) -> StudyResult:
     """Extract and fit every combination that is not there already, and build the table of all of them.
 
