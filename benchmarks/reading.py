@@ -24,7 +24,7 @@ from common import describe_machine, median, show_table
 import embedkit
 from embedkit.corpora.base import Corpus, Utterance
 from embedkit.encoders import load_encoder
-from embedkit.extraction.request import Request
+from embedkit.extraction.request import ExtractionRequest
 from embedkit.extraction.run import run_extraction
 from embedkit.store import Store
 
@@ -69,7 +69,7 @@ def write_store(folder: Path, utterances: int, seconds: float) -> Path:
     corpus = Corpus(name="noise", kind="manifest", root=folder, utterances=tuple(members))
     out = folder / "noise.h5"
     run_extraction(
-        Request(corpus=corpus, encoder=encoder, out=out, levels=("utterance", "frame"), frame_dtype="float16")
+        ExtractionRequest(corpus=corpus, encoder=encoder, out=out, levels=("utterance", "frame"), frame_dtype="float16")
     )
     return out
 

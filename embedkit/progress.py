@@ -1,4 +1,4 @@
-"""One progress bar for everything that takes long."""
+"""How the user hears of what takes long: sentences, and one progress bar."""
 
 from __future__ import annotations
 

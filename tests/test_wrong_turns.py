@@ -239,7 +239,7 @@ def test_calls_with_wrong_types_get_a_sentence(place: int) -> None:
 
 
 def test_a_full_disk_is_noticed_before_anything_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedkit.extraction.outlook.free_bytes", lambda _: 10)
+    monkeypatch.setattr("embedkit.extraction.report.free_bytes", lambda _: 10)
     assert_told(run("extract data/emodb --encoder mfcc"), "free|room")
     assert not Path("embeddings/emodb/mfcc.h5").exists()
 

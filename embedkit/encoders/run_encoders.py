@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from embedkit.encoders.sources import CARD_FILE
+from embedkit.progress import Tell
 
 FOLDER = "encoders"
 """Below a run: one folder for each fold and seed."""
@@ -23,7 +24,7 @@ def find_folders(run: str | Path) -> list[Path]:
     return sorted(found, key=lambda path: [int(part) for part in path.name.split("-") if part.isdigit()][::-1])
 
 
-def expand_runs(encoders: Sequence[str], tell: Callable[[str], None]) -> list[str]:
+def expand_runs(encoders: Sequence[str], tell: Tell) -> list[str]:
     """Put the encoders of its folds, those of the first seed, in the place of every run."""
     expanded: list[str] = []
     for name in encoders:

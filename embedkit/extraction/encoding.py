@@ -16,22 +16,23 @@ from numpy.typing import NDArray
 from embedkit.audio import read_audio
 from embedkit.encoders.base import Encoder
 from embedkit.errors import AudioError, ExtractionError
-from embedkit.extraction.passes import Launched, Passes, in_order
-from embedkit.extraction.plan import Batch, PlanSettings, Shard
+from embedkit.extraction.batches import batch_clips
+from embedkit.extraction.passes import ADVICE, Launched, Passes, in_order
+from embedkit.extraction.plan import Batch, WorkerTask
 from embedkit.extraction.pooling import Pool, fits, is_finite
-from embedkit.extraction.segments import AudioSegment, Failures, Stamp, file_stamp, segment_digest
+from embedkit.extraction.segments import AudioSegment, OnError, Stamp, file_stamp, segment_digest, unusable
 from embedkit.extraction.shards import Measured, new_shard
 from embedkit.extraction.threads import Ahead, computing_with, open_ahead
-from embedkit.extraction.windows import Merge, Window, Windows, groups
+from embedkit.extraction.windows import Merge, Window, Windows
+from embedkit.progress import Tell
 from embedkit.store.layout import Array
 from embedkit.store.writer import UtteranceEmbedding
 
 
-@dataclass(frozen=True)
-class Clip:
-    """One utterance as read: its item, samples (None: too long, read in windows), digest; or why it cannot be used."""
+class Waveform(NamedTuple):
+    """An utterance as read: its samples (None: too long, read in windows) and digest, or why it cannot be used."""
 
-    item: AudioSegment
+    segment: AudioSegment
     samples: NDArray[np.float32] | None = None
     digest: str = ""
     reason: str = ""
@@ -42,11 +43,15 @@ class EncodingConfig:
     """How clips become rows.
 
     Attributes:
-        encoder: The encoder.
-        root: Folder that the items' paths start from.
+        encoder: The encoder; on its way to a worker, which loads its own, what describes it.
+        root: Folder that the segments' paths start from.
         frame_dtype: Type of the frames; None where only statistics are kept.
         windows: How long clips are cut; None: never.
         batch_seconds: Audio in a batch of windows.
+        threads: Threads that compute, shared by the passes.
+        passes: Passes that run side by side.
+        workers: Threads that read audio.
+        on_error: Whether a clip that cannot be used ends the extraction.
     """
 
     encoder: Encoder
@@ -54,96 +59,98 @@ class EncodingConfig:
     frame_dtype: str | None
     windows: Windows | None
     batch_seconds: float
+    threads: int
+    passes: int = 1
+    workers: int = 2
+    on_error: OnError = "fail"
 
     @property
     def row_shape(self) -> tuple[int, int]:
         """Layers and dimensions."""
         return len(self.encoder.layers), self.encoder.dimensions
 
+    @property
+    def pass_threads(self) -> int:
+        """Threads of each pass."""
+        return self.threads // self.passes
 
-def run_shards(
-    recipe: EncodingConfig,
-    shards: Sequence[tuple[Path, Shard]],
+    @property
+    def batch_samples(self) -> float:
+        """Samples in a batch, padding included."""
+        return self.batch_seconds * self.encoder.sampling_rate
+
+
+def encode_shards(
+    config: EncodingConfig,
+    tasks: Sequence[WorkerTask],
     *,
-    settings: PlanSettings,
-    workers: int,
-    failures: Failures,
-    batch_done: Callable[[Batch], None],
-    shard_done: Callable[[Path], None],
-    tell: Callable[[str], None] = lambda sentence: None,
+    batch_done: Callable[[Batch], None] = lambda batch: None,
+    shard_done: Callable[[Path], None] = lambda path: None,
+    tell: Tell,
 ) -> None:
     """Encode shards one after the other; batches are read and encoded ahead across their borders.
 
     Args:
-        recipe: How clips become rows.
-        shards: Where each shard goes, and its batches.
-        settings: How many threads compute, in how many passes.
-        workers: Threads that read audio.
-        failures: Receives utterances that cannot be used.
+        config: How clips become rows.
+        tasks: The shards.
         batch_done, shard_done: Called after every batch, and with every finished shard.
         tell: Hears that batches had to be made smaller.
 
     Raises:
         ExtractionError: an utterance cannot be used and is not to be skipped, or does not fit into memory.
     """
-    batches = (batch for _, shard in shards for batch in shard)
-    each = settings.threads // settings.passes
-    passes = Passes(recipe.encoder, tell)
-    opened = open_encoding(recipe, passes, side_by_side=settings.passes, threads=each, workers=workers)
-    with computing_with(each), opened as encoding:
+    batches = (batch for task in tasks for batch in task.shard)
+    with computing_with(config.pass_threads), open_encoding(config, tell) as encoding:
         started = encoding.start(batches)
-        for path, shard in shards:
-            with new_shard(path, recipe.row_shape, recipe.frame_dtype) as writer:
+        for path, shard in tasks:
+            with new_shard(path, config.row_shape, config.frame_dtype) as writer:
                 for batch in shard:
-                    encoding.finish(next(started), writer, failures)
+                    encoding.finish(next(started), writer)
                     batch_done(batch)
             shard_done(path)
 
 
 @contextmanager
-def open_encoding(
-    recipe: EncodingConfig, passes: Passes, *, side_by_side: int, threads: int, workers: int
-) -> Iterator[Encoding]:
+def open_encoding(config: EncodingConfig, tell: Tell, advice: str = ADVICE) -> Iterator[Encoding]:
     """Open the threads of an encoding.
 
     Args:
-        recipe: How clips become rows.
-        passes: Runs clips through the encoder.
-        side_by_side: Passes that run at a time.
-        threads: Threads of each pass.
-        workers: Threads that read audio.
+        config: How clips become rows.
+        tell: Hears that batches had to be made smaller.
+        advice: What to do where not even halves of a batch fit into memory.
     """
-    with open_ahead(workers) as readers, open_ahead(side_by_side, threads) as encoders:
+    passes = Passes(config.encoder, tell, advice)
+    with open_ahead(config.workers) as readers, open_ahead(config.passes, config.pass_threads) as encoders:
         try:
-            yield Encoding(recipe, passes, readers, encoders)
+            yield Encoding(config, passes, readers, encoders)
         except BaseException:
             passes.stop()
             raise
 
 
-def read_clip(recipe: EncodingConfig, item: AudioSegment) -> Clip:
-    """Read and digest the audio of one item; one too long for a single pass is only digested."""
-    path = recipe.root / item.path
-    is_long = recipe.windows is not None and item.samples > recipe.windows.samples
+def read_waveform(config: EncodingConfig, segment: AudioSegment) -> Waveform:
+    """Read and digest the audio of one utterance; one too long for a single pass is only digested."""
+    path = config.root / segment.path
+    longest = None if config.windows is None else config.windows.samples
     samples = None
     try:
-        if not is_long:
-            samples = read_audio(path, sampling_rate=recipe.encoder.sampling_rate, start=item.start, end=item.end)
+        if longest is None or segment.samples <= longest:
+            samples = read_audio(path, sampling_rate=config.encoder.sampling_rate, start=segment.start, end=segment.end)
             # Resampling may give a sample more than the header promised.
-            samples = samples if recipe.windows is None else samples[: recipe.windows.samples]
-        stamp = Stamp(item.size, item.mtime)
-        digest = segment_digest(path, stamp, item.start, item.end)
+            samples = samples[:longest]
+        stamp = Stamp(segment.size, segment.mtime)
+        digest = segment_digest(path, stamp, segment.start, segment.end)
         if file_stamp(path) != stamp:
             raise AudioError(f"The audio file {str(path)!r} changed while it was read; run the command again.")
     except (AudioError, OSError) as error:
-        return Clip(item, reason=str(error))
-    return Clip(item, samples, digest)
+        return Waveform(segment, reason=str(error))
+    return Waveform(segment, samples, digest)
 
 
 class StartedBatch(NamedTuple):
-    """A batch whose passes are started: its clips, and the passes of those short enough for one."""
+    """A batch whose passes are started: what was read, and the passes of clips short enough for one."""
 
-    clips: list[Clip]
+    waveforms: list[Waveform]
     launched: list[Launched]
 
 
@@ -153,10 +160,10 @@ class RowWriter(Protocol):
     def add_frames(self, frames: Array) -> None:
         """Take the next frames of a clip that is encoded in windows."""
 
-    def add(self, item: AudioSegment, rows: UtteranceEmbedding, measured: Measured) -> None:
+    def add(self, segment: AudioSegment, rows: UtteranceEmbedding, measured: Measured) -> None:
         """Take a clip's rows; its frames too where they did not come before."""
 
-    def fail(self, item: AudioSegment, reason: str) -> None:
+    def fail(self, segment: AudioSegment, reason: str) -> None:
         """Take note of a clip that cannot be used, and drop frames of it that came before."""
 
 
@@ -164,65 +171,75 @@ class RowWriter(Protocol):
 class Encoding:
     """Batches on their way: some are read while others pass, and each is written in its turn."""
 
-    recipe: EncodingConfig
+    config: EncodingConfig
     passes: Passes
     readers: Ahead
     encoders: Ahead
 
     def start(self, batches: Iterable[Batch]) -> Iterator[StartedBatch]:
         """Read batches and start their passes, ahead of the one that is handed on."""
-        clips = self.readers.map_groups(partial(read_clip, self.recipe), batches)
-        return self.encoders.map(self._start, clips)
+        waveforms = self.readers.map_groups(partial(read_waveform, self.config), batches)
+        return self.encoders.map(self._start, waveforms)
 
-    def finish(self, started: StartedBatch, writer: RowWriter, failures: Failures) -> None:
-        """Wait for a batch and write its rows; clips that cannot be used are noted."""
+    def finish(self, started: StartedBatch, writer: RowWriter) -> None:
+        """Wait for a batch and write its rows; clips that cannot be used are noted.
+
+        Raises:
+            ExtractionError: a clip cannot be used and is not to be skipped.
+        """
         rows = iter(in_order(started.launched, Pool.rows))
-        for clip in started.clips:
-            reason = clip.reason
-            if clip.samples is not None:
-                reason = _write_short(self.recipe, clip, next(rows), writer)
+        for wave in started.waveforms:
+            reason = wave.reason
+            if wave.samples is not None:
+                reason = _write_short(self.config, wave, next(rows), writer)
             elif not reason:
-                reason = self._encode_long(clip, writer)
+                reason = self._encode_long(wave, writer)
+            if reason and self.config.on_error == "fail":
+                raise unusable(wave.segment.id, reason)
             if reason:
-                failures.add(clip.item.id, reason)
-                writer.fail(clip.item, reason)
+                writer.fail(wave.segment, reason)
 
     @torch.inference_mode()
-    def _start(self, clips: list[Clip]) -> StartedBatch:
+    def _start(self, waveforms: list[Waveform]) -> StartedBatch:
         """Start the passes of a batch; clips to be read in windows wait for `finish`."""
-        smallest = self.recipe.encoder.smallest_input
-        waves = [_padded(clip.samples, smallest) for clip in clips if clip.samples is not None]
-        return StartedBatch(clips, self.passes.start(waves, lambda: Pool(frame_dtype=self.recipe.frame_dtype)))
+        smallest = self.config.encoder.smallest_input
+        waves = [_padded(wave.samples, smallest) for wave in waveforms if wave.samples is not None]
+        return StartedBatch(waveforms, self.passes.start(waves, lambda: Pool(frame_dtype=self.config.frame_dtype)))
 
-    def _encode_long(self, clip: Clip, writer: RowWriter) -> str:
+    def _encode_long(self, wave: Waveform, writer: RowWriter) -> str:
         """Encode a clip window by window; return why it failed, or nothing."""
-        recipe = self.recipe
-        assert recipe.windows is not None
-        rate = recipe.encoder.sampling_rate
+        config, segment = self.config, wave.segment
+        assert config.windows is not None
         merge = Merge()
-        cut = groups(recipe.windows.cut(clip.item.samples), recipe.batch_seconds * rate)
+        windows = config.windows.cut(segment.samples)
+        cut = batch_clips(windows, _window_samples, config.batch_samples, most_clips=len(windows))
         try:
-            for group in self.encoders.map(partial(self._encode_windows, clip.item), cut):
+            for group in self.encoders.map(partial(self._encode_windows, segment), cut):
                 for own in group:
                     merge.add(own)
                     if not np.isfinite(own).all():
-                        return _not_finite(recipe, merge.rows())
-                    if recipe.frame_dtype is not None:
-                        kept = own.astype(recipe.frame_dtype)
-                        _check_fit(clip, kept)
+                        return _not_finite(config, merge.rows())
+                    if config.frame_dtype is not None:
+                        kept = own.astype(config.frame_dtype)
+                        _check_fit(wave, kept)
                         writer.add_frames(kept)
         except AudioError as error:
             return str(error)
-        writer.add(clip.item, merge.rows(), Measured(clip.item.samples / rate, False, clip.digest))
+        seconds = segment.samples / config.encoder.sampling_rate
+        writer.add(segment, merge.rows(), Measured(seconds, False, wave.digest))
         return ""
 
     @torch.inference_mode()
-    def _encode_windows(self, item: AudioSegment, group: Sequence[Window]) -> list[Array]:
+    def _encode_windows(self, segment: AudioSegment, group: Sequence[Window]) -> list[Array]:
         """Return the frames that belong to each of some windows."""
-        waves = [_read_window(self.recipe, item, window.start, window.end) for window in group]
+        waves = [_read_window(self.config, segment, window) for window in group]
         launched = self.passes.start(waves, lambda: Pool(statistics=False, frame_dtype="float32"))
         frames = in_order(launched, Pool.frames)
         return [values[window.first : window.last] for window, values in zip(group, frames, strict=True)]
+
+
+def _window_samples(window: Window) -> int:
+    return window.end - window.start
 
 
 def _padded(samples: NDArray[np.float32], smallest: int) -> torch.Tensor:
@@ -230,34 +247,34 @@ def _padded(samples: NDArray[np.float32], smallest: int) -> torch.Tensor:
     return torch.from_numpy(np.pad(samples, (0, missing)) if missing > 0 else samples)
 
 
-def _write_short(recipe: EncodingConfig, clip: Clip, rows: UtteranceEmbedding, writer: RowWriter) -> str:
-    assert clip.samples is not None
+def _write_short(config: EncodingConfig, wave: Waveform, rows: UtteranceEmbedding, writer: RowWriter) -> str:
+    assert wave.samples is not None
     if not is_finite(rows):
-        return _not_finite(recipe, rows)
-    _check_fit(clip, rows.frames)
-    rate = recipe.encoder.sampling_rate
-    padded = len(clip.samples) < recipe.encoder.smallest_input
-    writer.add(clip.item, rows, Measured(len(clip.samples) / rate, padded, clip.digest))
+        return _not_finite(config, rows)
+    _check_fit(wave, rows.frames)
+    seconds = len(wave.samples) / config.encoder.sampling_rate
+    padded = len(wave.samples) < config.encoder.smallest_input
+    writer.add(wave.segment, rows, Measured(seconds, padded, wave.digest))
     return ""
 
 
-def _read_window(recipe: EncodingConfig, item: AudioSegment, start: int, end: int) -> torch.Tensor:
-    rate = recipe.encoder.sampling_rate
-    begin = item.start or 0.0
-    until = item.end if end == item.samples else begin + end / rate
-    samples = read_audio(recipe.root / item.path, sampling_rate=rate, start=begin + start / rate, end=until)
-    return _padded(samples, recipe.encoder.smallest_input)
+def _read_window(config: EncodingConfig, segment: AudioSegment, window: Window) -> torch.Tensor:
+    rate = config.encoder.sampling_rate
+    begin = segment.start or 0.0
+    until = segment.end if window.end == segment.samples else begin + window.end / rate
+    samples = read_audio(config.root / segment.path, sampling_rate=rate, start=begin + window.start / rate, end=until)
+    return _padded(samples, config.encoder.smallest_input)
 
 
-def _check_fit(clip: Clip, frames: Array | None) -> None:
+def _check_fit(wave: Waveform, frames: Array | None) -> None:
     if not fits(frames):
         raise ExtractionError(
-            f"Utterance {clip.item.id!r} has frame values beyond the range of float16; extract with "
+            f"Utterance {wave.segment.id!r} has frame values beyond the range of float16; extract with "
             "--frame-dtype float32."
         )
 
 
-def _not_finite(recipe: EncodingConfig, rows: UtteranceEmbedding) -> str:
+def _not_finite(config: EncodingConfig, rows: UtteranceEmbedding) -> str:
     both = np.concatenate([rows.mean, rows.std], axis=1)
-    wrong = [layer for layer, row in zip(recipe.encoder.layers, both, strict=True) if not np.isfinite(row).all()]
+    wrong = [layer for layer, row in zip(config.encoder.layers, both, strict=True) if not np.isfinite(row).all()]
     return f"Its embedding is not finite in layers {', '.join(map(str, wrong))}."

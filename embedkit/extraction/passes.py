@@ -13,6 +13,7 @@ from torch import Tensor
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.errors import ExtractionError, lacks_memory
 from embedkit.extraction.pooling import Pool
+from embedkit.progress import Tell
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class Passes:
         advice: What to do where not even halves fit.
     """
 
-    def __init__(self, encoder: Encoder, tell: Callable[[str], None], advice: str = ADVICE) -> None:
+    def __init__(self, encoder: Encoder, tell: Tell, advice: str = ADVICE) -> None:
         self._encoder, self._advice = encoder, advice
         self._tell = tell
         self._halved, self._halving = False, Lock()

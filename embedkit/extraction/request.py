@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import torch
+from typing import Any
 
 from embedkit.corpora.base import Corpus
 from embedkit.encoders import encoder_label
 from embedkit.encoders.base import Encoder
+from embedkit.encoders.identity import determining
 from embedkit.extraction.segments import OnError
 from embedkit.extraction.windows import Windows
+from embedkit.progress import Progress, Tell
 from embedkit.store.layout import canonical_json
-
-if TYPE_CHECKING:
-    from embedkit.extraction.engines.base import Engine
-
-Progress: TypeAlias = Callable[[float, float], None]
-"""Called with the seconds of audio done and in all."""
-Tell: TypeAlias = Callable[[str], None]
-"""Called with one sentence for the user."""
 
 FOLDER = Path("embeddings")
 
 BATCH_SECONDS = {"cpu": 12.0, "cuda": 320.0}
 """Audio in a batch, by kind of device."""
 
-PLAN_NAME = "plan.json"
-"""The plan in the folder of an unfinished extraction."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """One extraction.
+class ExtractionRequest:
+    """What is wanted of one extraction.
 
     Attributes:
         corpus: The utterances that are wanted, already selected.
@@ -50,14 +39,13 @@ class Request:
         selection: How the corpus was selected (`where`, `limit`), as the store keeps it.
         device: "cpu" or "cuda".
         precision: As asked for; what it came to is the encoder's.
-        threads: Threads of the encoder; None: as many as torch takes.
-        batch_seconds, shard_seconds: See `PlanSettings`; None: a default.
+        threads: Threads of the encoder; None: as the store says, else as many as suit the engine.
+        batch_seconds, shard_seconds: See `ExtractionPlan`; None: as the store says, else a default.
         workers: Threads that read audio.
         on_error: Whether an utterance that cannot be used ends the extraction.
         max_file_gb: A larger store is kept in shards of this size, in gigabytes; None: as the store is, else one file.
-        engine: Encodes the shards; None: this process.
         overwrite: Whether a store, or an unfinished extraction, of other options is replaced.
-        tell, progress: How the user hears of it; `tell` may be called from another thread.
+        tell, progress: How the user hears of it, of progress in seconds of audio; `tell` may be called from any thread.
     """
 
     corpus: Corpus
@@ -75,7 +63,6 @@ class Request:
     workers: int = 2
     on_error: OnError = "fail"
     max_file_gb: float | None = None
-    engine: Engine | None = None
     overwrite: bool = False
     tell: Tell = lambda sentence: None
     progress: Progress | None = None
@@ -84,11 +71,6 @@ class Request:
     def work(self) -> Path:
         """Folder of the unfinished extraction."""
         return self.out.with_name(self.out.name + ".work")
-
-    @property
-    def usual_threads(self) -> int:
-        """Threads of the encoder where neither the user nor the store names a number."""
-        return torch.get_num_threads() if self.engine is None else self.engine.threads
 
     @property
     def kept_frames(self) -> str | None:
@@ -137,16 +119,3 @@ def _count_utterances(trained_on: Mapping[str, Any]) -> dict[str, Any]:
         name: len(value) if name.endswith("utterances") else value for name, value in trained_on.items()
     }
     return {**told, "before": [_count_utterances(one) for one in told["before"]]} if "before" in told else told
-
-
-_CIRCUMSTANCES = frozenset({"versions", "linear_kernel"})
-_ORIGIN = frozenset({"name", "source", "revision"})
-
-
-def determining(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out versions and kernels, and, where a digest of the weights tells more, what the encoder is called."""
-    left_out = _CIRCUMSTANCES | (_ORIGIN if identity.get("weights_digest") else frozenset())
-    kept = {name: value for name, value in identity.items() if name not in left_out}
-    if "parts" in kept:
-        kept |= {"name": None, "parts": [determining(part) for part in kept["parts"]]}
-    return kept

@@ -54,11 +54,16 @@ class Failures(dict[str, str]):
             ExtractionError: wrong utterances are not to be skipped.
         """
         if self.on_error == "fail":
-            raise ExtractionError(
-                f"Utterance {name!r} cannot be used: {reason} Repair it, or leave such utterances out with "
-                "--on-error skip; what is finished is kept."
-            )
+            raise unusable(name, reason)
         self[_storable(name)] = _storable(reason)
+
+
+def unusable(name: str, reason: str) -> ExtractionError:
+    """Say that an utterance cannot be used, and what to do."""
+    return ExtractionError(
+        f"Utterance {name!r} cannot be used: {reason} Repair it, or leave such utterances out with --on-error skip; "
+        "what is finished is kept."
+    )
 
 
 def _storable(text: str) -> str:

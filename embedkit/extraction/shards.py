@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from uuid import uuid4
@@ -36,11 +35,10 @@ class Measured(NamedTuple):
     digest: str
 
 
-@dataclass(frozen=True)
-class Entry:
-    """An utterance in a shard: its item, where its rows start, its number of frames, what was measured."""
+class Entry(NamedTuple):
+    """An utterance in a shard, where its rows start, its number of frames, what was measured."""
 
-    item: AudioSegment
+    segment: AudioSegment
     offset: int
     frames: int
     measured: Measured
@@ -65,18 +63,18 @@ class ShardWriter:
         self._frames += len(frames)
         self._write(frames)
 
-    def add(self, item: AudioSegment, rows: UtteranceEmbedding, measured: Measured) -> None:
+    def add(self, segment: AudioSegment, rows: UtteranceEmbedding, measured: Measured) -> None:
         """Close an utterance: write its statistics, after its frames where these are kept."""
         if rows.frames is not None:
             self.add_frames(rows.frames)
         self._write(np.asarray(rows.mean, "<f4"))
         self._write(np.asarray(rows.std, "<f4"))
-        self._index["entries"].append((item, self._start, self._frames, measured))
+        self._index["entries"].append((segment, self._start, self._frames, measured))
         self._close()
 
-    def fail(self, item: AudioSegment, reason: str) -> None:
+    def fail(self, segment: AudioSegment, reason: str) -> None:
         """Close an utterance that could not be encoded; frames written before count for nothing."""
-        self._index["failures"].append((item, reason))
+        self._index["failures"].append((segment, reason))
         self._close()
 
     def finish(self) -> None:
@@ -126,10 +124,10 @@ class ShardReader:
             self._row_shape = tuple(index["row_shape"])
             self._frame_dtype: str | None = index["frame_dtype"]
             self.entries = [
-                Entry(AudioSegment(*item), offset, frames, Measured(*measured))
-                for item, offset, frames, measured in index["entries"]
+                Entry(AudioSegment(*segment), offset, frames, Measured(*measured))
+                for segment, offset, frames, measured in index["entries"]
             ]
-            self.failures = [(AudioSegment(*item), str(reason)) for item, reason in index["failures"]]
+            self.failures = [(AudioSegment(*segment), str(reason)) for segment, reason in index["failures"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ExtractionError(f"The shard {str(path)!r} is damaged ({error}).") from error
 

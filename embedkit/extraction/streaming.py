@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
-import torch
 
 from embedkit.errors import AudioError
+from embedkit.extraction.batches import batch_clips
 from embedkit.extraction.encoding import EncodingConfig, open_encoding
-from embedkit.extraction.passes import Passes
-from embedkit.extraction.plan import MOST_CLIPS, Batch
-from embedkit.extraction.segments import AudioSegment, Failures
+from embedkit.extraction.plan import Batch
+from embedkit.extraction.segments import AudioSegment
 from embedkit.extraction.shards import Measured
+from embedkit.progress import Tell
 from embedkit.store.layout import Array
 from embedkit.store.writer import UtteranceEmbedding
 
@@ -21,18 +22,13 @@ ADVICE = "name shorter stretches with start and end in a CSV list, or take --dev
 
 
 def embed_stream(
-    recipe: EncodingConfig,
-    wanted: Iterable[AudioSegment | AudioError],
-    *,
-    workers: int = 2,
-    tell: Callable[[str], None] = lambda _: None,
+    config: EncodingConfig, wanted: Iterable[AudioSegment | AudioError], tell: Tell = lambda _: None
 ) -> Iterator[UtteranceEmbedding | AudioError]:
     """Encode clips as an extraction would, a few batches ahead.
 
     Args:
-        recipe: How clips become rows.
+        config: How clips become rows.
         wanted: The clips, taken as they are needed; what is an error already is handed on in its place.
-        workers: Threads that read audio.
         tell: Hears that batches had to be made smaller.
 
     Yields:
@@ -44,34 +40,20 @@ def embed_stream(
     groups: deque[list[AudioSegment | AudioError]] = deque()
 
     def plan() -> Iterator[Batch]:
-        for group in _group(wanted, recipe.batch_seconds * recipe.encoder.sampling_rate):
+        for group in batch_clips(wanted, _samples, config.batch_samples):
             groups.append(group)
             yield tuple(one for one in group if isinstance(one, AudioSegment))
 
-    passes = Passes(recipe.encoder, tell, ADVICE)
-    # One file is as likely as thousands, and should have all threads.
-    threads = torch.get_num_threads()
-    with open_encoding(recipe, passes, side_by_side=1, threads=threads, workers=workers) as encoding:
+    with open_encoding(replace(config, on_error="skip"), tell, ADVICE) as encoding:
         for started in encoding.start(plan()):
             found = _Collected()
-            encoding.finish(started, found, Failures("skip"))
+            encoding.finish(started, found)
             rows = iter(found.rows)
             yield from (next(rows) if isinstance(one, AudioSegment) else one for one in groups.popleft())
 
 
-def _group(wanted: Iterable[AudioSegment | AudioError], most: float) -> Iterator[list[AudioSegment | AudioError]]:
-    """Group neighbours into batches of at most so many samples with padding, at least one clip each."""
-    group: list[AudioSegment | AudioError] = []
-    longest = 0
-    for one in wanted:
-        samples = one.samples if isinstance(one, AudioSegment) else 0
-        if group and (len(group) == MOST_CLIPS or max(longest, samples) * (len(group) + 1) > most):
-            yield group
-            group, longest = [], 0
-        group.append(one)
-        longest = max(longest, samples)
-    if group:
-        yield group
+def _samples(one: AudioSegment | AudioError) -> int:
+    return one.samples if isinstance(one, AudioSegment) else 0
 
 
 class _Collected:
@@ -84,11 +66,12 @@ class _Collected:
     def add_frames(self, frames: Array) -> None:
         self._frames.append(frames)
 
-    def add(self, item: AudioSegment, rows: UtteranceEmbedding, measured: Measured) -> None:
+    def add(self, segment: AudioSegment, rows: UtteranceEmbedding, measured: Measured) -> None:
         frames = np.concatenate(self._frames) if self._frames else rows.frames
         self.rows.append(UtteranceEmbedding(rows.mean, rows.std, frames))
         self._frames = []
 
-    def fail(self, item: AudioSegment, reason: str) -> None:
-        self.rows.append(AudioError(reason if item.path in reason else f"{item.path!r} cannot be used: {reason}"))
+    def fail(self, segment: AudioSegment, reason: str) -> None:
+        path = segment.path
+        self.rows.append(AudioError(reason if path in reason else f"{path!r} cannot be used: {reason}"))
         self._frames = []

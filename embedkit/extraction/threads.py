@@ -27,6 +27,7 @@ def computing_with(threads: int) -> Iterator[None]:
         yield
 
 
+# Before Python 3.14 (`buffersize`), Executor.map takes all items at once: more audio than memory holds.
 class Ahead:
     """Threads in which a function is called on what comes, before its results are wanted; see `open_ahead`."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -129,10 +128,3 @@ class Merge:
         """Return the statistics of all frames so far."""
         deviation = np.sqrt(self._squares / self.frames)
         return UtteranceEmbedding(self._mean.astype(np.float32), deviation.astype(np.float32))
-
-
-def groups(windows: list[Window], samples: float) -> Iterator[list[Window]]:
-    """Group windows into batches of at most so many samples, at least one window each."""
-    size = max(1, int(samples // (windows[0].end - windows[0].start)))
-    for index in range(0, len(windows), size):
-        yield windows[index : index + size]

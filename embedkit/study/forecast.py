@@ -9,9 +9,8 @@ from typing import Any
 from embedkit.corpora import Corpus
 from embedkit.corpora.selection import choose_utterances
 from embedkit.encoders import encoder_label
-from embedkit.extraction.outlook import format_duration
-from embedkit.extraction.reuse import compare
-from embedkit.extraction.segments import Failures, stamp_files
+from embedkit.extraction.compare import compare_corpus
+from embedkit.extraction.report import format_duration
 from embedkit.store import Store, open_store
 from embedkit.study.plan import Pair, StudyPlan
 from embedkit.study.timing import RuntimeEstimator, training_seconds, tuning_seconds
@@ -79,9 +78,9 @@ class StudyForecast:
 
     def _foresee_store(self, pair: Pair, name: str, chosen: Corpus) -> Store | None:
         """Return the store if it holds all utterances."""
-        path, failures = self.parts.path(pair, name), Failures("skip")
+        path = self.parts.path(pair, name)
         store = open_store(path) if path.exists() else None
-        missing = len(compare(chosen, stamp_files(chosen, failures), failures, store).missing)
+        missing = len(compare_corpus(chosen, store, "skip").missing)
         if store is not None and not missing:
             self.stores, self.stores_there = self.stores + 1, self.stores_there + 1
             return store

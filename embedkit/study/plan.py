@@ -20,7 +20,7 @@ from embedkit.losses import build_loss
 from embedkit.options.fit import TrainingOptions, require_used, unused_options
 from embedkit.options.option import declared
 from embedkit.options.study import StudyOptions
-from embedkit.progress import Progress
+from embedkit.progress import Progress, Tell
 from embedkit.store import Store, open_store
 from embedkit.training.runs import RunRecord
 
@@ -71,7 +71,7 @@ class StudyPlan:
     extract_options: Mapping[str, Any]
     sources: Mapping[str, str]
     progress: Progress | bool | None
-    tell: Callable[[str], None]
+    tell: Tell
     missing: dict[str, str] = field(default_factory=dict)
     single: bool = False
 

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from embedkit.corpora import Corpus
-from embedkit.extraction.assembly import describe_corpus
-from embedkit.extraction.reuse import corpus_columns
+from embedkit.extraction.columns import corpus_columns, describe_corpus
 from embedkit.store import Store, StoreContent, UtteranceEmbedding, open_store, write_store
 from embedkit.training.cross_validation import count_heads, train_losses
 from embedkit.training.data.features import Features, FrameFeatures, UtteranceFeatures

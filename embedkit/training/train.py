@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 
 from embedkit.encoders.run_encoders import FOLDER
 from embedkit.errors import FitError, RunError, lacks_memory
-from embedkit.progress import Progress, show_progress
+from embedkit.progress import Progress, Tell, show_progress
 from embedkit.registry import looks_like_target
 from embedkit.training.cross_validation import FoldResult, train_losses
 from embedkit.training.data.features import Features, UtteranceFeatures
@@ -31,8 +31,6 @@ from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
 from embedkit.training.saved_encoders import EncoderFolders
 from embedkit.training.search import describe_search
 from embedkit.training.stacks.journal import Journal
-
-Tell = Callable[[str], None]
 
 ABANDONED_SECONDS = 30 * 24 * 3600
 """After which what was begun, and never gone on with, is removed."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.errors import ConfigError
-from embedkit.progress import Progress
+from embedkit.progress import Progress, Tell
 from embedkit.reporting.table import Table
 
 ENCODERS = ("mfcc", "logmel")
@@ -52,7 +52,7 @@ def run_demo(
     out: str | Path = "embedkit-demo",
     *,
     progress: Progress | bool | None = False,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = lambda _: None,
 ) -> DemoResult:
     """Run a study on the demo corpus; what is already there is not done again.
 

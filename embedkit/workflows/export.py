@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +27,13 @@ from embedkit.export.graphs import build_graph
 from embedkit.export.onnx import require_onnx, run_onnx, write_onnx
 from embedkit.export.predictor import DESCRIPTION_FILE, Predictor, open_predictor
 from embedkit.export.recurrent import use_onnx_lstm
+from embedkit.progress import Tell
 from embedkit.training.runs import RunRecord
 
 Format = Literal["onnx", "folder", "both"]
 FORMATS = ("onnx", "folder", "both")
 ONNX_FILE = "model.onnx"
 TOLERANCE = 1e-4
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from embedkit.corpora.selection import choose_utterances
 from embedkit.encoders import ENCODERS, load_encoder, split_name
 from embedkit.errors import ConfigError
 from embedkit.extraction.engines import LoadEncoder, open_engine
-from embedkit.extraction.request import Request, default_path
+from embedkit.extraction.request import ExtractionRequest, default_path
 from embedkit.extraction.run import run_extraction
 from embedkit.extraction.windows import Windows
 from embedkit.options.call import takes_options
@@ -81,7 +81,7 @@ def extract_embeddings(
         loaded = runner.load_encoder(load, device=options.device, precision=options.precision, threads=options.threads)
         chosen = mark_seen(chosen, loaded.identity().get("trained_on") or {})
         run_extraction(
-            Request(
+            ExtractionRequest(
                 corpus=chosen,
                 encoder=loaded,
                 out=path,
@@ -96,12 +96,12 @@ def extract_embeddings(
                 shard_seconds=options.shard_seconds,
                 workers=max(1, min(4, os.cpu_count() or 1) if options.workers is None else options.workers),
                 on_error=options.on_error,
-                engine=runner,
                 max_file_gb=options.max_file_gb,
                 overwrite=options.overwrite,
                 tell=tell,
                 progress=report,
-            )
+            ),
+            runner,
         )
     return open_store(path)
 

@@ -15,7 +15,7 @@ from embedkit.errors import FitError
 from embedkit.losses import LOSSES, build_loss
 from embedkit.options.call import takes_options
 from embedkit.options.fit import FitOptions
-from embedkit.progress import Progress
+from embedkit.progress import Progress, Tell
 from embedkit.store.reader import Store
 from embedkit.training.data.fold_stores import group_stores
 from embedkit.training.data.source import Source
@@ -30,8 +30,6 @@ from embedkit.training.train import fit_experiments
 from embedkit.wording import count_noun
 
 Input: TypeAlias = Store | Corpus | str | Path
-
-Tell = Callable[[str], None]
 
 
 @takes_options(FitOptions, "embedkit.fit", leading="loss", also="losses")

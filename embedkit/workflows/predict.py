@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +32,7 @@ from embedkit.extraction.request import BATCH_SECONDS
 from embedkit.extraction.segments import AudioSegment, file_stamp
 from embedkit.extraction.streaming import embed_stream
 from embedkit.extraction.windows import Windows
+from embedkit.progress import Tell
 from embedkit.store.writer import UtteranceEmbedding
 from embedkit.training.runs import RunRecord
 from embedkit.workflows.fit import choose_device
@@ -89,7 +90,7 @@ def stream_predictions(
     device: str = "auto",
     on_error: OnError = "fail",
     sources: Mapping[str, str] | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = lambda _: None,
 ) -> Iterator[Prediction]:
     """Encode clips as the run's corpus was and average what all its heads say: probabilities, or ratings.
 
@@ -158,7 +159,7 @@ class _Part:
         *,
         device: str,
         sources: Mapping[str, str] | None,
-        tell: Callable[[str], None],
+        tell: Tell,
     ) -> None:
         self.device = choose_device(device)
         self.encoder = find_encoder(predictor, heads, device=device, sources=sources)
@@ -167,25 +168,27 @@ class _Part:
         self.place, self.on_frames, self.tell = layer_place(predictor), predictor.level == "frame", tell
         options = predictor.config["store"].get("options") or {}
         asked = options.get("max_seconds")
-        self.recipe = EncodingConfig(
+        self.config = EncodingConfig(
             encoder=self.encoder,
             root=Path(),
             frame_dtype=(options.get("frame_dtype") or self.encoder.default_frame_dtype) if self.on_frames else None,
             windows=Windows.for_encoder(self.encoder, asked["seconds"] if asked else None),
             batch_seconds=BATCH_SECONDS[self.device.type],
+            # One file is as likely as thousands, and should have all threads.
+            threads=torch.get_num_threads(),
         )
 
     def score(self, clips: Sequence[Clip]) -> Iterator[NDArray[np.float64] | AudioError]:
         """Yield what the heads say of each clip, times their share; or why it cannot be used."""
         pieces: deque[list[AudioSegment | AudioError]] = deque()
-        whole = not (self.on_frames or self.recipe.windows is None)
+        whole = not (self.on_frames or self.config.windows is None)
 
         def wanted() -> Iterator[AudioSegment | AudioError]:
             for clip in clips:
                 pieces.append(_cut(clip, self.encoder.sampling_rate, math.inf if whole else LONGEST_PIECE_SECONDS))
                 yield from pieces[-1]
 
-        stream = embed_stream(self.recipe, wanted(), tell=self.tell)
+        stream = embed_stream(self.config, wanted(), self.tell)
         for first in stream:
             own = pieces.popleft()
             yield self._average(own, [first, *(next(stream) for _ in own[1:])])

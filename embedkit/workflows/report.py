@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedkit.errors import RunError
+from embedkit.progress import Tell
 from embedkit.reporting.report import render_report
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def write_report(
     runs: str | Path | Iterable[RunRecord] = "runs",
     out: str | Path = "report.html",
     *,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = lambda _: None,
 ) -> Path:
     """Write all there is to say of runs as one HTML file that needs nothing else.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from embedkit.corpora.base import Corpus, Utterance
 from embedkit.encoders.base import Encoder, LayerSink
-from embedkit.extraction.request import Request
+from embedkit.extraction.request import ExtractionRequest
 
 RATE = 1000
 HOP = 20
@@ -111,7 +111,7 @@ def corpus_at(root: Path, count: int) -> Corpus:
     return Corpus(name="noise", kind="manifest", root=root, utterances=utterances)
 
 
-def request_for(corpus: Corpus, out: Path, encoder: FakeEncoder | None = None, **changes: Any) -> Request:
+def request_for(corpus: Corpus, out: Path, encoder: FakeEncoder | None = None, **changes: Any) -> ExtractionRequest:
     """Ask for an extraction with frames, in many small shards."""
     values: dict[str, Any] = {
         "corpus": corpus,
@@ -124,7 +124,7 @@ def request_for(corpus: Corpus, out: Path, encoder: FakeEncoder | None = None, *
         "shard_seconds": 2.0,
         "workers": 2,
     }
-    return Request(**{**values, **changes})
+    return ExtractionRequest(**{**values, **changes})
 
 
 def datasets(path: Path) -> dict[str, bytes]:

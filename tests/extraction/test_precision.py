@@ -59,15 +59,16 @@ class Loader:
         return FakeEncoder() if precision == "fp32" else self.reduced
 
 
-def request_reduced(corpus: Corpus, out: Path, loader: Loader, **changes: Any) -> Any:
+def run_reduced(corpus: Corpus, out: Path, loader: Loader, **changes: Any) -> None:
     engine = LocalEngine()
     encoder = engine.load_encoder(loader, device="cpu", precision="auto", threads=1)
-    return request_for(corpus, out, encoder, engine=engine, precision="auto", **changes)  # type: ignore[arg-type]
+    request = request_for(corpus, out, encoder, precision="auto", **changes)  # type: ignore[arg-type]
+    run_extraction(request, engine)
 
 
 def test_the_choice_and_its_error_are_said_and_kept(tmp_path: Path, corpus: Corpus) -> None:
     told: list[str] = []
-    run_extraction(request_reduced(corpus, tmp_path / "s.h5", Loader(ReducedEncoder()), tell=told.append))
+    run_reduced(corpus, tmp_path / "s.h5", Loader(ReducedEncoder()), tell=told.append)
     kept = open_store(tmp_path / "s.h5").extraction["precision"]
     assert kept == {"asked": "auto", "used": "bf16", "relative_error": pytest.approx(0.03, rel=1e-4)}
     assert "--precision auto takes bf16: relative error against fp32 on the first batch 3.0e-02 (worst layer)." in told
@@ -76,20 +77,20 @@ def test_the_choice_and_its_error_are_said_and_kept(tmp_path: Path, corpus: Corp
 
 def test_an_extraction_that_continues_keeps_what_was_measured(tmp_path: Path, corpus: Corpus) -> None:
     with pytest.raises(ExtractionError, match="Stopped"):
-        run_extraction(request_reduced(corpus, tmp_path / "s.h5", Loader(ReducedEncoder(stops_at=5))))
+        run_reduced(corpus, tmp_path / "s.h5", Loader(ReducedEncoder(stops_at=5)))
     loader = Loader(ReducedEncoder())
-    run_extraction(request_reduced(corpus, tmp_path / "s.h5", loader))
+    run_reduced(corpus, tmp_path / "s.h5", loader)
     assert loader.loaded == ["auto"]
-    run_extraction(request_reduced(corpus, tmp_path / "fresh.h5", Loader(ReducedEncoder())))
+    run_reduced(corpus, tmp_path / "fresh.h5", Loader(ReducedEncoder()))
     assert (tmp_path / "s.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
 
 
 def test_continuing_in_another_precision_is_refused(tmp_path: Path, corpus: Corpus) -> None:
     with pytest.raises(ExtractionError, match="Stopped"):
-        run_extraction(request_reduced(corpus, tmp_path / "s.h5", Loader(ReducedEncoder(stops_at=5))))
+        run_reduced(corpus, tmp_path / "s.h5", Loader(ReducedEncoder(stops_at=5)))
     with pytest.raises(ExtractionError, match=r"unfinished extraction with another .*precision.*--overwrite"):
         run_extraction(request_for(corpus, tmp_path / "s.h5", FakeEncoder()))
-    run_extraction(request_reduced(corpus, tmp_path / "s.h5", Loader(ReducedEncoder())))
+    run_reduced(corpus, tmp_path / "s.h5", Loader(ReducedEncoder()))
     with pytest.raises(ExtractionError, match="differing in precision"):
         run_extraction(request_for(corpus, tmp_path / "s.h5", FakeEncoder()))
 

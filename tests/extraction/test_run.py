@@ -20,7 +20,7 @@ import torch
 from embedkit.audio import read_audio
 from embedkit.corpora.base import Corpus, Task
 from embedkit.errors import ExtractionError, StoreError
-from embedkit.extraction import encoding, shards, standing
+from embedkit.extraction import compare, encoding, shards
 from embedkit.extraction.lock import locked
 from embedkit.extraction.run import run_extraction
 from embedkit.extraction.shards import ShardReader
@@ -240,7 +240,7 @@ def test_damaged_values_of_a_large_store_get_no_new_digests(
 ) -> None:
     run_extraction(request_for(corpus, tmp_path / "s.h5"))
     spoil_rows(tmp_path / "s.h5")
-    monkeypatch.setattr(standing, "QUICKLY_CHECKED_BYTES", 0)
+    monkeypatch.setattr(compare, "QUICKLY_CHECKED_BYTES", 0)
     told: list[str] = []
     run_extraction(request_for(corpus, tmp_path / "s.h5", tell=told.append))
     assert "is up to date" in told[-1]
@@ -371,7 +371,7 @@ def test_an_utterance_that_left_meanwhile_leaves_the_finished_shards_too(tmp_pat
         run_extraction(stopped)
     shard = next(ShardReader(path) for path in (tmp_path / "s.h5.work").glob("*.shard"))
     assert len(shard.entries) > 1
-    gone = shard.entries[0].item.id
+    gone = shard.entries[0].segment.id
     fewer = replace(corpus, utterances=tuple(one for one in corpus.utterances if one.id != gone))
     run_extraction(request_for(fewer, tmp_path / "s.h5"))
     assert open_store(tmp_path / "s.h5").ids.tolist() == [one.id for one in fewer.utterances]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from embedkit.extraction.engines.base import Engine, LoadEncoder, Work
+from embedkit.extraction.engines.base import Engine, LoadEncoder
 from embedkit.extraction.engines.local import LocalEngine
-from embedkit.extraction.request import Tell
+from embedkit.progress import Tell
 from embedkit.registry import Part, Registry
 
 ENGINES = Registry(
@@ -18,7 +18,7 @@ ENGINES = Registry(
     ],
 )
 
-__all__ = ["ENGINES", "Engine", "LoadEncoder", "LocalEngine", "Work", "open_engine"]
+__all__ = ["ENGINES", "Engine", "LoadEncoder", "LocalEngine", "open_engine"]
 
 
 @contextmanager

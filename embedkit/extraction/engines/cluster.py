@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from embedkit.errors import ExtractionError
-from embedkit.extraction.request import Tell
+from embedkit.progress import Tell
 
 _PATIENCE_SECONDS = 30.0
 _CONNECT_SECONDS = 20.0

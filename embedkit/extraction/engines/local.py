@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 import torch
 
 from embedkit.encoders.base import Encoder
-from embedkit.extraction.encoding import run_shards
-from embedkit.extraction.engines.base import Engine, LoadEncoder, Work
+from embedkit.extraction.encoding import EncodingConfig, encode_shards
+from embedkit.extraction.engines.base import Engine, LoadEncoder
+from embedkit.extraction.plan import Shard, Watch, WorkerTask
 from embedkit.extraction.precision import relative_error
-from embedkit.extraction.request import Tell
 from embedkit.extraction.threads import computing_with
+from embedkit.progress import Tell
 
 
 class LocalEngine(Engine):
@@ -30,23 +34,17 @@ class LocalEngine(Engine):
         self._load, self._device = load, device
         return load(device=device, precision=precision)
 
-    def measure_error(self, work: Work) -> float | None:
+    def measure_error(self, config: EncodingConfig, shard: Shard) -> float | None:
         """Load the encoder once more, in fp32, and compare."""
-        if self._load is None or not work.pending:
+        if self._load is None:
             return None
-        with computing_with(work.settings.threads):
-            reference = self._load(device=self._device, precision="fp32")
-            return relative_error(work.recipe, reference, work.pending[0][1])
+        with computing_with(config.threads):
+            return relative_error(config, self._load(device=self._device, precision="fp32"), shard)
 
-    def run(self, work: Work) -> None:
+    def run(
+        self, config: EncodingConfig, tasks: Sequence[WorkerTask], watch: Watch, shard_done: Callable[[Path], None]
+    ) -> None:
         """Encode all shards in order."""
-        run_shards(
-            work.recipe,
-            work.pending,
-            settings=work.settings,
-            workers=work.workers,
-            failures=work.failures,
-            batch_done=work.batch_done,
-            shard_done=work.shard_done,
-            tell=work.tell,
+        encode_shards(
+            config, tasks, batch_done=lambda batch: watch((batch,), None), shard_done=shard_done, tell=self._tell
         )

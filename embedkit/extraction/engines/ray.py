@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ import torch
 
 from embedkit.encoders.base import Encoder
 from embedkit.errors import ExtractionError
-from embedkit.extraction.engines.base import Engine, LoadEncoder, Work
+from embedkit.extraction.encoding import EncodingConfig
+from embedkit.extraction.engines.base import Engine, LoadEncoder
 from embedkit.extraction.engines.cluster import RayCluster, WorkerDiedError
 from embedkit.extraction.engines.described import DescribedEncoder
-from embedkit.extraction.engines.worker import Worker, WorkerTask, wait_for
-from embedkit.extraction.plan import Shard
-from embedkit.extraction.request import Tell
-from embedkit.extraction.shards import ShardReader
+from embedkit.extraction.engines.worker import Worker, wait_for
+from embedkit.extraction.plan import Shard, Watch, WorkerTask
+from embedkit.progress import Tell
 
 MOST_DEATHS = 3
 """Workers that may die over one shard, or before any shard is finished."""
@@ -54,12 +55,10 @@ class RayEngine(Engine):
             self._end_workers()
         return encoder
 
-    def measure_error(self, work: Work) -> float | None:
+    def measure_error(self, config: EncodingConfig, shard: Shard) -> float | None:
         """Let the first worker load the encoder once more, in fp32, and compare."""
-        if not work.pending:
-            return None
         self._first = self._take_worker()
-        call = self._first.measure.remote(self._cluster.share(WorkerTask.of(work)), work.pending[0][1])
+        call = self._first.measure.remote(self._cluster.share(config), shard)
         self._cluster.first_answered([call])
         try:
             error: float | None = self._cluster.answer(call).unwrap()
@@ -68,17 +67,25 @@ class RayEngine(Engine):
             self._first, error = None, None
         return error
 
-    def run(self, work: Work) -> None:
+    def run(
+        self, config: EncodingConfig, tasks: Sequence[WorkerTask], watch: Watch, shard_done: Callable[[Path], None]
+    ) -> None:
         """Encode all shards, as many at a time as the cluster has room for."""
-        if not work.pending:
+        if not tasks:
             return
-        if self._threads != work.settings.threads:
-            self._threads = work.settings.threads
+        if self._threads != config.threads:
+            self._threads = config.threads
             self._end_workers()
-        count = min(self._room(), len(work.pending))
+        count = min(self._room(), len(tasks))
+
+        def accept(task: WorkerTask) -> None:
+            _require_written(task.path)
+            shard_done(task.path)
+            watch(task.shard, count)
+
         self._tell(f"Ray: workers on {self._device}: {count}, threads of each: {self._threads}.")
         try:
-            self._run(work, count)
+            self._run(config, tasks, count, accept)
         finally:
             self._end_workers()
 
@@ -86,37 +93,41 @@ class RayEngine(Engine):
         """End the workers, and the cluster if it was started here."""
         self._cluster.close()
 
-    def _run(self, work: Work, count: int) -> None:
-        queue, deaths = deque(work.pending), Counter[Path]()
-        orders = self._cluster.share(WorkerTask.of(work))
-        running: dict[Any, tuple[Any, Path, Shard]] = {}
+    def _run(
+        self, config: EncodingConfig, tasks: Sequence[WorkerTask], count: int, accept: Callable[[WorkerTask], None]
+    ) -> None:
+        queue, deaths = deque(tasks), Counter[Path]()
+        shared = self._cluster.share(config)
+        running: dict[Any, tuple[Any, WorkerTask]] = {}
 
         def give(worker: Any) -> None:
             if queue:
-                path, shard = queue.popleft()
-                running[worker.run.remote(orders, str(path.absolute()), shard)] = (worker, path, shard)
+                task = queue.popleft()
+                # Other processes have another current folder.
+                running[worker.run.remote(shared, task._replace(path=task.path.absolute()))] = (worker, task)
 
         for _ in range(count):
             give(self._take_worker())
         finished = 0
         while running:
             call = self._cluster.first_answered(list(running))
-            worker, path, shard = running.pop(call)
+            worker, task = running.pop(call)
             try:
                 told = self._cluster.answer(call).unwrap()
             except WorkerDiedError as error:
-                deaths[path] += 1
-                if deaths[path] == MOST_DEATHS or (not finished and deaths.total() >= MOST_DEATHS):
-                    raise _given_up(f"over the utterances {shard[0][0].id!r} to {shard[-1][-1].id!r}", error) from error
+                deaths[task.path] += 1
+                if deaths[task.path] == MOST_DEATHS or (not finished and deaths.total() >= MOST_DEATHS):
+                    first, last = task.shard[0][0].id, task.shard[-1][-1].id
+                    raise _given_up(f"over the utterances {first!r} to {last!r}", error) from error
                 self._tell(f"A worker died ({error}); another one does its shard again.")
-                queue.appendleft((path, shard))
+                queue.appendleft(task)
                 self._cluster.end(worker)
                 worker = self._take_worker()
             else:
                 finished += 1
                 for sentence in told:
                     self._tell(sentence)
-                _accept(work, path, shard, count)
+                accept(task)
             give(worker)
 
     def _describe(self) -> DescribedEncoder:
@@ -166,16 +177,12 @@ class RayEngine(Engine):
         self._cluster.end_all()
 
 
-def _accept(work: Work, path: Path, shard: Shard, workers: int) -> None:
+def _require_written(path: Path) -> None:
     if not wait_for(path):
         raise ExtractionError(
             f"A worker finished the shard {path.name!r}, but it is not in {str(path.parent)!r}; choose an --out that "
             "all machines of the cluster share under the same path."
         )
-    for item, reason in ShardReader(path).failures:
-        work.failures.add(item.id, reason)
-    work.shard_done(path)
-    work.watch_shard(shard, workers)
 
 
 def _given_up(when: str, error: Exception) -> ExtractionError:

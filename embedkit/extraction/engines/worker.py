@@ -6,55 +6,23 @@ import errno
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from embedkit import errors
 from embedkit.encoders.base import Encoder
+from embedkit.encoders.identity import determining
 from embedkit.errors import EmbedkitError, ExtractionError
-from embedkit.extraction.encoding import EncodingConfig, run_shards
-from embedkit.extraction.engines.base import LoadEncoder, Work
+from embedkit.extraction.encoding import EncodingConfig, encode_shards
+from embedkit.extraction.engines.base import LoadEncoder
 from embedkit.extraction.engines.described import describe_encoder
-from embedkit.extraction.plan import PlanSettings, Shard
+from embedkit.extraction.plan import PLAN_NAME, Shard, WorkerTask
 from embedkit.extraction.precision import relative_error
-from embedkit.extraction.request import PLAN_NAME, determining
-from embedkit.extraction.segments import Failures, OnError
 from embedkit.extraction.threads import computing_with
 
 PATIENCE_SECONDS = 60.0
 """How long a file may take to be seen by another machine that shares its folder."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerTask:
-    """What all workers of one extraction have in common.
-
-    Attributes:
-        recipe: The recipe's values beside the encoder.
-        settings: What is computed with.
-        workers: Threads that read audio.
-        on_error: Whether an utterance that cannot be used ends the extraction.
-        identity: What the encoder must say of itself.
-    """
-
-    recipe: dict[str, Any]
-    settings: PlanSettings
-    workers: int
-    on_error: OnError
-    identity: dict[str, Any]
-
-    @classmethod
-    def of(cls, work: Work) -> WorkerTask:
-        """Take what workers need from the work at hand."""
-        recipe = work.recipe
-        return cls(
-            recipe={item.name: getattr(recipe, item.name) for item in fields(recipe) if item.name != "encoder"},
-            settings=work.settings,
-            workers=work.workers,
-            on_error=work.failures.on_error,
-            identity=recipe.encoder.identity(),
-        )
 
 
 class WorkerResult(NamedTuple):
@@ -87,18 +55,18 @@ class Worker:
         """Load the encoder and describe it."""
         return _reply(lambda: describe_encoder(self._loaded()))
 
-    def run(self, orders: WorkerTask, path: str, shard: Shard) -> WorkerResult:
+    def run(self, config: EncodingConfig, task: WorkerTask) -> WorkerResult:
         """Encode one shard into its file; the value is what there is to tell."""
-        return _reply(lambda: self._run(orders, Path(path), shard))
+        return _reply(lambda: self._run(config, task))
 
-    def measure(self, orders: WorkerTask, shard: Shard) -> WorkerResult:
+    def measure(self, config: EncodingConfig, shard: Shard) -> WorkerResult:
         """Load the encoder once more, in fp32, and measure its precision's error on the first batch."""
-        return _reply(lambda: self._measure(orders, shard))
+        return _reply(lambda: self._measure(config, shard))
 
-    def _measure(self, orders: WorkerTask, shard: Shard) -> float | None:
-        with computing_with(orders.settings.threads):
-            recipe = EncodingConfig(encoder=self._loaded(), **orders.recipe)
-            return relative_error(recipe, self._load(device=self._device, precision="fp32"), shard)
+    def _measure(self, config: EncodingConfig, shard: Shard) -> float | None:
+        with computing_with(config.threads):
+            own = replace(config, encoder=self._loaded())
+            return relative_error(own, self._load(device=self._device, precision="fp32"), shard)
 
     def _loaded(self) -> Encoder:
         if self._encoder is None:
@@ -106,23 +74,14 @@ class Worker:
                 self._encoder = self._load(device=self._device, precision=self._precision)
         return self._encoder
 
-    def _run(self, orders: WorkerTask, path: Path, shard: Shard) -> list[str]:
+    def _run(self, config: EncodingConfig, task: WorkerTask) -> list[str]:
         told: list[str] = []
         encoder = self._loaded()
         if not self._checked:
-            _check_place(path.parent, orders.recipe["root"])
-            _check_encoder(encoder.identity(), orders.identity)
+            _check_place(task.path.parent, config.root)
+            _check_encoder(encoder.identity(), config.encoder.identity())
             self._checked = True
-        run_shards(
-            EncodingConfig(encoder=encoder, **orders.recipe),
-            [(path, shard)],
-            settings=orders.settings,
-            workers=orders.workers,
-            failures=Failures(orders.on_error),
-            batch_done=lambda batch: None,
-            shard_done=lambda done: None,
-            tell=told.append,
-        )
+        encode_shards(replace(config, encoder=encoder), [task], tell=told.append)
         return told
 
 

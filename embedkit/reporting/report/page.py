@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from embedkit.errors import RunError
+from embedkit.progress import Tell
 from embedkit.reporting.figures.chart import COLOURS, DARK, LIGHT, Chart, write_styles
 from embedkit.reporting.figures.layers import draw_layers
 from embedkit.reporting.figures.learning import draw_curves, draw_weights
@@ -29,8 +30,6 @@ from embedkit.wording import count_noun
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)

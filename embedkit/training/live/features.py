@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.pooling import mean_frames, pool_frames
+from embedkit.extraction.batches import batch_clips
 from embedkit.heads.base import HeadInputs
 from embedkit.kernels import using_threads
 from embedkit.training.data.features import Features, FrameFeatures, Standardiser, UtteranceFeatures, members_of
@@ -183,13 +184,11 @@ class LiveFeatures(Features):
     def _passes(self, index: Indices, parts: int = 1) -> Iterator[Indices]:
         """Divide utterances into passes of clips of similar length, at least so many."""
         longest_first = index[np.argsort(-self.samples[index], kind="stable")]
-        budget = BATCH_SECONDS.get(self.device.type, 8.0) * self.encoder.sampling_rate
-        start = 0
-        while start < len(longest_first):
-            longest = max(int(self.samples[longest_first[start]]), 1)
-            size = max(1, min(int(budget // longest), -(-len(index) // parts)))
-            chosen = longest_first[start : start + size]
-            if self.encoder.equal_lengths:
-                chosen = chosen[self.samples[chosen] == self.samples[chosen[0]]]
-            yield chosen
-            start += len(chosen)
+        passes = batch_clips(
+            longest_first,
+            lambda row: int(self.samples[row]),
+            BATCH_SECONDS.get(self.device.type, 8.0) * self.encoder.sampling_rate,
+            most_clips=-(-len(index) // parts),
+            least_share=1.0 if self.encoder.equal_lengths else 0.0,
+        )
+        return map(np.array, passes)

@@ -17,8 +17,8 @@ from embedkit.corpora.base import STANDARD_COLUMNS, Corpus
 from embedkit.corpora.opening import as_corpus
 from embedkit.encoders import encoder_label, load_encoder
 from embedkit.encoders.base import Encoder
+from embedkit.encoders.identity import determining
 from embedkit.errors import FitError
-from embedkit.extraction.request import determining
 from embedkit.extraction.segments import AudioSegment, Failures, stamp_files, survey
 from embedkit.extraction.windows import Windows
 from embedkit.options.fit import FitOptions

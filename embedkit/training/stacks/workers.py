@@ -21,6 +21,8 @@ from embedkit import errors
 from embedkit.errors import EmbedkitError, FitError
 from embedkit.kernels import keep_freed_memory, using_threads
 
+# concurrent.futures ends no busy worker before Python 3.14, and its workers outlive a parent that is killed; joblib
+# sends the embeddings to every worker.
 _DONE, _REFUSED, _FAILED = b"\0", b"\1", b"\2"
 
 

@@ -77,8 +77,8 @@ def run_on_ray(whole: Path, out: Path, load: Any = load_fake, *, threads: int = 
     with open_engine("ray", told.append) as engine:
         encoder = engine.load_encoder(load, device="auto", precision="fp32", threads=threads)
         corpus = corpus_at(whole.parent / "audio", COUNT)
-        request = request_for(corpus, out, encoder, engine=engine, tell=told.append, threads=threads, **changes)
-        run_extraction(request)
+        request = request_for(corpus, out, encoder, tell=told.append, threads=threads, **changes)
+        run_extraction(request, engine)
     return told
 
 

@@ -11,17 +11,15 @@ import pytest
 
 from embedkit.errors import EncoderError, ExtractionError
 from embedkit.extraction.encoding import EncodingConfig
+from embedkit.extraction.engines import LocalEngine
 from embedkit.extraction.engines import worker as module
-from embedkit.extraction.engines.described import DescribedEncoder
-from embedkit.extraction.engines.worker import Worker, WorkerTask
-from embedkit.extraction.plan import PlanSettings, Shard, plan_shards
+from embedkit.extraction.engines.described import DescribedEncoder, describe_encoder
+from embedkit.extraction.engines.worker import Worker
+from embedkit.extraction.plan import ExtractionPlan, WorkerTask
 from embedkit.extraction.run import run_extraction
-from embedkit.extraction.segments import Failures, survey
+from embedkit.extraction.segments import Failures, stamp_files, survey
 from embedkit.extraction.shards import ShardReader
-from embedkit.extraction.standing import examine
 from tests.extraction.fakes import FakeEncoder, load_fake, request_for, write_corpus
-
-SETTINGS = PlanSettings(batch_seconds=4.0, shard_seconds=100.0, threads=1, passes=1, device="cpu", sampling_rate=1000)
 
 
 @pytest.fixture(autouse=True)
@@ -30,37 +28,44 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def shard(tmp_path: Path) -> Shard:
-    """All of a small corpus; the folder of the extraction holds its plan."""
+def task(tmp_path: Path) -> WorkerTask:
+    """All of a small corpus in one shard; the folder of the extraction holds its plan."""
     corpus = write_corpus(tmp_path / "audio")
     failures = Failures("fail")
-    stamps = examine(request_for(corpus, tmp_path / "s.h5")).stamps
-    items = survey(corpus, corpus.utterances, stamps, sampling_rate=1000, workers=1, failures=failures)
+    stamps = stamp_files(corpus, failures)
+    segments = survey(corpus, corpus.utterances, stamps, sampling_rate=1000, workers=1, failures=failures)
+    plan = ExtractionPlan(
+        fingerprint="f", batch_seconds=4.0, shard_seconds=100.0, threads=1, device="cpu", sampling_rate=1000
+    ).revise(segments)
     (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "plan.json").write_text("{}")
-    return plan_shards(items, SETTINGS)[0]
+    plan.save(tmp_path / "work" / "plan.json")
+    (task,) = plan.tasks(tmp_path / "work").values()
+    return task
 
 
-def orders_for(folder: Path, **changes: Any) -> WorkerTask:
-    recipe = EncodingConfig(
-        encoder=FakeEncoder(), root=folder / "audio", frame_dtype="float32", windows=None, batch_seconds=4.0
+def config_for(folder: Path, **changes: Any) -> EncodingConfig:
+    """What travels to a worker: the encoder is described."""
+    config = EncodingConfig(
+        encoder=DescribedEncoder(describe_encoder(FakeEncoder())),
+        root=folder / "audio",
+        frame_dtype="float32",
+        windows=None,
+        batch_seconds=4.0,
+        threads=1,
     )
-    values = {name: value for name, value in vars(recipe).items() if name != "encoder"}
-    orders = WorkerTask(recipe=values, settings=SETTINGS, workers=1, on_error="fail", identity=FakeEncoder().identity())
-    return replace(orders, **changes)
+    return replace(config, **changes)
 
 
 def new_worker(load: Any = load_fake) -> Worker:
     return Worker(load, "cpu", "fp32", 1)
 
 
-def test_a_shard_is_written_and_nothing_else_comes_back(tmp_path: Path, shard: Shard) -> None:
-    path = tmp_path / "work" / "one.shard"
-    assert new_worker().run(orders_for(tmp_path), str(path), shard) == ([], None)
-    assert len(ShardReader(path).entries) == 12
+def test_a_shard_is_written_and_nothing_else_comes_back(tmp_path: Path, task: WorkerTask) -> None:
+    assert new_worker().run(config_for(tmp_path), task) == ([], None)
+    assert len(ShardReader(task.path).entries) == 12
 
 
-def test_the_encoder_is_loaded_once(tmp_path: Path, shard: Shard) -> None:
+def test_the_encoder_is_loaded_once(tmp_path: Path, task: WorkerTask) -> None:
     loaded = []
 
     def load(**options: str) -> FakeEncoder:
@@ -70,7 +75,7 @@ def test_the_encoder_is_loaded_once(tmp_path: Path, shard: Shard) -> None:
     worker = new_worker(load)
     worker.describe()
     for name in ("a", "b"):
-        worker.run(orders_for(tmp_path), str(tmp_path / "work" / f"{name}.shard"), shard).unwrap()
+        worker.run(config_for(tmp_path), task._replace(path=tmp_path / "work" / f"{name}.shard")).unwrap()
     assert loaded == [{"device": "cpu", "precision": "fp32"}]
 
 
@@ -84,26 +89,25 @@ def test_a_description_stands_for_the_encoder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["work", "audio"])
-def test_folders_that_are_not_shared_are_told(tmp_path: Path, shard: Shard, missing: str) -> None:
+def test_folders_that_are_not_shared_are_told(tmp_path: Path, task: WorkerTask, missing: str) -> None:
     (tmp_path / missing).rename(tmp_path / "elsewhere")
-    reply = new_worker().run(orders_for(tmp_path), str(tmp_path / "work" / "one.shard"), shard)
+    reply = new_worker().run(config_for(tmp_path), task)
     with pytest.raises(ExtractionError, match=r"The worker on .* does not see .*machines of the cluster"):
         reply.unwrap()
 
 
-def test_other_weights_and_other_versions_are_refused(tmp_path: Path, shard: Shard) -> None:
-    path = str(tmp_path / "work" / "one.shard")
-    reply = new_worker(partial(load_fake, gain=2.0)).run(orders_for(tmp_path), path, shard)
+def test_other_weights_and_other_versions_are_refused(tmp_path: Path, task: WorkerTask) -> None:
+    reply = new_worker(partial(load_fake, gain=2.0)).run(config_for(tmp_path), task)
     with pytest.raises(ExtractionError, match=r"other weights or options \(weights_digest: gain 2.0, expected gain 1"):
         reply.unwrap()
-    other = {**FakeEncoder().identity(), "versions": {"fake": "2"}}
-    reply = new_worker().run(orders_for(tmp_path, identity=other), path, shard)
+    other = {**describe_encoder(FakeEncoder()), "identity": {**FakeEncoder().identity(), "versions": {"fake": "2"}}}
+    reply = new_worker().run(config_for(tmp_path, encoder=DescribedEncoder(other)), task)
     with pytest.raises(ExtractionError, match=r"other versions of libraries \(fake: 1, expected 2\)"):
         reply.unwrap()
-    assert not Path(path).exists()
+    assert not task.path.exists()
 
 
-def test_problems_travel_as_words(tmp_path: Path, shard: Shard) -> None:
+def test_problems_travel_as_words(tmp_path: Path, task: WorkerTask) -> None:
     def no_encoder(**options: str) -> FakeEncoder:
         raise EncoderError("There is no such encoder.")
 
@@ -118,43 +122,34 @@ def test_problems_travel_as_words(tmp_path: Path, shard: Shard) -> None:
     assert (caught.value.errno, caught.value.filename) == (28, "/somewhere")
 
 
-def test_an_utterance_that_cannot_be_used_stops_or_is_noted(tmp_path: Path, shard: Shard) -> None:
+def test_an_utterance_that_cannot_be_used_stops_or_is_noted(tmp_path: Path, task: WorkerTask) -> None:
     (tmp_path / "audio" / "u003.wav").write_bytes(b"RIFF")
-    path = tmp_path / "work" / "one.shard"
-    reply = new_worker().run(orders_for(tmp_path), str(path), shard)
+    reply = new_worker().run(config_for(tmp_path), task)
     with pytest.raises(ExtractionError, match=r"'u003' cannot be used: .*--on-error skip"):
         reply.unwrap()
-    assert not path.exists()
-    new_worker().run(orders_for(tmp_path, on_error="skip"), str(path), shard).unwrap()
-    assert [item.id for item, _ in ShardReader(path).failures] == ["u003"]
+    assert not task.path.exists()
+    new_worker().run(config_for(tmp_path, on_error="skip"), task).unwrap()
+    assert [segment.id for segment, _ in ShardReader(task.path).failures] == ["u003"]
 
 
-def test_orders_hold_all_but_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[WorkerTask] = []
+def test_an_engine_is_given_what_was_asked_for(tmp_path: Path) -> None:
+    seen: list[EncodingConfig] = []
 
-    class Recording(module_engine()):  # type: ignore[misc]
-        def run(self, work: Any) -> None:
-            seen.append(WorkerTask.of(work))
-            super().run(work)
+    class Recording(LocalEngine):
+        def run(self, config: EncodingConfig, *others: Any) -> None:
+            seen.append(config)
+            super().run(config, *others)
 
-    run_extraction(request_for(write_corpus(tmp_path / "audio"), tmp_path / "s.h5", engine=Recording(), workers=3))
-    assert (seen[0].settings.threads, seen[0].workers, seen[0].on_error) == (1, 3, "fail")
-    assert seen[0].identity == FakeEncoder().identity()
-    assert "encoder" not in seen[0].recipe
-    EncodingConfig(encoder=FakeEncoder(), **seen[0].recipe)
+    corpus, encoder = write_corpus(tmp_path / "audio"), FakeEncoder()
+    run_extraction(request_for(corpus, tmp_path / "s.h5", encoder, workers=3, on_error="skip"), Recording())
+    assert seen == [config_for(tmp_path, encoder=encoder, workers=3, on_error="skip")]
 
 
-def module_engine() -> Any:
-    from embedkit.extraction.engines.local import LocalEngine
-
-    return LocalEngine
-
-
-def test_the_error_of_a_precision_is_measured_where_the_encoder_is(tmp_path: Path, shard: Shard) -> None:
+def test_the_error_of_a_precision_is_measured_where_the_encoder_is(tmp_path: Path, task: WorkerTask) -> None:
     def load(*, device: str, precision: str) -> FakeEncoder:
         return FakeEncoder(gain=1.0 if precision == "fp32" else 1.01)
 
     worker = Worker(load, "cpu", "bf16", 1)
-    assert worker.measure(orders_for(tmp_path), shard).unwrap() == pytest.approx(0.01, rel=1e-4)
-    silent = tuple(tuple(item._replace(path="missing.wav") for item in batch) for batch in shard)
-    assert worker.measure(orders_for(tmp_path), silent).unwrap() is None
+    assert worker.measure(config_for(tmp_path), task.shard).unwrap() == pytest.approx(0.01, rel=1e-4)
+    silent = tuple(tuple(segment._replace(path="missing.wav") for segment in batch) for batch in task.shard)
+    assert worker.measure(config_for(tmp_path), silent).unwrap() is None

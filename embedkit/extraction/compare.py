@@ -1,0 +1,181 @@
+"""What is there before an extraction: the finished store, what it holds of the corpus, and what it lacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from embedkit.corpora.base import Corpus, Utterance
+from embedkit.encoders.identity import determining
+from embedkit.errors import AudioError, ExtractionError
+from embedkit.extraction.columns import (
+    VOLATILE_COLUMNS,
+    corpus_columns,
+    describe_corpus,
+    measured_columns,
+    same_columns,
+)
+from embedkit.extraction.request import ExtractionRequest
+from embedkit.extraction.segments import Failures, OnError, Stamp, segment_digest, stamp_files
+from embedkit.extraction.shards import Measured
+from embedkit.store.reader import Store, open_store
+from embedkit.store.verify import require_undamaged
+
+QUICKLY_CHECKED_BYTES = 512 * 1024**2
+"""Embeddings of this size are compared with their digests in less time than an encoder takes to load."""
+
+
+@dataclass(frozen=True)
+class StoreComparison:
+    """A corpus compared with the store that is there.
+
+    Attributes:
+        store: The finished store of the same fingerprint; None where there is none, or it is to be replaced.
+        stamps: Size and time of the audio files, by utterance id.
+        failures: Utterances known to fail so far; also those that failed before, with the same audio.
+        kept: Rows of the store to keep: utterance id -> (row, what was measured).
+        missing: Utterances that must be encoded.
+        removed: Number of utterances of the store that the corpus no longer has.
+    """
+
+    store: Store | None
+    stamps: dict[str, Stamp]
+    failures: Failures
+    kept: dict[str, tuple[int, Measured]]
+    missing: list[Utterance]
+    removed: int
+
+    @property
+    def extraction(self) -> dict[str, Any]:
+        """How the store's numbers were made; empty where there is no store."""
+        return {} if self.store is None else self.store.extraction
+
+
+def compare_request(request: ExtractionRequest) -> StoreComparison:
+    """Compare a request with the store that is there.
+
+    Raises:
+        ExtractionError: the store holds something else, or more than the request would leave of it.
+        StoreError: the store is damaged.
+    """
+    store = None if request.overwrite or not request.out.exists() else open_store(request.out)
+    if store is not None:
+        require_undamaged(store, most_bytes=QUICKLY_CHECKED_BYTES)
+        _check_same(request, store)
+    found = compare_corpus(request.corpus, store, request.on_error)
+    if store is not None and found.removed:
+        _check_removal(request, store, found)
+    return found
+
+
+def compare_corpus(corpus: Corpus, store: Store | None, on_error: OnError) -> StoreComparison:
+    """Compare a corpus with the store made of it: sizes and times first, digests where these differ.
+
+    Raises:
+        ExtractionError: two utterances have one id, or a file is missing and is not to be skipped.
+    """
+    failures = Failures(on_error)
+    stamps = stamp_files(corpus, failures)
+    kept: dict[str, tuple[int, Measured]] = {}
+    missing: list[Utterance] = []
+    known = {} if store is None else _known(store)
+    failed_before = _failed_before(store) if store is not None and on_error == "skip" else {}
+    for utterance in corpus.utterances:
+        stamp = stamps.get(utterance.id)
+        if stamp is None:
+            continue
+        old = known.get(utterance.id)
+        reason, old_stamp = failed_before.get(utterance.id, ("", None))
+        if old is not None and _is_same(old, corpus, utterance, stamp):
+            kept[utterance.id] = (old.row, old.measured)
+        elif stamp == old_stamp:
+            failures[utterance.id] = reason
+        else:
+            missing.append(utterance)
+    removed = len(known.keys() - {utterance.id for utterance in corpus.utterances})
+    return StoreComparison(store, stamps, failures, kept, missing, removed)
+
+
+def is_finished(request: ExtractionRequest, found: StoreComparison) -> bool:
+    """Tell whether the store is what the request would write."""
+    store = found.store
+    if store is None or found.missing or len(found.kept) != len(store) or dict(store.failures) != found.failures:
+        return False
+    if request.max_file_gb not in (None, store.extraction.get("max_file_gb")):
+        return False
+    if store.corpus_info != describe_corpus(request.corpus) or store.corpus != request.corpus.name:
+        return False
+    ids = sorted(found.kept)
+    measured = measured_columns([found.kept[name][1] for name in ids], [found.stamps[name] for name in ids])
+    return same_columns(store, {**corpus_columns(request.corpus, ids), **measured})
+
+
+def _check_same(request: ExtractionRequest, store: Store) -> None:
+    if store.fingerprint == request.fingerprint and store.corpus == request.corpus.name:
+        return
+    raise ExtractionError(
+        f"{str(request.out)!r} holds other embeddings (differing in {', '.join(_differences(request, store))}); choose "
+        "another file with --out, or replace it with --overwrite."
+    )
+
+
+def _differences(request: ExtractionRequest, store: Store) -> list[str]:
+    if store.corpus != request.corpus.name:
+        return [f"the corpus: {store.corpus!r}, not {request.corpus.name!r}"]
+    old: dict[str, Any] = {**determining(store.encoder), **store.extraction.get("options", {})}
+    new: dict[str, Any] = {**determining(request.identity), **request.options}
+    names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    return [name.replace("_", " ") for name in names] or ["the fingerprint"]
+
+
+def _check_removal(request: ExtractionRequest, store: Store, found: StoreComparison) -> None:
+    selected = store.extraction.get("selection", {}) != request.selection
+    if selected or not found.kept:
+        raise ExtractionError(
+            f"{str(request.out)!r} holds {len(store)} utterances, of which this selection would leave "
+            f"{len(found.kept)}; choose another file with --out, or replace it with --overwrite."
+        )
+
+
+class _Known(NamedTuple):
+    row: int
+    where: tuple[Path, float | None, float | None]
+    stamp: Stamp
+    measured: Measured
+
+
+def _is_same(old: _Known, corpus: Corpus, utterance: Utterance, stamp: Stamp) -> bool:
+    path, segment = corpus.audio_path(utterance), (utterance.start, utterance.end)
+    if old.where == (path.absolute(), *segment) and old.stamp == stamp:
+        return True
+    try:
+        return segment_digest(path, stamp, *segment) == old.measured.digest
+    except AudioError:
+        return False
+
+
+def _known(store: Store) -> dict[str, _Known]:
+    names = ("id", "path", "start", "end", "audio_size", "audio_mtime", "duration", "padded", "digest")
+    columns = [store.column(name).tolist() for name in names]
+    root = Path(store.corpus_info["root"])
+    return {
+        name: _Known(
+            row, (root / path, _seconds(start), _seconds(end)), Stamp(size, mtime), Measured(duration, padded, digest)
+        )
+        for row, (name, path, start, end, size, mtime, duration, padded, digest) in enumerate(
+            zip(*columns, strict=True)
+        )
+    }
+
+
+def _failed_before(store: Store) -> dict[str, tuple[str, Stamp]]:
+    sizes, times = (store.failure_column(name).tolist() for name in VOLATILE_COLUMNS)
+    stamps = map(Stamp, sizes, times)
+    return {name: (reason, stamp) for (name, reason), stamp in zip(store.failures.items(), stamps, strict=False)}
+
+
+def _seconds(value: float) -> float | None:
+    return None if np.isnan(value) else value
