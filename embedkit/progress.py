@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
+from embedkit import terminal
+
 Progress: TypeAlias = Callable[[float, float], None]
 """Called with the amount of work done and in all."""
 
@@ -41,11 +43,13 @@ def show_progress(
             if text := note():
                 yield Text(text, style="dim")
 
-    console = Console(stderr=True, force_terminal=progress or None)
+    console = Console(file=terminal.stderr(), force_terminal=True) if progress else terminal.console()
     if progress is False or not console.is_terminal:
         yield None
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with NotedBar(*columns, console=console, transient=True) as bar:
+    # Else the bar takes what is printed, and shows it above itself.
+    aside = not terminal.is_lent()
+    with NotedBar(*columns, console=console, transient=True, redirect_stdout=aside, redirect_stderr=aside) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

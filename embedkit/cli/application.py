@@ -6,11 +6,14 @@ import atexit
 import os
 import signal
 import sys
+import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
+from embedkit import terminal
 from embedkit.cli.check import check
 from embedkit.cli.demo import demo
 from embedkit.cli.doctor import doctor
@@ -18,7 +21,7 @@ from embedkit.cli.export import export
 from embedkit.cli.extract import extract
 from embedkit.cli.figure import figure
 from embedkit.cli.fit import fit
-from embedkit.cli.group import Commands
+from embedkit.cli.group import LOG_FILE, Command, Commands
 from embedkit.cli.inspect import inspect
 from embedkit.cli.list import list_command
 from embedkit.cli.predict import predict
@@ -35,14 +38,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (extract, fit, table, study, figure, report, predict, export, demo, check, inspect, verify, doctor):
-    app.command()(_command)
-app.command("list")(list_command)
+    app.command(cls=Command)(_command)
+app.command("list", cls=Command)(list_command)
 
 
 def main() -> None:
     """Run the command line."""
     # Users' own heads and losses lie in the folder they work in; last, so that nothing installed is shadowed.
     sys.path.append(os.getcwd())
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         app(prog_name="embedkit")
     except KeyboardInterrupt:
@@ -50,17 +56,22 @@ def main() -> None:
         _leave(130)
     except SystemExit as left:
         _leave(left.code if isinstance(left.code, int) else 0)
+    except Exception:
+        traceback.print_exc()
+        if log := terminal.last_log():
+            terminal.tell(f"What libraries said before is in {str(log)!r}.")
+        _leave(1)
 
 
 def _leave(code: int) -> NoReturn:
     """End the process without taking the interpreter apart: native threads of libraries have been seen to abort it."""
     # Whoever presses Ctrl-C twice has been answered already.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    atexit._run_exitfuncs()
-    with suppress(OSError):
-        sys.stdout.flush()
-    with suppress(OSError):
-        sys.stderr.flush()
+    with suppress(OSError), terminal.lend_again():
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 
@@ -74,6 +85,16 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def embedkit_command(
+    context: typer.Context,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="EMBEDKIT_LOG_FILE",
+            help="Add what libraries print and warn of to this file. [default: one below ~/.local/state/embedkit/log, "
+            "or where the system keeps logs]",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -88,3 +109,4 @@ def embedkit_command(
 
     Defaults of all options can be set in `embedkit.toml` in the current folder.
     """
+    context.meta[LOG_FILE] = log_file

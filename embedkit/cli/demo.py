@@ -19,7 +19,8 @@ def demo(
 
         embedkit demo
 
-    Takes under three minutes and needs no network. Its numbers say nothing about real speech.
+    Takes under three minutes and needs no network. Its numbers say nothing about real speech, and that of the encoder
+    tiny-random, a transformer of random weights, nothing at all.
     """
     from embedkit.workflows.demo import run_demo
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from embedkit.cli.output import tell
+from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 
 
@@ -69,4 +69,4 @@ def export(
         sources=read_config().encoders,
         tell=tell,
     )
-    typer.echo(found.path)
+    show(found.path)

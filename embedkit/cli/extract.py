@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from embedkit.cli.options import choose_options, takes_options
-from embedkit.cli.output import tell
+from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 from embedkit.options.extract import ExtractCommand
 
@@ -53,4 +53,4 @@ def extract(
         store = extract_embeddings(
             corpus or "demo", encoder=name, sources=config.encoders, progress=None, tell=tell, **options
         )
-        typer.echo(store.path)
+        show(store.path)

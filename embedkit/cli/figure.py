@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from embedkit.cli.output import show
 from embedkit.config import read_config
 
 
@@ -47,4 +48,4 @@ def figure(
     from embedkit.workflows.figure import write_figures
 
     for path in write_figures(folder, kind, metric=metric, format=format, out=out):
-        typer.echo(path)
+        show(path)

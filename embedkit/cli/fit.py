@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from embedkit.cli.options import choose_options, takes_options
-from embedkit.cli.output import tell
+from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 from embedkit.corpora.opening import DEMO
 from embedkit.options.fit import FitOptions
@@ -52,4 +52,4 @@ def fit(
     found = inputs or (find_stores() if cached else [Path(config.corpus or DEMO)])
     for record in fit_heads(found, sources=config.encoders, progress=None, tell=tell, **options):
         if is_first():
-            typer.echo(record.folder)
+            show(record.folder)

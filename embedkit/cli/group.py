@@ -8,10 +8,23 @@ import sys
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from embedkit import terminal
 from embedkit.cli.output import tell
 from embedkit.errors import EmbedkitError, lacks_memory
+
+LOG_FILE = "embedkit.log_file"
+"""Where `--log-file` is kept in the context."""
+
+
+class Command(TyperCommand):
+    """A command, while which the terminal is embedkit's own and libraries write to the log."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with terminal.lend(ctx.meta.get(LOG_FILE), ctx.command_path):
+            return super().invoke(ctx)
 
 
 class Commands(TyperGroup):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from embedkit.cli.output import show
 from embedkit.config import read_config
 
 
@@ -29,10 +30,10 @@ def list_command(
     entries = list_parts(kind, sources=read_config().encoders if kind == "encoders" else None)
     width = max(len(entry.name) for entry in entries)
     for entry in entries:
-        typer.echo(f"{entry.name:<{width}}  {entry.summary}")
+        show(f"{entry.name:<{width}}  {entry.summary}")
         if entry.settings:
             settings = ",".join(f"{name}={_write_setting(value)}" for name, value in entry.settings.items())
-            typer.echo(f"{'':<{width}}  {entry.name}:{settings}")
+            show(f"{'':<{width}}  {entry.name}:{settings}")
 
 
 def _write_setting(value: Any) -> str:

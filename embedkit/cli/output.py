@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-
 from rich.console import Console
 
+from embedkit.terminal import stdout, tell
 
-def tell(message: str) -> None:
-    """Say something on standard error, as it stands: paths may hold brackets."""
-    Console(stderr=True).print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
+__all__ = ["show", "tell", "writes_bold"]
 
 
-def show(text: str) -> None:
-    """Print what a command found on standard output, as it stands."""
-    sys.stdout.write(text + "\n")
+def show(found: object) -> None:
+    """Print what a command found on standard output, as it stands, at once."""
+    stdout().write(f"{found}\n")
+    stdout().flush()
 
 
 def writes_bold() -> bool:
     """Tell whether standard output is a terminal that can show bold text."""
-    console = Console()
+    console = Console(file=stdout())
     return console.is_terminal and not console.no_color

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import typer
 
 from embedkit.cli.options import Device
-from embedkit.cli.output import tell
+from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 from embedkit.errors import ConfigError
 
@@ -102,7 +102,7 @@ def _write(lines: Iterable[str], out: Path | None) -> None:
     """Write lines as they come, so that what is there stays if the next one fails."""
     if out is None:
         for line in lines:
-            typer.echo(line)
+            show(line)
         return
     stream = iter(lines)
     # What is there is only replaced once there is something to write.
@@ -113,4 +113,4 @@ def _write(lines: Iterable[str], out: Path | None) -> None:
                 print(line, file=file, flush=True)
     except OSError as error:
         raise ConfigError(f"--out {str(out)!r} cannot be written ({error.strerror}); name another file.") from error
-    typer.echo(out)
+    show(out)

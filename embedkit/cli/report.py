@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from embedkit.cli.output import tell
+from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 
 
@@ -32,4 +32,4 @@ def report(
     folder = runs or read_config().options("fit").get("runs", "runs")
     from embedkit.workflows.report import write_report
 
-    typer.echo(write_report(folder, out, tell=tell))
+    show(write_report(folder, out, tell=tell))

@@ -8,7 +8,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from logging import CRITICAL
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import nn
 
 from embedkit.encoders.sources import PREPROCESSOR_FILE, WEIGHT_FILES, Checkpoint
 from embedkit.errors import EncoderError, lacks_memory
+from embedkit.libraries import load_transformers, muted
 from embedkit.wording import list_some
 
 HARMLESS_MISSING = re.compile(r"(\w+\.)?masked_spec_embed")
@@ -40,11 +40,10 @@ def read_config(checkpoint: Checkpoint) -> Any:
     Raises:
         EncoderError: it is not JSON, or of a family that transformers does not know.
     """
-    from transformers import AutoConfig
-
+    loader = load_transformers("AutoConfig")
     try:
         with quiet():
-            return AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
+            return loader.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise EncoderError(
             f"The config.json of {checkpoint.source!r} cannot be used ({_first_line(error)}); "
@@ -169,16 +168,13 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' reports and bars: what matters of them becomes an error."""
-    from transformers.utils import logging as transformers_logging
-
-    logging: Any = transformers_logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(CRITICAL)
-    logging.disable_progress_bar()
+    """Keep transformers' reports and bars from the user: what matters of them becomes an error."""
+    reports = load_transformers("utils.logging")
+    bars = reports.is_progress_bar_enabled()
+    reports.disable_progress_bar()
     try:
-        yield
+        with muted("transformers"):
+            yield
     finally:
-        logging.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()
+            reports.enable_progress_bar()

@@ -18,6 +18,7 @@ from embedkit.encoders.kernels import pack_linears
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.selection import select_layers
 from embedkit.encoders.wavlm import position_bias, run_layer
+from embedkit.libraries import load_transformers
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
 
@@ -40,10 +41,8 @@ class ConvTransformerEncoder(PretrainedEncoder):
     default_max_seconds = 60.0
 
     def __init__(self, request: EncoderRequest) -> None:
-        from transformers import AutoModel
-
         config = request.config
-        model: Any = load_model(request.checkpoint, AutoModel, config)
+        model: Any = load_model(request.checkpoint, load_transformers("AutoModel"), config)
         super().__init__(request, model)
         self.layers = select_layers(request.layers, config.num_hidden_layers)
         self.dimensions = config.hidden_size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from embedkit.encoders.precision import true_fp32
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.selection import select_layers
 from embedkit.errors import EncoderError
+from embedkit.libraries import load_transformers, muted
 
 FrameCounter: TypeAlias = Callable[[int], int]
 
@@ -40,10 +40,8 @@ class GenericEncoder(PretrainedEncoder):
     tunable = frozenset({"layers"})
 
     def __init__(self, request: EncoderRequest) -> None:
-        from transformers import AutoModel
-
         self._extractor = _load_extractor(request)
-        model: Any = load_model(request.checkpoint, AutoModel, request.config, heads_allowed=True)
+        model: Any = load_model(request.checkpoint, load_transformers("AutoModel"), request.config, heads_allowed=True)
         if getattr(request.config, "is_encoder_decoder", False):
             model = model.get_encoder()
         super().__init__(request, model)
@@ -115,7 +113,7 @@ class GenericEncoder(PretrainedEncoder):
     def _probe(self, samples: int) -> int:
         """Return the frames of a clip of so many samples; 0 where the model cannot make sense of so short a one."""
         try:
-            with torch.inference_mode(), true_fp32(), warnings.catch_warnings(action="ignore"):
+            with torch.inference_mode(), true_fp32(), muted():
                 states, frames = self._forward([_tone(samples)])
         except Exception:
             return 0
@@ -185,9 +183,7 @@ def _tone(samples: int) -> Tensor:
 
 
 def _load_extractor(request: EncoderRequest) -> Any:
-    import transformers
-
-    loader: Any = transformers.AutoFeatureExtractor
+    loader = load_transformers("AutoFeatureExtractor")
     try:
         extractor = loader.from_pretrained(request.checkpoint.folder, local_files_only=True, trust_remote_code=False)
         int(extractor.sampling_rate)

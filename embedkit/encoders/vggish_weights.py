@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from embedkit import terminal
 from embedkit.errors import EncoderError
 
 PUBLISHED_URL = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
@@ -50,9 +52,11 @@ def download_weights() -> dict[str, Tensor]:
         EncoderError: it is not cached and cannot be downloaded.
     """
     try:
-        return torch.hub.load_state_dict_from_url(
-            PUBLISHED_URL, map_location="cpu", check_hash=True, weights_only=True, progress=sys.stderr.isatty()
-        )
+        # Its bar is for the user.
+        with contextlib.redirect_stderr(terminal.stderr()):
+            return torch.hub.load_state_dict_from_url(
+                PUBLISHED_URL, map_location="cpu", check_hash=True, weights_only=True, progress=sys.stderr.isatty()
+            )
     # Networks, file systems and damaged files in the cache fail in as many ways.
     except Exception as error:
         reason = str(error).partition("\n")[0].rstrip(".")

@@ -19,7 +19,9 @@ from embedkit.encoders.kernels import pack_linears
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.selection import select_layers
 from embedkit.errors import EncoderError
+from embedkit.libraries import load_transformers
 
+MODEL = "models.whisper.modeling_whisper.WhisperEncoder"
 ENCODER_KEYS = {r"^(model\.)?encoder\.": ""}
 MEL_FRAMES_PER_FRAME = 2
 LOG_FLOOR = 1e-10
@@ -38,19 +40,15 @@ class WhisperEncoder(PretrainedEncoder):
     reentrant = True
 
     def __init__(self, request: EncoderRequest) -> None:
-        import transformers
-        from transformers.models.whisper.modeling_whisper import WhisperEncoder as Model
-
         config = request.config
-        model: Any = load_model(request.checkpoint, Model, config, key_mapping=ENCODER_KEYS)
+        model: Any = load_model(request.checkpoint, load_transformers(MODEL), config, key_mapping=ENCODER_KEYS)
         super().__init__(request, model)
         self.layers = select_layers(request.layers, config.encoder_layers)
         self.dimensions = config.d_model
         self._depth: int = config.encoder_layers
 
         settings = {"feature_size": config.num_mel_bins, **request.preprocessor}
-        extractor_class: Any = transformers.WhisperFeatureExtractor
-        self._log_mel = LogMel(extractor_class(**settings), self.device)
+        self._log_mel = LogMel(load_transformers("WhisperFeatureExtractor")(**settings), self.device)
         self._hop = self._log_mel.hop * MEL_FRAMES_PER_FRAME
         self.frame_rate = self.sampling_rate / self._hop
         self.smallest_input = self._hop * math.ceil((self._log_mel.fft_samples // 2 + 1) / self._hop)

@@ -17,9 +17,10 @@ from embedkit.encoders.concatenation import ConcatenatedEncoder
 from embedkit.encoders.pretrained import PretrainedEncoder
 from embedkit.encoders.sources import CARD_FILE, PREPROCESSOR_FILE
 from embedkit.encoders.vggish import VggishEncoder
-from embedkit.encoders.whisper import ENCODER_KEYS
+from embedkit.encoders.whisper import ENCODER_KEYS, MODEL
 from embedkit.export.encoder import part_folder
 from embedkit.export.predictor import DESCRIPTION_FILE, FORMAT, FORMAT_VERSION, HEADS_FILE, KEPT, Predictor
+from embedkit.libraries import load_transformers
 
 
 def write_folder(predictor: Predictor, encoder: Encoder, folder: Path) -> None:
@@ -87,14 +88,12 @@ def _select(predictor: Predictor, identity: Mapping[str, Any]) -> tuple[dict[str
 
 def _write_checkpoint(encoder: PretrainedEncoder, folder: Path) -> None:
     """Write config.json and model.safetensors."""
-    from transformers import AutoModel
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder as WhisperModel
-
     config = read_config(encoder.checkpoint)
     if config.model_type == "whisper":
-        write_model(load_model(encoder.checkpoint, WhisperModel, config, key_mapping=ENCODER_KEYS), folder)
+        whisper = load_model(encoder.checkpoint, load_transformers(MODEL), config, key_mapping=ENCODER_KEYS)
+        write_model(whisper, folder)
     else:
-        model: Any = load_model(encoder.checkpoint, AutoModel, config, heads_allowed=True)
+        model: Any = load_model(encoder.checkpoint, load_transformers("AutoModel"), config, heads_allowed=True)
         with quiet():
             model.save_pretrained(folder)
 

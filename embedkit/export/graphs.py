@@ -28,8 +28,9 @@ from embedkit.encoders.vggish import (
     _mel_filters,
 )
 from embedkit.encoders.wavlm import position_bias, run_layer
-from embedkit.encoders.whisper import ENCODER_KEYS, LOG_FLOOR, LOG_RANGE, MEL_FRAMES_PER_FRAME
+from embedkit.encoders.whisper import ENCODER_KEYS, LOG_FLOOR, LOG_RANGE, MEL_FRAMES_PER_FRAME, MODEL
 from embedkit.errors import EncoderError
+from embedkit.libraries import load_transformers
 
 
 def build_graph(encoder: Encoder) -> nn.Module:
@@ -56,11 +57,9 @@ class ConvTransformerGraph(nn.Module):
     """wav2vec 2.0, HuBERT, WavLM and their relatives."""
 
     def __init__(self, encoder: Any) -> None:
-        from transformers import AutoModel
-
         super().__init__()
         config = read_config(encoder.checkpoint)
-        model: Any = load_model(encoder.checkpoint, AutoModel, config)
+        model: Any = load_model(encoder.checkpoint, load_transformers("AutoModel"), config)
         for module in model.modules():
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight")
@@ -111,13 +110,10 @@ class WhisperGraph(nn.Module):
     table: Tensor
 
     def __init__(self, encoder: Any, window: str | float) -> None:
-        import transformers
-        from transformers.models.whisper.modeling_whisper import WhisperEncoder as Model
-
         super().__init__()
         config = read_config(encoder.checkpoint)
-        model: Any = load_model(encoder.checkpoint, Model, config, key_mapping=ENCODER_KEYS)
-        extractor_class: Any = transformers.WhisperFeatureExtractor
+        model: Any = load_model(encoder.checkpoint, load_transformers(MODEL), config, key_mapping=ENCODER_KEYS)
+        extractor_class = load_transformers("WhisperFeatureExtractor")
         extractor = extractor_class(**{"feature_size": config.num_mel_bins, **read_preprocessor(encoder.checkpoint)})
         self.hop: int = extractor.hop_length
         self.margin: int = extractor.n_fft // 2

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedkit.errors import ConfigError, RunError
+from embedkit.libraries import muted
 
 LARGEST_FILE = 2_000_000_000
 """Bytes of weights in one ONNX file, whose format ends at 2 GiB; more lie beside it, in `NAME.onnx.data`."""
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
+REPORTING = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch")
+"""Loggers of the exporter: what matters of its reports is the error, or the check afterwards."""
 
 
 def require_onnx() -> None:
@@ -62,7 +61,7 @@ def write_onnx(
         RunError: an operator that has no counterpart in ONNX.
     """
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), muted(*REPORTING):
             program: Any = torch.onnx.export(
                 module,
                 (example,),
@@ -91,18 +90,3 @@ def run_onnx(path: Path, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return [session.run(None, {name: values})[0] for values in inputs]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's reports to itself: what matters of them is the error, or the check afterwards."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export", "torch")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

@@ -1,11 +1,15 @@
 """The demo on a small copy of its corpus: it keeps to its folder, can be run again, and tells what to do next."""
 
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from embedkit.corpora.demo import VERSION, write_demo_corpus
-from embedkit.errors import ConfigError
+from embedkit.encoders import load_encoder
+from embedkit.encoders.tiny import write_tiny_random
+from embedkit.errors import ConfigError, EncoderError
 from embedkit.workflows import demo
 from embedkit.workflows.demo import run_demo
 
@@ -24,15 +28,41 @@ def test_the_demo_runs_and_runs_again_at_once() -> None:
     told: list[str] = []
     first = run_demo(tell=told.append)
     assert [path.name for path in Path().iterdir()] == ["embedkit-demo"]
-    assert {row["loss"] for row in first.table.rows} == {"ce", "label-smoothing", "focal", "aam", "ccc"}
+    rows = [(row["encoder"], row["loss"]) for row in first.table.rows]
+    assert sorted(rows) == [("mfcc", loss) for loss in ("aam", "ccc", "ce", "focal", "label-smoothing")] + [
+        ("tiny-random", "ce")
+    ]
     assert "synthetic demo corpus" in str(first.table)
     assert set(first.seconds) == {"extract", "fit", "table"}
     assert str(first.run) in first.closing_words
+    assert "mfcc" in first.run.parts
+    assert "weights of tiny-random are random" in first.closing_words
     assert (first.run / "config.json").is_file()
-    assert "synthetic" in told[0]
+    assert [sentence for sentence in told if "synthetic" in sentence] == told[:1]
     second = run_demo()
     assert str(second.table) == str(first.table)
     assert second.seconds["fit"] < first.seconds["fit"]
+
+
+def test_its_transformer_is_the_same_everywhere_and_kept(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    write_tiny_random(one)
+    torch.rand(1)
+    write_tiny_random(other)
+    encoder = load_encoder(str(one))
+    assert encoder.identity()["family"] == "hubert"
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    assert (one / "model.safetensors").stat().st_size < 500_000
+    written = (one / "model.safetensors").stat().st_mtime_ns
+    write_tiny_random(one)
+    assert (one / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_libraries_that_do_not_work_together_end_it_before_any_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(EncoderError, match=r"transformers [\d.]+ cannot be used .*pip install 'transformers>=5\.0,<6'"):
+        run_demo()
+    assert not Path("embedkit-demo", "runs").exists()
 
 
 def test_other_peoples_folders_are_left_alone() -> None:

@@ -9,10 +9,13 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from embedkit.errors import ExtractionError
 from embedkit.progress import Tell
+
+_logger = logging.getLogger("embedkit")
 
 _PATIENCE_SECONDS = 30.0
 _CONNECT_SECONDS = 20.0
@@ -107,6 +110,7 @@ class RayCluster:
             if self._owned:
                 self._ray.shutdown()
             if self._folder is not None:
+                _keep_reports(Path(self._folder))
                 shutil.rmtree(self._folder, ignore_errors=True)
 
     def _connect(self) -> None:
@@ -161,6 +165,14 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in re.sub(r"\x1b\[\d*m", "", str(error)).splitlines() if line.strip()]
     raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
     return [type(error).__name__, *lines[:1], *raised][-1].rstrip(".:")
+
+
+def _keep_reports(folder: Path) -> None:
+    """Enter what libraries printed in the workers into the log; lines of Ray's own begin with a colon."""
+    for path in sorted(folder.glob("session_latest/logs/worker-*")):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.strip() and not line.startswith(":"):
+                _logger.info("Ray: %s: %s", path.name, line)
 
 
 def _short_folder() -> str:

@@ -109,6 +109,7 @@ class RayEngine(Engine):
         for _ in range(count):
             give(self._take_worker())
         finished = 0
+        said: set[str] = set()
         while running:
             call = self._cluster.first_answered(list(running))
             worker, task = running.pop(call)
@@ -125,8 +126,11 @@ class RayEngine(Engine):
                 worker = self._take_worker()
             else:
                 finished += 1
+                # What concerns a machine, each of its workers says.
                 for sentence in told:
-                    self._tell(sentence)
+                    if sentence not in said:
+                        self._tell(sentence)
+                said.update(told)
                 accept(task)
             give(worker)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import time
 from collections.abc import Callable
@@ -50,6 +51,8 @@ class Worker:
         self._load, self._device, self._precision, self._threads = load, device, precision, threads
         self._encoder: Encoder | None = None
         self._checked = False
+        self._warnings = _Warnings()
+        logging.getLogger("embedkit").addHandler(self._warnings)
 
     def describe(self) -> WorkerResult:
         """Load the encoder and describe it."""
@@ -75,14 +78,30 @@ class Worker:
         return self._encoder
 
     def _run(self, config: EncodingConfig, task: WorkerTask) -> list[str]:
-        told: list[str] = []
         encoder = self._loaded()
+        told = self._warnings.take()
         if not self._checked:
             _check_place(task.path.parent, config.root)
             _check_encoder(encoder.identity(), config.encoder.identity())
             self._checked = True
         encode_shards(replace(config, encoder=encoder), [task], tell=told.append)
         return told
+
+
+class _Warnings(logging.Handler):
+    """What embedkit warns of in a worker, for whoever gave it its work."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._found.append(record.getMessage())
+
+    def take(self) -> list[str]:
+        """Return what has come since the last time."""
+        found, self._found = self._found, []
+        return found
 
 
 def wait_for(path: Path) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.selection import select_layers
 from embedkit.errors import EncoderError, FitError
+from embedkit.libraries import hide_broken_libraries
 from embedkit.options.fit import FitOptions
 from embedkit.training.live.augmentation import AUGMENTATIONS, change_waveform
 from embedkit.training.processes import ALONE, Processes
@@ -253,6 +254,8 @@ def find_layers(network: nn.Module) -> list[nn.Module]:
 
 
 def _add_adapters(network: nn.Module, options: FitOptions, name: str) -> None:
+    # peft imports transformers.
+    hide_broken_libraries()
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
