@@ -86,10 +86,8 @@ def __dir__() -> list[str]:
 
 def _read_version() -> str:
     """Return the installed version; a bare checkout reads its own pyproject.toml."""
-    import tomllib
     from importlib import metadata
-    from pathlib import Path
 
-    path = Path(__file__).parent.parent / "pyproject.toml"
-    project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {}) if path.is_file() else {}
-    return str(project["version"]) if project.get("name") == "embedkit" else metadata.version("embedkit")
+    from embedkit.installation import DISTRIBUTION, read_checkout
+
+    return str(read_checkout().get("version") or metadata.version(DISTRIBUTION))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from embedkit.errors import ConfigError, EmbedkitError, UnknownNameError
+from embedkit.installation import describe_lack, install_command
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,13 @@ class Part:
         target: Where the part is defined (`module:attribute`).
         summary: What it is, in one line.
         in_all: Whether "all" stands for it, too; others must be named.
+        extra: The extra that brings the package of the same name, which the part needs.
     """
 
     target: str
     summary: str
     in_all: bool = True
+    extra: str | None = None
 
 
 _REGISTERED: set[str] = set()
@@ -59,9 +62,11 @@ class Registry:
         return iter(self._parts)
 
     def summary(self, name: str) -> str:
-        """Return the one-line description of a part."""
+        """Return the one-line description of a part, with what to install before it can be used."""
         self._require(name)
-        return self._parts[name].summary
+        part = self._parts[name]
+        lacks = part.extra is not None and describe_lack(part.extra, part.extra)
+        return f"{part.summary} (first {install_command(part.extra)})" if part.extra and lacks else part.summary
 
     @property
     def names_in_all(self) -> list[str]:
@@ -116,20 +121,43 @@ def load_object(target: str) -> Any:
         raise UnknownNameError(f"Cannot import {target!r}: {_why_not(name, error)}.") from error
 
 
-def import_extra(module: str, *, extra: str, needed_by: str, error: type[EmbedkitError]) -> Any:
-    """Import a library that comes with an extra of embedkit.
+def require_extra(
+    package: str, *, extra: str, needed_by: str, error: type[EmbedkitError], otherwise: str | None = None
+) -> None:
+    """Refuse to go on without a package that comes with an extra of embedkit.
+
+    Args:
+        package: Its name, which is also that of the module.
+        extra: The extra's name.
+        needed_by: What needs it, as the sentence begins.
+        error: The class to raise.
+        otherwise: What can be done without it.
 
     Raises:
-        EmbedkitError: of the class given; it is not installed.
+        EmbedkitError: of the class given; it is not installed, or its version does not do.
     """
+    if lack := describe_lack(package, extra):
+        raise error(_write_need(needed_by, lack, extra, otherwise))
+
+
+def import_extra(
+    package: str, *, extra: str, needed_by: str, error: type[EmbedkitError], otherwise: str | None = None
+) -> Any:
+    """Import a package that comes with an extra of embedkit; arguments are those of `require_extra`.
+
+    Raises:
+        EmbedkitError: of the class given; it is not installed, its version does not do, or it cannot be imported.
+    """
+    require_extra(package, extra=extra, needed_by=needed_by, error=error, otherwise=otherwise)
     try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as missing:
-        if not _is_missing(module, missing):
-            raise
-        raise error(
-            f"{needed_by} needs {module}, which is not installed; run pip install 'embedkit[{extra}]'."
-        ) from missing
+        return importlib.import_module(package)
+    except ImportError as problem:
+        lack = f"{package}, which cannot be imported ({' '.join(str(problem).split()).rstrip('.')})"
+        raise error(_write_need(needed_by, lack, extra, otherwise)) from problem
+
+
+def _write_need(needed_by: str, lack: str, extra: str, otherwise: str | None) -> str:
+    return f"{needed_by} needs {lack}; run {install_command(extra)}{f', or {otherwise}' if otherwise else ''}."
 
 
 def _why_not(module: str, error: Exception) -> str:

@@ -91,6 +91,8 @@ def _users_folder(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("EMBEDKIT_CACHE", str(world / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
+    # Completion is installed for the shell that pytest was started from, and there may be none.
+    monkeypatch.setattr("shellingham.detect_shell", lambda: ("bash", "bash"))
     monkeypatch.setattr(vggish, "VggishShape", lambda: SMALL)
     monkeypatch.setattr(demo, "ENCODERS", ("mfcc",))
     monkeypatch.setattr(demo, "HEADS", ("linear",))
@@ -246,8 +248,8 @@ def test_the_blocks_that_are_not_run_are_few_and_say_why() -> None:
 
 
 def test_the_site_is_built_and_needs_no_network(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="the site needs embedkit[docs]")
-    pytest.importorskip("material", reason="the site needs embedkit[docs]")
+    pytest.importorskip("mkdocs", reason="the site needs the extra docs")
+    pytest.importorskip("material", reason="the site needs the extra docs")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
         cwd=ROOT,

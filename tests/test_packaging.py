@@ -1,6 +1,8 @@
 """What is installed, what stands at the top level, and what the package promises by name."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -23,7 +25,10 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_the_wheel_puts_only_embedkit_into_site_packages(wheel_names: list[str]) -> None:
-    assert {name.split("/")[0] for name in wheel_names} == {"embedkit", f"embedkit-{embedkit.__version__}.dist-info"}
+    assert {name.split("/")[0] for name in wheel_names} == {
+        "embedkit",
+        f"embedkit_speech-{embedkit.__version__}.dist-info",
+    }
 
 
 def test_the_wheel_holds_every_module_and_the_type_marker(wheel_names: list[str]) -> None:
@@ -62,6 +67,21 @@ def test_ci_runs_the_command_of_the_readme() -> None:
     assert command in (ROOT / ".ci" / "run").read_text()
     assert command in (ROOT / "README.md").read_text()
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_what_is_said_of_the_project_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {project['version']}\n" in citation
+    assert f"name: {project['authors'][0]['name']}\n" in citation
+    pythons = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert project["requires-python"] == f">={pythons[0]}"
+    workflow = (ROOT / ".github/workflows/tests.yml").read_text()
+    assert f"python: {json.dumps(pythons)}\n" in workflow
+
+
+def test_bug_reports_are_asked_for_what_doctor_says() -> None:
+    assert "embedkit doctor" in (ROOT / ".github/ISSUE_TEMPLATE/bug.yml").read_text()
 
 
 def test_the_changelog_knows_the_version_or_has_unreleased_changes() -> None:

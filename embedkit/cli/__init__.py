@@ -9,5 +9,12 @@ try:
 except KeyboardInterrupt:
     # Ctrl-C before anything has begun.
     raise SystemExit(130) from None
+except ImportError:
+    # Where the other author's package has overwritten modules of ours, nothing else of ours can be relied on.
+    from embedkit.installation import find_conflict
+
+    if (_conflict := find_conflict()) is None:
+        raise
+    raise SystemExit(f"Error: {_conflict}") from None
 
 __all__ = ["app", "main"]

@@ -15,6 +15,7 @@ import typer
 
 from embedkit import terminal
 from embedkit.cli.check import check
+from embedkit.cli.conflict import report_conflict
 from embedkit.cli.demo import demo
 from embedkit.cli.doctor import doctor
 from embedkit.cli.export import export
@@ -110,3 +111,4 @@ def embedkit_command(
     Defaults of all options can be set in `embedkit.toml` in the current folder.
     """
     context.meta[LOG_FILE] = log_file
+    report_conflict()

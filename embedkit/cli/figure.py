@@ -30,7 +30,7 @@ def figure(
         typer.Option(metavar="METRIC", help="Of layers: ua, wa, f1, nll, ece or ccc."),
     ] = "ua",
     format: Annotated[
-        Literal["svg", "pdf"], typer.Option(metavar="FORMAT", help="svg, or pdf with embedkit[pdf].")
+        Literal["svg", "pdf"], typer.Option(metavar="FORMAT", help="svg, or pdf with the extra `pdf`.")
     ] = "svg",
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("figures"),
 ) -> None:

@@ -29,10 +29,10 @@ CORPORA = Registry(
         ("tess", Part("embedkit.corpora.tess:READER", "TESS, two speakers, seven classes")),
         ("savee", Part("embedkit.corpora.savee:READER", "SAVEE, four speakers, seven classes")),
         ("emovo", Part("embedkit.corpora.emovo:READER", "EMOVO, Italian, seven classes")),
-        ("audformat", Part("embedkit.corpora.audformat:READER", "any database in audformat, with embedkit[audformat]")),
+        ("audformat", Part("embedkit.corpora.audformat:READER", "any database in audformat", extra="audformat")),
         (
             "datasets",
-            Part("embedkit.corpora.datasets:READER", "any saved Hugging Face dataset, with embedkit[datasets]"),
+            Part("embedkit.corpora.datasets:READER", "any saved Hugging Face dataset", extra="datasets"),
         ),
         ("manifest", Part("embedkit.corpora.manifest:READER", "any corpus by a CSV file with the columns path,label")),
     ],

@@ -28,10 +28,10 @@ ENCODERS = Registry(
     [
         ("mfcc", Part("embedkit.encoders.acoustic:MfccEncoder", "13 MFCC with deltas and delta-deltas, 50 a second")),
         ("logmel", Part("embedkit.encoders.acoustic:LogMelEncoder", "64 log-mel bands, 50 a second")),
-        ("egemaps", Part(OPENSMILE, "88 eGeMAPS functionals, one vector an utterance, with embedkit[opensmile]")),
-        ("egemaps-lld", Part(OPENSMILE, "25 eGeMAPS descriptors, 100 a second, with embedkit[opensmile]")),
-        ("compare", Part(OPENSMILE, "6,373 ComParE functionals, one vector an utterance, with embedkit[opensmile]")),
-        ("compare-lld", Part(OPENSMILE, "65 ComParE descriptors, 100 a second, with embedkit[opensmile]")),
+        ("egemaps", Part(OPENSMILE, "88 eGeMAPS functionals, one vector an utterance", extra="opensmile")),
+        ("egemaps-lld", Part(OPENSMILE, "25 eGeMAPS descriptors, 100 a second", extra="opensmile")),
+        ("compare", Part(OPENSMILE, "6,373 ComParE functionals, one vector an utterance", extra="opensmile")),
+        ("compare-lld", Part(OPENSMILE, "65 ComParE descriptors, 100 a second", extra="opensmile")),
         ("vggish", Part("embedkit.encoders.vggish:VggishEncoder", "VGGish, 128 dimensions every 0.96 s")),
         (
             "vggish-scratch",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from embedkit.errors import ConfigError, RunError
 from embedkit.libraries import muted
+from embedkit.registry import require_extra
 
 LARGEST_FILE = 2_000_000_000
 """Bytes of weights in one ONNX file, whose format ends at 2 GiB; more lie beside it, in `NAME.onnx.data`."""
@@ -26,15 +27,11 @@ def require_onnx() -> None:
     """Refuse to start without the packages that ONNX files are written and checked by.
 
     Raises:
-        ConfigError: one of them is not installed.
+        ConfigError: one of them is not installed, or its version does not do.
     """
-    from importlib.util import find_spec
-
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"ONNX files are written by packages that are not installed ({', '.join(missing)}); "
-            "install them by pip install 'embedkit[onnx]', or take --format folder."
+    for package in NEEDED:
+        require_extra(
+            package, extra="onnx", needed_by="An ONNX file", error=ConfigError, otherwise="take --format folder"
         )
 
 

@@ -58,9 +58,9 @@ class AdditiveAngularMargin(Loss):
         """Return `[...]` from cosines `[..., batch, classes]`."""
         rows = prepare_rows(scores, targets, mask, class_weights)
         index = rows.targets.unsqueeze(-1)
-        cosines = rows.scores.clamp(-1.0, 1.0)
-        shifted = add_margin(cosines.gather(-1, index), self.margin_at(progress))
-        logits = self.options.scale * cosines.scatter(-1, index, shifted)
+        # Not clamped to [-1, 1], where rounding may leave it: an utterance at an angle of pi would get no gradient.
+        shifted = add_margin(rows.scores.gather(-1, index), self.margin_at(progress))
+        logits = self.options.scale * rows.scores.scatter(-1, index, shifted)
         return mean_over_rows(-target_log_probabilities(logits, rows.targets), rows.weights)
 
     def margin_at(self, progress: float) -> float:

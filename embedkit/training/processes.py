@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from embedkit.errors import FitError
+from embedkit.registry import import_extra
 
 
 class Processes:
@@ -107,10 +108,8 @@ def find_processes(device: str) -> Processes:
     """
     if count_processes() < 2:
         return ALONE
-    try:
-        return DistributedProcesses(device)
-    except ImportError as error:
-        raise FitError("Training in several processes needs accelerate: pip install 'embedkit[finetune]'.") from error
+    import_extra("accelerate", extra="finetune", needed_by="Training in several processes", error=FitError)
+    return DistributedProcesses(device)
 
 
 def count_processes() -> int:

@@ -52,7 +52,7 @@ def write_figures(
         kind: "layers" (a metric by layer, from `fit --layers each`), "confusion", "classes" and "speakers" (recall),
             "curves" (validation score and training loss by epoch), "weights" (of the layers), "map" (embeddings).
         metric: Of "layers": "ua", "wa", "f1", "nll", "ece", or "ccc" (the mean over the dimensions).
-        format: "svg" or "pdf"; the latter needs embedkit[pdf].
+        format: "svg" or "pdf"; the latter needs the extra `pdf`.
         out: The folder to write to; made where it is missing, files of the same names are replaced.
 
     Returns:

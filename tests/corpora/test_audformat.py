@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 
 from embedkit.corpora import open_corpus
 from embedkit.errors import CorpusError
+from embedkit.installation import install_command
 
-audformat = pytest.importorskip("audformat", reason="audformat is not installed (pip install 'embedkit[audformat]')")
+audformat = pytest.importorskip("audformat", reason="audformat is not installed (pip install '.[audformat]')")
 
 FILES = [f"wav/{number}.wav" for number in range(4)]
 
@@ -128,7 +130,7 @@ def test_table_names_that_lead_elsewhere_are_refused(tmp_path: Path) -> None:
 def test_without_the_library_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_database().save(str(tmp_path))
     monkeypatch.setitem(sys.modules, "audformat", None)
-    with pytest.raises(CorpusError, match=r"run pip install 'embedkit\[audformat\]'\.$"):
+    with pytest.raises(CorpusError, match=re.escape(f"run {install_command('audformat')}.")):
         open_corpus(tmp_path)
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import soundfile
 import embedkit
 from embedkit.corpora import open_corpus
 from embedkit.errors import CorpusError
+from embedkit.installation import install_command
 
-datasets = pytest.importorskip("datasets", reason="datasets is not installed (pip install 'embedkit[datasets]')")
+datasets = pytest.importorskip("datasets", reason="datasets is not installed (pip install '.[datasets]')")
 
 
 @pytest.fixture(autouse=True)
@@ -147,5 +149,5 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path, name: obj
 def test_without_the_library_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make().save_to_disk(tmp_path / "speech")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(CorpusError, match=r"run pip install 'embedkit\[datasets\]'\.$"):
+    with pytest.raises(CorpusError, match=re.escape(f"run {install_command('datasets')}.")):
         open_corpus(tmp_path / "speech")

@@ -276,6 +276,15 @@ def test_aam_at_hand_placed_angles(theta: float) -> None:
     assert scores.grad[0, 0] < 0 or found < 1e-6
 
 
+@pytest.mark.parametrize("cosine", [-math.cos(0.2) - 1e-6, -0.99, -1.0, -1.0 - 1e-7])
+def test_aam_pulls_as_hard_at_an_angle_of_pi_as_before_it(cosine: float) -> None:
+    scores = torch.tensor([[cosine, 0.3, -0.4]], dtype=torch.float64, requires_grad=True)
+    build_loss("aam")(scores, torch.tensor([0])).backward()
+    assert scores.grad is not None
+    # Past pi - margin the logit is 30 (cosine - margin sin(margin)), and the true class has next to no probability.
+    assert scores.grad[0].tolist() == pytest.approx([-30.0, 30.0, 0.0], abs=1e-6)
+
+
 def test_aam_falls_with_the_angle_also_beyond_pi() -> None:
     angles = torch.linspace(1e-3, math.pi - 1e-3, 400, dtype=torch.float64)
     scores = torch.stack([angles.cos(), torch.zeros_like(angles)], -1).unsqueeze(1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
 import csv
 import re
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 import embedkit
 from embedkit.errors import ConfigError, RunError
+from embedkit.installation import install_command
 from embedkit.reporting.figures.chart import COLOURS, DARK, HEAT_TURN, LIGHT, Chart, round_ticks
 from embedkit.reporting.figures.learning import draw_curves, draw_weights
 from embedkit.reporting.figures.maps import build_map, draw_map
@@ -219,15 +219,8 @@ def test_what_cannot_be_drawn_is_told(
         embedkit.write_figures(runs, "layers", format="png", out=tmp_path)
     with pytest.raises(RunError, match="single layers"):
         embedkit.write_figures(records[2].folder, "confusion", out=tmp_path)
-    usual = builtins.__import__
-
-    def without_svglib(name: str, *rest: Any) -> Any:
-        if name.startswith("svglib"):
-            raise ImportError(name)
-        return usual(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without_svglib)
-    with pytest.raises(ConfigError, match=r"embedkit\[pdf\]"):
+    monkeypatch.setitem(sys.modules, "svglib", None)
+    with pytest.raises(ConfigError, match=re.escape(install_command("pdf"))):
         embedkit.write_figures(runs, "layers", format="pdf", out=tmp_path)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from embedkit.errors import ExtractionError
 from embedkit.progress import Tell
+from embedkit.registry import import_extra
 
 _logger = logging.getLogger("embedkit")
 
@@ -38,7 +39,9 @@ class RayCluster:
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
-        self._ray = _import_ray()
+        self._ray = import_extra(
+            "ray", extra="ray", needed_by="--engine ray", error=ExtractionError, otherwise="take --engine local"
+        )
         self._owned = not self._ray.is_initialized()
         self._folder: str | None = None
         self._workers: list[Any] = []
@@ -140,17 +143,6 @@ class RayCluster:
         except BaseException:
             self.close()
             raise
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError as error:
-        raise ExtractionError(
-            "--engine ray needs Ray, which is not installed; run pip install 'embedkit[ray]', or take --engine local."
-        ) from error
-    return ray
 
 
 def _check_reachable(address: str) -> None:

@@ -6,6 +6,7 @@ import io
 from xml.etree import ElementTree
 
 from embedkit.errors import ConfigError
+from embedkit.registry import import_extra
 
 
 def convert_to_pdf(svg: str) -> bytes:
@@ -14,13 +15,10 @@ def convert_to_pdf(svg: str) -> bytes:
     Raises:
         ConfigError: the converter is not installed, or a name has letters that the fonts of PDF lack.
     """
-    try:
-        from reportlab.graphics import renderPDF
-        from svglib.svglib import svg2rlg
-    except ImportError as error:
-        raise ConfigError(
-            "PDF needs the package svglib, which is not installed; install embedkit[pdf] or take --format svg."
-        ) from error
+    import_extra("svglib", extra="pdf", needed_by="PDF", error=ConfigError, otherwise="take --format svg")
+    from reportlab.graphics import renderPDF
+    from svglib.svglib import svg2rlg
+
     texts = "".join(ElementTree.fromstring(svg).itertext())
     foreign = sorted({letter for letter in texts if not letter.encode("cp1252", "ignore")})
     if foreign:

@@ -18,6 +18,7 @@ from embedkit.encoders.selection import select_layers
 from embedkit.errors import EncoderError, FitError
 from embedkit.libraries import hide_broken_libraries
 from embedkit.options.fit import FitOptions
+from embedkit.registry import import_extra
 from embedkit.training.live.augmentation import AUGMENTATIONS, change_waveform
 from embedkit.training.processes import ALONE, Processes
 from embedkit.training.stacks.stack import State
@@ -256,10 +257,9 @@ def find_layers(network: nn.Module) -> list[nn.Module]:
 def _add_adapters(network: nn.Module, options: FitOptions, name: str) -> None:
     # peft imports transformers.
     hide_broken_libraries()
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise FitError("Adapters need the library peft: pip install 'embedkit[finetune]'.") from error
+    import_extra("peft", extra="finetune", needed_by="--mode lora", error=FitError, otherwise="take --mode finetune")
+    from peft import LoraConfig, inject_adapter_in_model
+
     layers = find_layers(network)
     chosen = select_layers(options.tune_layers, len(layers)) if layers else ()
     linear = [part for part, module in network.named_modules() if isinstance(module, nn.Linear)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -22,6 +23,7 @@ from embedkit.errors import ExtractionError
 from embedkit.extraction.engines import open_engine
 from embedkit.extraction.engines.cluster import _reason, _short_folder
 from embedkit.extraction.run import run_extraction
+from embedkit.installation import install_command
 from embedkit.store import find_damage, open_store
 from tests.extraction.fakes import corpus_at, load_dying, load_fake, request_for, write_corpus
 
@@ -33,7 +35,7 @@ RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_A
 
 def test_a_missing_ray_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ExtractionError, match=r"pip install 'embedkit\[ray\]'"), open_engine("ray", print):
+    with pytest.raises(ExtractionError, match=re.escape(install_command("ray"))), open_engine("ray", print):
         pass
 
 
@@ -45,7 +47,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     for name, value in RAY_SETTINGS.items():
         patch.setenv(name, value)
     patch.delenv("RAY_ADDRESS", raising=False)
-    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'embedkit[ray]')")
+    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install '.[ray]')")
     folder = _short_folder()
     try:
         ray.init(
@@ -160,7 +162,7 @@ def test_more_threads_than_a_machine_has_are_one_sentence(cluster: Any) -> None:
 
 @pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed (pip install 'embedkit[ray]')")
+    pytest.importorskip("ray", reason="Ray is not installed (pip install '.[ray]')")
     with run_command(tmp_path, {"RAY_ADDRESS": "127.0.0.1:1"}) as process:
         said = process.communicate(timeout=60)[1]
     assert "Cannot use the Ray cluster at RAY_ADDRESS='127.0.0.1:1' ([Errno 111] Connection refused)" in said
@@ -171,7 +173,7 @@ def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 @pytest.fixture
 def head(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A cluster that somebody else has started: its address and its first process."""
-    pytest.importorskip("ray", reason="Ray is not installed (pip install 'embedkit[ray]')")
+    pytest.importorskip("ray", reason="Ray is not installed (pip install '.[ray]')")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -265,7 +267,7 @@ def processes_with(mark: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes by /proc")
 def test_ctrl_c_ends_cleanly_leaves_no_process_and_the_same_command_continues(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed (pip install 'embedkit[ray]')")
+    pytest.importorskip("ray", reason="Ray is not installed (pip install '.[ray]')")
     count = 1500
     mark = uuid.uuid4().hex
     process = run_command(tmp_path, {"EMBEDKIT_TEST_MARK": mark}, count)
