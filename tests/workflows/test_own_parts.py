@@ -38,6 +38,13 @@ class Plain(torch.nn.Module):
 class StackedLoss(CrossEntropy):
     """Follows the contract of losses."""
 
+class Counted(CrossEntropy):
+    made = []
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.made.append(options)
+
 def brier(scores, targets):
     wanted = torch.nn.functional.one_hot(targets, scores.shape[-1])
     return (scores.softmax(-1) - wanted).square().sum(-1).mean()
@@ -98,3 +105,15 @@ def test_a_loss_that_needs_cosines_is_refused_first(tmp_path: Path, monkeypatch:
     with pytest.raises(ConfigError, match="needs cosines"):
         embedkit.fit(store, ["ce", "aam"], head=["mine.parts:Plain"], runs=tmp_path / "runs", **QUICK)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_loss_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parts(tmp_path, "counted_parts")
+    monkeypatch.syspath_prepend(tmp_path)
+    store = write_synthetic_store(tmp_path / "tiny.h5", noise=4.0)
+    heads, losses = ["linear", "mlp:hidden=4/8"], ["counted_parts:Counted:weights=balanced", "ce"]
+    records = embedkit.fit(store, losses, heads=heads, layers="each", threads=1, runs=tmp_path / "runs", **QUICK)
+    assert len(records) == 8
+    (options,) = sys.modules["counted_parts"].Counted.made
+    assert options.weights == "balanced"
+    assert [record.metrics["loss_spec"] for record in records[:2]] == losses
