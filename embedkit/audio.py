@@ -17,7 +17,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from embedkit.errors import AudioError
+from embedkit.errors import AudioError, CorpusError
+
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
+"""What is looked for in folders; a file that is named itself may end as it likes."""
 
 SMALLEST_RATE = 1_000
 LARGEST_RATE = 768_000
@@ -81,6 +84,29 @@ def read_audio(
     if not np.isfinite(mono).all():
         raise AudioError(f"The audio file {_name(file)} holds samples too large to resample; scale it to [-1, 1].")
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def find_audio(folder: str | PathLike[str]) -> list[Path]:
+    """List the audio files below a folder, in sorted order; what is hidden is passed over.
+
+    Raises:
+        CorpusError: the folder is missing, cannot be listed, or holds none.
+    """
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder, onerror=_cannot_list):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            Path(root, name) for name in sorted(names) if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        ]
+    if not found:
+        raise CorpusError(
+            f"The folder {str(folder)!r} holds no audio; expected files that end in {', '.join(SUFFIXES)}."
+        )
+    return found
+
+
+def _cannot_list(error: OSError) -> None:
+    raise CorpusError(f"Cannot list the folder {error.filename!r} ({error.strerror}); check the path.") from error
 
 
 def digest_file(path: str | PathLike[str]) -> str:

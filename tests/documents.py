@@ -60,6 +60,8 @@ def write_world(folder: Path) -> None:
         _link(folder / name, folder / "path/to/emodb")
     _write_ravdess(folder / "path/to/ravdess")
     _write_recordings(folder)
+    for name in ("path/to/noises", "path/to/rooms"):
+        _link(folder / name, folder / "recordings")
     write_demo_corpus(folder / "cache" / f"demo-{VERSION}", turns=5)
     write_demo_corpus(folder / "path/to/IEMOCAP", turns=5)
     (folder / "path/to/IEMOCAP" / DEMO_MARKER).unlink()

@@ -285,7 +285,7 @@ def test_fit_passes_everything_on(run: Any, fits: Calls) -> None:
 
 def test_the_options_of_trained_encoders_are_passed_on(run: Any, fits: Calls) -> None:
     command = """fit speech --mode lora --encoder hubert,wavlm --encoder-lr 1e-4 --warmup 0.2 --tune-layers 7-12
-        --tune-convolutions --recompute --accumulate 4 --augment noise,speed --lora-rank 4 --lora-alpha 8
+        --tune-convolutions --recompute --accumulate 4 --augment noise:low=5,high=20,speed --lora-rank 4 --lora-alpha 8
         --lora-targets q_proj,v_proj --save-encoder --precision bf16 --window 10 --allow-leak"""
     result = run(*command.split())
     assert result.exit_code == 0, result.output
@@ -301,7 +301,7 @@ def test_the_options_of_trained_encoders_are_passed_on(run: Any, fits: Calls) ->
         "tune_convolutions": True,
         "recompute": True,
         "accumulate": 4,
-        "augment": ("noise", "speed"),
+        "augment": ("noise:low=5,high=20", "speed"),
         "lora_rank": 4,
         "lora_alpha": 8,
         "lora_targets": ("q_proj", "v_proj"),

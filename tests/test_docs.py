@@ -180,6 +180,11 @@ def check_losses(page: Page) -> None:
     assert len(find_runs("runs")) == 5
 
 
+def check_augmentations(page: Page) -> None:
+    found = {record.config["tuning"]["augment"][0]["name"] for record in find_runs("runs")}
+    assert found == {"my_study.augmentations:quieter", "my_study.augmentations:Dropouts"}
+
+
 def check_encoder(page: Page) -> None:
     store = embedkit.open_store("embeddings/emodb/my_study.encoders-LogEnergy.h5")
     assert (len(store), store.dimensions, store.layers) == (16, 8, (0,))
@@ -218,6 +223,7 @@ CHECKS: dict[str, Callable[[Page], None]] = {
     "adding-a-corpus.md": check_corpus,
     "adding-a-head.md": check_heads,
     "adding-a-loss.md": check_losses,
+    "adding-an-augmentation.md": check_augmentations,
     "adding-an-encoder.md": check_encoder,
     "doctor.md": check_doctor,
     "python.md": check_python,

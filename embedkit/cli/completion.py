@@ -20,4 +20,5 @@ def complete_names(catalogue: str) -> Callable[[str], list[str]]:
 
 complete_encoders = complete_names("embedkit.encoders:ENCODERS")
 complete_heads = complete_names("embedkit.heads:HEADS")
+complete_augmentations = complete_names("embedkit.augmentations:AUGMENTATIONS")
 complete_losses = complete_names("embedkit.losses:LOSSES")

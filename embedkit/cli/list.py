@@ -12,11 +12,11 @@ from embedkit.config import read_config
 
 def list_command(
     kind: Annotated[
-        Literal["encoders", "heads", "losses", "corpora"],
-        typer.Argument(metavar="KIND", show_choices=False, help="encoders, heads, losses or corpora."),
+        Literal["encoders", "heads", "losses", "augmentations", "corpora"],
+        typer.Argument(metavar="KIND", show_choices=False, help="encoders, heads, losses, augmentations or corpora."),
     ],
 ) -> None:
-    """List the encoders, heads, losses or corpora that can be named.
+    """List the encoders, heads, losses, augmentations or corpora that can be named.
 
     Examples:
 

@@ -9,10 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedkit.audio import find_audio
 from embedkit.errors import CorpusError
-
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
-"""What is looked for in folders; a file that is named itself may end as it likes."""
 
 LISTS = (".csv", ".tsv")
 
@@ -49,30 +47,11 @@ def find_clips(inputs: Sequence[str | os.PathLike[str]]) -> list[Clip]:
 
 def _expand(path: Path) -> Iterator[Clip]:
     if path.is_dir():
-        yield from _search(path)
+        yield from (Clip(name=str(file), path=file) for file in find_audio(path))
     elif path.suffix.lower() in LISTS and path.is_file():
         yield from _read_list(path)
     else:
         yield Clip(name=str(path), path=path)
-
-
-def _search(folder: Path) -> Iterator[Clip]:
-    found = False
-    for root, folders, names in os.walk(folder, onerror=_cannot_list):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                found = True
-                path = Path(root, name)
-                yield Clip(name=str(path), path=path)
-    if not found:
-        raise CorpusError(
-            f"The folder {str(folder)!r} holds no audio; expected files that end in {', '.join(SUFFIXES)}."
-        )
-
-
-def _cannot_list(error: OSError) -> None:
-    raise CorpusError(f"Cannot list the folder {error.filename!r} ({error.strerror}); check its permissions.")
 
 
 def _read_list(file: Path) -> Iterator[Clip]:

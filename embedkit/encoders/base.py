@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from embedkit.encoders.spec_augment import SpecAugment
 from embedkit.errors import EncoderError
 
 LayerSink: TypeAlias = Callable[[int, Tensor, Tensor], None]
@@ -98,12 +99,12 @@ class Encoder(ABC):
             "keep its features as they are, with --mode cached or frozen."
         )
 
-    def prepare_training(self, *, recompute: bool = False, masked: bool = False) -> nn.Module:
+    def prepare_training(self, *, recompute: bool = False, masking: SpecAugment | None = None) -> nn.Module:
         """Get ready for `forward` and return the network.
 
         Args:
             recompute: Compute activations of the layers again for the gradient instead of keeping them.
-            masked: Hide parts of the input by SpecAugment.
+            masking: What hides parts of the input in training.
 
         Raises:
             EncoderError: there is no network, or the encoder was not loaded to be trained.

@@ -109,9 +109,9 @@ class PretrainedEncoder(Encoder):
             )
         self._pass(waveforms, sink)
 
-    def prepare_training(self, *, recompute: bool = False, masked: bool = False) -> nn.Module:
+    def prepare_training(self, *, recompute: bool = False, masking: SpecAugment | None = None) -> nn.Module:
         """Get ready for `forward` and return the network."""
-        self.recompute, self.masking = recompute, SpecAugment() if masked else None
+        self.recompute, self.masking = recompute, masking
         return super().prepare_training()
 
     def save(self, folder: Path, network: nn.Module | None = None) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from embedkit.errors import ConfigError
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpecAugment:
@@ -22,6 +24,15 @@ class SpecAugment:
     time_share: float = 0.05
     time_span: int = 10
     channel_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, holds, expected in (
+            ("time_share", 0 <= self.time_share <= 1, "a share from 0 to 1"),
+            ("time_span", self.time_span >= 1, "at least 1 frame"),
+            ("channel_share", 0 <= self.channel_share < 1, "a share from 0 to below 1"),
+        ):
+            if not holds:
+                raise ConfigError(f"SpecAugment: {name} is {getattr(self, name)}, expected {expected}.")
 
     def __call__(self, values: Tensor, lengths: Sequence[int], filling: Tensor | None = None) -> Tensor:
         """Hide parts of `[batch, frames, channels]`, drawn from torch's global generator.

@@ -262,11 +262,13 @@ class TrainingOptions:
         (),
         panel="Encoder",
         metavar="A,B",
-        help="noise, speed, specaugment.",
-        usual="none",
+        help="Random changes of training clips, in order: names of `embedkit list augmentations`, all, or module:name "
+        "of your own; with settings: noise:low=5,high=20, reverb:folder=ROOMS.",
+        catalogue="embedkit.augmentations:AUGMENTATIONS",
+        specs=True,
         modes=TUNED,
-        record="tuning.augment",
-        always=True,
+        record="augment",
+        resolved=True,
     )
     lora_rank: int = option(
         8,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from embedkit.augmentations.base import Augmentation
 from embedkit.errors import FitError
 from embedkit.heads import expand_head, resolve_head
 from embedkit.losses.base import Loss
@@ -26,6 +27,7 @@ from embedkit.training.data.source import Source
 from embedkit.training.data.task import TaskData, define_task, fold_column, require_frames
 from embedkit.training.fine_tuning import count_tuned, plan_tuning
 from embedkit.training.identity import record_options
+from embedkit.training.live.augmentation import build_augmentations
 from embedkit.training.processes import Processes
 from embedkit.training.runs import RUN_FORMAT_VERSION, digest_of
 from embedkit.training.search import Candidate, build_grid, head_settings
@@ -106,6 +108,11 @@ class Experiment:
         return len(set(self.store.for_folds(self.plan))) > 1
 
     @cached_property
+    def augmentations(self) -> tuple[Augmentation, ...]:
+        """What changes training clips, in order."""
+        return build_augmentations(self.options.augment)
+
+    @cached_property
     def features(self) -> Features:
         return self.load(self.layer)
 
@@ -148,6 +155,8 @@ class Experiment:
                 f"Normalising by speaker needs the speaker of every utterance, found {unknown} of {len(self.data)} "
                 "without; add the column to the corpus, leave them out with --where, or leave out --normalise."
             )
+        for augmentation in self.augmentations:
+            augmentation.prepare(self.store.encoder["sampling_rate"])
         if not self.options.allow_leak:
             for source, data, fold in self._sources_of_folds():
                 require_unseen(source, data, fold)
@@ -184,7 +193,8 @@ class Experiment:
         if self.data.dimensions:
             found |= {"dimensions": list(self.data.dimensions)}
         if self.options.tuned:
-            found |= {"tuning": record_options(self.options)["tuning"]}
+            changes = [one.describe() for one in self.augmentations]
+            found |= {"tuning": record_options(self.options)["tuning"] | {"augment": changes}}
         if self.options.normalise != "none":
             found |= {"normalise": self.options.normalise, "transductive": True}
         if self.options.allow_leak and any(find_leaks(*read) for read in self._sources_of_folds()):
@@ -230,8 +240,10 @@ class Experiment:
 
     @property
     def data_config(self) -> dict[str, Any]:
-        """Which data the run was trained on, and tested on where that is another store."""
-        own = {"store": self.store.describe(self.plan)}
+        """Where the data lies that the run was trained on, changed by, and tested on where that is another store."""
+        own: dict[str, Any] = {"store": self.store.describe(self.plan)}
+        if self.options.tuned:
+            own["augment"] = [one.spec for one in self.augmentations]
         return own if self.other is None else {**own, "test_store": self.other.describe(self.plan)}
 
     @property

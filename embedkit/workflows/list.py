@@ -1,4 +1,4 @@
-"""What there is to choose from: encoders, heads, losses and corpora."""
+"""What there is to choose from: encoders, heads, losses, augmentations and corpora."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _CATALOGUES: Mapping[str, str] = {
     "encoders": "embedkit.encoders:ENCODERS",
     "heads": "embedkit.heads:HEADS",
     "losses": "embedkit.losses:LOSSES",
+    "augmentations": "embedkit.augmentations:AUGMENTATIONS",
     "corpora": "embedkit.corpora:CORPORA",
 }
 KINDS = tuple(_CATALOGUES)
@@ -34,7 +35,7 @@ class Entry:
 
 
 def list_parts(kind: str, *, sources: Mapping[str, str] | None = None) -> list[Entry]:
-    """List the parts of a kind: "encoders", "heads", "losses" or "corpora".
+    """List the parts of a kind: "encoders", "heads", "losses", "augmentations" or "corpora".
 
     Args:
         kind: Which catalogue.
@@ -46,7 +47,7 @@ def list_parts(kind: str, *, sources: Mapping[str, str] | None = None) -> list[E
     if kind not in _CATALOGUES:
         raise ConfigError(unknown_name("catalogue", kind, KINDS))
     registry = load_object(_CATALOGUES[kind])
-    has_settings = kind in ("heads", "losses")
+    has_settings = kind in ("heads", "losses", "augmentations")
     entries = [
         Entry(
             name=name,
@@ -63,4 +64,5 @@ def list_parts(kind: str, *, sources: Mapping[str, str] | None = None) -> list[E
 
 
 def _default_settings(options: type[Any]) -> dict[str, Any]:
-    return {item.name: item.default for item in fields(options) if item.default is not MISSING}
+    # An empty text stands for nothing, which cannot be written as a setting.
+    return {item.name: item.default for item in fields(options) if item.default not in (MISSING, "")}

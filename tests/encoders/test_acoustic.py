@@ -7,6 +7,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
+import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +33,33 @@ def test_logmel_is_librosas(samples: int) -> None:
     expected = librosa.power_to_db(librosa.feature.melspectrogram(y=clip.numpy(), n_mels=64, **STFT)).T
     (values,) = encode(ENCODERS[1], [clip])
     np.testing.assert_array_equal(values, expected)
+
+
+LIKE_LIBROSA = {
+    "n_fft": 512,
+    "win_length": 400,
+    "hop_length": 320,
+    "pad_mode": "constant",
+    "norm": "slaney",
+    "mel_scale": "slaney",
+}
+"""torchaudio's own conventions are HTK's scale, filters of one height, and ends that are mirrored."""
+
+
+@pytest.mark.parametrize("samples", [512, 16_000, 50_001])
+def test_logmel_and_mfcc_are_torchaudios_under_librosas_conventions(samples: int) -> None:
+    clip = speechlike(samples)
+    bands = torchaudio.transforms.MelSpectrogram(16_000, n_mels=64, **LIKE_LIBROSA)(clip)
+    logmel = torchaudio.transforms.AmplitudeToDB("power", top_db=80)(bands).T
+    mfcc = torchaudio.transforms.MFCC(16_000, 13, melkwargs={"n_mels": 40, **LIKE_LIBROSA})(clip)
+    # In decibels, of single precision: both sum the same products in another order.
+    np.testing.assert_allclose(encode(ENCODERS[1], [clip])[0], logmel, atol=5e-4)
+    values = encode(ENCODERS[0], [clip])[0]
+    np.testing.assert_allclose(values[:, :13], mfcc.T, atol=5e-4)
+    # The slope over nine frames; the ends, of four frames each, are continued by other rules. Second deltas are fits of
+    # a parabola here, and slopes of slopes there.
+    deltas = torchaudio.functional.compute_deltas(mfcc, win_length=9).T
+    np.testing.assert_allclose(values[4:-4, 13:26], deltas[4:-4], atol=5e-4)
 
 
 def test_clips_too_short_for_the_delta_window_are_continued_with_their_end_frames() -> None:

@@ -249,7 +249,7 @@ def test_runs_that_run_the_encoder_have_commands_and_no_map(tmp_path: Path, monk
     (tmp_path / "tones" / "other.csv").write_text("path,label\n00.wav,high\n")
     write_conv_checkpoint(tmp_path / "tiny", "hubert", layerdrop=0.0)
     options = ("--head", "linear", "--seeds", "1", "--epochs", "1", "--lr", "1e-2", "--batch-size", "24")
-    trained = ("--tune-layers", "2-3", "--augment", "noise,speed", "--save-encoder", "--recompute")
+    trained = ("--tune-layers", "2-3", "--augment", "noise:folder=tones,high=20,speed", "--save-encoder", "--recompute")
     corpus = "tones/corpus.csv"
     lora = ("--lora-rank", "2", "--lora-alpha", "3", "--lora-targets", "q_proj", "--encoder-lr", "2e-4")
     assert run("fit", corpus, "--mode", "finetune", "--encoder", "./tiny", *trained, *options).exit_code == 0

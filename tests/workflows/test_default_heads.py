@@ -51,11 +51,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_cached_and_frozen_take_the_encoders_own(encoder: str, head: str, corpus: Path, tmp_path: Path) -> None:
     store = embedkit.extract(corpus, encoder=encoder, out=tmp_path / "store.h5", progress=False)
     assert store.extraction["default_head"] == head
-    rate: dict[str, Any] = {"learning_rates": (1e-2,), "losses": ["ce"], **QUICK}
+    rate: dict[str, Any] = {"lr": (1e-2,), "loss": ["ce"], **QUICK}
     (cached,) = embedkit.fit(store, runs=tmp_path / "cached", **rate)
     assert cached.metrics["head"] == head
     if encoder == "own_features:Mine":
-        (frozen,) = embedkit.fit(corpus, mode="frozen", encoders=encoder, runs=tmp_path / "frozen", **rate)
+        (frozen,) = embedkit.fit(corpus, mode="frozen", encoder=encoder, runs=tmp_path / "frozen", **rate)
         assert frozen.metrics["head"] == head
 
 

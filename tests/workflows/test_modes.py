@@ -21,15 +21,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import embedkit
+from embedkit.augmentations import AUGMENTATIONS
 from embedkit.encoders import load_encoder
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.encoders.vggish import VggishShape
 from embedkit.errors import EmbedkitError, EncoderError, FitError
-from embedkit.options.fit import FitOptions
+from embedkit.options.fit import FitOptions, Mode
 from embedkit.training.data.features import Standardiser
+from embedkit.training.identity import record_options
+from embedkit.training.live.augmentation import build_augmentations
 from embedkit.training.live.features import LiveFeatures
 from embedkit.training.live.fine_tuner import FineTuner
-from embedkit.training.runs import RunRecord, find_runs
+from embedkit.training.runs import RunRecord, digest_of, find_runs
 from tests.encoders.checkpoints import write_conv_checkpoint, write_whisper_checkpoint
 
 QUICK: dict[str, Any] = {"folds": "speaker", "seeds": 1, "epochs": 2, "batch_size": 8, "threads": 1}
@@ -320,8 +323,8 @@ def test_recomputing_runs_layers_again_for_the_gradient(
     assert len(counted) == calls
 
 
-def train_once(corpus: Path, folder: Path, runs: Path, **tuning: Any) -> RunRecord:
-    return fit(corpus, folder, runs, "finetune", ["ccc"], **{"encoder_lr": 1e-3, **tuning})
+def train_once(corpus: Path, folder: Path, runs: Path, *, epochs: int = 2, **tuning: Any) -> RunRecord:
+    return fit(corpus, folder, runs, "finetune", ["ccc"], **{"encoder_lr": 1e-3, "epochs": epochs, **tuning})
 
 
 @pytest.mark.parametrize("changed", [{"accumulate": 3}, {"recompute": True}])
@@ -342,16 +345,58 @@ def test_a_finetuned_score_does_not_depend_on_its_batch(
     np.testing.assert_allclose(predictions(together)[1], predictions(alone)[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("augment", ["noise", "speed", "specaugment"])
+@pytest.fixture(scope="module")
+def usual(corpus: Path, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """A fine-tuning run of one epoch without augmentation."""
+    return train_once(corpus, checkpoints["hubert"], tmp_path_factory.mktemp("usual"), epochs=1)
+
+
+CHANGED = ("speed", "equaliser", "reverb", "noise", "specaugment")
+CHANGES = [*AUGMENTATIONS, "noise:folder=CORPUS,low=0,high=5", "reverb:folder=CORPUS", "torch:neg"]
+
+
+@pytest.mark.parametrize("augment", CHANGES)
 def test_augmentation_changes_training_alone(
-    augment: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+    augment: str, usual: RunRecord, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    usual = train_once(corpus, checkpoints["hubert"], tmp_path / "usual")
-    first = train_once(corpus, checkpoints["hubert"], tmp_path / "first", augment=(augment,))
-    again = train_once(corpus, checkpoints["hubert"], tmp_path / "again", augment=(augment,))
+    tuning: dict[str, Any] = {"augment": (augment.replace("CORPUS", str(corpus.parent)),), "epochs": 1}
+    first = train_once(corpus, checkpoints["hubert"], tmp_path / "first", **tuning)
+    again = train_once(corpus, checkpoints["hubert"], tmp_path / "again", **tuning)
     assert first.load_curves() == again.load_curves()
     assert first.load_curves() != usual.load_curves()
     assert torch.equal(first.load_heads()["0/mean"], usual.load_heads()["0/mean"])
+
+
+def test_a_run_is_found_again_by_what_its_augmentation_does(
+    usual: RunRecord, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    def count_runs(*augment: str) -> int:
+        train_once(corpus, checkpoints["hubert"], tmp_path / "runs", augment=augment, epochs=1)
+        return len(find_runs(tmp_path / "runs"))
+
+    assert count_runs() == 1
+    assert [record.folder.name for record in find_runs(tmp_path / "runs")] == [usual.folder.name]
+    for name in ("noises", "moved"):
+        (tmp_path / name).mkdir()
+        shutil.copyfile(corpus.parent / "00.wav", tmp_path / name / f"{name}.wav")
+    assert count_runs("noise") == 2
+    assert count_runs("noise:low=10,high=30") == 2
+    assert count_runs("noise:low=11") == 3
+    assert count_runs(f"noise:folder={tmp_path / 'noises'}") == 4
+    assert count_runs(f"noise:folder={tmp_path / 'moved'}") == 4
+    shutil.copyfile(corpus.parent / "01.wav", tmp_path / "moved" / "other.wav")
+    assert count_runs(f"noise:folder={tmp_path / 'moved'}") == 5
+
+
+def test_old_runs_without_augmentation_keep_their_names_and_those_with_it_do_not() -> None:
+    # Digests of the settings as version 0.1.0 kept them before augmentations had settings.
+    def told(*augment: str, mode: Mode = "finetune") -> str:
+        changes = [one.describe() for one in build_augmentations(augment)]
+        return digest_of(record_options(FitOptions(mode=mode).resolve())["tuning"] | {"augment": changes})
+
+    assert told() == "943deedc"
+    assert told(mode="lora") == "e0904ff6"
+    assert told("noise") != "528cdf84"
 
 
 def test_losses_after_one_another_start_from_the_same_encoder(
@@ -382,7 +427,7 @@ def test_losses_after_one_another_start_from_the_same_encoder(
 def test_a_killed_run_goes_on_from_its_checkpoint(
     corpus: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train_once(corpus, checkpoints["hubert"], tmp_path / "whole", augment=("noise",))
+    whole = train_once(corpus, checkpoints["hubert"], tmp_path / "whole", augment=CHANGED)
     from embedkit.training.stacks.stack import Stack
 
     run_epoch = Stack.run_epoch
@@ -396,8 +441,8 @@ def test_a_killed_run_goes_on_from_its_checkpoint(
 
     monkeypatch.setattr(Stack, "run_epoch", counted)
     with pytest.raises(KeyboardInterrupt):
-        train_once(corpus, checkpoints["hubert"], tmp_path / "parts", augment=("noise",))
-    rest = train_once(corpus, checkpoints["hubert"], tmp_path / "parts", augment=("noise",))
+        train_once(corpus, checkpoints["hubert"], tmp_path / "parts", augment=CHANGED)
+    rest = train_once(corpus, checkpoints["hubert"], tmp_path / "parts", augment=CHANGED)
     assert len(calls) == SPEAKERS * 2 + 1
     assert predictions(whole)[1].tolist() == predictions(rest)[1].tolist()
     assert not list((tmp_path / "parts").glob(".unfinished/*"))
@@ -506,21 +551,21 @@ def test_what_cannot_be_done_is_told(corpus: Path, checkpoints: dict[str, Path],
         (str(hubert), {"mode": "lora", "lora_targets": ("query",)}, "is called query, only"),
         (str(hubert), {"mode": "finetune", "encoder_lr": 0}, "above zero"),
         (str(hubert), {"mode": "finetune", "warmup": 1}, "--warmup is 1.0, expected"),
-        (str(hubert), {"mode": "finetune", "augment": ("echo",)}, "'echo' is unknown"),
+        (str(hubert), {"mode": "finetune", "augment": ("echo",)}, "Unknown augmentation 'echo'"),
         (str(hubert), {"mode": "frozen", "accumulate": 2}, "--accumulate means nothing with --mode frozen"),
-        (str(hubert), {"mode": "frozen", "save_encoder": True}, "save-encoder is for encoders that are trained"),
+        (str(hubert), {"mode": "frozen", "save_encoder": True}, "--save-encoder means nothing with --mode frozen"),
         (str(hubert), {"mode": "thawed"}, "expected one of cached"),
         (str(hubert), {"mode": "finetune", "precision": "fp16"}, "fp16"),
         ("vggish-scratch", {"mode": "lora"}, "is called q_proj"),
         ("", {"mode": "frozen"}, "No encoder was named"),
         (str(hubert), {"mode": "finetune", "lora_rank": 4}, "--lora-rank means nothing with --mode finetune"),
-        (
-            str(hubert),
-            {"mode": "lora", "tune_convolutions": True},
-            "--tune-convolutions means nothing with --mode lora",
-        ),
+        (str(hubert), {"mode": "lora", "tune_convolutions": True}, "-convolutions means nothing with --mode lora"),
         (str(hubert), {"mode": "finetune", "accumulate": "two"}, "'two', expected a whole number"),
         (str(hubert), {"mode": "finetune", "augment": "noise"}, "expected a list of texts"),
+        (str(hubert), {"mode": "finetune", "augment": (3,)}, "expected a list of texts"),
+        (str(hubert), {"mode": "finetune", "augment": ("specaugment",) * 2}, "is named twice"),
+        (str(hubert), {"mode": "finetune", "augment": ("lowpass:high=9000",)}, "the encoder reads 16000"),
+        (str(hubert), {"mode": "finetune", "augment": ("noise:folder=nowhere",)}, "Cannot list the folder"),
         (str(hubert), {"mode": "finetune", "encoder_lr": 1e12, "epochs": 3}, "diverged after"),
         ("vggish-scratch", {"mode": "finetune", "recompute": True}, "has no --recompute"),
         ("vggish-scratch", {"mode": "finetune", "tune_layers": "2-3"}, "has no --tune-layers"),
@@ -694,7 +739,7 @@ def test_every_kill_leaves_a_run_that_goes_on(
 
     options: dict[str, Any] = {"lr": (1e-2, 1e-3), "epochs": 3}
     if mode != "frozen":
-        options |= {"encoder_lr": 1e-3, "augment": ("noise",)}
+        options |= {"encoder_lr": 1e-3, "augment": CHANGED}
     whole = fit(corpus, dropping, tmp_path / "whole", mode, **options)
     run_epoch = Stack.run_epoch
     left = [0]

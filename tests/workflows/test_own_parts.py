@@ -112,7 +112,7 @@ def test_a_loss_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.syspath_prepend(tmp_path)
     store = write_synthetic_store(tmp_path / "tiny.h5", noise=4.0)
     heads, losses = ["linear", "mlp:hidden=4/8"], ["counted_parts:Counted:weights=balanced", "ce"]
-    records = embedkit.fit(store, losses, heads=heads, layers="each", threads=1, runs=tmp_path / "runs", **QUICK)
+    records = embedkit.fit(store, losses, head=heads, layers="each", threads=1, runs=tmp_path / "runs", **QUICK)
     assert len(records) == 8
     (options,) = sys.modules["counted_parts"].Counted.made
     assert options.weights == "balanced"

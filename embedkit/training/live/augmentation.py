@@ -1,40 +1,56 @@
-"""Change training clips at random: noise and speed (SpecAugment lies in the encoder)."""
+"""Change training clips at random."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import soxr
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-AUGMENTATIONS = ("noise", "speed", "specaugment")
-
-SIGNAL_TO_NOISE = (10.0, 30.0)
-"""Decibels, drawn evenly between these."""
-
-SPEEDS = (0.9, 1.0, 1.1)
-"""Ko et al., "Audio augmentation for speech recognition", Interspeech 2015; pitch changes with the speed."""
+from embedkit.augmentations import build_augmentation
+from embedkit.augmentations.base import Augmentation
+from embedkit.encoders.spec_augment import SpecAugment
+from embedkit.errors import FitError
 
 
-def change_waveform(waveform: Tensor, augment: Sequence[str], smallest: int, largest: int | None = None) -> Tensor:
-    """Return a clip `[samples]` changed by draws from torch's global generator.
+def build_augmentations(specs: Sequence[str]) -> tuple[Augmentation, ...]:
+    """Build augmentations, to be applied in their order.
+
+    Raises:
+        FitError: SpecAugment is named twice.
+        EmbedkitError: see `build_augmentation`.
+    """
+    built = tuple(map(build_augmentation, specs))
+    if sum(isinstance(one.options, SpecAugment) for one in built) > 1:
+        raise FitError("SpecAugment is named twice; leave one of them out.")
+    return built
+
+
+@torch.no_grad()
+def change_waveform(
+    waveform: Tensor,
+    augmentations: Sequence[Augmentation],
+    sampling_rate: int,
+    smallest: int,
+    largest: int | None = None,
+) -> Tensor:
+    """Return a clip `[samples]` changed by augmentations one after another, drawn from torch's global generator.
 
     Args:
-        augment: Names of `AUGMENTATIONS`.
-        smallest, largest: Samples that the encoder needs at least, and takes at most: a clip that would be too long
-            keeps its speed.
+        smallest, largest: Samples that the encoder needs at least, and takes at most: what would make a clip too long
+            leaves it as it is.
+
+    Raises:
+        FitError: an augmentation that gives values that are not finite.
     """
-    if "speed" in augment:
-        factor = SPEEDS[int(torch.randint(len(SPEEDS), ()))]
-        if factor != 1.0:
-            faster = soxr.resample(waveform.numpy(), factor, 1.0, quality="HQ").astype(np.float32)
-            if largest is None or len(faster) <= largest:
-                waveform = torch.from_numpy(np.pad(faster, (0, max(0, smallest - len(faster)))))
-    if "noise" in augment:
-        low, high = SIGNAL_TO_NOISE
-        decibels = low + (high - low) * float(torch.rand(()))
-        power = waveform.square().mean() * 10 ** (-decibels / 10)
-        waveform = waveform + power.sqrt() * torch.randn(waveform.shape)
+    for augmentation in augmentations:
+        changed = augmentation(waveform, sampling_rate)
+        if not torch.isfinite(changed).all():
+            raise FitError(
+                f"The augmentation {augmentation.name!r} returned NaN or infinite values for a clip of "
+                f"{len(waveform)} samples; mend it, or leave it out."
+            )
+        if largest is None or len(changed) <= largest:
+            waveform = pad(changed, (0, max(0, smallest - len(changed))))
     return waveform

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from embedkit.augmentations.base import Augmentation
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.selection import select_layers
+from embedkit.encoders.spec_augment import SpecAugment
 from embedkit.errors import EncoderError, FitError
 from embedkit.libraries import hide_broken_libraries
 from embedkit.options.fit import FitOptions
 from embedkit.registry import import_extra
-from embedkit.training.live.augmentation import AUGMENTATIONS, change_waveform
+from embedkit.training.live.augmentation import build_augmentations, change_waveform
 from embedkit.training.processes import ALONE, Processes
 from embedkit.training.stacks.stack import State
 from embedkit.wording import list_some
@@ -45,9 +47,10 @@ class FineTuner:
     """
 
     def __init__(self, encoder: Encoder, options: FitOptions, processes: Processes = ALONE) -> None:
-        _require_known(options.augment)
-        _require_tunable(encoder, options)
-        self.network = encoder.prepare_training(recompute=options.recompute, masked="specaugment" in options.augment)
+        self.augmentations = build_augmentations(options.augment)
+        _require_tunable(encoder, options, self.augmentations)
+        masking = next((one.options for one in self.augmentations if isinstance(one.options, SpecAugment)), None)
+        self.network = encoder.prepare_training(recompute=options.recompute, masking=masking)
         self.encoder, self.options, self.processes, self.parts = encoder, options, processes, options.accumulate
         self.rate = options.encoder_lr or 0.0
         self.network.requires_grad_(False)
@@ -104,7 +107,8 @@ class FineTuner:
     def change(self, waveform: Tensor) -> Tensor:
         """Change a training clip at random."""
         encoder = self.encoder
-        return change_waveform(waveform, self.options.augment, encoder.smallest_input, encoder.largest_input)
+        rate, smallest, largest = encoder.sampling_rate, encoder.smallest_input, encoder.largest_input
+        return change_waveform(waveform, self.augmentations, rate, smallest, largest)
 
     def step(self) -> None:
         """Follow the gradient of a mini-batch and drop it.
@@ -198,20 +202,13 @@ class FineTuner:
             )
 
 
-def _require_known(augmentations: Sequence[str]) -> None:
-    for name in augmentations:
-        if name not in AUGMENTATIONS:
-            raise FitError(f"The augmentation {name!r} is unknown, expected some of {', '.join(AUGMENTATIONS)}.")
-
-
-def _require_tunable(encoder: Encoder, options: FitOptions) -> None:
+def _require_tunable(encoder: Encoder, options: FitOptions, augmentations: Sequence[Augmentation]) -> None:
     """Refuse what an encoder's training cannot do, rather than to leave it out in silence."""
     asked = {
         "layers": ("--tune-layers", options.tune_layers.strip().lower() != "all"),
         "convolutions": ("--tune-convolutions", options.tune_convolutions),
         "recompute": ("--recompute", options.recompute),
-        "specaugment": ("--augment specaugment", "specaugment" in options.augment),
-        "speed": ("--augment speed", "speed" in options.augment),
+        **{one.requires: (f"--augment {one.name}", True) for one in augmentations if one.requires},
     }
     for name, (option, wanted) in asked.items():
         if wanted and name not in encoder.tunable:

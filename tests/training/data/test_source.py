@@ -15,6 +15,7 @@ import embedkit
 from embedkit.corpora import open_corpus
 from embedkit.encoders import load_encoder
 from embedkit.errors import EmbedkitError, FitError
+from embedkit.options.fit import FitOptions
 from embedkit.store import Store, StoreContent, open_store, write_store
 from embedkit.training.data.features import Standardiser
 from embedkit.training.data.fold_stores import FoldStores, group_stores
@@ -22,7 +23,6 @@ from embedkit.training.data.folds import FoldPlan, plan_folds
 from embedkit.training.data.source import Source
 from embedkit.training.data.store_source import StoreSource, as_store
 from embedkit.training.data.task import define_task
-from embedkit.training.live.fine_tuner import Tuning
 from embedkit.training.live.source import LiveSource, open_live_sources
 from embedkit.training.processes import ALONE
 from tests.workflows.tones import write_tones
@@ -125,7 +125,7 @@ def test_it_says_the_head_the_processes_and_what_its_encoder_has_seen(source: So
     assert source.usual_folds in (None, "speaker")
     source.require_undamaged()
     with pytest.raises(EmbedkitError, match=r"cannot be trained|loaded as it is"):
-        source.fine_tuner(Tuning(mode="finetune"))
+        source.fine_tuner(FitOptions(mode="finetune").resolve())
 
 
 def predictions(kind: str, folder: Path, runs: Path) -> NDArray[Any]:
@@ -133,9 +133,9 @@ def predictions(kind: str, folder: Path, runs: Path) -> NDArray[Any]:
     if kind == "fold stores":
         given = {"stores": sorted(folder.glob("tuned-*.h5"))}
     if kind == "live":
-        given = {"stores": folder / "tones", "mode": "frozen", "encoders": "mfcc"}
-    quick: dict[str, Any] = {"seeds": 1, "epochs": 3, "batch_size": 8, "threads": 1, "learning_rates": (1e-2,)}
-    (record,) = embedkit.fit(**given, losses=["ce"], heads=["attentive"], folds="speaker", runs=runs, **quick)
+        given = {"stores": folder / "tones", "mode": "frozen", "encoder": "mfcc"}
+    quick: dict[str, Any] = {"seeds": 1, "epochs": 3, "batch_size": 8, "threads": 1, "lr": (1e-2,)}
+    (record,) = embedkit.fit(**given, loss=["ce"], head=["attentive"], folds="speaker", runs=runs, **quick)
     return np.genfromtxt(record.predictions_path, delimiter=",", names=True, usecols=(-2, -1)).view(float)
 
 
