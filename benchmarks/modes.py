@@ -28,6 +28,7 @@ from embedkit.encoders import load_encoder
 from embedkit.evaluation.metrics import recall_scores
 from embedkit.losses import LOSSES, build_loss
 from embedkit.options.fit import FitOptions
+from embedkit.system import count_cores
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.features import Features
 from embedkit.training.data.folds import FoldPlan, plan_folds
@@ -36,7 +37,7 @@ from embedkit.training.data.task import TaskData, define_task
 from embedkit.training.fine_tuning import plan_tuning, tune_loss
 from embedkit.training.live.source import LiveSource
 from embedkit.training.search import build_grid
-from embedkit.training.stacks.schedule import default_threads, run_groups
+from embedkit.training.stacks.schedule import run_groups
 from embedkit.training.stacks.scoring import score_states
 from embedkit.training.stacks.stack import Group, Member, TrainingConfig, train_stack
 
@@ -185,7 +186,7 @@ def train_study(
             for fold in folds
             for seed in range(SEEDS)
         ]
-        results = run_groups(features, data.targets, groups, recipe, keep_best=False, threads=default_threads())
+        results = run_groups(features, data.targets, groups, recipe, keep_best=False, threads=count_cores())
         for place, result in enumerate(results):
             fold, own = folds[place // SEEDS], [result.states[losses.index("ce")]]
             found = score_states(features, own, build_loss("ce"), result.standardiser, fold.test, recipe)[0]
@@ -223,7 +224,7 @@ def tune(
     started = time.perf_counter()
     if mode == "frozen":
         found = train_losses(
-            features, data.targets, chosen, recipe, [build_loss("ce")], threads=default_threads(), **settings
+            features, data.targets, chosen, recipe, [build_loss("ce")], threads=count_cores(), **settings
         )
         results = found["ce"]
     else:
@@ -243,7 +244,7 @@ def tune(
 def open_live(corpus: Corpus, encoder: str, precision: str, device: str, *, trainable: bool) -> LiveSource:
     """Open a corpus with an encoder that runs in every epoch."""
     loaded = load_encoder(encoder, precision=precision, device=device, trainable=trainable)
-    return LiveSource(corpus, loaded, encoder, threads=default_threads())
+    return LiveSource(corpus, loaded, encoder, threads=count_cores())
 
 
 if __name__ == "__main__":

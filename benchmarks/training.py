@@ -37,7 +37,7 @@ from embedkit.training.data.store_source import StoreSource
 from embedkit.training.data.targets import ClassTargets
 from embedkit.training.search import build_grid
 from embedkit.training.selection import choose, pooled_scores
-from embedkit.training.stacks.schedule import default_threads, run_groups
+from embedkit.training.stacks.schedule import count_cores, run_groups
 from embedkit.training.stacks.scoring import score_states
 from embedkit.training.stacks.stack import Group, Member, TrainingConfig
 
@@ -85,7 +85,7 @@ def report_alternatives(options: argparse.Namespace) -> None:
         "embedkit, five losses": (train_stacked, {"losses": list(LOSSES.names_in_all), "device": options.device}),
         "embedkit, cross-entropy": (train_stacked, {"losses": ["ce"], "device": options.device}),
         "plain loop, 1 thread": (train_plain, {"threads": 1}),
-        "plain loop, all threads": (train_plain, {"threads": default_threads()}),
+        "plain loop, all threads": (train_plain, {"threads": count_cores()}),
     }
     if find_spec("skorch") is not None:
         ways["skorch"] = (train_skorch, {})
@@ -191,7 +191,7 @@ def train_data(
         for fold in data.plan.folds
         for seed in range(seeds)
     ]
-    results = run_groups(features, data.targets, groups, recipe, keep_best=False, threads=default_threads())
+    results = run_groups(features, data.targets, groups, recipe, keep_best=False, threads=count_cores())
     for place, (group, result) in enumerate(zip(groups, results, strict=True)):
         fold = data.plan.folds[place // seeds]
         for member, state in zip(group.members, result.states, strict=True):
@@ -338,7 +338,7 @@ def train_frames(path: str, epochs: int, *, head: str) -> Outcome:
     members = members_of(["ce"], 0, epochs, (RATE_COMPARED,))
     groups = [Group(train=fold.train, validate=nothing, seed=0, members=members) for fold in data.plan.folds]
     start = time.perf_counter()
-    run_groups(features, data.targets, groups, recipe, keep_best=False, threads=default_threads())
+    run_groups(features, data.targets, groups, recipe, keep_best=False, threads=count_cores())
     return Outcome(len(groups), time.perf_counter() - start, float("nan"))
 
 
@@ -409,7 +409,7 @@ def search_stacked(path: str, epochs: int) -> Outcome:
         [build_loss("ce")],
         grid=build_grid("linear", RATES),
         seeds=(0, 1, 2),
-        threads=default_threads(),
+        threads=count_cores(),
         on_stack=count,
     )["ce"]
     seconds = time.perf_counter() - start

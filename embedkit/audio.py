@@ -18,6 +18,7 @@ import soxr
 from numpy.typing import NDArray
 
 from embedkit.errors import AudioError, CorpusError
+from embedkit.system import native_path
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 """What is looked for in folders; a file that is named itself may end as it likes."""
@@ -150,7 +151,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         with path.open("rb") as stream:
             if not stream.read(1):
                 raise AudioError(f"The audio file {_name(path)} is empty (0 bytes); copy it again or leave it out.")
-        sound = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else str(path))
+        sound = soundfile.SoundFile(native_path(path))
     except AudioError:
         raise
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How CPUs compute: threads, memory, and matrix products by oneDNN.
+"""How CPUs compute: threads, and matrix products by oneDNN.
 
 PyTorch hands fp32 products to MKL, which takes its narrow code path on CPUs of other vendors: 93 against 213
 GFLOP/s on one core of an AMD Zen 5. oneDNN does not care who made the CPU.
@@ -6,8 +6,6 @@ GFLOP/s on one core of an AMD Zen 5. oneDNN does not care who made the CPU.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,9 +16,6 @@ from torch import Tensor
 
 WORTH_A_CALL = 500_000
 """Multiplications of one matrix product from which calling oneDNN for it alone pays."""
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""Options of mallopt, as numbered in malloc.h."""
-_LARGEST_INT = 2**31 - 1
 
 
 @contextmanager
@@ -32,18 +27,6 @@ def using_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def keep_freed_memory() -> None:
-    """Have this process keep the memory it frees, for its next large tensors.
-
-    The GNU C library gives what is larger than 32 MB back to the system, which hands it out again page by page, each
-    filled with zeros: half of the time of a head on frames. Other libraries are left as they are.
-    """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if library is not None and hasattr(library, "mallopt"):
-        for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
-            library.mallopt(option, _LARGEST_INT)
 
 
 @cache

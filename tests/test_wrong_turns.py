@@ -54,7 +54,7 @@ PROBLEMS = [
     (f"fit {STORE} --where speaker", r"expected COLUMN=VALUE"),
     (f"fit {STORE} --where speeker=s1", r"Did you mean 'speaker'\?"),
     (f"fit {STORE} --where label=anger", r"label holds high, low there"),
-    (f"fit {STORE} --device gpu", r"expected auto, cpu or cuda"),
+    (f"fit {STORE} --device gpu", r"expected auto, cpu, cuda, cuda:N or mps \(here: cpu"),
     (f"fit {STORE} --layers 6", r"extract with --layers and --out"),
     ("extract tones/corpus.csv --encoder mfcc --layers 13", r"expected 0, the only one"),
     ("extract tones/corpus.csv --encoder mfcc --precision fp64", r"expected auto, fp32, bf16 or fp16"),
@@ -239,7 +239,7 @@ def test_calls_with_wrong_types_get_a_sentence(place: int) -> None:
 
 
 def test_a_full_disk_is_noticed_before_anything_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedkit.extraction.report.free_bytes", lambda _: 10)
+    monkeypatch.setattr("embedkit.extraction.report.free_space", lambda _: 10)
     assert_told(run("extract data/emodb --encoder mfcc"), "free|room")
     assert not Path("embeddings/emodb/mfcc.h5").exists()
 

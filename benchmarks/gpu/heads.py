@@ -10,11 +10,11 @@ from typing import Any
 from training import BATCH, Data, synthetic, train_data
 
 from embedkit.losses import LOSSES, build_loss
+from embedkit.system import count_cores
 from embedkit.training import schedule
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.features import UtteranceFeatures
 from embedkit.training.search import build_grid
-from embedkit.training.stacks.schedule import default_threads
 from embedkit.training.stacks.stack import TrainingConfig
 from gpu.work import Bench, peak_memory, timed, watch
 
@@ -93,7 +93,7 @@ def time_study(bench: Bench, data: Data, most: int) -> dict[str, Any]:
             [build_loss(name) for name in LOSSES.names_in_all],
             grid=build_grid("linear", RATES),
             seeds=range(SEEDS),
-            threads=default_threads(),
+            threads=count_cores(),
             on_stack=count,
         )
 

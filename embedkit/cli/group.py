@@ -47,6 +47,11 @@ class Commands(TyperGroup):
             code = 130 if isinstance(error.__context__, KeyboardInterrupt) else 1
             raise _tell_error(str(error), code) from None
         except (MemoryError, RuntimeError) as error:
+            if isinstance(error, NotImplementedError) and "MPS" in str(error):
+                raise _tell_error(
+                    "PyTorch does not compute all of this on MPS; set PYTORCH_ENABLE_MPS_FALLBACK=1 to have the CPU do "
+                    "what is missing, or take --device cpu."
+                ) from None
             if not lacks_memory(error):
                 raise
             raise _tell_error(

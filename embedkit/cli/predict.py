@@ -108,7 +108,7 @@ def _write(lines: Iterable[str], out: Path | None) -> None:
     # What is there is only replaced once there is something to write.
     first = next(stream, None)
     try:
-        with out.open("w", encoding="utf-8") as file:
+        with out.open("w", encoding="utf-8", newline="\n") as file:
             for line in chain([] if first is None else [first], stream):
                 print(line, file=file, flush=True)
     except OSError as error:

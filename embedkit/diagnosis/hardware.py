@@ -11,6 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from embedkit import system
 from embedkit.diagnosis.rows import Row
 from embedkit.diagnosis.trial import Outcome
 from embedkit.wording import format_bytes
@@ -81,7 +84,7 @@ def _mps_row(facts: Mapping[str, Any], reinstall: str) -> Row:
 
 
 def _cpu_row(kernels: str | None) -> Row:
-    flags = _cpu_flags()
+    flags = system.read_cpu_flags()
     instructions = [name for flag, name in _INSTRUCTIONS.items() if flag in flags]
     bf16 = [name for flag, name in _BF16.items() if flag in flags]
     amx = sorted(flag for flag in flags if flag.startswith("amx_"))
@@ -136,11 +139,10 @@ def machine_rows(devices: Outcome, cache: Outcome) -> list[Row]:
     Args:
         devices, cache: How the steps of these names went.
     """
-    cores = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    cores, usable = psutil.cpu_count() or 1, system.count_cores()
     torch = devices.facts.get("threads")
     takes = "" if torch is None else f", torch takes {torch}"
-    total, free = _memory()
+    total, free = system.read_memory()
     rows = [
         Row(
             section="machine",
@@ -151,7 +153,7 @@ def machine_rows(devices: Outcome, cache: Outcome) -> list[Row]:
         Row(
             section="machine",
             name="memory",
-            found="unknown" if total is None else _of(total, free),
+            found=_of(total, free),
             facts={"total_bytes": total, "free_bytes": free},
         ),
     ]
@@ -166,26 +168,8 @@ def _disk_row(name: str, folder: Path) -> Row:
     return Row(section="machine", name=name, found=_of(usage.total, usage.free), facts=facts)
 
 
-def _of(total: int, free: int | None) -> str:
-    return format_bytes(total) + ("" if free is None else f", {format_bytes(free)} free")
-
-
-def _memory() -> tuple[int | None, int | None]:
-    """Return the bytes of memory in all and free, as far as the system says."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        sizes = {key: int(value.split()[0]) * 1024 for key, _, value in (line.partition(":") for line in lines)}
-        return sizes["MemTotal"], sizes.get("MemAvailable")
-    except (OSError, ValueError, KeyError, IndexError):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), None
-    except (AttributeError, OSError, ValueError):
-        return None, None
-
-
-def _cpu_flags() -> set[str]:
-    return set(_cpu_line("flags", "Features").split())
+def _of(total: int, free: int) -> str:
+    return f"{format_bytes(total)}, {format_bytes(free)} free"
 
 
 def _cpu_name() -> str:

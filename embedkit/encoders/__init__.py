@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from embedkit.encoders.sources import CARD_FILE, PUBLISHED, VGGISH_FILE, is_repository
 from embedkit.errors import EncoderError, UnknownNameError
 from embedkit.registry import Part, Registry, load_object, looks_like_target, unknown_name
+from embedkit.system import safe_name
 
 if TYPE_CHECKING:
     from embedkit.encoders.base import Encoder
@@ -73,7 +74,7 @@ def load_encoder(
             `layers` and `window` concern the transformers).
         layers: `all`, `last`, a number, a range such as `4-9`, or several of these with commas; 0 is the input of
             the first layer.
-        device: `auto`, `cpu`, `cuda` or `cuda:1`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `fp32`, `bf16`, `fp16` or `auto`; acoustic features and VGGish are always fp32.
         window: Whisper only: `clip`, or seconds that every clip is padded to.
         sources: Where names lead instead of the published weights (`[encoders]` of embedkit.toml): a folder, a file
@@ -133,8 +134,7 @@ def encoder_label(name: str) -> str:
         stem = folder.resolve().name if "/" in name or folder.is_dir() else name
     else:
         stem = name.replace("/", "--")
-    safe = re.sub(r"[^\w.+@-]+", "-", stem.replace("\\", "-")).strip(".-")
-    return re.sub(r"\.{2,}", ".", safe) or "encoder"
+    return safe_name(stem, default="encoder")
 
 
 def _concatenate(name: str, parts: list[str], options: dict[str, Any], sources: Mapping[str, str]) -> Encoder:
@@ -177,7 +177,8 @@ def _misspelt(name: str, sources: Mapping[str, str]) -> str:
 
 
 def _load_single_layer(name: str, options: dict[str, Any], sources: Mapping[str, str]) -> Encoder:
-    from embedkit.encoders.precision import resolve_device, resolve_precision
+    from embedkit.devices import resolve_device
+    from embedkit.encoders.precision import resolve_precision
     from embedkit.encoders.selection import select_layers
 
     device = resolve_device(options["device"])

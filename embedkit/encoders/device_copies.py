@@ -35,9 +35,9 @@ class ToHost:
         self._done: Any = None
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Start a copy; a tensor on the CPU is returned as it is."""
+        """Start a copy, or where it cannot run beside anything make it; a tensor on the CPU is returned as it is."""
         if values.device.type != "cuda":
-            return values
+            return values.cpu()
         side = _side_stream(values.device, "down")
         side.wait_stream(torch.cuda.current_stream(values.device))
         with torch.cuda.stream(side):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, layer_norm
 
+from embedkit.devices import to_float64
 from embedkit.encoders.device_copies import lengths_on
 
 BLOCK_FRAMES = 512
@@ -139,7 +140,7 @@ class _TimeNormedConvLayer(_ConvLayer):
     def __call__(self, values: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
         own = [self.length(length) for length in lengths]
         windows = values[..., 0].unfold(-1, self.kernel, self.stride)
-        kernel = self.weights()[0][:, 0, 0].T.double()
+        kernel = to_float64(self.weights()[0][:, 0, 0].T)
         folded = [self._fold(windows[row, :length], kernel) for row, length in enumerate(own)]
         if values.device.type == "cpu" and not folded[0][0].requires_grad:
             return self._convolve_in_blocks(windows, own, folded), own
@@ -160,13 +161,14 @@ class _TimeNormedConvLayer(_ConvLayer):
 
     def _fold(self, windows: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
         """Return kernel `[samples, channels]` and bias `[channels]` for a clip's windows `[frames, samples]`."""
-        exact = windows.double()
+        exact = to_float64(windows)
         mean = exact.mean(0)
         centred = exact - mean
         covariance = centred.T @ centred / len(centred)
         variance = (kernel * (covariance @ kernel)).sum(0)
-        scale = self.norm.weight.double() / torch.sqrt(variance + self.norm.eps)
-        return (kernel * scale).float(), (self.norm.bias.double() - (mean @ kernel) * scale).float()
+        scale = to_float64(self.norm.weight) / torch.sqrt(variance + self.norm.eps)
+        bias = to_float64(self.norm.bias) - (mean @ kernel) * scale
+        return (kernel * scale).float().to(windows.device), bias.float().to(windows.device)
 
 
 class PositionalConv:

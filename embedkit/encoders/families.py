@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from embedkit.devices import resolve_device
 from embedkit.encoders.checkpoint import read_config, read_preprocessor
 from embedkit.encoders.conv_transformer import FAMILIES, ConvTransformerEncoder
 from embedkit.encoders.generic import GenericEncoder
-from embedkit.encoders.precision import resolve_device, resolve_precision
+from embedkit.encoders.precision import resolve_precision
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.sources import find_checkpoint
 from embedkit.encoders.whisper import WhisperEncoder

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from embedkit.devices import resolve_device
 from embedkit.encoders.base import Encoder
-from embedkit.encoders.precision import resolve_device
 from embedkit.encoders.selection import select_layers
 from embedkit.errors import EncoderError
 from embedkit.registry import load_object

@@ -1,37 +1,18 @@
-"""Devices and number formats: what fp32, bf16, fp16 and auto mean, and keeping fp32 free of TF32."""
+"""Number formats: what fp32, bf16, fp16 and auto mean, and keeping fp32 free of TF32."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import torch
 
 from embedkit.errors import EncoderError
+from embedkit.system import read_cpu_flags
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn `cpu`, `cuda`, `cuda:1` or `auto` into a device that is there.
-
-    Raises:
-        EncoderError: no such device.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError as error:
-        raise EncoderError(f"Unknown device {str(device)!r}; expected auto, cpu or cuda.") from error
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise EncoderError("There is no CUDA device here; expected one for --device cuda, take --device cpu instead.")
-    if resolved.type not in ("cpu", "cuda"):
-        raise EncoderError(f"The device {str(device)!r} is not supported; expected auto, cpu or cuda.")
-    return resolved
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -41,7 +22,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         "fp32", "bf16" or "fp16". `auto` is bf16 where the device has instructions for it, else fp32.
 
     Raises:
-        EncoderError: an unknown precision, or one that the device cannot do at a useful speed.
+        EncoderError: an unknown precision, or one that is of no use on the device, or was never tried there.
     """
     if precision == "auto":
         return "bf16" if has_fast_bf16(device) else "fp32"
@@ -51,26 +32,17 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         raise EncoderError(
             "Precision fp16 is hundreds of times slower than fp32 on a CPU; expected fp32, bf16 or auto there."
         )
+    if precision != "fp32" and device.type == "mps":
+        raise EncoderError(f"Precision {precision} is untried on MPS; expected fp32 or auto there.")
     return precision
 
 
 def has_fast_bf16(device: torch.device) -> bool:
     """Say whether a device multiplies bf16 matrices in hardware."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(_cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return set()
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            return set(value.split())
-    return set()
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(read_cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 class _TrueFp32:

@@ -110,7 +110,7 @@ def _hub_checkpoint(repository: str, revision: str | None, *, name: str) -> Chec
         weights = hub.fetch(file, commit)
         if weights is not None:
             if file.endswith(".index.json"):
-                for shard in sorted(set(json.loads(weights.read_text())["weight_map"].values())):
+                for shard in sorted(set(json.loads(weights.read_text(encoding="utf-8"))["weight_map"].values())):
                     hub.require(shard, commit)
             return Checkpoint(folder=config.parent, source=repository, revision=commit)
     raise EncoderError(f"The repository {repository!r} holds no weights; expected one of {', '.join(WEIGHT_FILES)}.")

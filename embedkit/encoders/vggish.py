@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
+from embedkit.devices import resolve_device
 from embedkit.encoders.base import Encoder, LayerSink
-from embedkit.encoders.precision import resolve_device, true_fp32
+from embedkit.encoders.precision import true_fp32
 from embedkit.encoders.sources import VGGISH_FILE, read_card
 from embedkit.encoders.vggish_weights import (
     PUBLISHED_URL,
@@ -100,7 +101,7 @@ class VggishEncoder(Encoder):
         name: What the user called it.
         source: A `.pth`, `.pt` or `.safetensors` file in torchvggish's or torchaudio's layout; None downloads
             torchvggish's published file once into PyTorch's cache.
-        device: Where the network runs: cpu, cuda or auto.
+        device: Where the network runs: cpu, cuda, cuda:1, mps or auto.
         shape: Sizes the checkpoint must have.
 
     Raises:

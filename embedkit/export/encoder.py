@@ -49,7 +49,7 @@ def find_encoder(
     Args:
         predictor: A run, or an exported folder.
         heads: A group of `group_by_encoder`.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: None for that of the run.
         sources: Where encoder names lead, if elsewhere than in the run (`[encoders]` of embedkit.toml).
 

@@ -37,7 +37,7 @@ def write_folder(predictor: Predictor, encoder: Encoder, folder: Path) -> None:
     tensors, description = _select(predictor, encoder.identity())
     save_file({name: values.contiguous() for name, values in tensors.items()}, folder / HEADS_FILE)
     text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
+    (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8", newline="\n")
     parts = encoder.parts if isinstance(encoder, ConcatenatedEncoder) else (encoder,)
     for place, part in enumerate(parts):
         target = part_folder(folder, predictor.identity, place)

@@ -13,6 +13,7 @@ from torch import Tensor
 from embedkit.errors import RunError
 from embedkit.heads import expand_head, resolve_head
 from embedkit.registry import unknown_name
+from embedkit.system import safe_name
 from embedkit.training.runs import RunRecord, read_run
 
 FORMAT = "embedkit-predictor"
@@ -83,8 +84,7 @@ class Predictor:
     def title(self) -> str:
         """A name for files: corpus, encoder, head and loss."""
         parts = [str(self.config[name]) for name in ("corpus", "encoder", "head", "loss")]
-        kept = "-".join(parts)
-        return "".join(letter if letter.isalnum() or letter in "-_+.@" else "-" for letter in kept).strip(".-")
+        return safe_name("-".join(parts), default="run")
 
 
 @dataclass(frozen=True)

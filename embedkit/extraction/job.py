@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from embedkit.errors import ExtractionError
+from embedkit.extraction.lock import empty
 from embedkit.extraction.plan import MOST_SHARDS, PLAN_NAME, SHARD_SECONDS, ExtractionPlan
 from embedkit.extraction.request import BATCH_SECONDS, ExtractionRequest
 from embedkit.extraction.segments import AudioSegment
@@ -41,10 +42,7 @@ def prepare_plan(
     if set(plan.segments) != set(segments):
         plan = plan.revise(segments, finished)
     finished = {key: finished[key] for key in plan.keys if key in finished}
-    known = {"lock", PLAN_NAME, *(reader.path.name for reader in finished.values())}
-    for path in request.work.iterdir():
-        if path.name not in known:
-            path.unlink()
+    empty(request.work, keep={PLAN_NAME, *(reader.path.name for reader in finished.values())})
     return plan, finished
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Container, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from embedkit import system
 from embedkit.errors import ExtractionError
 
-if sys.platform != "win32":
-    import fcntl
+_LOCK, _HOLDER = "lock", "holder"
+"""What is locked, and beside it who holds it: on Windows nobody else can read a locked file."""
 
 
 @contextmanager
@@ -21,55 +24,66 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ExtractionError: another process holds it.
     """
-    descriptor = _acquire(folder)
+    lock = _acquire(folder)
     try:
+        (folder / _HOLDER).write_bytes(f"{os.getpid()} {system.name_machine()}\n".encode())
         yield
     finally:
-        _remove_empty(folder)
-        os.close(descriptor)
+        _leave(folder, lock)
 
 
-def _remove_empty(folder: Path) -> None:
-    if folder.is_dir() and os.listdir(folder) == ["lock"]:
-        (folder / "lock").unlink()
-        folder.rmdir()
-
-
-def _acquire(folder: Path) -> int:
-    path = folder / "lock"
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:
-            # The last extraction removed the folder in this moment.
+def empty(folder: Path, keep: Container[str] = ()) -> None:
+    """Remove all in a work folder but its lock and what is to be kept."""
+    for path in folder.iterdir():
+        if path.name in (_LOCK, _HOLDER) or path.name in keep:
             continue
-        if not _lock(descriptor):
-            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
-            os.close(descriptor)
-            raise ExtractionError(
-                f"Another extraction writes to the same store (process {holder} holds {str(path)!r}); wait for it, or "
-                "choose another file with --out."
-            )
-        if _is_current(descriptor, path):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-            return descriptor
-        os.close(descriptor)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
-def _lock(descriptor: int) -> bool:
-    if sys.platform == "win32":
-        return True
+def _acquire(folder: Path) -> FileLock:
+    path = folder / _LOCK
+    while True:
+        # The last extraction may remove the file and the folder at any moment: a lock on what was removed is none.
+        with suppress(FileNotFoundError):
+            folder.mkdir(parents=True, exist_ok=True)
+            before, lock = _identify(path), FileLock(path)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise ExtractionError(
+                    f"Another extraction writes to the same store ({_name_holder(folder)} holds {str(path)!r}); wait "
+                    "for it, or choose another file with --out."
+                ) from None
+            now = _identify(path)
+            if now is not None and before in (None, now):
+                return lock
+            lock.release()
+
+
+def _identify(path: Path) -> int | None:
+    return path.stat().st_ino if path.exists() else None
+
+
+def _name_holder(folder: Path) -> str:
+    """Say which process holds the lock; what one that was killed left behind is no answer."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        number, machine = (folder / _HOLDER).read_text(encoding="utf-8").split()
+        if machine != system.name_machine():
+            return f"process {number} on {machine}"
+        return f"process {number}" if system.is_running(int(number)) else "another process"
+    except (OSError, ValueError):
+        return "another process"
 
 
-def _is_current(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
+def _leave(folder: Path, lock: FileLock) -> None:
+    (folder / _HOLDER).unlink(missing_ok=True)
+    if folder.is_dir() and os.listdir(folder) == [_LOCK]:
+        # On Windows a locked file cannot be removed; filelock does it there.
+        with suppress(OSError):
+            (folder / _LOCK).unlink()
+    lock.release()
+    with suppress(OSError):
+        folder.rmdir()

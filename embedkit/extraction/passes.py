@@ -7,9 +7,9 @@ from concurrent.futures import CancelledError
 from threading import Lock
 from typing import NamedTuple, TypeAlias, TypeVar
 
-import torch
 from torch import Tensor
 
+from embedkit.devices import release_memory
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.errors import ExtractionError, lacks_memory
 from embedkit.extraction.pooling import Pool
@@ -65,8 +65,7 @@ class Passes:
             if halved or len(waves) < 2:
                 raise ExtractionError(self._no_room(waves, halved)) from error
         # Out of the except clause, whose traceback holds on to the tensors of the pass that failed.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_memory()
         with self._halving:
             if not self._halved:
                 size = self._size(waves)

@@ -25,7 +25,7 @@ PLAN_NAME = "plan.json"
 """The plan in the folder of an unfinished extraction."""
 SHORTEST_SHARE = 0.5
 """A clip shorter than this share of the longest in its batch starts a new batch."""
-SHARD_SECONDS = {"cpu": 300.0, "cuda": 3000.0}
+SHARD_SECONDS = {"cpu": 300.0, "cuda": 3000.0, "mps": 600.0}
 """Audio in a shard, by kind of device: what a kill may cost, and enough to keep the device busy."""
 MOST_SHARDS = 4096
 
@@ -50,7 +50,7 @@ class ExtractionPlan:
         shard_seconds: Audio in a shard: what a killed extraction may have to do again, beside the batches under way.
         threads: Threads of the encoder, shared by its passes.
         passes: Passes that run side by side.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" or "mps".
         sampling_rate: Hertz.
         versions: Versions of the libraries that the numbers depend on.
         shards: In the order in which they run.

@@ -19,7 +19,8 @@ from embedkit.extraction.plan import ExtractionPlan, Shard, Watch, WorkerTask
 from embedkit.extraction.request import ExtractionRequest
 from embedkit.extraction.segments import AudioSegment
 from embedkit.extraction.shards import ShardReader
-from embedkit.store.files import free_bytes, no_room
+from embedkit.store.files import no_room
+from embedkit.system import free_space
 from embedkit.wording import count_noun, format_bytes
 
 CPU_GAIN = 1.7
@@ -51,7 +52,7 @@ def check_room(
     durations = [measured.duration for _, measured in found.kept.values()]
     final = sum(_row_bytes(request, round(seconds * rate)) for seconds in durations)
     final += sum(_row_bytes(request, segment.samples) + _COLUMN_BYTES for segment in segments)
-    free = free_bytes(request.work.parent)
+    free = free_space(request.work.parent)
     hours = (sum(segment.samples for segment in segments) / rate + sum(durations)) / 3600
     utterances = count_noun(len(segments) + len(durations), "utterance")
     request.tell(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from embedkit.errors import ExtractionError
@@ -11,13 +10,13 @@ from embedkit.extraction.compare import StoreComparison, compare_request, is_fin
 from embedkit.extraction.encoding import EncodingConfig
 from embedkit.extraction.engines import Engine, LocalEngine
 from embedkit.extraction.job import count_done, prepare_plan
-from embedkit.extraction.lock import locked
+from embedkit.extraction.lock import empty, locked
 from embedkit.extraction.plan import PLAN_NAME, ExtractionPlan
 from embedkit.extraction.report import check_room, settle_precision, watch_progress
 from embedkit.extraction.request import ExtractionRequest
 from embedkit.extraction.segments import Failures, survey
 from embedkit.extraction.shards import ShardReader
-from embedkit.store.files import sync_folder, writing_to
+from embedkit.store.files import writing_to
 from embedkit.store.reader import open_store
 from embedkit.store.split import remove_other_shards
 from embedkit.wording import count_noun
@@ -139,5 +138,4 @@ def _clean_up(request: ExtractionRequest) -> None:
 
 def _discard_work(request: ExtractionRequest) -> None:
     remove_other_shards(request.out, open_store(request.out).shards)
-    shutil.rmtree(request.work)
-    sync_folder(request.work.parent)
+    empty(request.work)

@@ -6,7 +6,6 @@ A store larger than one file may be becomes a virtual file beside a folder of sh
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from embedkit.errors import StoreError
 from embedkit.store import layout
-from embedkit.store.files import replace_durably, reserve_space, write_at, writing_to
+from embedkit.store.files import replace_durably, writing_to
 from embedkit.store.hdf5 import create_dataset, create_virtual, fill, opened
 from embedkit.store.layout import Array
 from embedkit.store.split import (
@@ -32,6 +31,7 @@ from embedkit.store.split import (
     shard_folder,
     shard_name,
 )
+from embedkit.system import reserve_space, write_at
 
 Texts: TypeAlias = Sequence[str]
 Chunks: TypeAlias = dict[str, NDArray[np.uint8]]
@@ -272,11 +272,8 @@ def _column(name: str, values: Texts | Array) -> Array:
 
 
 def _reserve(part: Path, size: int) -> None:
-    descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        reserve_space(descriptor, size)
-    finally:
-        os.close(descriptor)
+    with part.open("ab") as file:
+        reserve_space(file.fileno(), size)
 
 
 @contextmanager
@@ -337,15 +334,12 @@ def _write_values(part: Path, offsets: Mapping[str, int], values: Iterable[Chunk
     """Write embeddings at their places; return the digest of every utterance."""
     checksums: list[str] = []
     following = dict(offsets)
-    descriptor = os.open(part, os.O_WRONLY)
-    try:
+    with part.open("r+b", buffering=0) as file:
         for chunks in values:
             for name, chunk in chunks.items():
-                write_at(descriptor, chunk, following[name])
+                write_at(file.fileno(), chunk, following[name])
                 following[name] += chunk.nbytes
             checksums.append(layout.digest_bytes(*(chunk.data for chunk in chunks.values())))
-    finally:
-        os.close(descriptor)
     return checksums
 
 

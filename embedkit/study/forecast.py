@@ -14,9 +14,9 @@ from embedkit.extraction.report import format_duration
 from embedkit.store import Store, open_store
 from embedkit.study.plan import Pair, StudyPlan
 from embedkit.study.timing import RuntimeEstimator, training_seconds, tuning_seconds
+from embedkit.system import count_cores
 from embedkit.training.experiment import Experiment
 from embedkit.training.runs import RunRecord
-from embedkit.training.stacks.schedule import default_threads
 from embedkit.training.train import find_known_run, plan_rows
 from embedkit.wording import count_noun
 
@@ -121,7 +121,7 @@ class StudyForecast:
             shape = open_store(path) if path.exists() else self.estimator.sample(chosen, name, None).store
             row = plan_rows(todo)[0]
             # Rows of one head differ in their loss or their layer, which hardly changes their time.
-            threads = self.parts.options.threads or default_threads()
+            threads = self.parts.options.threads or count_cores()
             self.fit_seconds += training_seconds(row, shape, threads) * len(todo) / len(row)
         else:
             self.fit_seconds += tuning_seconds(todo, self.estimator.sample(chosen, pair.names[0], None).pace or 0.0)

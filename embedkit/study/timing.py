@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from embedkit.corpora import Corpus
+from embedkit.devices import resolve_device
 from embedkit.extraction.columns import corpus_columns, describe_corpus
 from embedkit.store import Store, StoreContent, UtteranceEmbedding, open_store, write_store
 from embedkit.training.cross_validation import count_heads, train_losses
@@ -22,7 +23,7 @@ from embedkit.training.data.features import Features, FrameFeatures, UtteranceFe
 from embedkit.training.data.folds import Fold, Indices
 from embedkit.training.experiment import Experiment
 
-UTTERANCES = {"cpu": 8, "cuda": 256}
+UTTERANCES = {"cpu": 8, "cuda": 256, "mps": 32}
 """How many are encoded to measure an encoder: some batches."""
 
 MOST_UTTERANCES = {"utterance": 1500, "frame": 100}
@@ -67,7 +68,7 @@ class RuntimeEstimator:
         key = corpus.name, encoder
         if key not in self._samples:
             marks: list[tuple[float, float]] = []
-            used = "cuda" if self.options.get("device") != "cpu" and torch.cuda.is_available() else "cpu"
+            used = resolve_device(self.options.get("device") or "auto").type
             store = self.extract(
                 corpus,
                 encoder=encoder,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from embedkit.devices import resolve_device
 from embedkit.errors import FitError
 from embedkit.registry import import_extra
 
@@ -55,7 +56,7 @@ class DistributedProcesses(Processes):
     def __init__(self, device: str) -> None:
         from accelerate import PartialState
 
-        state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
+        state = PartialState(cpu=resolve_device(device).type != "cuda")
         self.rank, self.count, self.device = state.process_index, state.num_processes, state.device
 
     def share(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -101,13 +102,15 @@ def find_processes(device: str) -> Processes:
     """Return the processes that this one was launched with, alone where it was not.
 
     Args:
-        device: What was asked for: "auto", "cpu" or "cuda".
+        device: What was asked for: of several processes "auto", "cpu" or "cuda".
 
     Raises:
-        FitError: there are several, and the library accelerate is missing.
+        FitError: there are several, and the library accelerate is missing, or another device was asked for.
     """
     if count_processes() < 2:
         return ALONE
+    if device not in ("auto", "cpu", "cuda"):
+        raise FitError(f"The device is {device!r}, expected auto, cpu or cuda: each process takes one of its own.")
     import_extra("accelerate", extra="finetune", needed_by="Training in several processes", error=FitError)
     return DistributedProcesses(device)
 

@@ -44,8 +44,9 @@ class EncoderFolders:
             folder.mkdir(parents=True)
             self.tuner.save(folder)
             card = self._card(fold, number, seed)
-            (folder / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            (folder / "README.md").write_text(_model_card(card), encoding="utf-8")
+            told = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+            (folder / CARD_FILE).write_text(told, encoding="utf-8", newline="\n")
+            (folder / "README.md").write_text(_model_card(card), encoding="utf-8", newline="\n")
         except OSError as error:
             raise RunError(f"The encoder {folder} cannot be written ({error}); make room, and start again.") from error
 

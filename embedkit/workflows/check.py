@@ -21,6 +21,7 @@ from embedkit.corpora.opening import as_corpus
 from embedkit.errors import FitError
 from embedkit.progress import Progress, show_progress
 from embedkit.registry import unknown_name
+from embedkit.system import count_cores
 from embedkit.training.data.folds import CROSSED, FoldPlan, default_folds, plan_folds
 
 
@@ -124,7 +125,7 @@ def check_corpus(
     kind = folds or default_folds(_column(chosen, "session"), _column(chosen, "speaker"))
     plan = _plan(chosen, labels, kind)
     with show_progress(progress, "check") as report:
-        threads = max(1, min(4, os.cpu_count() or 1) if workers is None else workers)
+        threads = max(1, min(4, count_cores()) if workers is None else workers)
         measures, unreadable = measure_corpus(opened, chosen, workers=threads, progress=report)
     found = chain(
         findings.find_faults_in_audio(measures, unreadable),

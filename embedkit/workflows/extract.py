@@ -26,6 +26,7 @@ from embedkit.options.extract import ExtractOptions
 from embedkit.progress import Progress, Tell, show_progress
 from embedkit.store import Store, open_store
 from embedkit.store.layout import SEEN_COLUMN
+from embedkit.system import count_cores
 from embedkit.training.data.leakage import past_trainings
 
 LEVELS: Mapping[str, tuple[str, ...]] = {
@@ -94,7 +95,7 @@ def extract_embeddings(
                 threads=options.threads,
                 batch_seconds=options.batch_seconds,
                 shard_seconds=options.shard_seconds,
-                workers=max(1, min(4, os.cpu_count() or 1) if options.workers is None else options.workers),
+                workers=max(1, min(4, count_cores()) if options.workers is None else options.workers),
                 on_error=options.on_error,
                 max_file_gb=options.max_file_gb,
                 overwrite=options.overwrite,

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import torch
-
 from embedkit.arguments import as_list, checked
 from embedkit.corpora import Corpus
+from embedkit.devices import resolve_device
 from embedkit.encoders.run_encoders import find_folders
 from embedkit.errors import FitError
 from embedkit.losses import LOSSES, build_loss
@@ -17,6 +16,7 @@ from embedkit.options.call import takes_options
 from embedkit.options.fit import FitOptions
 from embedkit.progress import Progress, Tell
 from embedkit.store.reader import Store
+from embedkit.system import count_cores
 from embedkit.training.data.fold_stores import group_stores
 from embedkit.training.data.source import Source
 from embedkit.training.data.store_source import StoreSource, as_store
@@ -25,7 +25,6 @@ from embedkit.training.live.source import open_live_sources
 from embedkit.training.plain import describe_plain_parts
 from embedkit.training.processes import ALONE, count_processes
 from embedkit.training.runs import RunRecord, require_writable
-from embedkit.training.stacks.schedule import default_threads
 from embedkit.training.train import fit_experiments
 from embedkit.wording import count_noun
 
@@ -87,7 +86,7 @@ def fit_heads(
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)
     require_writable(options.runs)
-    threads = options.threads or default_threads()
+    threads = options.threads or count_cores()
     return train(experiments, threads, overwrite=options.overwrite, progress=progress, tell=tell)
 
 
@@ -99,7 +98,7 @@ def _plan(opened: Sequence[Source], options: FitOptions) -> list[Experiment]:
             f"The layers are {layers!r}, expected all or each; to keep some of them, extract with --layers and --out."
         )
     other = None if options.test_on is None else StoreSource(as_store(options.test_on))
-    device, built = choose_device(options.device), [build_loss(loss) for loss in options.loss or ()]
+    device, built = resolve_device(options.device), [build_loss(loss) for loss in options.loss or ()]
     experiments = [
         Experiment(store, head, loss, options, device, layer, other)
         for store in opened
@@ -132,19 +131,6 @@ def _open_stores(stores: Sequence[Input], encoders: Sequence[str]) -> list[Sourc
             "encoder in every epoch with --mode frozen."
         )
     return group_stores(found)
-
-
-def choose_device(device: str) -> torch.device:
-    """Turn "auto", "cpu" or "cuda" into a device.
-
-    Raises:
-        FitError: CUDA was asked for and there is none, or another word.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise FitError(f"The device is {device!r}, expected auto, cpu or cuda.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise FitError("CUDA was asked for, but this machine has no CUDA device that torch can use; take --device cpu.")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def find_stores(folder: str | Path = "embeddings") -> list[Path]:

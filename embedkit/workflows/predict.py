@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from embedkit.arguments import checked
 from embedkit.audio import probe_audio
 from embedkit.corpora.clips import Clip, find_clips
+from embedkit.devices import resolve_device
 from embedkit.encoders.precision import true_fp32
 from embedkit.errors import AudioError, ConfigError
 from embedkit.export.clip import layer_place
@@ -35,7 +36,6 @@ from embedkit.extraction.windows import Windows
 from embedkit.progress import Tell
 from embedkit.store.writer import UtteranceEmbedding
 from embedkit.training.runs import RunRecord
-from embedkit.workflows.fit import choose_device
 
 LONGEST_PIECE_SECONDS = 300.0
 """Longer clips are heard in pieces where the whole of their frames would have to be in memory."""
@@ -102,7 +102,7 @@ def stream_predictions(
         run: A run's folder, or its record, or a folder that `export_run` wrote.
         audio: Audio files, folders of them, CSV lists (see `find_clips`), or clips.
         fold, seed: Ask only the heads of this fold, or of this seed; None for the mean over all.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         on_error: "fail" at the first clip that cannot be used, or "skip" it and tell.
         sources: Where encoder names lead, if elsewhere than when the store was made (`[encoders]` of embedkit.toml).
         tell: Receives what is worth saying.
@@ -161,7 +161,7 @@ class _Part:
         sources: Mapping[str, str] | None,
         tell: Tell,
     ) -> None:
-        self.device = choose_device(device)
+        self.device = resolve_device(device)
         self.encoder = find_encoder(predictor, heads, device=device, sources=sources)
         self.ensemble = Ensemble(predictor, heads).to(self.device)
         self.share = len(heads) / len(predictor.heads)
@@ -214,7 +214,7 @@ class _Part:
         chosen = values if self.place is None else values[..., self.place : self.place + 1, :]
         tensor = torch.from_numpy(np.ascontiguousarray(chosen, dtype=np.float32))[None].to(self.device)
         lengths = torch.tensor([tensor.shape[1]], device=self.device) if self.on_frames else None
-        scores: NDArray[np.float64] = self.ensemble(tensor, lengths)[0].double().cpu().numpy()
+        scores: NDArray[np.float64] = self.ensemble(tensor, lengths)[0].cpu().double().numpy()
         return scores
 
 

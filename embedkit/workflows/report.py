@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from embedkit.errors import RunError
 from embedkit.progress import Tell
 from embedkit.reporting.report import render_report
+from embedkit.system import replace
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
@@ -46,8 +47,8 @@ def write_report(
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        os.replace(partial, path)
+        partial.write_text(page, encoding="utf-8", newline="\n")
+        replace(partial, path)
     except OSError as error:
         with suppress(OSError):
             partial.unlink()

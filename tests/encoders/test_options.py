@@ -7,7 +7,7 @@ import torch
 
 from embedkit.encoders import precision as precisions
 from embedkit.encoders.kernels import PackedLinear
-from embedkit.encoders.precision import resolve_device, resolve_precision, true_fp32
+from embedkit.encoders.precision import resolve_precision, true_fp32
 from embedkit.encoders.selection import select_layers
 from embedkit.errors import EncoderError
 from embedkit.kernels import has_onednn
@@ -42,7 +42,7 @@ def test_layers_that_are_not_there_are_refused(spec: str) -> None:
     [({"avx2", "avx512_bf16"}, "bf16"), ({"amx_bf16"}, "bf16"), ({"avx2", "avx512f"}, "fp32"), (set(), "fp32")],
 )
 def test_auto_follows_the_cpu(flags: set[str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precisions, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(precisions, "read_cpu_flags", lambda: flags)
     assert resolve_precision("auto", CPU) == expected
     assert resolve_precision("fp32", CPU) == "fp32"
 
@@ -52,16 +52,18 @@ def test_fp16_on_a_cpu_is_refused() -> None:
         resolve_precision("fp16", CPU)
 
 
-def test_unknown_precisions_and_devices_are_refused() -> None:
+def test_unknown_precisions_are_refused() -> None:
     with pytest.raises(EncoderError, match="expected auto, fp32, bf16 or fp16"):
         resolve_precision("int8", CPU)
-    for device in ("banana", "meta"):
-        with pytest.raises(EncoderError, match="expected auto, cpu or cuda"):
-            resolve_device(device)
-    if not torch.cuda.is_available():
-        with pytest.raises(EncoderError, match="no CUDA device"):
-            resolve_device("cuda")
-        assert resolve_device("auto") == CPU
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mps_computes_in_fp32_alone(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precisions, "read_cpu_flags", lambda: {"avx512_bf16"})
+    assert resolve_precision("auto", torch.device("mps")) == "fp32"
+    assert resolve_precision("fp32", torch.device("mps")) == "fp32"
+    with pytest.raises(EncoderError, match=f"Precision {precision} is untried on MPS; expected fp32 or auto"):
+        resolve_precision(precision, torch.device("mps"))
 
 
 def test_fp32_stays_fp32_whatever_the_caller_has_set() -> None:

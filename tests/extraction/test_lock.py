@@ -108,6 +108,6 @@ def test_the_lock_of_a_killed_process_does_not_block(folder: Path) -> None:
         (folder / "signs" / "start").touch()
         wait_for((folder / "signs" / "encoding").exists)
         killed.send_signal(signal.SIGKILL)
-    assert (folder / "s.h5.work" / "lock").read_text() == f"{killed.pid}\n"
+    assert (folder / "s.h5.work" / "holder").read_text().split()[0] == str(killed.pid)
     run_extraction(request_for(corpus_at(folder / "audio", COUNT), folder / "s.h5"))
     assert sorted(path.name for path in folder.iterdir()) == ["audio", "s.h5", "signs"]

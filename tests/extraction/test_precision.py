@@ -107,7 +107,7 @@ def test_fp32_is_measured_against_nothing(tmp_path: Path, corpus: Corpus) -> Non
 def test_fp32_hints_at_a_faster_precision_where_there_is_one(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, fast: bool
 ) -> None:
-    monkeypatch.setattr(precisions, "_cpu_flags", lambda: {"avx512_bf16"} if fast else {"avx2"})
+    monkeypatch.setattr(precisions, "read_cpu_flags", lambda: {"avx512_bf16"} if fast else {"avx2"})
     encoder, told = FakeEncoder(), []
     encoder.dtype, encoder.device = torch.float32, torch.device("cpu")  # type: ignore[attr-defined]
     run_extraction(request_for(corpus, tmp_path / "s.h5", encoder, tell=told.append))
@@ -118,7 +118,7 @@ def test_fp32_hints_at_a_faster_precision_where_there_is_one(
 def test_auto_follows_the_instructions_of_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: set[str], used: str
 ) -> None:
-    monkeypatch.setattr(precisions, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(precisions, "read_cpu_flags", lambda: flags)
     checkpoint = write_conv_checkpoint(tmp_path / "tiny", "hubert")
     corpus = write_corpus(tmp_path / "audio", 3)
     store = extract_embeddings(

@@ -530,7 +530,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(
         elif place == "reserve":
             patch.setattr(os, "posix_fallocate", full_disk)
         else:
-            patch.setattr(os, "pwrite", write_lock_only)
+            patch.setattr(os, "pwrite", full_disk)
         with pytest.raises(
             StoreError, match=r"Too little room .*No space left.* are needed and .* are free; make room"
         ):
@@ -542,14 +542,6 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(
     assert no_call(encoder) == (place != "shard")
     run_extraction(request_for(corpus, tmp_path / "fresh.h5"))
     assert (tmp_path / "s.h5").read_bytes() == (tmp_path / "fresh.h5").read_bytes()
-
-
-def write_lock_only(descriptor: int, data: Any, offset: int) -> int:
-    """The number in the lock file still fits on the disk."""
-    return PWRITE(descriptor, data, offset) if len(data) < 20 else full_disk()
-
-
-PWRITE = os.pwrite
 
 
 def test_a_second_extraction_to_the_same_store_is_refused(tmp_path: Path, corpus: Corpus) -> None:

@@ -259,7 +259,8 @@ def test_normalising_needs_every_speaker(tmp_path: Path) -> None:
         ({"seeds": 0}, ConfigError, "of at least 1"),
         ({"threads": -1}, ConfigError, "of at least 1"),
         ({"loss": []}, FitError, "no loss"),
-        ({"device": "gpu"}, FitError, "expected auto, cpu or cuda"),
+        ({"device": "gpu"}, ConfigError, "expected auto, cpu, cuda, cuda:N or mps"),
+        ({"device": "cuda:77"}, ConfigError, r"no device 'cuda:77' here: \d+ CUDA devices?; take one of cpu"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_anything_is_trained(

@@ -48,7 +48,7 @@ def write_demo_corpus(folder: str | os.PathLike[str], *, seed: int = SEED, turns
         count = write_sessions(target, seed=seed, turns=turns)
         # The marker comes last: a folder that has it is whole.
         marker = {"version": VERSION, "seed": seed, "utterances": count, "synthetic": True}
-        (target / DEMO_MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
+        (target / DEMO_MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8", newline="\n")
     except OSError as error:
         raise CorpusError(f"Cannot write the demo corpus to {str(target)!r} ({error.strerror or error}).") from error
     return count

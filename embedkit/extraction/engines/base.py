@@ -28,7 +28,7 @@ class Engine(ABC):
 
         Args:
             load: Loads it.
-            device: "auto", "cpu" or "cuda".
+            device: "auto", "cpu", "cuda", "cuda:1" or "mps".
             precision: As `load` takes it.
             threads: Threads of the encoder on a CPU; None: as many as suit.
         """

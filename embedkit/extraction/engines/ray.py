@@ -41,9 +41,13 @@ class RayEngine(Engine):
 
     def load_encoder(self, load: LoadEncoder, *, device: str, precision: str, threads: int | None) -> Encoder:
         """Load the encoder in a first worker and return its description."""
-        has_gpu = self._cluster.room(1, 1) > 0
+        if device not in ("auto", "cpu", "cuda"):
+            raise ExtractionError(
+                f"The device is {device!r}, expected auto, cpu or cuda with --engine ray: Ray gives every worker a GPU "
+                "of its own."
+            )
         self._load = load
-        self._device = ("cuda" if has_gpu else "cpu") if device == "auto" else device.partition(":")[0]
+        self._device = ("cuda" if self._cluster.room(1, 1) else "cpu") if device == "auto" else device
         self._precision = precision
         self._threads = threads or self.threads
         self._room()

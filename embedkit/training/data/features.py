@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from embedkit.devices import to_float64
 from embedkit.heads.base import HeadInputs
 from embedkit.heads.frames import average_runs
+from embedkit.system import read_memory
 from embedkit.training.data.folds import Indices, Names
 
 
@@ -123,13 +125,9 @@ class UtteranceFeatures(Features):
         return int(self.values.shape[0])
 
     def moments(self, index: Indices) -> Standardiser:
-        size = (self.layers, self.dimensions)
-        total, squares = (torch.zeros(size, dtype=torch.float64, device=self.device) for _ in range(2))
-        for part in _chunks(index):
-            total += self.read(part).double().sum(0)
-        mean = total / len(index)
-        for part in _chunks(index):
-            squares += (self.read(part).double() - mean).square().sum(0)
+        parts = _chunks(index)
+        mean = reduce(torch.add, (to_float64(self.read(part)).sum(0) for part in parts)) / len(index)
+        squares = reduce(torch.add, ((to_float64(self.read(part)) - mean).square().sum(0) for part in parts))
         return Standardiser.from_moments(mean.cpu().numpy(), (squares / len(index)).cpu().numpy())
 
     def normalise_by(self, owners: Names) -> None:
@@ -300,8 +298,7 @@ class AveragedFrames(FrameFeatures):
 
 def fits_in_memory(size: int, memory_gb: float | None) -> bool:
     """Tell whether so many bytes may be held; None for at most a quarter of the machine's memory."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return size < (physical / 4 if memory_gb is None else memory_gb * 1e9)
+    return size < (read_memory().total / 4 if memory_gb is None else memory_gb * 1e9)
 
 
 def members_of(owners: Names) -> list[Indices]:

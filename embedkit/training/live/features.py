@@ -22,7 +22,7 @@ from embedkit.training.data.folds import Indices, Names
 from embedkit.training.live.fine_tuner import FineTuner
 from embedkit.training.processes import ALONE, Processes
 
-BATCH_SECONDS = {"cpu": 8.0, "cuda": 160.0}
+BATCH_SECONDS = {"cpu": 8.0, "cuda": 160.0, "mps": 30.0}
 """Audio in one pass, by kind of device."""
 
 
@@ -187,7 +187,7 @@ class LiveFeatures(Features):
         passes = batch_clips(
             longest_first,
             lambda row: int(self.samples[row]),
-            BATCH_SECONDS.get(self.device.type, 8.0) * self.encoder.sampling_rate,
+            BATCH_SECONDS.get(self.device.type, BATCH_SECONDS["cpu"]) * self.encoder.sampling_rate,
             most_clips=-(-len(index) // parts),
             least_share=1.0 if self.encoder.equal_lengths else 0.0,
         )

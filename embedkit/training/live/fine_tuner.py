@@ -213,6 +213,12 @@ def _require_tunable(encoder: Encoder, options: FitOptions, augmentations: Seque
     for name, (option, wanted) in asked.items():
         if wanted and name not in encoder.tunable:
             raise EncoderError(f"The encoder {encoder.name!r} has no {option}; leave the option out.")
+    repeated = options.recompute or options.accumulate > 1
+    if repeated and torch.device(encoder.device).type == "mps":
+        raise FitError(
+            "Found --recompute or --accumulate on MPS, where PyTorch cannot draw the same dropout twice; leave it out, "
+            "or train with --device cpu."
+        )
 
 
 def _release(network: nn.Module, options: FitOptions, encoder: Encoder) -> None:

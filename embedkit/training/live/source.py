@@ -24,13 +24,13 @@ from embedkit.extraction.windows import Windows
 from embedkit.options.fit import FitOptions
 from embedkit.registry import unknown_name
 from embedkit.store.layout import canonical_json, digest_bytes
+from embedkit.system import count_cores
 from embedkit.training.data.features import fits_in_memory
 from embedkit.training.data.folds import FoldPlan, Indices
 from embedkit.training.data.source import EmbeddingSource, Source
 from embedkit.training.live.features import LiveFeatures
 from embedkit.training.live.fine_tuner import FineTuner
 from embedkit.training.processes import ALONE, Processes, find_processes
-from embedkit.training.stacks.schedule import default_threads
 
 
 def open_live_sources(
@@ -48,7 +48,7 @@ def open_live_sources(
     if named:
         raise FitError(f"{named[0]} is a store; name its corpus to run an encoder, or choose --mode cached.")
     processes = find_processes(options.device)
-    threads = options.threads or default_threads()
+    threads = options.threads or count_cores()
     found = [as_corpus(one) for one in corpora]
     # A corpus that is named twice is one.
     distinct = [one for place, one in enumerate(found) if one not in found[:place]]
@@ -117,7 +117,7 @@ class LiveSource(EmbeddingSource):
             usable,
             stamps,
             sampling_rate=encoder.sampling_rate,
-            workers=min(4, os.cpu_count() or 1),
+            workers=min(4, count_cores()),
             failures=self.failures,
         )
         self.items: dict[str, AudioSegment] = {item.id: item for item in found}

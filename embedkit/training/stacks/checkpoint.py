@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from embedkit.errors import RunError
+from embedkit.system import replace
 from embedkit.training.processes import ALONE, Processes
 
 
@@ -78,7 +79,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
-        os.replace(partial, path)
+        replace(partial, path)
     # A full disk reaches us from torch as RuntimeError.
     except (OSError, RuntimeError) as error:
         with suppress(OSError):

@@ -35,7 +35,7 @@ class StackedAdam:
     ) -> None:
         self.parameters = list(parameters)
         self.rates = [
-            (factor * learning_rates).to(p.dtype).view(*learning_rates.shape, *[1] * (p.dim() - 2))
+            (factor * learning_rates).to(p).view(*learning_rates.shape, *[1] * (p.dim() - 2))
             for p, factor in zip(self.parameters, factors or [1.0] * len(self.parameters), strict=True)
         ]
         decays = torch.as_tensor(weight_decay, dtype=learning_rates.dtype, device=learning_rates.device)
@@ -88,4 +88,4 @@ def _clip(gradients: Sequence[Tensor], limit: float) -> None:
 
 def _broadcast(values: Tensor, rate: Tensor) -> Tensor:
     """Give `[groups, members]`, or one number, as many dimensions as a parameter or its rates have."""
-    return values.to(rate.dtype).view(*values.shape, *[1] * (rate.dim() - values.dim())) if values.dim() else values
+    return values.to(rate).view(*values.shape, *[1] * (rate.dim() - values.dim())) if values.dim() else values

@@ -86,7 +86,7 @@ def run_groups(
         if found:
             keep(place, found)
     missing = [place for place, found in enumerate(known) if not found]
-    workers = 1 if features.live or features.device.type == "cuda" else threads
+    workers = 1 if features.live or features.device.type != "cpu" else threads
     for place, packed in work_side_by_side(train, missing, workers):
         found = unpack(packed, stacks[place])
         if journal:
@@ -118,11 +118,6 @@ def plan_stacks(groups: Sequence[Group], recipe: TrainingConfig, level: str, thr
         else:
             stacks.append([place])
     return stacks
-
-
-def default_threads() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _stop_without(parent: int) -> None:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from embedkit.devices import place_of_float64, to_float64
 from embedkit.encoders.precision import true_fp32
 from embedkit.heads import resolve_head
 from embedkit.heads.base import Classifier, Head, HeadShape
@@ -279,7 +280,7 @@ class Stack:
         self.features.train(True)
         device = self.features.device
         progress = epoch / self.recipe.epochs
-        total = torch.zeros(self.learning.shape, dtype=torch.float64, device=device)
+        total = torch.zeros(self.learning.shape, dtype=torch.float64, device=place_of_float64(device))
         sides = [group.train for group in self.groups]
         for index, mask in epoch_batches(sides, self.orders, self.recipe.batch_size, self.features.durations):
             scores = self.head(self.features.gather(index, self.standardiser).to(self.dtype))
@@ -288,7 +289,7 @@ class Stack:
             values.sum().backward()  # type: ignore[no-untyped-call]
             self.optimizer.step(learning_rate_factor(progress), clip=self.recipe.clip)
             self.features.step()
-            total += values.detach()
+            total += to_float64(values.detach())
         means = total.cpu().numpy() / count_steps(len(sides[0]), self.recipe.batch_size)
         for g, m in np.argwhere(self.learning):
             group, member = self.places[g][m]
@@ -361,11 +362,7 @@ class Stack:
 
     def _make_optimiser(self) -> StackedAdam:
         rates, decays = (
-            torch.tensor(
-                [[getattr(member, name) for member in row] for row in self.members],
-                dtype=torch.float64,
-                device=self.features.device,
-            )
+            torch.tensor([[getattr(member, name) for member in row] for row in self.members], dtype=torch.float64)
             for name in ("learning_rate", "weight_decay")
         )
         names, parameters = zip(*self.head.named_parameters(), strict=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +16,10 @@ from typing import Any
 
 import torch
 
-from embedkit import errors
+from embedkit import errors, system
+from embedkit.devices import has_accelerator
 from embedkit.errors import EmbedkitError, FitError
-from embedkit.kernels import keep_freed_memory, using_threads
+from embedkit.kernels import using_threads
 
 # concurrent.futures ends no busy worker before Python 3.14, and its workers outlive a parent that is killed; joblib
 # sends the embeddings to every worker.
@@ -30,16 +30,14 @@ def can_fork() -> bool:
     """Tell whether work can go on in copies of this process.
 
     Copies share the embeddings with it at no cost. Where there are GPUs, or once this process has exported a model
-    and taken gradients, PyTorch's autograd forbids them; on other systems than Linux, libraries do not survive them.
+    and taken gradients, PyTorch's autograd forbids them.
     """
-    return sys.platform == "linux" and not torch.cuda.is_available() and _autograd_works_in_copies()
+    return system.can_fork() and not has_accelerator() and _autograd_works_in_copies()
 
 
 def _autograd_works_in_copies() -> bool:
     """Ask a copy: PyTorch does not say beforehand."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        copy = os.fork()
+    copy = system.fork()
     if copy == 0:
         refused = 1
         try:
@@ -133,7 +131,7 @@ def _serve(work: Callable[[int], bytes], link: Connection, others: Sequence[Conn
     for other in others:
         other.close()
     torch.set_num_threads(1)
-    keep_freed_memory()
+    system.keep_freed_memory()
     try:
         while True:
             place = int.from_bytes(link.recv_bytes(), "little")

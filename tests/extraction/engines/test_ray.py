@@ -161,6 +161,16 @@ def test_more_threads_than_a_machine_has_are_one_sentence(cluster: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("device", ["mps", "cuda:1"])
+def test_no_single_gpu_is_named_where_ray_hands_them_out(cluster: Any, device: str) -> None:
+    with (
+        open_engine("ray", print) as engine,
+        pytest.raises(ExtractionError, match=f"'{device}', expected auto, cpu or cuda with --engine ray"),
+    ):
+        engine.load_encoder(load_fake, device=device, precision="fp32", threads=1)
+
+
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (pip install '.[ray]')")
     with run_command(tmp_path, {"RAY_ADDRESS": "127.0.0.1:1"}) as process:

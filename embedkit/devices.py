@@ -1,0 +1,72 @@
+"""Where tensors are computed: the devices of this machine, and what MPS (Apple's GPUs) lacks.
+
+MPS has no float64; what needs it is computed on the CPU.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from embedkit.errors import ConfigError
+from embedkit.wording import count_noun
+
+EXPECTED = "auto, cpu, cuda, cuda:N or mps"
+_CPU = torch.device("cpu")
+
+
+def list_devices() -> list[str]:
+    """Return the names of this machine's devices, the CPU first.
+
+    >>> list_devices()
+    ['cpu', 'cuda:0', 'cuda:1']
+    """
+    cards = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    return ["cpu", *(f"cuda:{card}" for card in cards), *(["mps"] if torch.backends.mps.is_available() else [])]
+
+
+def has_accelerator() -> bool:
+    """Tell whether there is anything but the CPU to compute on."""
+    return len(list_devices()) > 1
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Turn `auto` (cuda before mps before cpu), `cpu`, `cuda`, `cuda:1` or `mps` into a device that is there.
+
+    Raises:
+        ConfigError: no such device; the sentence lists those that are there.
+    """
+    here = list_devices()
+    kinds = [name.partition(":")[0] for name in here]
+    if device == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if kind in kinds))
+    name, (kind, _, number) = str(device), str(device).partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (":" in name and not number.isdecimal()):
+        raise ConfigError(f"The device is {name!r}, expected {EXPECTED} (here: {', '.join(here)}).")
+    if int(number or 0) >= kinds.count(kind):
+        cards = count_noun(kinds.count(kind), f"{kind.upper()} device")
+        raise ConfigError(f"There is no device {name!r} here: {cards}; take one of {', '.join(here)}.")
+    return torch.device(kind, int(number)) if kind == "cuda" and number else torch.device(kind)
+
+
+def has_float64(device: torch.device) -> bool:
+    """Tell whether a device computes in float64."""
+    return device.type != "mps"
+
+
+def place_of_float64(device: torch.device) -> torch.device:
+    """Return where that is computed in float64 which is used on a device: there, or on the CPU."""
+    return device if has_float64(device) else _CPU
+
+
+def to_float64(values: Tensor) -> Tensor:
+    """Return values in float64, on the CPU where their device has none; gradients flow back."""
+    return values.to(place_of_float64(values.device)).double()
+
+
+def release_memory() -> None:
+    """Give back what torch keeps of the memory of accelerators for later."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
