@@ -106,7 +106,12 @@ def safe_name(name: str, *, default: str) -> str:
     'nul_.h5'
     """
     text = re.sub(r"[^\w.+@-]+", "-", name).strip(".-")
-    return _RESERVED.sub(r"\1_", re.sub(r"\.{2,}", ".", text)) or default
+    return avoid_reserved(re.sub(r"\.{2,}", ".", text)) or default
+
+
+def avoid_reserved(name: str) -> str:
+    """Change a name that Windows keeps for a device, with any ending; leave others alone."""
+    return _RESERVED.sub(r"\1_", name)
 
 
 def can_fork() -> bool:

@@ -22,12 +22,13 @@ from embedkit.errors import ExtractionError
 from embedkit.extraction.lock import locked
 from embedkit.extraction.run import run_extraction
 from embedkit.system import safe_name
+from embedkit.workflows.extract import default_path
 from tests.extraction.fakes import corpus_at, request_for, write_corpus
 from tests.training.stores import write_synthetic_store
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "embedkit").rglob("*.py"))
-ABSENT = ("pwrite", "posix_fallocate", "sched_getaffinity", "sysconf", "fork", "getppid")
+ABSENT = ("pwrite", "posix_fallocate", "sched_getaffinity", "sysconf", "fork")
 
 OTHER_OPENS = ("os", "wave", "parts")
 """Whose `open` opens no text."""
@@ -54,7 +55,7 @@ def poor(monkeypatch: pytest.MonkeyPatch) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return real(path, *options, **named)
 
-    for name in ABSENT[:-1]:
+    for name in ABSENT:
         monkeypatch.delattr(os, name)
     monkeypatch.setattr(os, "open", open_files)
 
@@ -255,6 +256,13 @@ def test_flags_of_the_cpu_are_unknown_where_linux_does_not_list_them(monkeypatch
 )
 def test_names_of_files_are_legal_everywhere(text: str, name: str) -> None:
     assert safe_name(text, default="file") == name
+
+
+def test_runs_and_stores_lie_in_folders_that_are_legal_everywhere(tmp_path: Path) -> None:
+    store = write_synthetic_store(tmp_path / "con.h5", corpus="aux")
+    (record,) = embedkit.fit(store, seeds=1, epochs=1, runs=tmp_path / "runs", device="cpu")
+    assert record.folder.relative_to(tmp_path / "runs").parts[:2] == ("aux_", "con_")
+    assert default_path("aux: 1", "nul") == Path("embeddings", "aux-1", "nul_.h5")
 
 
 def test_one_module_knows_the_system() -> None:

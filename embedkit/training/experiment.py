@@ -16,6 +16,7 @@ from embedkit.errors import FitError
 from embedkit.heads import expand_head, resolve_head
 from embedkit.losses.base import Loss
 from embedkit.options.fit import FitOptions
+from embedkit.system import avoid_reserved
 from embedkit.training.cross_validation import count_heads
 from embedkit.training.data.attributes import define_dimensions, require_fitting_loss
 from embedkit.training.data.cross_corpus import define_transfer, join_tasks, plan_transfer
@@ -280,4 +281,4 @@ class Experiment:
 def _safe(name: str) -> str:
     """Make one harmless path component of a name."""
     kept = "".join(letter if letter.isalnum() or letter in "-_+.@" else "-" for letter in name)
-    return kept.strip(".") or "unnamed"
+    return avoid_reserved(kept.strip(".")) or "unnamed"
