@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 from embedkit.errors import EncoderError
 
@@ -59,7 +59,7 @@ def hide_broken_libraries() -> Mapping[str, str]:
             for module in [one for one in sys.modules if one.startswith(f"{name}.")]:
                 del sys.modules[module]
             # Python takes a module that is None for one that is not there.
-            sys.modules[name] = None  # type: ignore[assignment]
+            sys.modules[name] = cast(Any, None)
             broken[name] = (
                 f"{name} {_version(name)} cannot be imported beside torch {_version('torch')} "
                 f"({_first_reason(error)}); encoders run without it, and this mends it: {mend(name)}"

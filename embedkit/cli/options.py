@@ -29,7 +29,7 @@ def takes_options(cls: type[Any]) -> Callable[[_F], _F]:
         signature = inspect.signature(command, eval_str=True)
         own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
         made = [_make_parameter(one) for one in declared(cls).values() if one.told.on_command_line]
-        command.__signature__ = signature.replace(parameters=[*own, *made])  # type: ignore[attr-defined]
+        vars(command)["__signature__"] = signature.replace(parameters=[*own, *made])
         command.__annotations__ = {one.name: one.annotation for one in [*own, *made]}
         return command
 

@@ -63,7 +63,7 @@ def takes_options(
             options = cls(**read_options(cls, chosen, f"{name}: {{name}}", texts=False))
             return function(**given, options=options)
 
-        call.__signature__ = whole.replace(parameters=_parameters(known, own, leading))  # type: ignore[attr-defined]
+        vars(call)["__signature__"] = whole.replace(parameters=_parameters(known, own, leading))
         call.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nOptions:\n{describe_options(known)}"
         return call
 
