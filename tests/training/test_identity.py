@@ -85,7 +85,7 @@ def collect(source: Any, **options: Any) -> list[Experiment]:
 
 def record_of(experiment: Experiment) -> RunRecord:
     """Return a run as it would be written, without training it."""
-    told = {"loss_spec": experiment.loss, "head_spec": experiment.head}
+    told = {"loss_spec": experiment.loss.spec, "head_spec": experiment.head}
     return RunRecord(
         folder=experiment.folder,
         config={**experiment.config, **experiment.data_config, **told},
