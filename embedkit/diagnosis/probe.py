@@ -155,7 +155,7 @@ def _look_at_repository(folder: Path) -> dict[str, Any]:
 
 
 def _is_whole(snapshot: Path) -> bool:
-    from embedkit.encoders.sources import CONFIG_FILE, WEIGHT_FILES
+    from embedkit.encoders.layout import CONFIG_FILE, WEIGHT_FILES
 
     weights = next((snapshot / file for file in WEIGHT_FILES if (snapshot / file).is_file()), None)
     if weights is None or not (snapshot / CONFIG_FILE).is_file():

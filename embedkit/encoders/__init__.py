@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedkit.encoders.sources import CARD_FILE, PUBLISHED, VGGISH_FILE, is_repository
+from embedkit.encoders.sources import CARD_FILE, PUBLISHED, VGGISH_FILE, is_repository, refuse_file
 from embedkit.errors import EncoderError, UnknownNameError
 from embedkit.registry import Part, Registry, load_object, looks_like_target, unknown_name
 from embedkit.system import safe_name
@@ -158,6 +158,7 @@ def _load_one(name: str, options: dict[str, Any], sources: Mapping[str, str], *,
     if weights.is_file():
         vggish: Encoder = ENCODERS.load("vggish")(name=name, source=weights, device=options["device"])
         return vggish
+    refuse_file(Path(source).expanduser())
     if source == name and not (Path(name).expanduser().is_dir() or is_repository(name)):
         if re.match(r"[./~]|.*[/\\]", name):
             raise EncoderError(f"There is no folder {name!r}; expected a checkpoint's folder, or a registered encoder.")

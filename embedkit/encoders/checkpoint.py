@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from embedkit.encoders.sources import PREPROCESSOR_FILE, WEIGHT_FILES, Checkpoint
+from embedkit.encoders.layout import WEIGHT_FILES, Checkpoint, describe_damage
 from embedkit.errors import EncoderError, lacks_memory
 from embedkit.libraries import load_transformers, muted
 from embedkit.wording import list_some
@@ -33,6 +32,12 @@ HARMLESS_UNEXPECTED = re.compile(
 
 SHOWN_KEYS = 6
 
+_UNREADABLE = {
+    # torch's own advice would be to let the file run code.
+    "UnpicklingError": "they hold more than tensors, which could run code",
+    "EOFError": "they end too early",
+}
+
 
 def read_config(checkpoint: Checkpoint) -> Any:
     """Read config.json.
@@ -49,24 +54,6 @@ def read_config(checkpoint: Checkpoint) -> Any:
             f"The config.json of {checkpoint.source!r} cannot be used ({_first_line(error)}); "
             "expected an audio encoder that transformers knows without code of its own."
         ) from error
-
-
-def read_preprocessor(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Read preprocessor_config.json; empty where there is none (transformers' defaults hold then).
-
-    Raises:
-        EncoderError: it is not a JSON object.
-    """
-    path = checkpoint.folder / PREPROCESSOR_FILE
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"The file {str(path)!r} cannot be read ({_first_line(error)}); expected JSON.") from error
-    if not isinstance(values, dict):
-        raise EncoderError(f"The file {str(path)!r} holds no JSON object; expected a feature extractor's settings.")
-    return values
 
 
 def load_model(
@@ -107,8 +94,11 @@ def load_model(
                 f"There is too little memory for the weights of {checkpoint.source!r}; close other programs, or take a "
                 "smaller encoder."
             ) from error
+        if damage := describe_damage(checkpoint):
+            raise EncoderError(f"The weights of {checkpoint.source!r} cannot be loaded: {damage}.") from error
+        reason = _UNREADABLE.get(type(error).__name__) or _first_line(error)
         raise EncoderError(
-            f"The weights of {checkpoint.source!r} cannot be loaded ({_first_line(error)}); "
+            f"The weights of {checkpoint.source!r} cannot be loaded ({reason}); "
             "expected safetensors, or a PyTorch file of plain tensors."
         ) from error
     _check(checkpoint, model, report, heads_allowed=heads_allowed)

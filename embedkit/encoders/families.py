@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+
 from embedkit.devices import resolve_device
-from embedkit.encoders.checkpoint import read_config, read_preprocessor
+from embedkit.encoders.checkpoint import read_config
 from embedkit.encoders.conv_transformer import FAMILIES, ConvTransformerEncoder
 from embedkit.encoders.generic import GenericEncoder
+from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE, read_settings
 from embedkit.encoders.precision import resolve_precision
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.sources import find_checkpoint
 from embedkit.encoders.whisper import WhisperEncoder
 from embedkit.errors import EncoderError
+
+_logger = logging.getLogger("embedkit")
 
 
 def load_pretrained(
@@ -33,23 +38,36 @@ def load_pretrained(
     place = resolve_device(device)
     resolved = resolve_precision(precision, place)
     checkpoint = find_checkpoint(source, name=name)
-    config = read_config(checkpoint)
+    config, settings = read_config(checkpoint), read_settings(checkpoint.folder)
     request = EncoderRequest(
         name=name,
         checkpoint=checkpoint,
         config=config,
-        preprocessor=read_preprocessor(checkpoint),
+        preprocessor=settings or {},
         layers=layers,
         device=place,
         precision=resolved,
         window=window,
         trainable=trainable,
     )
+    encoder: PretrainedEncoder
     if config.model_type == "whisper":
-        return WhisperEncoder(request)
-    if window != "clip":
+        encoder, taken = WhisperEncoder(request), "Whisper's usual spectrogram"
+    elif window != "clip":
         raise EncoderError(
             f"The encoder {name!r} reads every clip as it is; expected the window 'clip', got {window!r} (only Whisper "
             "encoders have a window)."
         )
-    return ConvTransformerEncoder(request) if config.model_type in FAMILIES else GenericEncoder(request)
+    else:
+        family = ConvTransformerEncoder if config.model_type in FAMILIES else GenericEncoder
+        encoder, taken = family(request), "16 kHz, every clip at zero mean and unit variance (do_normalize)"
+    if settings is None:
+        _logger.warning(
+            "The checkpoint %r has neither %s nor %s, so it is taken to want %s; if it was trained on other input, put "
+            "one of the files beside its weights.",
+            checkpoint.source,
+            PREPROCESSOR_FILE,
+            PROCESSOR_FILE,
+            taken,
+        )
+    return encoder

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from embedkit.encoders.base import LayerSink
 from embedkit.encoders.checkpoint import load_model, quiet
 from embedkit.encoders.device_copies import to_device
+from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE
 from embedkit.encoders.precision import true_fp32
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.selection import select_layers
@@ -190,6 +191,6 @@ def _load_extractor(request: EncoderRequest) -> Any:
     except Exception as error:
         raise EncoderError(
             f"The checkpoint {request.checkpoint.source!r} has no feature extractor for audio "
-            f"({type(error).__name__}); expected preprocessor_config.json of an audio encoder."
+            f"({type(error).__name__}); expected {PREPROCESSOR_FILE} or {PROCESSOR_FILE} of an audio encoder."
         ) from error
     return extractor

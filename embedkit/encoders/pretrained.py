@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.encoders.checkpoint import digest_weights, write_model
+from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE, Checkpoint
 from embedkit.encoders.precision import DTYPES, true_fp32
-from embedkit.encoders.sources import PREPROCESSOR_FILE, Checkpoint, read_card
+from embedkit.encoders.sources import read_card
 from embedkit.encoders.spec_augment import SpecAugment
 from embedkit.errors import EncoderError
 
@@ -26,6 +28,8 @@ ALGORITHM = 1
 """Raised when embedkit computes other numbers from the same weights and options."""
 
 DEFAULT_SAMPLING_RATE = 16_000
+
+_logger = logging.getLogger("embedkit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +126,10 @@ class PretrainedEncoder(Encoder):
             network: What to write in the place of its own network.
         """
         write_model(network or self.network, folder)
-        settings = self.checkpoint.folder / PREPROCESSOR_FILE
-        if settings.is_file():
-            shutil.copyfile(settings, folder / PREPROCESSOR_FILE)
+        for file in (PREPROCESSOR_FILE, PROCESSOR_FILE):
+            settings = self.checkpoint.folder / file
+            if settings.is_file():
+                shutil.copyfile(settings, folder / file)
 
     def _pass(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
         if not waveforms:

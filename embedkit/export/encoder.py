@@ -8,8 +8,9 @@ from typing import Any
 
 from embedkit.encoders import load_encoder
 from embedkit.encoders.base import Encoder
+from embedkit.encoders.layout import CONFIG_FILE
 from embedkit.encoders.run_encoders import tuned_folder
-from embedkit.encoders.sources import CONFIG_FILE, VGGISH_FILE
+from embedkit.encoders.sources import VGGISH_FILE
 from embedkit.errors import RunError
 from embedkit.export.predictor import ChosenHead, Predictor
 

@@ -14,8 +14,9 @@ import embedkit
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.checkpoint import load_model, quiet, read_config, write_model
 from embedkit.encoders.concatenation import ConcatenatedEncoder
+from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE
 from embedkit.encoders.pretrained import PretrainedEncoder
-from embedkit.encoders.sources import CARD_FILE, PREPROCESSOR_FILE
+from embedkit.encoders.sources import CARD_FILE
 from embedkit.encoders.vggish import VggishEncoder
 from embedkit.encoders.whisper import ENCODER_KEYS, MODEL
 from embedkit.export.encoder import part_folder
@@ -44,7 +45,7 @@ def write_folder(predictor: Predictor, encoder: Encoder, folder: Path) -> None:
         if isinstance(part, PretrainedEncoder):
             target.mkdir(exist_ok=True)
             _write_checkpoint(part, target)
-            _copy(part.checkpoint.folder, target, PREPROCESSOR_FILE, CARD_FILE)
+            _copy(part.checkpoint.folder, target, PREPROCESSOR_FILE, PROCESSOR_FILE, CARD_FILE)
         elif isinstance(part, VggishEncoder):
             target.mkdir(exist_ok=True)
             part.save(target)

@@ -16,8 +16,9 @@ from torch.nn.functional import conv1d, gelu, pad
 from torch.nn.utils import parametrize
 
 from embedkit.encoders.base import Encoder
-from embedkit.encoders.checkpoint import load_model, read_config, read_preprocessor
+from embedkit.encoders.checkpoint import load_model, read_config
 from embedkit.encoders.conv_transformer import FAMILIES, VARIANCE_FLOOR
+from embedkit.encoders.layout import read_settings
 from embedkit.encoders.vggish import (
     EXAMPLE_FRAMES,
     FFT_SAMPLES,
@@ -114,7 +115,8 @@ class WhisperGraph(nn.Module):
         config = read_config(encoder.checkpoint)
         model: Any = load_model(encoder.checkpoint, load_transformers(MODEL), config, key_mapping=ENCODER_KEYS)
         extractor_class = load_transformers("WhisperFeatureExtractor")
-        extractor = extractor_class(**{"feature_size": config.num_mel_bins, **read_preprocessor(encoder.checkpoint)})
+        settings = read_settings(encoder.checkpoint.folder) or {}
+        extractor = extractor_class(**{"feature_size": config.num_mel_bins, **settings})
         self.hop: int = extractor.hop_length
         self.margin: int = extractor.n_fft // 2
         self.samples_per_frame = self.hop * MEL_FRAMES_PER_FRAME

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -166,7 +167,19 @@ def test_code_beside_the_weights_is_not_run(original: Path, tmp_path: Path) -> N
         ("config.json", None, r"holds no config\.json"),
         ("preprocessor_config.json", "[]", "holds no JSON object"),
         ("preprocessor_config.json", "{", "cannot be read"),
-        ("model.safetensors", "garbage", "cannot be loaded"),
+        (
+            "model.safetensors",
+            "garbage",
+            r"cannot be loaded: model\.safetensors is no whole safetensors file \(7 bytes",
+        ),
+        ("model.safetensors", "", r"cannot be loaded: model\.safetensors is empty; copy or download it once more"),
+        ("model.safetensors.index.json", "{}", "names no files of weights"),
+        (
+            "model.safetensors.index.json",
+            '{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}',
+            r"lacks weights that model\.safetensors\.index\.json names \(model-1\.safetensors, model-2",
+        ),
+        ("processor_config.json", '{"feature_extractor": ', "cannot be read"),
         ("model.safetensors", None, "holds no weights"),
     ],
 )
@@ -176,11 +189,53 @@ def test_a_damaged_folder_gets_one_sentence(
     shutil.copytree(original, tmp_path, dirs_exist_ok=True)
     if contents is None:
         (tmp_path / file).unlink()
+    elif file.endswith(".index.json"):
+        (tmp_path / "model.safetensors").unlink()
+        (tmp_path / file).write_text(contents)
     else:
         (tmp_path / file).write_text(contents)
     with pytest.raises(EncoderError, match=message) as caught:
         load_encoder(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.5, 0.9999])
+@pytest.mark.parametrize("form", ["safetensors", "zip", "old"])
+def test_weights_that_are_cut_short_are_said_to_be(form: str, share: float, original: Path, tmp_path: Path) -> None:
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "model.safetensors"
+    if form != "safetensors":
+        weights = load_file(path)
+        path.unlink()
+        path = tmp_path / "pytorch_model.bin"
+        torch.save(weights, path, _use_new_zipfile_serialization=form == "zip")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(EncoderError, match="cannot be loaded") as caught:
+        load_encoder(str(tmp_path))
+    expected = {
+        "safetensors": r"no whole safetensors file|has [\d,]+ of [\d,]+ bytes; copy",
+        "zip": "is cut short",
+        "old": "end too early|unexpected EOF",
+    }
+    assert re.search(expected[form], str(caught.value))
+
+
+def test_a_git_lfs_pointer_is_named(original: Path, tmp_path: Path) -> None:
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 377569754\n"
+    (tmp_path / "model.safetensors").write_text(pointer)
+    with pytest.raises(EncoderError, match=r"is a git-lfs pointer, not the 377,569,754 bytes.*; run `git lfs pull` in"):
+        load_encoder(str(tmp_path))
+
+
+def test_the_rest_of_a_download_into_a_folder_is_named(original: Path, tmp_path: Path) -> None:
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    part = tmp_path / ".cache" / "huggingface" / "download" / "x.incomplete"
+    part.parent.mkdir(parents=True)
+    (tmp_path / "model.safetensors").rename(part)
+    with pytest.raises(EncoderError, match="of a download that broke off: repeat it"):
+        load_encoder(str(tmp_path))
 
 
 def test_a_whisper_checkpoint_lacking_an_encoder_weight_is_refused(tmp_path: Path) -> None:

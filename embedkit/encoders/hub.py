@@ -1,0 +1,189 @@
+"""A Hugging Face repository at one commit: from the cache where it is in it, else from the Hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from huggingface_hub import (
+    _CACHED_NO_EXIST,
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RevisionNotFoundError
+from huggingface_hub.file_download import repo_folder_name
+
+from embedkit.encoders.download import Blob, download
+from embedkit.encoders.hub_errors import Wanted, explain
+from embedkit.encoders.layout import (
+    CONFIG_FILE,
+    INDEX_ENDING,
+    PREPROCESSOR_FILE,
+    PROCESSOR_FILE,
+    WEIGHT_FILES,
+    Checkpoint,
+    read_settings,
+    read_shards,
+)
+from embedkit.errors import EncoderError
+from embedkit.libraries import muted
+from embedkit.wording import list_some
+
+CONNECTION_SECONDS = 5.0
+"""How long the Hub may take to answer, unless HF_HUB_ETAG_TIMEOUT says otherwise."""
+
+SHOWN_COMMITS = 2
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHORT_COMMIT = re.compile(r"[0-9a-f]{4,39}")
+_Answer = TypeVar("_Answer")
+
+
+def find_snapshot(repository: str, revision: str | None, *, name: str) -> Checkpoint:
+    """Find a repository's config.json, feature extractor's settings and weights; fetch what is not in the cache.
+
+    Args:
+        repository: `org/name`.
+        revision: A commit, whole or its beginning, a branch or a tag; None for the main branch. A branch that is in
+            the cache stands where it stood.
+        name: What the user called the encoder, for messages.
+
+    Raises:
+        EncoderError: something cannot be had.
+    """
+    hub = _Repository(repository, name)
+    commit = hub.find_commit(revision)
+    config = hub.require(CONFIG_FILE, commit)
+    hub.find_settings(commit)
+    hub.find_weights(commit)
+    return Checkpoint(folder=config.parent, source=repository, revision=commit)
+
+
+class _Repository:
+    def __init__(self, repository: str, name: str) -> None:
+        self.repository, self.name = repository, name
+        stem = repo_folder_name(repo_id=repository, repo_type="model")
+        self.cache = Path(constants.HF_HUB_CACHE) / stem
+        self.locks = Path(constants.HF_HUB_CACHE) / ".locks" / stem
+
+    def find_commit(self, revision: str | None) -> str:
+        """Return the whole commit that a revision leads to."""
+        if revision is not None and _COMMIT.fullmatch(revision):
+            return revision
+        if isinstance(known := self._look_up(CONFIG_FILE, revision), str):
+            return Path(known).parent.name
+        short = revision if revision is not None and _SHORT_COMMIT.fullmatch(revision) else None
+        if short and (commit := self._only(short, self._cached_commits())):
+            return commit
+        try:
+            return self.require(CONFIG_FILE, revision).parent.name
+        except EncoderError as error:
+            # The Hub itself knows whole commits only.
+            if short is None or not isinstance(error.__cause__, RevisionNotFoundError):
+                raise
+            listed = self._answered(lambda: HfApi().list_repo_commits(self.repository), "the list of commits", None)
+            if commit := self._only(short, [one.commit_id for one in listed]):
+                return commit
+            raise
+
+    def find_settings(self, commit: str) -> None:
+        """Find the feature extractor's settings, in one or the other file; a repository may have neither."""
+        if not isinstance(self._look_up(PREPROCESSOR_FILE, commit), str) and not self._has_nested_settings(commit):
+            self.fetch(PREPROCESSOR_FILE, commit)
+            self.fetch(PROCESSOR_FILE, commit)
+
+    def find_weights(self, commit: str) -> None:
+        """Find the weights, in any form that lies in the cache, before the Hub is asked for another one."""
+        files = [file for file in WEIGHT_FILES if isinstance(self._look_up(file, commit), str)]
+        found = next((path for file in files or WEIGHT_FILES if (path := self.fetch(file, commit))), None)
+        if found is None:
+            raise EncoderError(
+                f"The repository {self.repository!r} holds no weights; expected one of {', '.join(WEIGHT_FILES)}."
+            )
+        if found.name.endswith(INDEX_ENDING):
+            for shard in read_shards(found):
+                self.require(shard, commit)
+
+    def require(self, file: str, revision: str | None) -> Path:
+        path = self.fetch(file, revision)
+        if path is None:
+            raise EncoderError(f"The repository {self.repository!r} of the encoder {self.name!r} holds no {file}.")
+        return path
+
+    def fetch(self, file: str, revision: str | None) -> Path | None:
+        """Return the file's path, or None where the repository is known not to have it."""
+        cached = self._look_up(file, revision)
+        if cached is _CACHED_NO_EXIST:
+            return None
+        if isinstance(cached, str):
+            return Path(cached)
+        try:
+            return self._answered(lambda: self._download(file, revision), file, revision)
+        except EntryNotFoundError:
+            return None
+
+    def _download(self, file: str, revision: str | None) -> Path:
+        url = hf_hub_url(self.repository, file, revision=revision)
+        seconds = constants.HF_HUB_ETAG_TIMEOUT if "HF_HUB_ETAG_TIMEOUT" in os.environ else CONNECTION_SECONDS
+        try:
+            # Without this question the library would go on asking for half a minute where there is no network.
+            answer = get_hf_file_metadata(url, timeout=seconds)
+        except EntryNotFoundError:
+            # The library notes in the cache that there is no such file.
+            return Path(hf_hub_download(self.repository, file, revision=revision))
+        if answer.etag:
+            download(
+                Blob(
+                    file=file,
+                    repository=self.repository,
+                    url=url,
+                    etag=answer.etag,
+                    size=answer.size,
+                    folder=self.cache,
+                    lock=self.locks / f"{answer.etag}.lock",
+                )
+            )
+        return Path(hf_hub_download(self.repository, file, revision=revision))
+
+    def _look_up(self, file: str, revision: str | None) -> object:
+        return try_to_load_from_cache(self.repository, file, revision=revision)
+
+    def _has_nested_settings(self, commit: str) -> bool:
+        path = self._look_up(PROCESSOR_FILE, commit)
+        return isinstance(path, str) and read_settings(Path(path).parent) is not None
+
+    def _cached_commits(self) -> list[str]:
+        """Return the commits of which a config.json and some weights are in the cache."""
+        folders = sorted(self.cache.glob(f"snapshots/*/{CONFIG_FILE}"))
+        return [path.parent.name for path in folders if any((path.parent / file).is_file() for file in WEIGHT_FILES)]
+
+    def _only(self, short: str, commits: list[str]) -> str | None:
+        found = [commit for commit in commits if commit.startswith(short)]
+        if len(found) > 1:
+            raise EncoderError(
+                f"The revision {short!r} of {self.repository!r} is the beginning of {len(found)} commits "
+                f"({list_some(found, SHOWN_COMMITS)}); write more of it."
+            )
+        return found[0] if found else None
+
+    def _answered(self, ask: Callable[[], _Answer], file: str, revision: str | None) -> _Answer:
+        try:
+            with muted("huggingface_hub"):
+                return ask()
+        except EncoderError:
+            raise
+        # Networks, proxies and file systems fail in as many ways.
+        except Exception as error:
+            if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+                raise
+            others = [commit for commit in self._cached_commits() if commit != revision]
+            begun = sum(path.stat().st_size for path in self.cache.glob("blobs/*.incomplete"))
+            wanted = Wanted(self.repository, revision, file, name=self.name, others=others, begun=begun)
+            raise explain(error, wanted) from error

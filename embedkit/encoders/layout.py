@@ -1,0 +1,134 @@
+"""The files of a checkpoint as transformers writes it, and what is wrong with those that cannot be read."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedkit.errors import EncoderError
+
+CONFIG_FILE = "config.json"
+PREPROCESSOR_FILE = "preprocessor_config.json"
+PROCESSOR_FILE = "processor_config.json"
+"""What transformers 5 saves a whole processor as, its feature extractor's settings inside."""
+
+INDEX_ENDING = ".index.json"
+WEIGHT_FILES = (
+    "model.safetensors",
+    f"model.safetensors{INDEX_ENDING}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{INDEX_ENDING}",
+)
+"""In the order in which transformers looks for them."""
+
+_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?size (\d+)")
+_LONGEST_HEADER = 100_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A folder in the layout that transformers writes.
+
+    Attributes:
+        folder: Where the files lie.
+        source: The Hugging Face id, or the folder's absolute path.
+        revision: The commit of a Hugging Face repository; None for a local folder.
+    """
+
+    folder: Path
+    source: str
+    revision: str | None
+
+
+def read_settings(folder: Path) -> dict[str, Any] | None:
+    """Read a feature extractor's settings from where transformers looks for them; None where there are none.
+
+    Raises:
+        EncoderError: a file that is no JSON object.
+    """
+    processor = _read_object(folder / PROCESSOR_FILE) or {}
+    for key in ("feature_extractor", "audio_processor"):
+        if isinstance(settings := processor.get(key), dict):
+            return settings
+    return _read_object(folder / PREPROCESSOR_FILE)
+
+
+def read_shards(index: Path) -> list[str]:
+    """Read the names of the files that weights are spread over, from their index.
+
+    Raises:
+        EncoderError: it names none, or names that lead out of its folder.
+    """
+    weights = (_read_object(index) or {}).get("weight_map")
+    names = sorted(set(map(str, weights.values()))) if isinstance(weights, dict) else []
+    if not names or any(Path(name).name != name or "\\" in name for name in names):
+        raise EncoderError(
+            f"The index {str(index)!r} names no files of weights beside it; expected a weight_map with their names."
+        )
+    return names
+
+
+def describe_damage(checkpoint: Checkpoint) -> str | None:
+    """Say which of the files of weights is not what its name says, and what to do; None where nothing is seen."""
+    files = next(([path] for name in WEIGHT_FILES if (path := checkpoint.folder / name).is_file()), [])
+    if files and files[0].name.endswith(INDEX_ENDING):
+        files = [path for name in read_shards(files[0]) if (path := checkpoint.folder / name).is_file()]
+    for path in files:
+        with path.open("rb") as file:
+            pointer = _POINTER.match(file.read(1000))
+        if pointer:
+            return (
+                f"{path.name} is a git-lfs pointer, not the {int(pointer[1]):,} bytes it stands for; "
+                f"run `git lfs pull` in {str(checkpoint.folder)!r}"
+            )
+        if damage := _damage(path):
+            remedy = "copy or download it once more"
+            if checkpoint.revision is not None:
+                remedy = f"delete {str(path.resolve())!r}, and the same command downloads it anew"
+            return f"{path.name} {damage}; {remedy}"
+    return None
+
+
+def _damage(path: Path) -> str | None:
+    size = path.stat().st_size
+    if not size:
+        return "is empty"
+    if path.suffix == ".safetensors":
+        expected = _announced_size(path)
+        if expected is None:
+            return f"is no whole safetensors file ({size:,} bytes)"
+        return f"has {size:,} of {expected:,} bytes" if size < expected else None
+    with path.open("rb") as file:
+        beginning = file.read(4)
+    if beginning == b"PK\x03\x04":
+        return None if zipfile.is_zipfile(path) else f"is cut short ({size:,} bytes)"
+    return None if beginning[:1] == b"\x80" else f"is no PyTorch file ({size:,} bytes)"
+
+
+def _announced_size(path: Path) -> int | None:
+    """Return how long a safetensors file is by its header; None where it has none that can be read."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length < _LONGEST_HEADER else {}
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return 8 + length + max(map(int, ends))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return None
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise EncoderError(f"The file {str(path)!r} cannot be read ({reason}); expected JSON.") from error
+    if not isinstance(values, dict):
+        raise EncoderError(f"The file {str(path)!r} holds no JSON object; expected settings by name.")
+    return values
