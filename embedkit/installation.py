@@ -8,9 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import shlex
-import subprocess
-import sys
 import tomllib
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
@@ -18,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from embedkit import system
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -111,7 +110,7 @@ class _Origin:
     editable: bool = False
 
     def install_command(self, extras: str = "") -> str:
-        return f"{self.pip} install {'-e ' if self.editable else ''}{_quote(self.source + extras)}"
+        return f"{self.pip} install {'-e ' if self.editable else ''}{system.quote_word(self.source + extras)}"
 
 
 def _find_origin() -> _Origin:
@@ -150,7 +149,3 @@ def _read_requirements(extra: str) -> list[Requirement]:
         for item in wanted
         if item.marker and "extra" in str(item.marker) and item.marker.evaluate({"extra": extra})
     ]
-
-
-def _quote(text: str) -> str:
-    return subprocess.list2cmdline([text]) if sys.platform == "win32" else shlex.quote(text)

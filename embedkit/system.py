@@ -5,17 +5,18 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
 import re
+import shlex
 import shutil
 import socket
+import subprocess
 import sys
 import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import psutil
 
 _NOT_FOR_FOLDERS = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 """How systems and file systems say that folders are not synced: Windows does not even open them."""
@@ -85,11 +86,15 @@ def replace(part: Path, path: Path) -> None:
             time.sleep(_PAUSE_SECONDS)
 
 
+def disk_space(folder: Path) -> tuple[int, int]:
+    """Return all bytes and the free ones of the file system that holds a folder, or the nearest one above it."""
+    usage = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
+    return usage.total, usage.free
+
+
 def free_space(folder: Path) -> int:
     """Return the free bytes of the file system that holds a folder, or the nearest folder above it that exists."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return disk_space(folder)[1]
 
 
 def native_path(path: Path) -> bytes | str:
@@ -132,20 +137,58 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def count_all_cores() -> int:
+    """Return the number of cores of this machine."""
+    return os.cpu_count() or 1
+
+
 def read_memory() -> Memory:
     """Return how much memory there is."""
+    import psutil
+
     found = psutil.virtual_memory()
     return Memory(found.total, found.available)
 
 
 def read_cpu_flags() -> frozenset[str]:
     """Return the instruction sets of the CPU as Linux names them; nothing on other systems."""
+    return frozenset(_read_cpu("flags", "Features").split())
+
+
+def name_cpu() -> str:
+    """Return what the CPU is called."""
+    return _read_cpu("model name") or platform.processor() or platform.machine()
+
+
+def _read_cpu(*keys: str) -> str:
+    """Return what Linux says of the first core."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             key, _, value = line.partition(":")
-            if key.strip() in ("flags", "Features"):
-                return frozenset(value.split())
-    return frozenset()
+            if key.strip() in keys:
+                return value.strip()
+    return ""
+
+
+def name_python() -> str:
+    """Return the version of Python, and who made it."""
+    return f"{platform.python_version()} ({platform.python_implementation()})"
+
+
+def name_system() -> str:
+    """Return the operating system, its version, the architecture and the C library."""
+    return " ".join(filter(None, (platform.system(), platform.release(), platform.machine(), *platform.libc_ver())))
+
+
+def quote_word(text: str) -> str:
+    """Quote a word as the system's shell takes it."""
+    return subprocess.list2cmdline([text]) if sys.platform == "win32" else shlex.quote(text)
+
+
+def flush_c_streams() -> None:
+    """Have the C library write what it holds back."""
+    if os.name == "posix":
+        ctypes.CDLL(None).fflush(None)
 
 
 def name_machine() -> str:
@@ -155,6 +198,8 @@ def name_machine() -> str:
 
 def is_running(process: int) -> bool:
     """Tell whether there is a process of this number."""
+    import psutil
+
     return bool(psutil.pid_exists(process))
 
 

@@ -6,7 +6,6 @@ In library use nothing is redirected.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
 import logging
 import os
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from embedkit import system
 from embedkit.logs import Log, stamp
 
 if TYPE_CHECKING:
@@ -130,15 +130,14 @@ def _own(name: str, log: Log) -> Iterator[TextIO]:
         yield stream
         return
     buffering = 1 if stream.line_buffering else -1
-    own = open(os.dup(number), "w", buffering, encoding=stream.encoding, errors=stream.errors)  # noqa: SIM115
+    own = open(os.dup(number), "w", buffering, encoding=stream.encoding, errors=stream.errors, newline=None)  # noqa: SIM115
     os.dup2(log.descriptor, number)
     try:
         yield own
     finally:
         # What libraries wrote to the stream that Python began with, and what C holds back, belongs to the log.
         stream.flush()
-        if os.name == "posix":
-            ctypes.CDLL(None).fflush(None)
+        system.flush_c_streams()
         os.dup2(own.fileno(), number)
         own.close()
 

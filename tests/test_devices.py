@@ -93,7 +93,7 @@ def test_every_command_resolves_devices_alike(has: Any, tmp_path: Path, corpus: 
     calls: list[Any] = [
         lambda: embedkit.extract(corpus, encoder="mfcc", out=tmp_path / "t.h5", device="cuda:7"),
         lambda: embedkit.fit(store, runs=tmp_path / "runs", device="cuda:7"),
-        lambda: embedkit.fit(corpus, encoders=["mfcc"], mode="frozen", runs=tmp_path / "runs", device="cuda:7"),
+        lambda: embedkit.fit(corpus, encoder=["mfcc"], mode="frozen", runs=tmp_path / "runs", device="cuda:7"),
         lambda: embedkit.predict(record, clip, device="cuda:7"),
         lambda: load_encoder("mfcc", device="cuda:7"),
     ]
@@ -184,16 +184,14 @@ def test_heads_learn_on_mps_what_they_learn_on_the_cpu(
     head: str, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = write_synthetic_store(tmp_path / "s.h5", speakers=4, each=6, framed=True)
-    options: dict[str, Any] = {"heads": [head], "seeds": 1, "epochs": 1, "learning_rates": (1e-2,), "clip": 1.0}
+    options: dict[str, Any] = {"head": [head], "seeds": 1, "epochs": 1, "lr": (1e-2,), "clip": 1.0}
     losses = ["ce", "focal", "aam", "ccc", "supcon", "class-balanced"] if head == "linear" else ["ce", "aam"]
     if task == "dimensions":
         losses, options["targets"] = ["ccc-regression"], ["valence"]
     found = {}
     for device in ("cpu", "mps"):
         with on_a_mac(monkeypatch):
-            records = embedkit.fit(
-                store, losses, runs=tmp_path / device, device=device, weight_decays=(0.1,), **options
-            )
+            records = embedkit.fit(store, losses, runs=tmp_path / device, device=device, weight_decay=(0.1,), **options)
         found[device] = [record.load_heads() for record in records]
     for own, other in zip(found["mps"], found["cpu"], strict=True):
         assert own.keys() == other.keys()
@@ -209,7 +207,7 @@ def test_encoders_run_in_training_on_mps(
     header, *rows = corpus.read_text().splitlines()
     corpus = corpus.with_name("some.csv")
     corpus.write_text("\n".join([header, *rows[::3]]) + "\n")
-    options: dict[str, Any] = {"encoders": [str(folder)], "mode": mode, "seeds": 1, "epochs": 1, "batch_size": 8}
+    options: dict[str, Any] = {"encoder": [str(folder)], "mode": mode, "seeds": 1, "epochs": 1, "batch_size": 8}
     options["learning_rates"] = (1e-2,)
     with on_a_mac(monkeypatch):
         (record,) = embedkit.fit(corpus, folds="speaker", runs=tmp_path / "runs", device="mps", **options)
@@ -221,7 +219,7 @@ def test_encoders_run_in_training_on_mps(
 
 
 def test_predictions_on_mps_are_those_of_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = fit_tones(write_tones(tmp_path / "tones"), "mfcc", heads=["lstm"], seeds=1, epochs=1, device="cpu")
+    record = fit_tones(write_tones(tmp_path / "tones"), "mfcc", head=["lstm"], seeds=1, epochs=1, device="cpu")
     clips = sorted((tmp_path / "tones").glob("0*.wav"))
     expected = embedkit.predict(record, clips, device="cpu")
     with on_a_mac(monkeypatch):
@@ -235,6 +233,4 @@ def test_what_draws_dropout_twice_is_refused_on_mps(
 ) -> None:
     folder = write_conv_checkpoint(tmp_path / "tiny", "hubert")
     with on_a_mac(monkeypatch), pytest.raises(FitError, match=r"--recompute or --accumulate on MPS.*--device cpu"):
-        embedkit.fit(
-            corpus, encoders=[str(folder)], mode="finetune", tuning={"accumulate": 2}, device="mps", runs=tmp_path / "r"
-        )
+        embedkit.fit(corpus, encoder=[str(folder)], mode="finetune", accumulate=2, device="mps", runs=tmp_path / "r")

@@ -49,7 +49,7 @@ def main() -> None:
     sys.path.append(os.getcwd())
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8", newline="\n"))  # noqa: SIM115
     try:
         app(prog_name="embedkit")
     except KeyboardInterrupt:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from embedkit import system
 from embedkit.diagnosis.rows import Row
@@ -30,8 +26,7 @@ _BF16 = {"avx512_bf16": "AVX-512", "amx_bf16": "AMX", "bf16": "Arm"}
 
 def program_rows() -> list[Row]:
     """Describe Python, the system, and the variables that are set."""
-    python = f"{platform.python_version()} ({platform.python_implementation()}), {sys.executable}"
-    system = " ".join(filter(None, (platform.system(), platform.release(), platform.machine(), *platform.libc_ver())))
+    python, named_system = f"{system.name_python()}, {sys.executable}", system.name_system()
     values = {name: os.environ[name] for name in SHOWN if os.environ.get(name)}
     named = [name for name in NAMED if os.environ.get(name)]
     parts = [*(f"{name}={value}" for name, value in values.items()), *([f"set: {', '.join(named)}"] if named else [])]
@@ -40,9 +35,14 @@ def program_rows() -> list[Row]:
             section="program",
             name="python",
             found=python,
-            facts={"version": platform.python_version(), "executable": sys.executable},
+            facts={"version": system.name_python().partition(" ")[0], "executable": sys.executable},
         ),
-        Row(section="program", name="system", found=system, facts={"name": platform.system(), "text": system}),
+        Row(
+            section="program",
+            name="system",
+            found=named_system,
+            facts={"name": named_system.partition(" ")[0], "text": named_system},
+        ),
         Row(
             section="program",
             name="variables",
@@ -88,7 +88,7 @@ def _cpu_row(kernels: str | None) -> Row:
     instructions = [name for flag, name in _INSTRUCTIONS.items() if flag in flags]
     bf16 = [name for flag, name in _BF16.items() if flag in flags]
     amx = sorted(flag for flag in flags if flag.startswith("amx_"))
-    name = _cpu_name()
+    name = system.name_cpu()
     parts = [
         ", ".join(instructions),
         f"bf16 by {', '.join(bf16)}" if bf16 else "no bf16",
@@ -139,7 +139,7 @@ def machine_rows(devices: Outcome, cache: Outcome) -> list[Row]:
     Args:
         devices, cache: How the steps of these names went.
     """
-    cores, usable = psutil.cpu_count() or 1, system.count_cores()
+    cores, usable = system.count_all_cores(), system.count_cores()
     torch = devices.facts.get("threads")
     takes = "" if torch is None else f", torch takes {torch}"
     total, free = system.read_memory()
@@ -162,25 +162,10 @@ def machine_rows(devices: Outcome, cache: Outcome) -> list[Row]:
 
 
 def _disk_row(name: str, folder: Path) -> Row:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    usage = shutil.disk_usage(there)
-    facts = {"folder": str(folder), "total_bytes": usage.total, "free_bytes": usage.free}
-    return Row(section="machine", name=name, found=_of(usage.total, usage.free), facts=facts)
+    total, free = system.disk_space(folder)
+    facts = {"folder": str(folder), "total_bytes": total, "free_bytes": free}
+    return Row(section="machine", name=name, found=_of(total, free), facts=facts)
 
 
 def _of(total: int, free: int) -> str:
     return f"{format_bytes(total)}, {format_bytes(free)} free"
-
-
-def _cpu_name() -> str:
-    return _cpu_line("model name") or platform.processor() or platform.machine()
-
-
-def _cpu_line(*keys: str) -> str:
-    """Return what Linux says about the first core."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    pairs = (line.partition(":") for line in lines)
-    return next((value.strip() for key, _, value in pairs if key.strip() in keys), "")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from huggingface_hub.utils import WeakFileLock, are_progress_bars_disabled, buil
 
 from embedkit import terminal
 from embedkit.errors import EncoderError
+from embedkit.system import free_space
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WAITS = (1.0, 2.0, 4.0)
@@ -140,13 +140,13 @@ def _verify(blob: Blob, part: Path) -> None:
 
 
 def _require_room(blob: Blob, present: int) -> None:
-    if blob.size is not None and shutil.disk_usage(blob.folder).free < blob.size - present:
+    if blob.size is not None and free_space(blob.folder) < blob.size - present:
         raise _no_room(blob, present, None)
 
 
 def _no_room(blob: Blob, present: int, reason: str | None) -> EncoderError:
     needed = f"{blob.size - present:,} bytes are needed and " if blob.size else ""
-    free = shutil.disk_usage(blob.folder).free
+    free = free_space(blob.folder)
     return EncoderError(
         f"There is too little room for {blob.file} of {blob.repository!r} in {constants.HF_HUB_CACHE!r} "
         f"({needed}{free:,} are free{f'; {reason}' if reason else ''}); make room, or let HF_HOME name a folder on "

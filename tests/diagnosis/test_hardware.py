@@ -58,5 +58,5 @@ def test_devices_that_crash_torch_are_told_by_cuda() -> None:
 )
 def test_instructions_of_the_cpu(flags: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware.system, "read_cpu_flags", lambda: frozenset(flags.split()))
-    monkeypatch.setattr(hardware, "_cpu_name", lambda: "A CPU")
+    monkeypatch.setattr(hardware.system, "name_cpu", lambda: "A CPU")
     assert look()["cpu"].found == f"A CPU; {told}"
