@@ -208,7 +208,7 @@ def test_encoders_run_in_training_on_mps(
     corpus = corpus.with_name("some.csv")
     corpus.write_text("\n".join([header, *rows[::3]]) + "\n")
     options: dict[str, Any] = {"encoder": [str(folder)], "mode": mode, "seeds": 1, "epochs": 1, "batch_size": 8}
-    options["learning_rates"] = (1e-2,)
+    options["lr"] = (1e-2,)
     with on_a_mac(monkeypatch):
         (record,) = embedkit.fit(corpus, folds="speaker", runs=tmp_path / "runs", device="mps", **options)
     assert 0 <= record.metrics["ua"] <= 1
