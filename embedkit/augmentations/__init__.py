@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from embedkit.errors import ConfigError
+from embedkit.libraries import WORKING_PAIR
 from embedkit.registry import Part, Registry, build_options, parse_spec
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ AUGMENTATIONS = Registry(
         ("specaugment", Part("embedkit.augmentations.masking:Masking", "hidden spans of time and of channels")),
     ],
 )
-
-PINS = ("torch>=2.13,<2.16", "torchaudio>=2.11.1,<2.12")
-"""Releases that load together, as in the package's own requirements."""
 
 
 def build_augmentation(spec: str) -> Augmentation:
@@ -63,7 +61,7 @@ def _require_torchaudio(name: str) -> None:
         importlib.import_module("torchaudio.functional")
     # A wheel for another torch fails in any way, in its own code or in the linker.
     except Exception as error:
-        wanted = " ".join(map(repr, PINS))
+        wanted = " ".join(map(repr, WORKING_PAIR))
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(
             f"The augmentation {name!r} needs torchaudio, which cannot be loaded ({reason}); run pip install {wanted}, "
