@@ -77,7 +77,13 @@ class TrainingOptions:
     folds: str | None = option(
         panel="Data",
         metavar="FOLDS",
-        help="session, speaker, split, random, a column, or speaker+COLUMN to keep both apart at once.",
+        help="speaker or leave-one-speaker-out, session or leave-one-session-out, split, random, a column, or "
+        "speaker+COLUMN to keep both apart at once.",
+        synonyms={
+            "leave-one-speaker-out": "speaker",
+            "leave-one-session-out": "session",
+            "loso": ("leave-one-speaker-out", "leave-one-session-out"),
+        },
         usual="session where there are some, else speaker",
         record="folds.kind",
         resolved=True,

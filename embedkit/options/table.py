@@ -16,9 +16,10 @@ class TableOptions:
     metric: Literal["ua", "wa", "f1", "nll", "ece", "ccc", "rmse", "all"] | None = option(
         panel="Data",
         metavar="METRIC",
-        help="ua: mean recall (UAR); wa: accuracy; f1: macro-F1; nll: negative log-likelihood; ece: calibration error; "
-        "ccc, rmse: of runs that predict emotional attributes; all: a table each.",
+        help="ua, uar: unweighted average recall (UAR); wa, acc: accuracy; f1: macro-F1; nll: negative log-likelihood; "
+        "ece: calibration error; ccc, rmse: of runs that predict emotional attributes; all: a table each.",
         usual="ua, and ccc for attributes",
+        synonyms={"uar": "ua", "acc": "wa"},
     )
     format: Literal["text", "markdown", "latex", "html", "csv", "json"] = option(
         "text", panel="Data", metavar="FORMAT", help="text, markdown, latex, html, csv or json."

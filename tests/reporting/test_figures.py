@@ -66,7 +66,7 @@ def test_names_cannot_break_out_of_the_figure(make_row: MakeRow) -> None:
 def test_runs_of_all_layers_have_no_such_figure(make_row: MakeRow) -> None:
     with pytest.raises(RunError, match="--layers each"):
         draw_layers([make_row()])
-    with pytest.raises(ConfigError, match=r"metric 'uar'.*ua"):
+    with pytest.raises(ConfigError, match=r"metric 'uaa'.*ua"):
         draw_layers(layer_rows(make_row, {"ce": [0.1]}), "uar")
 
 
