@@ -474,7 +474,7 @@ def test_table_looks_where_fit_was_told_to_write(run: Any) -> None:
     write_run(Path("there/x"))
     Path("embedkit.toml").write_text('[fit]\nruns = "there"\n[table]\nmetric = "wa"\nformat = "markdown"\n')
     assert "### emodb: WA in %" in run("table").stdout
-    assert "### emodb: UA in %" in run("table", "--metric", "ua").stdout
+    assert "### emodb: UAR in %" in run("table", "--metric", "ua").stdout
 
 
 @pytest.mark.parametrize(("word", "meant"), [("uar", "ua"), ("ua", "ua"), ("wa", "wa"), ("acc", "wa"), ("f1", "f1")])

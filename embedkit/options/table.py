@@ -27,5 +27,5 @@ class TableOptions:
     published: bool = option(
         False, panel="Data", help="Set the figures of the study, SUPERB and EmoBox, with notes, beside."
     )
-    compare: bool = option(True, panel="Data", help="Test and mark which runs differ in UA (or CCC).")
+    compare: bool = option(True, panel="Data", help="Test and mark which runs differ in UAR (or CCC).")
     runs: Path = option(Path("runs"), panel="Data", help="Folder that holds the runs.", on_command_line=False)

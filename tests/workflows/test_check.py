@@ -142,7 +142,7 @@ def test_speakers_on_both_sides_of_the_given_split(rows: Rows) -> None:
     apart[2] |= {"split": "test"}
     check = embedkit.check_corpus(write(apart))
     assert found(check) == {"split": "problem"}
-    assert "1 speaker on several sides" in check.findings[0].message
+    assert "1 speaker in several parts" in check.findings[0].message
     assert "(c)" in check.findings[0].message
 
 
