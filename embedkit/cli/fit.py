@@ -20,7 +20,8 @@ def fit(
         list[Path] | None,
         typer.Argument(
             metavar="INPUT",
-            help="Stores [default: every one below embeddings/]; with --mode frozen, finetune or lora corpora.",
+            help="Embedding files (stores) [default: every one below embeddings/]; with --mode frozen, finetune or "
+            "lora corpora.",
         ),
     ] = None,
     **given: Any,

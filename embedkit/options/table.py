@@ -25,7 +25,7 @@ class TableOptions:
         "text", panel="Data", metavar="FORMAT", help="text, markdown, latex, html, csv or json."
     )
     published: bool = option(
-        False, panel="Data", help="Set the figures of the study, SUPERB and EmoBox, with notes, beside."
+        False, panel="Data", help="Show published results (study, SUPERB, EmoBox) with notes, in tables of their own."
     )
     compare: bool = option(True, panel="Data", help="Test and mark which runs differ in UAR (or CCC).")
     runs: Path = option(Path("runs"), panel="Data", help="Folder that holds the runs.", on_command_line=False)
