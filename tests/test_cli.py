@@ -14,6 +14,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import embedkit
 from embedkit.cli import app
 from embedkit.config import SECTIONS
 from embedkit.corpora.clips import Clip
@@ -420,7 +421,7 @@ def test_a_bug_keeps_its_traceback(run: Any, replace_workflow: Any) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["fitt"], ["fit", "--sedes", "3"], ["fit", "--seeds", "x"], ["table", "--metric", "uar"], ["list", "x"]],
+    [["fitt"], ["fit", "--sedes", "3"], ["fit", "--seeds", "x"], ["table", "--metric", "uaa"], ["list", "x"]],
 )
 def test_wrong_usage_exits_with_two(run: Any, arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
@@ -473,7 +474,37 @@ def test_table_looks_where_fit_was_told_to_write(run: Any) -> None:
     write_run(Path("there/x"))
     Path("embedkit.toml").write_text('[fit]\nruns = "there"\n[table]\nmetric = "wa"\nformat = "markdown"\n')
     assert "### emodb: WA in %" in run("table").stdout
-    assert "### emodb: UA in %" in run("table", "--metric", "ua").stdout
+    assert "### emodb: UAR in %" in run("table", "--metric", "ua").stdout
+
+
+@pytest.mark.parametrize(("word", "meant"), [("uar", "ua"), ("ua", "ua"), ("wa", "wa"), ("acc", "wa"), ("f1", "f1")])
+def test_a_metric_goes_by_each_of_its_names(run: Any, word: str, meant: str) -> None:
+    write_run(Path("runs/x"), ua=0.25, wa=0.75, f1=0.125)
+    shown = run("table", "--metric", word)
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout == str(embedkit.table("runs", metric=meant)) + "\n" == run("table", "--metric", meant).stdout
+    assert str(embedkit.table("runs", metric=word)) == str(embedkit.table("runs", metric=meant))
+    Path("embedkit.toml").write_text(f'[table]\nmetric = "{word}"\n')
+    assert run("table").stdout == shown.stdout
+
+
+@pytest.mark.parametrize("word", ["speaker", "session"])
+def test_folds_go_by_the_names_of_the_field(run: Any, fits: Calls, word: str) -> None:
+    for folds in (word, f"leave-one-{word}-out"):
+        assert run("fit", "x.h5", "--folds", folds).exit_code == 0
+    Path("embedkit.toml").write_text(f'[fit]\nfolds = "leave-one-{word}-out"\n')
+    assert run("fit", "x.h5").exit_code == 0
+    assert [keywords["folds"] for _, keywords in fits] == [word] * 3
+
+
+@pytest.mark.parametrize("command", [["fit", "x.h5"], ["study", "demo"], ["check", "demo"]])
+def test_folds_that_may_mean_two_things_are_never_guessed(run: Any, command: list[str]) -> None:
+    result = run(*command, "--folds", "loso")
+    assert result.exit_code == 1
+    assert (
+        "folds is 'loso', which may mean leave-one-speaker-out or leave-one-session-out; write which one."
+        in " ".join(result.stderr.split())
+    )
 
 
 def test_table_without_runs_says_what_to_do(run: Any) -> None:

@@ -215,7 +215,7 @@ def check_python(page: Page) -> None:
 def check_readme(page: Page) -> None:
     assert page.names["X"].shape[0] == len(page.names["y"]) == 16
     assert set(page.names["y"]) == {"anger", "sadness"}
-    assert "emodb: UA in %, 2 classes, folds by speaker" in page.printed[-1]
+    assert "emodb: UAR in %, 2 classes, folds by speaker" in page.printed[-1]
 
 
 CHECKS: dict[str, Callable[[Page], None]] = {

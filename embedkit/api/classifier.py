@@ -145,7 +145,9 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "choose linear, superb or mlp, or train it with embedkit.fit on a store that keeps frames."
             )
         if "classes" not in loss.tasks:
-            raise FitError(f"The loss {self.loss!r} predicts dimensions, but HeadClassifier tells classes apart.")
+            raise FitError(
+                f"The loss {self.loss!r} predicts emotional attributes, but HeadClassifier tells classes apart."
+            )
         for setting in ("epochs", "batch_size"):
             if getattr(self, setting) < 1:
                 raise FitError(f"{setting} is {getattr(self, setting)}, expected at least 1.")

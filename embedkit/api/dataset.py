@@ -25,7 +25,7 @@ class EmbeddingDataset(Dataset[tuple[Tensor, int]]):
     """The labelled utterances of a store: item i is (values, class index), values float32.
 
     Values are read when they are first asked for, in each worker of a DataLoader anew; forked and spawned workers
-    get the path of the store only. Nothing is standardised: statistics belong to the training side of a fold.
+    get the path of the store only. Nothing is standardised: statistics belong to the training set of a fold.
 
     Args:
         store: A store, or its path.

@@ -126,7 +126,7 @@ def find_faults_in_labels(utterances: Sequence[Utterance], labels: Mapping[str, 
 
 
 def find_faults_in_split(utterances: Sequence[Utterance]) -> Iterator[Finding]:
-    """Find speakers that are on several sides of the corpus's own split."""
+    """Find speakers that are in several parts of the corpus's own split."""
     sides: dict[str, set[str]] = defaultdict(set)
     for utterance in utterances:
         if utterance.split and utterance.speaker:
@@ -135,7 +135,7 @@ def find_faults_in_split(utterances: Sequence[Utterance]) -> Iterator[Finding]:
     if both:
         yield _finding(
             "split",
-            f"{count_noun(len(both), 'speaker')} on several sides of the given split ({_some(sorted(both))}): with "
+            f"{count_noun(len(both), 'speaker')} in several parts of the given split ({_some(sorted(both))}): with "
             "--folds split, a head may recognise the speaker instead of the emotion. Take --folds speaker.",
             [utterance.id for utterance in utterances if utterance.speaker in both and utterance.split],
             problem=True,
@@ -145,14 +145,15 @@ def find_faults_in_split(utterances: Sequence[Utterance]) -> Iterator[Finding]:
 def find_faults_in_folds(
     utterances: Sequence[Utterance], labels: Mapping[str, str], plan: FoldPlan | FitError
 ) -> Iterator[Finding]:
-    """Find labels that cannot be learned, and texts that are on both sides, in the folds `fit` would take."""
+    """Find labels that cannot be learned, and texts that are trained on and tested, in the folds `fit` would take."""
     if isinstance(plan, FitError):
         yield _finding("folds", str(plan), problem=True)
         return
     names = np.array([labels[utterance.id] for utterance in utterances], dtype=np.str_)
     if plan.speaker_dependent and plan.kind != "split":
         message = (
-            f"Folds by {plan.kind} have speakers on both sides, or unknown ones: scores are too high for new voices."
+            f"Folds by {plan.kind} have speakers in both training and test sets, or unknown ones: scores are too high "
+            "for new voices."
         )
         yield _finding("folds", message)
     for label in np.unique(names):

@@ -86,7 +86,7 @@ def _labels(labels: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _groups(name: str, groups: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -> RenderableType:
-    """Draw the utterances of each speaker, session or side by label, or sum them up where they are many."""
+    """Draw the utterances of each speaker, session or part of the split by label; where they are many, sum them up."""
     if len(groups) > MOST_ROWS:
         counts = sorted(entry["utterances"] for entry in groups.values())
         complete = sum(set(labels) <= set(entry["labels"]) for entry in groups.values())

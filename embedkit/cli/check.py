@@ -46,7 +46,7 @@ def check(
         embedkit check corpus.csv --folds split --format json
 
     Exits with 1 where something would make results invalid: audio that cannot be read, the same audio under different
-    labels or speakers, speakers on several sides of a given split, or folds that cannot be trained.
+    labels or speakers, speakers in several parts of a given split, or folds that cannot be trained.
     """
     import json
 

@@ -26,8 +26,8 @@ def figure(
         typer.Argument(metavar="RUNS", help="Folder that holds the runs. [default: embedkit.toml's, else runs]"),
     ] = None,
     metric: Annotated[
-        Literal["ua", "wa", "f1", "nll", "ece", "ccc"],
-        typer.Option(metavar="METRIC", help="Of layers: ua, wa, f1, nll, ece or ccc."),
+        Literal["ua", "uar", "wa", "acc", "f1", "nll", "ece", "ccc"],
+        typer.Option(metavar="METRIC", help="Of layers: ua (uar), wa (acc), f1, nll, ece or ccc."),
     ] = "ua",
     format: Annotated[
         Literal["svg", "pdf"], typer.Option(metavar="FORMAT", help="svg, or pdf with the extra `pdf`.")

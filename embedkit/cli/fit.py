@@ -20,7 +20,8 @@ def fit(
         list[Path] | None,
         typer.Argument(
             metavar="INPUT",
-            help="Stores [default: every one below embeddings/]; with --mode frozen, finetune or lora corpora.",
+            help="Embedding files (stores) [default: every one below embeddings/]; with --mode frozen, finetune or "
+            "lora corpora.",
         ),
     ] = None,
     **given: Any,
@@ -37,7 +38,7 @@ def fit(
         embedkit fit embeddings/emodb/hubert.h5 --layers each --loss all
         embedkit fit path/to/emodb --encoder hubert --mode finetune --save-encoder
 
-    Learning rate, epoch and all else that is searched are chosen on the training side of each fold; a configuration
+    Learning rate, epoch and all else that is searched are chosen on the training set of each fold; a configuration
     that is already there is not trained again. Options with several values take them repeated or separated by commas.
     """
     config = read_config()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
 
@@ -39,6 +40,8 @@ def takes_options(cls: type[Any]) -> Callable[[_F], _F]:
 def _make_parameter(one: Declared) -> inspect.Parameter:
     kind: Any = list[str] if one.kind in (tuple, Mapping) else one.kind
     kind = kind if kind in (bool, int, float, str, Path) or get_origin(kind) in (Literal, list) else str
+    if get_origin(kind) is Literal:
+        kind = operator.getitem(Literal, (*get_args(kind), *one.told.synonyms))
     switch = f"{one.flag}/--no-{one.flag[2:]}" if one.default is True else one.flag
     info = typer.Option(
         switch,

@@ -32,9 +32,9 @@ def study(
         embedkit study path/to/emodb path/to/ravdess --encoder hubert --loss ce,ccc
         embedkit study path/to/emodb --encoder hubert --mode cached,finetune
 
-    It says first what there is to do and how long that takes, and does only what is missing: the same command goes on
-    after an interruption. What fails is told, the rest goes on, and the exit code is 1. All other options of extract
-    are set in its section of embedkit.toml.
+    It first says what is missing and how long that takes, then does only that: the same command continues after an
+    interruption. What fails is reported, the rest goes on, and the exit code is 1. All other options of extract are set
+    in its section of embedkit.toml.
     """
     config = read_config()
     extraction, fitting = config.options("extract"), config.options("fit")

@@ -29,8 +29,8 @@ def table(
         embedkit table --metric all --format latex > table.tex
         embedkit table --metric wa --published
 
-    The best loss of each row is marked, and by paired tests over speakers what differs and what does not; a random
-    split is named as what it is.
+    The best loss of each row is starred. Paired tests over speakers mark which differences are significant. Random
+    splits are marked as speaker-dependent.
     """
     config = read_config()
     options = choose_options(TableOptions, "table", config, given)

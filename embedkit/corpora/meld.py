@@ -29,7 +29,7 @@ FOLDERS = {
     "dev": ("dev_splits_complete", "dev/dev_splits_complete", "dev"),
     "test": ("output_repeated_splits_test", "test/output_repeated_splits_test", "test"),
 }
-"""Where the clips of each side may lie; the numbers of dialogues begin anew on each side."""
+"""Where the clips of each part may lie; the numbers of dialogues begin anew in each part."""
 
 _NAME = re.compile(r"dia\d+_utt\d+\.(wav|flac|mp4)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
@@ -45,8 +45,8 @@ def recognise(folder: Path) -> bool:
 def read_meld(folder: Path) -> Corpus:
     """Read every utterance that has audio; the split is MELD's own, and its "joy" is called happiness.
 
-    The id is side and clip ("train_dia0_utt0"); main characters are on all sides of the split. Columns: text,
-    sentiment, dialogue, season and episode.
+    The id is part of the split and clip ("train_dia0_utt0"); main characters are in all parts of the split. Columns:
+    text, sentiment, dialogue, season and episode.
 
     Raises:
         CorpusError: a table cannot be read, or no utterance has audio (videos are not decoded).

@@ -28,7 +28,7 @@ LABELS = {
 }
 TASK = Task(classes=tuple(sorted(set(LABELS.values()) - {"other", "undecided"})))
 SIDES = {"Train": "train", "Development": "dev", "Test1": "test"}
-"""The sides of the given split; other partitions (Test2, Test3) are tests of their own."""
+"""The parts of the given split; other partitions (Test2, Test3) are tests of their own."""
 
 _TABLE = Path("Labels") / "labels_consensus.csv"
 _FOLDERS = ("Audios", "Audio")
@@ -88,13 +88,13 @@ def _utterance(row: dict[str, str], path: str) -> Utterance:
 
 
 def _note_apart(utterances: tuple[Utterance, ...]) -> tuple[str, ...]:
-    """Say how the partitions that are no side of the split can be tested on."""
+    """Say how the partitions that are no part of the split can be tested on."""
     apart = [str(utterance.columns["partition"]) for utterance in utterances if not utterance.split]
     if not apart:
         return ()
     names = sorted(set(apart))
     return (
-        f"On no side of the split: {count_noun(len(apart), 'utterance')} of {' and '.join(names)}; to test on them, "
+        f"In no part of the split: {count_noun(len(apart), 'utterance')} of {' and '.join(names)}; to test on them, "
         f"extract --where partition={names[0]} to a store of its own for fit --test-on.",
     )
 

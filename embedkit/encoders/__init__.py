@@ -83,7 +83,7 @@ def load_encoder(
 
     Raises:
         UnknownNameError: neither registered, nor a folder, nor of the form of a Hugging Face id.
-        EncoderError: weights that cannot be had or do not fit, or an option that the encoder does not have.
+        EncoderError: weights that are unavailable or do not fit, or an option that the encoder does not have.
     """
     sources = sources or {}
     options = {"layers": layers, "device": device, "precision": precision, "window": window}
@@ -172,7 +172,7 @@ def _load_one(name: str, options: dict[str, Any], sources: Mapping[str, str], *,
 
 
 def _misspelt(name: str, sources: Mapping[str, str]) -> str:
-    """Ask, where published weights cannot be had, whether a source of nearly that name was meant for them."""
+    """Ask, where published weights are unavailable, whether a source of nearly that name was meant for them."""
     nearest = [] if name in sources else get_close_matches(name, sources, n=1, cutoff=0.8)
     return f" [encoders] has a source for {nearest[0]!r}: did you mean {name!r} there?" if nearest else ""
 

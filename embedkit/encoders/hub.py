@@ -56,7 +56,7 @@ def find_snapshot(repository: str, revision: str | None, *, name: str) -> Checkp
         name: What the user called the encoder, for messages.
 
     Raises:
-        EncoderError: something cannot be had.
+        EncoderError: something is unavailable.
     """
     hub = _Repository(repository, name)
     commit = hub.find_commit(revision)

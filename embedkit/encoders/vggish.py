@@ -105,7 +105,7 @@ class VggishEncoder(Encoder):
         shape: Sizes the checkpoint must have.
 
     Raises:
-        EncoderError: no such device, or weights that cannot be had or are not exactly those of the network.
+        EncoderError: no such device, or weights that are unavailable or not exactly those of the network.
     """
 
     reentrant = True

@@ -69,7 +69,7 @@ def is_exact(speakers: int) -> bool:
 
 
 def smallest_p(speakers: int) -> float:
-    """Return the smallest p that can come out: that of a difference which every swap makes smaller.
+    """Return the minimum possible p: that of a difference which every swap makes smaller.
 
     A swap of all speakers only turns the sign, so with S speakers it is 2 / 2^S.
     """

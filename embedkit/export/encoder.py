@@ -56,7 +56,7 @@ def find_encoder(
 
     Raises:
         RunError: the encoder found has other weights, or one that was trained was not kept.
-        EncoderError: it cannot be had any more.
+        EncoderError: it is no longer available.
     """
     identity = _identity_of(predictor, heads[0])
     network = next((part for part in parts_of(identity) if part.get("weights_digest")), None)

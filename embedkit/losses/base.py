@@ -59,10 +59,10 @@ class Loss(ABC):
         """
 
     def weigh_classes(self, counts: Tensor) -> Tensor | None:
-        """Return `class_weights` for a training side, None for none; here for losses whose `weights` are "balanced".
+        """Return `class_weights` for a training set, None for none; here for losses whose `weights` are "balanced".
 
         Args:
-            counts: How many utterances of each class are on the training side, `[..., classes]`.
+            counts: How many utterances of each class are on the training set, `[..., classes]`.
 
         Returns:
             Float64 `[..., classes]`.

@@ -15,7 +15,7 @@ from embedkit.losses.cross_entropy import CrossEntropy
 class ClassBalanced(CrossEntropy):
     """Cross-entropy weighted by the inverse effective number of utterances of each class (Cui et al. 2019).
 
-    A class of n utterances on the training side counts as (1 - beta^n) / (1 - beta) of them: between one for all
+    A class of n utterances on the training set counts as (1 - beta^n) / (1 - beta) of them: between one for all
     (beta = 0) and n (beta towards 1).
     """
 

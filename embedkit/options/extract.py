@@ -25,7 +25,7 @@ class ExtractOptions:
         panel="Data", metavar="TYPE", help="float16 or float32, for frames.", usual="the encoder's"
     )
     out: Path | None = option(
-        panel="Data", metavar="PATH", help="The store to write.", usual="embeddings/CORPUS/ENCODER.h5"
+        panel="Data", metavar="PATH", help="The embedding file (store) to write.", usual="embeddings/CORPUS/ENCODER.h5"
     )
     where: tuple[str, ...] = option(
         (),

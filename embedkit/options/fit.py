@@ -77,8 +77,14 @@ class TrainingOptions:
     folds: str | None = option(
         panel="Data",
         metavar="FOLDS",
-        help="session, speaker, split, random, a column, or speaker+COLUMN to keep both apart at once.",
-        usual="session where there are some, else speaker",
+        help="speaker or leave-one-speaker-out, session or leave-one-session-out, split, random, a column, or "
+        "speaker+COLUMN to keep both apart at once.",
+        synonyms={
+            "leave-one-speaker-out": "speaker",
+            "leave-one-session-out": "session",
+            "loso": ("leave-one-speaker-out", "leave-one-session-out"),
+        },
+        usual="session if the corpus has sessions, else speaker",
         record="folds.kind",
         resolved=True,
     )
@@ -103,7 +109,7 @@ class TrainingOptions:
         3,
         panel="Training",
         metavar="N",
-        help="How often everything is repeated.",
+        help="Number of seeds; every experiment is repeated with each.",
         bound=COUNT,
         record="seeds",
         resolved=True,
@@ -137,8 +143,8 @@ class TrainingOptions:
         (),
         panel="Data",
         metavar="A,B,C",
-        help="Columns of numbers, such as valence,arousal,dominance, to predict in place of classes; utterances that "
-        "lack one are left out, and counted.",
+        help="Emotional attributes to predict in place of classes: columns of numbers such as valence,arousal; "
+        "utterances that lack one are left out, and counted.",
         single=True,
         record="dimensions",
         resolved=True,
@@ -365,8 +371,8 @@ class FitOptions(TrainingOptions):
         "cached",
         panel="Encoder",
         metavar="MODE",
-        help="cached: heads on stores. frozen: the encoder runs in every epoch. finetune: it is trained with the "
-        "head. lora: adapters in it are.",
+        help="cached: heads on embedding files (stores). frozen: the encoder runs in every epoch. finetune: it is "
+        "trained with the head. lora: adapters in it are.",
         record="mode",
         resolved=True,
     )

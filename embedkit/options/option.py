@@ -61,6 +61,7 @@ class Option:
         bound: Which numbers it takes.
         catalogue: Where names come from (`module:REGISTRY`).
         specs: Whether names may carry settings, and "all" stands for several.
+        synonyms: Other words for its values; a pair for a word that may mean either and is refused.
         split: Whether a text with commas is several values.
         single: Whether a library call may give one value in place of a list.
         accepts: A class (`module:Class`) of which a library call may give an object as well.
@@ -83,6 +84,7 @@ class Option:
     bound: Bound | None = None
     catalogue: str | None = None
     specs: bool = False
+    synonyms: Mapping[str, str | tuple[str, str]] = field(default_factory=dict)
     split: bool = True
     single: bool = False
     accepts: str | None = None
@@ -166,6 +168,7 @@ class Declared:
         Raises:
             ConfigError: a value that cannot be one of the option.
         """
+        value = self.canonical(value, where)
         if self.kind is tuple and (texts or self.told.single or not isinstance(value, str)) and value is not None:
             value = self._read_list(as_list(value), where, texts=texts)
         elif self.kind is Mapping and texts and not isinstance(value, Mapping):
@@ -178,6 +181,17 @@ class Declared:
             value = float(value)
         self.check(value, where)
         return value
+
+    def canonical(self, value: Any, where: str) -> Any:
+        """Return the option's own word for a synonym, and anything else as it is.
+
+        Raises:
+            ConfigError: a word that may mean either of two values.
+        """
+        meant = self.told.synonyms.get(value.lower(), value) if isinstance(value, str) else value
+        if isinstance(value, str) and isinstance(meant, tuple):
+            raise ConfigError(f"{where} is {value!r}, which may mean {meant[0]} or {meant[1]}; write which one.")
+        return meant
 
     def check(self, value: Any, where: str) -> None:
         """Check a value of the field's type.
@@ -215,9 +229,9 @@ class Declared:
         if self.kind is Mapping:
             return [word for old, new in value.items() for word in (self.flag, f"{old}={new}")]
         if self.kind is not tuple:
-            return [self.flag, f"{value:g}" if isinstance(value, float) else str(value)]
+            return [self.flag, _written(value)]
         if self.told.split and self.told.catalogue is None:
-            return [self.flag, ",".join(f"{one:g}" if self.of_numbers else str(one) for one in value)]
+            return [self.flag, ",".join(map(_written, value))]
         return [word for one in value for word in (self.flag, str(one))]
 
     def _read_list(self, items: Sequence[Any], where: str, *, texts: bool) -> tuple[Any, ...]:
@@ -296,6 +310,12 @@ def _number(item: Any, where: str, example: str) -> Any:
         return float(item) if isinstance(item, str | int) and not isinstance(item, bool) else item
     except ValueError:
         raise ConfigError(f"{where} is {item!r}, expected numbers{example}.") from None
+
+
+def _written(value: Any) -> str:
+    """Write a value as short as it can be read back unchanged."""
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return short if not isinstance(value, float) or float(short) == value else repr(value)
 
 
 def _shown(value: Any) -> str:

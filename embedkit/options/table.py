@@ -16,15 +16,16 @@ class TableOptions:
     metric: Literal["ua", "wa", "f1", "nll", "ece", "ccc", "rmse", "all"] | None = option(
         panel="Data",
         metavar="METRIC",
-        help="ua: mean recall (UAR); wa: accuracy; f1: macro-F1; nll: negative log-likelihood; ece: calibration error; "
-        "ccc, rmse: of runs that predict emotional attributes; all: a table each.",
+        help="ua, uar: unweighted average recall (UAR); wa, acc: accuracy; f1: macro-F1; nll: negative log-likelihood; "
+        "ece: calibration error; ccc, rmse: of runs that predict emotional attributes; all: a table each.",
         usual="ua, and ccc for attributes",
+        synonyms={"uar": "ua", "acc": "wa"},
     )
     format: Literal["text", "markdown", "latex", "html", "csv", "json"] = option(
         "text", panel="Data", metavar="FORMAT", help="text, markdown, latex, html, csv or json."
     )
     published: bool = option(
-        False, panel="Data", help="Set the figures of the study, SUPERB and EmoBox, with notes, beside."
+        False, panel="Data", help="Show published results (study, SUPERB, EmoBox) with notes, in tables of their own."
     )
-    compare: bool = option(True, panel="Data", help="Test and mark which runs differ in UA (or CCC).")
+    compare: bool = option(True, panel="Data", help="Test and mark which runs differ in UAR (or CCC).")
     runs: Path = option(Path("runs"), panel="Data", help="Folder that holds the runs.", on_command_line=False)

@@ -48,7 +48,7 @@ class Difference:
         family: "losses": against cross-entropy; "encoders": against another encoder under the same loss; "heads":
             against another head of the same encoder under the same loss.
         against: Where the other run stands in the table.
-        metric: What was tested: "ua", or "ccc" (the mean over dimensions).
+        metric: What was tested: "ua", or "ccc" (the mean over emotional attributes).
         difference: This run's score less the other's, averaged over seeds.
         p, p_adjusted: Of the test, and after Holm within the family.
         comparisons: How many tests the family holds.
@@ -73,7 +73,7 @@ class Difference:
 
     @property
     def smallest_p(self) -> float:
-        """The smallest p that so few speakers can give."""
+        """The minimum possible p with so few speakers."""
         return smallest_p(self.speakers)
 
     @property

@@ -1,4 +1,4 @@
-"""Tables of runs that predict dimensions: the mean over them, and a column for each."""
+"""Tables of runs that predict emotional attributes: the mean over them, and a column for each."""
 
 from __future__ import annotations
 

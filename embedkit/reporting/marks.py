@@ -48,9 +48,9 @@ def _legend(rows: Sequence[Row], tests: Sequence[Test], metric: str) -> str:
     shown = {test["family"] for test in tests if _can_be_shown(test)}
     if "losses" in shown:
         baseline = BASELINES[task_of(rows[0])]
-        meanings.append(f"{BELOW} below, {ABOVE} above, {SAME} not shown to differ from {baseline} in its row")
+        meanings.append(f"{BELOW} below, {ABOVE} above, {SAME} not significant (n.s.), against {baseline} in its row")
     if shown & set(RANKED):
-        meanings.append("rows that share a letter under a loss are not shown to differ")
+        meanings.append("differences between rows that share a letter under a loss are not significant (n.s.)")
     return f"Marks: {'; '.join(meanings)}." if meanings else ""
 
 
@@ -66,7 +66,7 @@ def _method(tests: Sequence[Test], metric: str) -> str:
     told = ", ".join(f"{_p(value)} ({family})" for family, value in limits.items() if value is not None)
     return (
         f"Tests of {METRICS[metric].label}: {which} swaps of predictions within {first['speakers']} speakers, "
-        f"{100 * LEVEL:g} % after Holm; smallest p attainable {_p(first['smallest_p'])}, after Holm {told}."
+        f"{100 * LEVEL:g} % after Holm; minimum possible p {_p(first['smallest_p'])}, after Holm {told}."
     )
 
 
@@ -79,7 +79,7 @@ def _hopeless(tests: Sequence[Test]) -> str:
     first = next(iter(lost.values()))
     parts = [
         f"{count_noun(test['comparisons'], 'comparison')} of {family} "
-        f"(smallest p {_p(test['smallest_p'])}, after Holm {_p(test['smallest_p_adjusted'])})"
+        f"(minimum possible p {_p(test['smallest_p'])}, after Holm {_p(test['smallest_p_adjusted'])})"
         for family, test in lost.items()
     ]
     hint = "; compare fewer runs at once" if first["smallest_p"] <= LEVEL else ""

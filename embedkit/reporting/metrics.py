@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 from embedkit.reporting.grid import Cell
 
 Task: TypeAlias = Literal["classes", "dimensions"]
+TASKS: Mapping[Task, str] = {"classes": "classes", "dimensions": "emotional attributes"}
+"""What users call them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class Metric:
 
 
 METRICS: Mapping[str, Metric] = {
-    "ua": Metric(label="UA"),
+    "ua": Metric(label="UAR"),
     "wa": Metric(label="WA"),
     "f1": Metric(label="F1"),
     "nll": Metric(label="NLL", unit="in nats, less is better", factor=1.0, decimals=3, lowest_is_best=True),
@@ -61,7 +63,7 @@ def task_of(row: Mapping[str, Any]) -> Task:
 
 
 def metrics_of(task: Task) -> list[str]:
-    """Name the metrics of runs that predict classes or dimensions."""
+    """Name the metrics of runs that predict classes or emotional attributes."""
     return [name for name, metric in METRICS.items() if metric.task == task]
 
 
@@ -76,8 +78,9 @@ def read_cell(row: Mapping[str, Any], key: str, how: Metric, mark: str = "") -> 
 
 
 DEFINITIONS = (
-    "WA: accuracy over all utterances. UA: recall averaged over the classes (UAR). F1: averaged over the classes "
-    "(macro). Each is computed on the predictions of all test folds together, once per seed."
+    "WA: accuracy over all utterances. UAR (also written UA): unweighted average recall, the recall averaged over the "
+    "classes. F1: averaged over the classes (macro-F1). Each is computed on the predictions of all test folds "
+    "together, once per seed."
 )
 
 CALIBRATION = (
@@ -86,7 +89,7 @@ CALIBRATION = (
 )
 
 AGREEMENT = (
-    "CCC: concordance correlation coefficient of predictions and ratings (Lin 1989); mean: over the dimensions. RMSE: "
-    "root mean squared error. Both are computed for each dimension on the predictions of all test folds together, once "
-    "per seed. They are no accuracies: never compare them with UA or WA."
+    "CCC: concordance correlation coefficient of predictions and ratings (Lin 1989); mean: over the emotional "
+    "attributes. RMSE: root mean squared error. Both are computed for each attribute on the predictions of all test "
+    "folds together, once per seed. They are not accuracies: never compare them with UAR (UA) or WA."
 )

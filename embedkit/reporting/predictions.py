@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """The test sides of all folds together, in order of appearance.
+    """The test sets of all folds together, in order of appearance.
 
     Attributes:
         ids, speakers, sessions, labels: Of every utterance, `[utterances]`.

@@ -90,7 +90,7 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
     if row.get("transductive"):
         notes.append(
             "TRANSDUCTIVE: every speaker's embeddings were normalised by statistics of all of that speaker's "
-            "utterances, those of the test side included (without their labels); never compare with numbers that were "
+            "utterances, those of the test set included (without their labels); never compare with numbers that were "
             "not."
         )
     if row.get("leak"):
@@ -112,7 +112,7 @@ def _predicted(row: Row) -> str:
     """Count what is predicted."""
     dimensions = row.get("dimensions") or ()
     if dimensions:
-        return count_noun(len(dimensions), "dimension")
+        return count_noun(len(dimensions), "emotional attribute")
     return f"{len(row['classes'])} classes"
 
 
@@ -148,7 +148,7 @@ def _budget(row: Row) -> str:
         parts.append(f"up to {budget['epochs']} epoch{'s' if budget['epochs'] != 1 else ''}")
     if budget.get("batch_size"):
         parts.append(f"batches of {budget['batch_size']}")
-    return f"; every cell searched {', '.join(parts)}" if parts else ""
+    return f"; every configuration searched {', '.join(parts)}" if parts else ""
 
 
 def _searched_settings(row: Row) -> str:

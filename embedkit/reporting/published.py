@@ -32,8 +32,8 @@ NOTES: Mapping[str, str] = {
         "class index."
     ),
     "wav2vec 2.0": (
-        "4 classes, 5,531 utterances, random 70/15/15 split (the same speakers on both sides), fine-tuned end to end, "
-        "one seed. Its CCC loss is CE plus CCC on valence, arousal and dominance."
+        "4 classes, 5,531 utterances, random 70/15/15 split (the same speakers in training and test sets), fine-tuned "
+        "end to end, one seed. Its CCC loss is CE plus CCC on valence, arousal and dominance."
     ),
     "HuBERT": (
         "two classes (improvised or scripted; the emotion was looked for in the file name and not found), random "
@@ -156,7 +156,7 @@ def _elsewhere(rows: Sequence[Mapping[str, Any]]) -> list[Grid]:
         Grid(
             title="Published by others of the same encoders: IEMOCAP, 4 classes (in %)",
             label_headers=("encoder", "source"),
-            columns=("UA", "WA", "F1"),
+            columns=("UAR", "WA", "F1"),
             lines=lines,
             notes=(
                 f"Protocols differ between sources and from the runs above, so no best is marked{other}.",

@@ -24,6 +24,7 @@ from embedkit.reporting.metrics import (
     DEFINITIONS,
     METRICS,
     SCORES,
+    TASKS,
     metrics_of,
     read_cell,
     task_of,
@@ -49,8 +50,8 @@ class Table:
     Attributes:
         rows: One mapping for each run, metrics as fractions, in the order of the table; `tests` holds its differences
             from other runs where these were tested.
-        metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict dimensions; "all" (one table each);
-            or None for UA and CCC, whichever a run has.
+        metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict ratings; "all" (one table each);
+            or None for UAR and CCC, whichever a run has.
         format: What `str` draws: "text", "markdown", "latex", "html", "csv" or "json".
         published: Whether the study's published numbers stand beside.
     """
@@ -95,8 +96,8 @@ def build_table(
 
     Args:
         rows: One mapping for each run, as in a run's `metrics.json`.
-        metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict dimensions; "all" for one table each;
-            or None for UA and CCC, whichever a run has.
+        metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict ratings; "all" for one table each;
+            or None for UAR and CCC, whichever a run has.
         format: What `str(table)` draws: "text", "markdown", "latex", "html", "csv" or "json".
         published: Set published figures, with notes on what each was, beside.
         predictions: The CSV of each run's predictions, None for those that have none. From these the differences
@@ -139,7 +140,7 @@ def _require_metric(rows: Sequence[Row], metric: str) -> None:
     if not own:
         others = metrics_of(task_of(rows[0]))
         raise RunError(
-            f"The metric {metric!r} is one of {METRICS[metric].task}, which no run predicts; "
+            f"The metric {metric!r} is one of {TASKS[METRICS[metric].task]}, which no run predicts; "
             f"choose --metric {', '.join(others[:-1])} or {others[-1]}."
         )
     if not _is_known(own, metric):

@@ -37,7 +37,7 @@ class StudyForecast:
         self.unknown: list[str] = []
 
     def foresee(self, pair: Pair) -> None:
-        """Look at a pair; one that cannot be had, and heads that cannot be fitted, are left out from here on."""
+        """Look at a pair; one that is unavailable, and heads that cannot be fitted, are left out from here on."""
         self.parts.attempt(str(pair), partial(self._foresee, pair))
 
     def tell(self) -> None:

@@ -31,9 +31,9 @@ class FoldResult:
         fold: The fold.
         choices: What was chosen.
         states: The heads.
-        standardiser: Statistics of the training side.
+        standardiser: Statistics of the training set.
         scale: By what ratings were standardised; None for classes.
-        outputs: On the test side, `[seeds, utterances, outputs]`: class probabilities, or ratings in their own unit.
+        outputs: On the test set, `[seeds, utterances, outputs]`: class probabilities, or ratings in their own unit.
         losses: What was chosen in its search, `[seeds, epochs]`: mean training loss over the inner folds; or empty.
         dev_scores: The same by UA, or mean CCC, of the predictions of the inner folds together; or empty.
     """
@@ -70,7 +70,7 @@ def train_losses(
     """Train one head under several losses together: every fold, inner fold, seed and candidate.
 
     A candidate and the number of epochs are chosen per loss, fold and seed on validation predictions pooled over the
-    inner folds; then the head is trained again on the fold's whole training side. Folds without refit keep the head
+    inner folds; then the head is trained again on the fold's whole training set. Folds without refit keep the head
     as it was after its best validation epoch. What comes out for a loss does not depend on the others.
 
     Args:
@@ -123,7 +123,7 @@ _Run: TypeAlias = Callable[[Sequence[Group], TrainingConfig], list[GroupResult]]
 
 @dataclass(frozen=True, kw_only=True)
 class _Trained:
-    """One head: its weights, the statistics of its training side, its loss and predictions epoch by epoch."""
+    """One head: its weights, the statistics of its training set, its loss and predictions epoch by epoch."""
 
     state: State
     standardiser: Standardiser
@@ -197,7 +197,7 @@ def _members(result: GroupResult) -> list[_Trained]:
 
 @dataclass(frozen=True)
 class _Curve:
-    """What was chosen in its search, `[epochs]`: mean training loss, and score of the pooled validation sides."""
+    """What was chosen in its search, `[epochs]`: mean training loss, and score of the pooled validation sets."""
 
     losses: NDArray[np.float64]
     dev_scores: NDArray[np.float64]
@@ -227,7 +227,7 @@ def _refit(
     seeds: Sequence[int],
     run: _Run,
 ) -> dict[_Key, _Trained]:
-    """Train what was chosen on the whole training sides; losses whose choices have one shape share a group."""
+    """Train what was chosen on the whole training sets; losses whose choices have one shape share a group."""
     nothing = np.zeros(0, dtype=np.int64)
     finals: dict[_Key, _Trained] = {}
     for head, together in _shapes(grid, losses):

@@ -141,7 +141,7 @@ class Experiment:
         )
 
     def count_heads(self) -> int:
-        """Return how many heads are trained: candidates on inner folds, and what was chosen on whole sides."""
+        """Return how many heads are trained: candidates on inner folds, and what was chosen on whole training sets."""
         count = count_heads if not self.options.tuned else count_tuned
         return count(self.plan, len(self.grid), self.options.seeds)
 

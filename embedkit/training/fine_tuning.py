@@ -104,7 +104,7 @@ def tune_loss(
 
 @dataclass(frozen=True, kw_only=True)
 class _Tuned:
-    """One finished head: what was chosen for it, what became of it, and what it says of the test side."""
+    """One finished head: what was chosen for it, what became of it, and what it says of the test set."""
 
     choice: Choice
     result: GroupResult

@@ -58,7 +58,7 @@ class TrainingMonitor:
                 loss: [*self.scores.get(loss, ()), *self.running.get(loss, ())] for loss in self.scores | self.running
             }
         found = [f"{loss} {in_unit(self.score_name, float(np.mean(own)))}" for loss, own in scores.items()]
-        best = f"best development {self.score_name} so far"
+        best = f"best development {shown_name(self.score_name)} so far"
         return f"{self.title}, {best}: {', '.join(found)}" if found else self.title
 
 
@@ -75,6 +75,11 @@ def _add(scores: dict[str, list[float]], groups: Sequence[Group], results: Seque
 
 def _heads(groups: Sequence[Group]) -> int:
     return sum(len(group.members) for group in groups)
+
+
+def shown_name(score_name: str) -> str:
+    """Return what a score is called where users read it; files keep the short name."""
+    return "UAR" if score_name == "UA" else score_name
 
 
 def in_unit(score_name: str, value: float) -> str:

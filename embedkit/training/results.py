@@ -1,4 +1,4 @@
-"""What a finished cell leaves behind: its row of the table, its predictions, its heads."""
+"""What a finished experiment leaves behind: its row of the table, its predictions, its heads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from embedkit.training.summary import summarise_classes, summarise_ratings
 
 
 def pool_outputs(results: Sequence[FoldResult]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Join the test sides of all folds: utterance indices `[N]` in order, outputs `[seeds, N, outputs]`."""
+    """Join the test sets of all folds: utterance indices `[N]` in order, outputs `[seeds, N, outputs]`."""
     index = np.concatenate([result.fold.test for result in results])
     outputs = np.concatenate([result.outputs for result in results], axis=1)
     order = np.argsort(index, kind="stable")

@@ -1,4 +1,4 @@
-"""The run folder: configuration, metrics, predictions and heads of one cell of the table."""
+"""The run folder: configuration, metrics, predictions and heads of one configuration."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def _model_card(card: dict[str, Any]) -> str:
         f"({len(seen['speakers'])} speakers: {', '.join(seen['speakers'])})\n"
         f"- Chosen on: {len(seen['development_utterances'])} utterances "
         f"(speakers {', '.join(seen['development_speakers'])})\n"
-        f"- Not seen: the test side of fold {seen['fold']!r} by {seen['folds']}\n"
+        f"- Not seen: the test set of fold {seen['fold']!r} by {seen['folds']}\n"
         f"- Loss {card['loss']}, head {card['head']}, mode {card['tuning']['mode']}, seed {card['seed']}\n\n"
         f"All utterance ids are in `{CARD_FILE}`. What it makes of speakers it has seen says nothing about new ones.\n"
     )

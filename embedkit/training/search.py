@@ -1,4 +1,4 @@
-"""The grid on which every cell of a table is searched, and what was chosen from it."""
+"""The grid on which every configuration of a table is searched, and what was chosen from it."""
 
 from __future__ import annotations
 

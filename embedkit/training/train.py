@@ -25,7 +25,7 @@ from embedkit.training.experiment import UNFINISHED, Experiment
 from embedkit.training.fine_tuning import tune_loss
 from embedkit.training.layer_probing import LayerFeatures, plan_layers, split_layers
 from embedkit.training.live.features import LiveFeatures
-from embedkit.training.monitor import TrainingMonitor, in_unit
+from embedkit.training.monitor import TrainingMonitor, in_unit, shown_name
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
 from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
 from embedkit.training.saved_encoders import EncoderFolders
@@ -255,7 +255,7 @@ def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) ->
 
 def _tell_score(experiment: Experiment, metrics: Mapping[str, Any]) -> str:
     name = experiment.data.score_name
-    return f"{name} {in_unit(name, metrics[name.lower()])}{' %' if name == 'UA' else ''}"
+    return f"{shown_name(name)} {in_unit(name, metrics[name.lower()])}{' %' if name == 'UA' else ''}"
 
 
 def find_known_run(experiment: Experiment) -> RunRecord | None:

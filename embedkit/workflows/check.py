@@ -19,6 +19,8 @@ from embedkit.corpora import Corpus, Utterance, select
 from embedkit.corpora.base import STANDARD_COLUMNS
 from embedkit.corpora.opening import as_corpus
 from embedkit.errors import FitError
+from embedkit.options.fit import TrainingOptions
+from embedkit.options.option import declared
 from embedkit.progress import Progress, show_progress
 from embedkit.registry import unknown_name
 from embedkit.system import count_cores
@@ -120,6 +122,7 @@ def check_corpus(
         CorpusError, ConfigError, UnknownNameError: the corpus or a filter that cannot be read.
         FitError: a class or a fold column that the corpus does not have.
     """
+    folds = declared(TrainingOptions)["folds"].read(folds, "folds")
     opened = select(as_corpus(corpus), where)
     chosen, labels = _choose(opened, classes, opened.task.merge if merge is None else merge)
     kind = folds or default_folds(_column(chosen, "session"), _column(chosen, "speaker"))

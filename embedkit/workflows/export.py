@@ -88,7 +88,7 @@ def export_run(
     Raises:
         RunError: no run, one that is damaged or cannot be exported, too large a difference, or no place to write.
         ConfigError: an unknown format, or packages that are missing.
-        EncoderError: an encoder that cannot be had any more, or not be written as ONNX.
+        EncoderError: an encoder that is no longer available, or cannot be written as ONNX.
         AudioError: a recording to compare on that cannot be used.
     """
     if format not in FORMATS:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedkit.errors import ConfigError, RunError
+from embedkit.options.option import declared
+from embedkit.options.table import TableOptions
 from embedkit.registry import unknown_name
 from embedkit.reporting.figures import draw_layers
 from embedkit.reporting.figures.chart import Chart, file_names
@@ -51,7 +53,8 @@ def write_figures(
         runs: The folder that holds the runs.
         kind: "layers" (a metric by layer, from `fit --layers each`), "confusion", "classes" and "speakers" (recall),
             "curves" (validation score and training loss by epoch), "weights" (of the layers), "map" (embeddings).
-        metric: Of "layers": "ua", "wa", "f1", "nll", "ece", or "ccc" (the mean over the dimensions).
+        metric: Of "layers": "ua" or "uar", "wa" or "acc", "f1", "nll", "ece", or "ccc" (the mean over the emotional
+            attributes).
         format: "svg" or "pdf"; the latter needs the extra `pdf`.
         out: The folder to write to; made where it is missing, files of the same names are replaced.
 
@@ -67,6 +70,7 @@ def write_figures(
     for what, name, known in (("figure", kind, KINDS), ("format", format, FORMATS)):
         if name not in known:
             raise ConfigError(unknown_name(what, name, known))
+    metric = declared(TableOptions)["metric"].canonical(metric, "metric")
     records = find_runs(runs)
     charts = draw_layers([one.metrics for one in records], metric) if kind == "layers" else _draw(kind, records, runs)
     folder = Path(out)

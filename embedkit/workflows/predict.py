@@ -114,7 +114,7 @@ def stream_predictions(
         RunError: no run, a damaged one, one normalised by speaker, or an encoder that is not the run's.
         CorpusError: a folder without audio, or a list that cannot be read.
         AudioError: a clip that is missing or cannot be used; all of them where they are skipped.
-        EncoderError: the encoder cannot be had any more.
+        EncoderError: the encoder is no longer available.
     """
     if on_error not in ("fail", "skip"):
         raise ConfigError(f"--on-error is {on_error!r}, expected fail or skip.")
@@ -253,7 +253,8 @@ def render_predictions(
 
     Args:
         predictions: As `stream_predictions` yields them.
-        format: "text" (classes by probability, or dimensions), "csv", "json" (one list) or "jsonl" (an object a line).
+        format: "text" (classes by probability, or emotional attributes), "csv", "json" (one list) or "jsonl" (an object
+            a line).
         segments: Whether a CSV has columns for start and end.
     """
     if format == "csv":

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from embedkit.arguments import checked
 from embedkit.errors import ConfigError
+from embedkit.options.option import declared
+from embedkit.options.table import TableOptions
 from embedkit.reporting.table import Table, build_table
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ def tabulate_runs(
 
     Args:
         runs: A folder that holds runs, what `embedkit.fit` returned, or rows as in `metrics.json`.
-        metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict dimensions; "all" for one table each;
-            or None for UA and CCC, whichever a run has.
+        metric: "ua" or "uar", "wa" or "acc", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict emotional
+            attributes; "all" for one table each; or None for UAR and CCC, whichever a run has.
         format: What `print` shows: "text", "markdown", "latex", "html", "csv" or "json".
         published: Set the figures of the study, SUPERB and EmoBox on IEMOCAP, with notes on what each was, beside.
         compare: Test and mark which runs differ, by their predictions.
@@ -37,6 +39,7 @@ def tabulate_runs(
         RunError: there are no runs, or one is damaged.
         ConfigError: an unknown metric or format.
     """
+    metric = declared(TableOptions)["metric"].canonical(metric, "embedkit.table: metric")
     if isinstance(runs, str | Path):
         from embedkit.training.runs import find_runs
 

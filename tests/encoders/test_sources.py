@@ -1,4 +1,4 @@
-"""Names, folders and Hugging Face ids: what is loaded, from where, and what is said when it cannot be had."""
+"""Names, folders and Hugging Face ids: what is loaded, from where, and what is said when it is unavailable."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ class Options:
     share: float = option(0.5, panel="Data", help="A share.", bound=SHARE)
     word: Literal["one", "two"] = option("one", panel="Data", help="A word.")
     place: Path | None = option(panel="Data", help="A place.")
+    folds: str = option("speaker", panel="Data", help="Folds.", synonyms={"one-out": "speaker", "o": ("one", "other")})
 
 
 KNOWN = declared(Options)
@@ -43,7 +44,7 @@ def test_numbers_come_back_from_every_way_of_giving_them(numbers: list[float]) -
     for value in (numbers, tuple(numbers), [text], text, [repr(number) for number in numbers]):
         assert KNOWN["rates"].read(value, "--rates") == tuple(numbers)
     words = KNOWN["rates"].write(tuple(numbers))
-    assert KNOWN["rates"].read(words[1:], "--rates") == pytest.approx(numbers, rel=1e-5) if words else numbers == [0.1]
+    assert KNOWN["rates"].read(words[1:], "--rates") == tuple(numbers) if words else numbers == [0.1]
 
 
 @pytest.mark.parametrize(
@@ -61,12 +62,24 @@ def test_numbers_come_back_from_every_way_of_giving_them(numbers: list[float]) -
         ("share", 1, "--share is 1.0, expected a number from 0 to below 1."),
         ("word", "tow", "--word is 'tow', expected one of one, two. Did you mean 'two'?"),
         ("place", 3, "--place is 3, expected a path."),
+        ("folds", "O", "--folds is 'O', which may mean one or other; write which one."),
     ],
 )
 def test_a_value_that_an_option_cannot_have_gets_one_sentence(name: str, value: Any, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         KNOWN[name].read(value, KNOWN[name].flag)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("word", ["speaker", "one-out", "One-Out"])
+def test_a_synonym_is_read_as_the_options_own_word(word: str) -> None:
+    assert KNOWN["folds"].read(word, "--folds") == "speaker"
+    assert read_options(Options, {"folds": word}, "{name}", texts=False) == {"folds": "speaker"}
+    assert KNOWN["folds"].write(KNOWN["folds"].read(word, "--folds")) == []
+
+
+def test_a_word_that_is_no_synonym_stays() -> None:
+    assert KNOWN["folds"].read("text", "--folds") == "text"
 
 
 @takes_options(Options, "call", leading="rates")

@@ -134,14 +134,15 @@ def test_marks_stand_below_their_numbers(make_row: Any, write: Write) -> None:
     assert [mark[0] for mark in first[1:]] == ["~", ">"]
     assert [mark[0] for mark in second[1:]] == ["<", "~"]
     flat = " ".join(text.split())
-    assert "Marks: < below, > above, ~ not shown to differ from ce in its row; rows that share a letter" in flat
+    assert "Marks: < below, > above, ~ not significant (n.s.), against ce in its row; differences between rows" in flat
+    assert "rows that share a letter under a loss are not significant (n.s.)." in flat
     assert "all 1,024 swaps of predictions within 10 speakers" in flat
-    assert "smallest p attainable 0.002, after Holm 0.0039 (losses), 0.002 (encoders)" in flat
+    assert "minimum possible p 0.002, after Holm 0.0039 (losses), 0.002 (encoders)" in flat
     assert max(map(len, text.splitlines())) <= 80
     assert str(build_table(rows)) == str(build_table(rows, predictions=[None] * len(rows)))
     assert "Marks" not in str(build_table(rows, predictions=paths, metric="wa"))
     everything = str(build_table(rows, predictions=paths, metric="all"))
-    assert [everything.count(start) for start in ("Marks:", "Tests of UA:", "Protocol:")] == [1, 1, 1]
+    assert [everything.count(start) for start in ("Marks:", "Tests of UAR:", "Protocol:")] == [1, 1, 1]
 
 
 def test_marks_fit_in_eighty_columns_under_five_losses(make_row: Any, write: Write) -> None:
@@ -160,20 +161,21 @@ def test_with_too_few_speakers_nothing_is_marked_and_the_table_says_so(make_row:
     assert "Marks" not in text
     assert (
         "With 5 speakers nothing can be significant, however large the difference, among 2 comparisons of losses "
-        "(smallest p 0.062, after Holm 0.12) or 1 comparison of encoders (smallest p 0.062, after Holm 0.062)." in text
+        "(minimum possible p 0.062, after Holm 0.12) or 1 comparison of encoders "
+        "(minimum possible p 0.062, after Holm 0.062)." in text
     )
     rows, paths = study(make_row, write, SHARES, speakers=6)
     text = " ".join(str(build_table(rows, predictions=paths)).split())
     assert "rows that share a letter" in text
     assert "from ce" not in text
-    assert "among 2 comparisons of losses (smallest p 0.031, after Holm 0.062); compare fewer runs" in text
+    assert "among 2 comparisons of losses (minimum possible p 0.031, after Holm 0.062); compare fewer runs" in text
 
 
 def test_many_speakers_are_told_to_be_sampled(make_row: Any, write: Write) -> None:
     rows, paths = study(make_row, write, SHARES, speakers=17)
     text = " ".join(str(build_table(rows, predictions=paths)).split())
-    assert "Tests of UA: 65,535 random swaps of predictions within 17 speakers" in text
-    assert "smallest p attainable 1.5e-05, after Holm 3.1e-05 (losses), 1.5e-05 (encoders)" in text
+    assert "Tests of UAR: 65,535 random swaps of predictions within 17 speakers" in text
+    assert "minimum possible p 1.5e-05, after Holm 3.1e-05 (losses), 1.5e-05 (encoders)" in text
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,11 @@ def test_figures_are_written_below_the_folder(tmp_path: Path, monkeypatch: pytes
     from embedkit.workflows import figure
 
     chart = Chart(title="x", body="", width=10, height=10)
-    monkeypatch.setattr(figure, "draw_layers", lambda rows, metric: {"layers-../../x": chart})
+    asked: list[str] = []
+    monkeypatch.setattr(figure, "draw_layers", lambda rows, metric: asked.append(metric) or {"layers-../../x": chart})
     monkeypatch.setattr("embedkit.training.runs.find_runs", lambda folder: [])
-    (path,) = figure.write_figures(tmp_path, out=tmp_path / "out")
+    for metric in ("uar", "acc", "f1"):
+        (path,) = figure.write_figures(tmp_path, metric=metric, out=tmp_path / "out")
+    assert asked == ["ua", "wa", "f1"]
     assert path.parent == tmp_path / "out"
     assert path.read_text() == chart.standalone()

@@ -133,8 +133,11 @@ def test_scores_stand_with_their_intervals(records: list[RunRecord], page: Page)
     for row, record in zip(rows, records, strict=False):
         for name in ("ua", "wa", "f1"):
             low, high = record.metrics[f"{name}_ci"]
-            assert row[name.upper()] == f"{100 * record.metrics[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-    assert any("UA in %" in caption for caption in page.tables)
+            assert (
+                row["UAR" if name == "ua" else name.upper()]
+                == f"{100 * record.metrics[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+            )
+    assert any("UAR in %" in caption for caption in page.tables)
 
 
 def test_the_hardest_utterances_are_those_recognised_least(records: list[RunRecord], page: Page) -> None:
@@ -157,7 +160,7 @@ def test_the_hardest_utterances_are_those_recognised_least(records: list[RunReco
         name = row["utterance"]
         assert row["true label"] == labels[name]
         assert row["right with tiny"] == f"{sum(right[name])} of {len(right[name])}"
-        other, _, times = row["mostly taken for"].rpartition(" (")
+        other, _, times = row["mostly predicted"].rpartition(" (")
         assert times == f"{max(taken[name].values())} of {len(right[name])})"
         assert taken[name][other] == max(taken[name].values())
         assert float(row["probability of the true label"]) == pytest.approx(

@@ -98,7 +98,7 @@ def test_pointing_tells_what_a_point_is(page: Browser) -> None:
     settle(page, "document.querySelector('.heat')")
     x, y = page.run("(b => [b.left + 5, b.top + 5])(document.querySelector('.heat').getBoundingClientRect())")
     page.point(x, y)
-    assert "taken for" in (tip(page) or "")
+    assert "predicted as" in (tip(page) or "")
 
 
 def paths(page: Browser) -> list[Any]:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import embedkit
 from embedkit.checking.audio import clipped_share, silent_share
 from embedkit.cli import app
-from embedkit.errors import FitError
+from embedkit.errors import ConfigError, FitError
 from embedkit.workflows.check import CorpusCheck
 
 RATE = 16_000
@@ -142,8 +142,18 @@ def test_speakers_on_both_sides_of_the_given_split(rows: Rows) -> None:
     apart[2] |= {"split": "test"}
     check = embedkit.check_corpus(write(apart))
     assert found(check) == {"split": "problem"}
-    assert "1 speaker on several sides" in check.findings[0].message
+    assert "1 speaker in several parts" in check.findings[0].message
     assert "(c)" in check.findings[0].message
+
+
+def test_folds_by_the_names_of_the_field(rows: Rows) -> None:
+    path = write(rows)
+    assert (
+        embedkit.check_corpus(path, folds="leave-one-speaker-out").to_dict()
+        == embedkit.check_corpus(path, folds="speaker").to_dict()
+    )
+    with pytest.raises(ConfigError, match=r"loso.*leave-one-speaker-out or leave-one-session-out"):
+        embedkit.check_corpus(path, folds="loso")
 
 
 def test_one_class_one_speaker_and_no_speakers_are_problems(rows: Rows) -> None:

@@ -137,11 +137,11 @@ def test_the_table_shows_dimensions_apart_from_classes(tmp_path: Path) -> None:
     text = str(embedkit.table(tmp_path / "runs"))
     flat = " ".join(text.split())
     assert text.count("Protocol:") == 2
-    assert "synthetic: CCC, 2 dimensions, folds by session" in text
-    assert "synthetic: UA in %, 3 classes, folds by session" in text
+    assert "synthetic: CCC, 2 emotional attributes, folds by session" in text
+    assert "synthetic: UAR in %, 3 classes, folds by session" in text
     assert (
-        "2 dimensions (valence, arousal; left out 1 utterance of synthetic without a number in valence or arousal)"
-        in flat
+        "2 emotional attributes (valence, arousal; left out 1 utterance of synthetic without a number in valence or "
+        "arousal)" in flat
     )
     assert "Lin 1989" in flat
     header, line = (next(x for x in text.splitlines() if x.startswith(start)) for start in ("encoder, h", "tiny, mlp"))
@@ -151,9 +151,9 @@ def test_the_table_shows_dimensions_apart_from_classes(tmp_path: Path) -> None:
     assert "*" not in line
     everything = str(embedkit.table(tmp_path / "runs", metric="all"))
     assert everything.count("RMSE in the unit of the ratings") == 1
-    assert everything.count("UA in %") == 1
+    assert everything.count("UAR in %") == 1
     only = str(embedkit.table(tmp_path / "runs", metric="rmse"))
-    assert "UA" not in only.replace("UA or WA", "")
+    assert "UA" not in only.replace("UAR (UA) or WA", "")
     assert f"{rated.metrics['rmse_arousal']:.3f}" in only
     with pytest.raises(RunError, match="--metric ccc or rmse"):
         embedkit.table([rated], metric="ua")

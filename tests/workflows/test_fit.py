@@ -155,6 +155,15 @@ def test_folds(tmp_path: Path, folds: str, count: int) -> None:
     assert record.metrics["folds"] == folds
 
 
+@pytest.mark.parametrize("word", ["speaker", "session"])
+def test_the_fields_names_of_folds_are_the_same_run(tmp_path: Path, word: str) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", speakers=6)
+    (first,) = fit(tmp_path, store, folds=word, seeds=1, epochs=2)
+    (second,) = fit(tmp_path, store, folds=f"leave-one-{word}-out", seeds=1, epochs=2)
+    assert (first.folder, first.config) == (second.folder, second.config)
+    assert len(list((tmp_path / "runs").rglob("metrics.json"))) == 1
+
+
 def test_the_task_can_be_chosen(tmp_path: Path) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", labels=("anger", "excitement", "happiness", "sadness"))
     (record,) = fit(

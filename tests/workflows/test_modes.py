@@ -594,9 +594,9 @@ def test_the_best_development_score_is_shown_from_the_first_epoch_on(
     monkeypatch.setattr(TrainingMonitor, "on_epoch", noted)
     record = fit(corpus, checkpoints["hubert"], tmp_path, "finetune")
     assert len(notes) == SPEAKERS * QUICK["epochs"]
-    assert "best development UA so far: ce " in notes[0]
+    assert "best development UAR so far: ce " in notes[0]
     best = np.mean([choice["ua_dev"] for choice in record.config["choices"]])
-    assert notes[-1].endswith(f"best development UA so far: ce {100 * best:.1f}")
+    assert notes[-1].endswith(f"best development UAR so far: ce {100 * best:.1f}")
 
 
 def test_a_network_from_scratch_does_not_remember_the_loss_before(corpus: Path, tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_the_command_shows_the_table_and_names_what_is_missing() -> None:
     )
     result = CliRunner().invoke(app, ["study", "--loss", "ccc,ce"], prog_name="embedkit")
     assert result.exit_code == 1
-    assert "corpus: UA in %" in result.stdout
+    assert "corpus: UAR in %" in result.stdout
     assert result.stderr.splitlines()[-1].startswith("Error: The study lacks corpus with nobody/nothing (")
     assert {record.metrics["loss"] for record in find_runs("runs")} == {"ccc", "ce"}
     assert {record.metrics["budget"]["learning_rates"][0] for record in find_runs("runs")} == {0.01}
@@ -223,7 +223,7 @@ def test_the_guide_is_true(capsys: pytest.CaptureFixture[str]) -> None:
     # A budget that is soon trained.
     code = code.replace("seeds=5", "seeds=1, epochs=1")
     exec(compile(code, "docs/study.md", "exec"), names)  # noqa: S102
-    assert "emodb: UA in %, 2 classes, folds by speaker" in capsys.readouterr().out
+    assert "emodb: UAR in %, 2 classes, folds by speaker" in capsys.readouterr().out
     assert names["study"].missing == {}
     (text,) = blocks(guide, "toml")
     Path("embedkit.toml").write_text(text)

@@ -42,7 +42,7 @@ class Engine(ABC):
     def measure_error(self, config: EncodingConfig, shard: Shard) -> float | None:
         """Return the error of the encoder's precision against fp32 on the first batch that can be read.
 
-        None where no clip of the shard can be read, or the encoder cannot be had in fp32.
+        None where no clip of the shard can be read, or the encoder is unavailable in fp32.
         """
 
     @abstractmethod

@@ -20,7 +20,7 @@ def draw_layers(rows: Iterable[Row], metric: str = "ua") -> dict[str, Chart]:
 
     Args:
         rows: Rows of runs, as in `metrics.json`; those that are not of a single layer are left out.
-        metric: "ua", "wa", "f1", "nll", "ece", or "ccc" (the mean over the dimensions).
+        metric: "ua", "wa", "f1", "nll", "ece", or "ccc" (the mean over the emotional attributes).
 
     Returns:
         Charts by name, one for each corpus, encoder, head and protocol.

@@ -29,7 +29,7 @@ def draw_curves(panels: Sequence[Panel]) -> dict[str, Chart]:
             if train.size and np.all(train[:, 0] > 0):
                 losses += _series(loss, 100 * train / train[:, :1])
         if scores:
-            unit, decimals = ("UA in %", 1) if name == "UA" else (name, 3)
+            unit, decimals = ("UAR (UA) in %", 1) if name == "UA" else (name, 3)
             charts[f"curves-dev-{panel.file_name}"] = draw_lines(
                 f"{panel.name}, validation", scores, x_label="epoch", y_label=unit, decimals=decimals
             )
@@ -41,7 +41,7 @@ def draw_curves(panels: Sequence[Panel]) -> dict[str, Chart]:
 
 
 def draw_weights(panels: Sequence[Panel]) -> dict[str, Chart]:
-    """Draw the share of every layer in the mean that heads learned, over folds and seeds."""
+    """Draw the share of every layer in the learned weighted sum of layers, over folds and seeds."""
     charts = {}
     for panel in panels:
         series = []

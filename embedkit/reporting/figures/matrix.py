@@ -15,7 +15,7 @@ _SIDE, _TOP, _WRITTEN = 280, 8, 12
 
 
 def draw_matrix(title: str, names: Sequence[str], counts: NDArray[np.float64]) -> Chart:
-    """Draw the share of every true class that was taken for each class, from counts `[true, predicted]`."""
+    """Draw the share of every true class that was predicted as each class, from counts `[true, predicted]`."""
     totals = counts.sum(1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     short = [name if len(name) <= 14 else f"{name[:13]}…" for name in names]
@@ -30,7 +30,7 @@ def draw_matrix(title: str, names: Sequence[str], counts: NDArray[np.float64]) -
         parts.append(text(left - 6, y + cell / 2 + 4, short[row], "end"))
         for column, other in enumerate(names):
             share = shares[row, column]
-            told = f"{name} taken for {other}: {100 * share:.1f} % ({counts[row, column]:.1f} of {totals[row, 0]:g})"
+            told = f"{name} predicted as {other}: {100 * share:.1f} % ({counts[row, column]:.1f} of {totals[row, 0]:g})"
             parts.append(
                 f'<g><title>{escape(told)}</title><rect class="grid" fill="none" x="{left + cell * column:.1f}" '
                 f'y="{y:.1f}" width="{cell:.1f}" height="{cell:.1f}"/><rect class="heat" fill-opacity="{share:.3f}" '
@@ -44,7 +44,7 @@ def draw_matrix(title: str, names: Sequence[str], counts: NDArray[np.float64]) -
         place = f"translate({left + cell * (column + 0.5) + 3:.1f} {bottom + 10:.1f}) rotate(-40)"
         parts.append(f'<g transform="{place}">{text(0, 0, name, "end")}</g>')
     height = bottom + 30 + 0.66 * room
-    parts.append(text(left + _SIDE / 2, height - 4, "taken for (% of the true class)", "middle"))
+    parts.append(text(left + _SIDE / 2, height - 4, "predicted (row-normalised, %)", "middle"))
     return Chart(
         title=title,
         body="".join(parts),

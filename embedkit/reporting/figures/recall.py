@@ -52,7 +52,7 @@ def draw_classes(panels: Sequence[Panel], read: Read) -> dict[str, Chart]:
 
 
 def draw_speakers(panels: Sequence[Panel], read: Read) -> dict[str, Chart]:
-    """Draw the UA of every speaker under every loss, over the classes that the speaker has."""
+    """Draw the UAR (UA) of every speaker under every loss, over the classes that the speaker has."""
 
     def measure(found: Predictions) -> Mapping[str, NDArray[np.float64]]:
         speakers = np.array(found.speakers)
@@ -63,7 +63,7 @@ def draw_speakers(panels: Sequence[Panel], read: Read) -> dict[str, Chart]:
             scores[name] = recall_scores(found.truth[own], found.predicted[:, own], len(found.classes))
         return scores
 
-    return _draw(panels, read, measure, "speakers", "UA of the speaker in %")
+    return _draw(panels, read, measure, "speakers", "UAR (UA) of the speaker in %")
 
 
 def _draw(

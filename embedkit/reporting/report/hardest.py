@@ -21,7 +21,7 @@ class Tally:
     Attributes:
         label, speaker, session: Of the utterance.
         right, asked: How often it was recognised, of how many times, by encoder.
-        wrong: How often it was taken for which other class.
+        wrong: How often which other class was predicted.
         probability: Sum over all heads of what they gave to the true class.
     """
 
@@ -91,7 +91,7 @@ def list_hardest(tallies: dict[str, Tally]) -> Listing:
         "speaker",
         *session,
         "true label",
-        "mostly taken for",
+        "mostly predicted",
         *right,
         "probability of the true label",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from embedkit.reporting.figures.panels import Panel, is_cached
-from embedkit.reporting.metrics import SCORES, task_of
+from embedkit.reporting.metrics import METRICS, SCORES, task_of
 from embedkit.reporting.published import last_part
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def list_intervals(panels: Sequence[Panel]) -> Listing:
             rows.append(
                 (last_part(panel.encoder), panel.head, loss, *(_write_interval(record.metrics, name) for name in names))
             )
-    return Listing(headers=("encoder", "head", "loss", *(name.upper() for name in names)), rows=tuple(rows), labels=3)
+    labels = [METRICS[name].label for name in names]
+    return Listing(headers=("encoder", "head", "loss", *labels), rows=tuple(rows), labels=3)
 
 
 def _write_interval(row: Mapping[str, Any], name: str) -> str:

@@ -18,7 +18,7 @@ from embedkit.reporting.figures.learning import draw_curves, draw_weights
 from embedkit.reporting.figures.maps import METHODS, SIDE, Map, build_map, draw_map
 from embedkit.reporting.figures.panels import Panel, is_on_one_store, plan_panels, split_runs, tested_stores
 from embedkit.reporting.figures.recall import MOST_SPEAKERS, Read, draw_classes, draw_confusions, draw_speakers
-from embedkit.reporting.metrics import SCORES, task_of
+from embedkit.reporting.metrics import METRICS, SCORES, task_of
 from embedkit.reporting.predictions import Predictions, read_predictions
 from embedkit.reporting.protocol import describe_protocol
 from embedkit.reporting.published import last_part
@@ -173,7 +173,7 @@ def _draw_figures(group: Sequence[RunRecord], panels: Sequence[Panel], read: Rea
             no_classes,
         ),
         (
-            "UA of every speaker",
+            "UAR (UA) of every speaker",
             "Mean recall over the classes that the speaker has; bars are one standard deviation over seeds. "
             f"At most {MOST_SPEAKERS} speakers are drawn, those with the lowest.",
             draw_speakers(panels, read),
@@ -188,13 +188,13 @@ def _draw_figures(group: Sequence[RunRecord], panels: Sequence[Panel], read: Rea
         ),
         (
             "Weights of the layers",
-            "Shares of the encoder's layers in the mean that heads learned; bars are one standard deviation over folds "
-            "and seeds.",
+            "Shares of the encoder's layers in the learned weighted sum of layers; bars are one standard deviation "
+            "over folds and seeds.",
             draw_weights(panels),
             "No head here weighs several layers.",
         ),
         (
-            f"{metric.upper()} by layer",
+            f"{METRICS[metric].label} by layer",
             "Heads on one layer alone; the best of them is chosen on test data and is no result of a system.",
             layers,
             "There are no runs of single layers: embedkit fit --layers each trains them.",

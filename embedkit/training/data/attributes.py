@@ -66,12 +66,13 @@ def require_fitting_loss(loss: Loss, store: Source, dimensions: Sequence[str]) -
     """
     if dimensions and "dimensions" not in loss.tasks:
         raise FitError(
-            f"The loss {loss.spec!r} tells classes apart, but --targets names dimensions to predict; "
+            f"The loss {loss.spec!r} tells classes apart, but --targets names emotional attributes to predict; "
             f"choose --loss {DEFAULT_LOSS}, or leave out --targets."
         )
     if not dimensions and "classes" not in loss.tasks:
         raise FitError(
-            f"The loss {loss.spec!r} predicts dimensions; name columns of numbers with --targets ({_told(store)})."
+            f"The loss {loss.spec!r} predicts emotional attributes; name columns of numbers with --targets "
+            f"({_told(store)})."
         )
 
 

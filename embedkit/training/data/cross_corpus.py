@@ -66,7 +66,7 @@ def plan_transfer(train: int, speakers: Names, other: str, *, hold_out: bool) ->
     """Plan the one fold: the first `train` utterances are trained and chosen on, all others tested.
 
     Raises:
-        FitError: fewer than two speakers, or unknown ones, on the training side.
+        FitError: fewer than two speakers, or unknown ones, on the training set.
     """
     side = np.arange(train)
     if np.any(speakers[:train] == ""):

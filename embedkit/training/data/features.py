@@ -21,7 +21,7 @@ from embedkit.training.data.folds import Indices, Names
 
 @dataclass(frozen=True, kw_only=True)
 class Standardiser:
-    """Mean and inverse standard deviation of a training side, float32 `[layers, dimensions]` (or stacked)."""
+    """Mean and inverse standard deviation of a training set, float32 `[layers, dimensions]` (or stacked)."""
 
     mean: Tensor
     scale: Tensor
@@ -75,13 +75,13 @@ class Features(ABC):
 
     @abstractmethod
     def moments(self, index: Indices) -> Standardiser:
-        """Compute the standardiser of a training side from exactly these utterances."""
+        """Compute the standardiser of a training set from exactly these utterances."""
 
     @abstractmethod
     def normalise_by(self, owners: Names) -> None:
         """Centre and scale the utterances of each owner (speaker) by the statistics of all of them.
 
-        What belongs to an owner with a single vector becomes zero. Utterances of test sides take part in these
+        What belongs to an owner with a single vector becomes zero. Utterances of test sets take part in these
         statistics, though never their labels.
         """
 

@@ -53,7 +53,7 @@ class FoldPlan:
     Attributes:
         kind: What the user asked for: "session", "speaker", "split", "random" or a column.
         selection: How learning rate and epoch were chosen, in words.
-        speaker_dependent: True where a speaker is on both sides of some fold.
+        speaker_dependent: True where a speaker is in the training and test sets of some fold.
     """
 
     kind: str
@@ -75,15 +75,15 @@ def plan_folds(
 
     Args:
         kind: "speaker", "split", "random", the name of the column that `groups` holds, or "speaker+" and that name
-            for test sides of which neither the speakers nor the column's values are on the training side.
-        labels: One per utterance, each in every random fold and two on every training side; None for no classes.
+            for test sets of which neither the speakers nor the column's values are on the training set.
+        labels: One per utterance, each in every random fold and two on every training set; None for no classes.
         speakers: One per utterance; a speaker may be empty (unknown) in random folds only.
         groups: The fold column (sessions, texts, ...), one per utterance; needed for other kinds.
         splits: "train", "dev", "test" per utterance; needed for "split".
         hold_out: Choose on one development group (the next in sorted order) instead of inner folds.
 
     Raises:
-        FitError: not enough groups or speakers, a missing split, or one class only on a training side.
+        FitError: not enough groups or speakers, a missing split, or one class only on a training set.
     """
     if kind == "split":
         folds, selection = _given_split(splits, speakers, hold_out=hold_out)
@@ -183,7 +183,7 @@ def _cross(column: str, speakers: Names, values: Names, *, hold_out: bool) -> tu
 
 
 def choose_validations(name: str, train: Indices, speakers: Names) -> tuple[tuple[Indices, Indices], ...]:
-    """Divide a training side by speaker into up to four pairs (train, validate).
+    """Divide a training set by speaker into up to four pairs (train, validate).
 
     Raises:
         FitError: fewer than two speakers.
@@ -191,7 +191,7 @@ def choose_validations(name: str, train: Indices, speakers: Names) -> tuple[tupl
     own = speakers[train]
     if len(np.unique(own)) < 2:
         raise FitError(
-            f"Choosing the learning rate needs at least two speakers on the training side, but the fold that tests "
+            f"Choosing the learning rate needs at least two speakers on the training set, but the fold that tests "
             f"{name!r} trains on {len(np.unique(own))}; use a corpus with more speakers or folds that hold out less."
         )
     inner = _deal(own, INNER_FOLDS)
@@ -239,7 +239,7 @@ def _require_classes(folds: Sequence[Fold], labels: Names) -> None:
             found = np.unique(labels[train])
             if len(found) < 2:
                 raise FitError(
-                    f"A training side of the fold that tests {fold.name!r} holds the single class "
+                    f"A training set of the fold that tests {fold.name!r} holds the single class "
                     f"{', '.join(found) or 'none'}; at least two are needed: check --classes, --where and --folds."
                 )
 

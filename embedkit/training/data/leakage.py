@@ -20,9 +20,9 @@ SHOWN = 6
 
 
 def require_unseen(source: Source, data: TaskData, fold: Fold) -> None:
-    """Refuse a fold whose test or development side holds what the source's encoder was trained on.
+    """Refuse a fold whose test or development set holds what the source's encoder was trained on.
 
-    The development side may hold what the encoder was chosen on, the test side not even that.
+    The development set may hold what the encoder was chosen on, the test set not even that.
 
     Raises:
         FitError: names the speakers, and the fold the encoder belongs to.

@@ -18,7 +18,7 @@ from embedkit.training.data.folds import Indices
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """Mean and standard deviation of every dimension on a training side, float64 `[dimensions]`."""
+    """Mean and standard deviation of every dimension on a training set, float64 `[dimensions]`."""
 
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
@@ -111,7 +111,7 @@ class ClassTargets(Targets):
 
 
 class DimensionTargets(Targets):
-    """Ratings `[utterances, dimensions]`, standardised by the training side; judged by the mean CCC.
+    """Ratings `[utterances, dimensions]`, standardised by the training set; judged by the mean CCC.
 
     Predictions are kept in the unit of the ratings, so that those of several inner folds can be pooled.
     """

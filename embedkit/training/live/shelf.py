@@ -39,7 +39,7 @@ class Shelf:
         self.folder, self.processes, self.keeps_encoders = folder, processes, keeps_encoders
 
     def find(self, key: str, group: Group) -> tuple[GroupResult, NDArray[np.float64]] | None:
-        """Return a finished head and its outputs on the test side; None where it is not finished."""
+        """Return a finished head and its outputs on the test set; None where it is not finished."""
         try:
             outputs = load_file(self._outputs(key))["outputs"].numpy()
             (result,) = unpack(self._head(key).read_bytes(), [group])

@@ -1,4 +1,4 @@
-"""In which order a training side is seen: mini-batches of one size, drawn anew every epoch."""
+"""In which order a training set is seen: mini-batches of one size, drawn anew every epoch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def epoch_batches(
     Every mini-batch is filled up to one size with rows that do not count.
 
     Args:
-        sides: Training sides that take the same number of steps.
+        sides: Training sets that take the same number of steps.
         orders: One generator for each.
         batch_size: Most utterances in a mini-batch.
         durations: Frames per utterance, where batches of similar length are wanted.
@@ -43,7 +43,7 @@ def epoch_batches(
 
 
 def _split(side: Indices, order: np.random.Generator, steps: int, durations: NDArray[np.int64] | None) -> list[Indices]:
-    """Deal a training side into mini-batches whose sizes differ by one at most.
+    """Deal a training set into mini-batches whose sizes differ by one at most.
 
     With durations, neighbours in length share a batch; noise on the lengths keeps the batches different every epoch.
     """

@@ -21,7 +21,7 @@ class MixedLoss:
 
     Args:
         losses: The loss of each head, `[groups][members]`.
-        counts: Utterances of each class on each group's training side, `[groups, classes]`.
+        counts: Utterances of each class on each group's training set, `[groups, classes]`.
         device, dtype: Where and in what scores will be.
     """
 

@@ -34,7 +34,7 @@ def score_heads(
     Args:
         heads, states: The settings and the weights of each.
         loss: What they were trained under.
-        standardiser: Of the training side they share.
+        standardiser: Of the training set they share.
         index: The utterances.
         recipe: Number of classes, or of dimensions.
         scale: By what ratings were standardised; None for classes.

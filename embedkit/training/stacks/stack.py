@@ -74,7 +74,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Heads that share a training side and the order of its mini-batches.
+    """Heads that share a training set and the order of its mini-batches.
 
     Attributes:
         train: Utterances trained on.
@@ -99,7 +99,7 @@ class GroupResult:
         predictions: On `validate`: classes `[members, epochs, utterances]`, or ratings `[..., dimensions]`; after a
             head has stopped for want of progress those of its last epoch, after the end of its epochs -1 or NaN.
         states: The head at its stop, or at its best validation epoch where `keep_best`.
-        standardiser: Statistics of the training side.
+        standardiser: Statistics of the training set.
         scale: By what its ratings were standardised; None for classes.
     """
 
@@ -275,7 +275,7 @@ class Stack:
             result.states[:] = states
 
     def train_epoch(self, epoch: int) -> None:
-        """Pass over every training side once."""
+        """Pass over every training set once."""
         self.head.train()
         self.features.train(True)
         device = self.features.device
@@ -296,7 +296,7 @@ class Stack:
             self.results[group].losses[member, epoch] = means[g, m]
 
     def validate(self, epoch: int) -> None:
-        """Score every validation side with the heads that learn."""
+        """Score every validation set with the heads that learn."""
         longest = max(len(group.validate) for group in self.groups)
         if not longest:
             return
@@ -323,7 +323,7 @@ class Stack:
             if better:
                 self.best[g, m] = result.dev_scores[member, epoch]
             ends = self.groups[g].members[member].epochs == epoch + 1
-            # Without a validation side, as in a refit, there is no progress to wait for.
+            # Without a validation set, as in a refit, there is no progress to wait for.
             waits = self.recipe.patience is not None and len(self.groups[g].validate) > 0
             tired = waits and self.since[g, m] >= self.recipe.patience
             if (self.keep_best and better) or (not self.keep_best and (ends or tired)):

@@ -1,4 +1,4 @@
-"""Stacked training: a head comes out the same whatever shares its stack, and learns from its training side alone."""
+"""Stacked training: a head comes out the same whatever shares its stack, and learns from its training set alone."""
 
 from __future__ import annotations
 
