@@ -35,6 +35,16 @@ def install_command(extra: str) -> str:
     return _find_origin().install_command(f"[{extra}]")
 
 
+def library_command(*requirements: str, flags: str = "") -> str:
+    """Return what to type to install libraries into this environment."""
+    return " ".join(filter(None, [f"{_find_origin().pip} install", flags, *map(system.quote_word, requirements)]))
+
+
+def removal_command(name: str) -> str:
+    """Return what to type to take a library away."""
+    return f"{_find_origin().pip} uninstall {name}"
+
+
 def mend_command() -> str:
     """Return what to type to take another author's `embedkit` away and to put back what it changed."""
     origin = _find_origin()

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,8 +16,9 @@ from operator import attrgetter
 from typing import Any, cast
 
 from embedkit.errors import EncoderError
+from embedkit.installation import library_command, removal_command
 
-OLDEST_TRANSFORMERS = 5
+WORKING_TRANSFORMERS, OLDEST_TRANSFORMERS = "transformers>=5.16,<6", (5, 16)
 WORKING_PAIR = ("torch>=2.13,<2.16", "torchaudio>=2.11.1,<2.12")
 
 _BESIDE = ("torchaudio", "torchvision")
@@ -37,7 +39,7 @@ def load_transformers(name: str = "") -> Any:
         found = attrgetter(name)(module) if name else module
     except Exception as error:
         raise EncoderError(_unusable(_first_reason(error))) from error
-    if int(str(module.__version__).partition(".")[0]) < OLDEST_TRANSFORMERS:
+    if tuple(int(part) for part in re.findall(r"\d+", str(module.__version__))[:2]) < OLDEST_TRANSFORMERS:
         raise EncoderError(_unusable("too old"))
     return found
 
@@ -71,14 +73,14 @@ def hide_broken_libraries() -> Mapping[str, str]:
 def mend(name: str) -> str:
     """Return the command after which a library that transformers imports can be imported beside this torch."""
     if name != "torchaudio":
-        return f"pip uninstall {name}"
+        return removal_command(name)
     release = tuple(int(part) for part in _version("torch").split(".")[:2] if part.isdigit())
     torch, torchaudio = WORKING_PAIR
     if (2, 11) <= release < (2, 13):
-        return "pip install --force-reinstall --no-deps torchaudio==2.11.0"
+        return library_command("torchaudio==2.11.0", flags="--force-reinstall --no-deps")
     if (2, 13) <= release < (2, 16):
-        return f"pip install --force-reinstall --no-deps '{torchaudio}'"
-    return f"pip install '{torch}' '{torchaudio}'"
+        return library_command(torchaudio, flags="--force-reinstall --no-deps")
+    return library_command(torch, torchaudio)
 
 
 @contextlib.contextmanager
@@ -125,7 +127,7 @@ def _enter_warning(
 def _unusable(reason: str) -> str:
     return (
         f"transformers {_version('transformers')} cannot be used ({reason}); mend it by "
-        f"pip install 'transformers>={OLDEST_TRANSFORMERS}.0,<6', or take an encoder that needs none, such as mfcc."
+        f"{library_command(WORKING_TRANSFORMERS)}, or take an encoder that needs none, such as mfcc."
     )
 
 

@@ -203,7 +203,8 @@ def test_the_command_that_mends_a_pair_fits_this_torch(
 def test_the_bounds_that_are_named_are_the_projects() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert all(f'"{bound}"' in project for bound in libraries.WORKING_PAIR)
-    assert f'"transformers>={libraries.OLDEST_TRANSFORMERS}.0,<6"' in project
+    assert f'"{libraries.WORKING_TRANSFORMERS}"' in project
+    assert ".".join(map(str, libraries.OLDEST_TRANSFORMERS)) in libraries.WORKING_TRANSFORMERS
 
 
 def test_what_is_muted_becomes_entries(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from embedkit.errors import ConfigError
+from embedkit.installation import library_command
 from embedkit.libraries import WORKING_PAIR
 from embedkit.registry import Part, Registry, build_options, parse_spec
 
@@ -61,9 +62,8 @@ def _require_torchaudio(name: str) -> None:
         importlib.import_module("torchaudio.functional")
     # A wheel for another torch fails in any way, in its own code or in the linker.
     except Exception as error:
-        wanted = " ".join(map(repr, WORKING_PAIR))
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(
-            f"The augmentation {name!r} needs torchaudio, which cannot be loaded ({reason}); run pip install {wanted}, "
-            "or leave the augmentation out."
+            f"The augmentation {name!r} needs torchaudio, which cannot be loaded ({reason}); run "
+            f"{library_command(*WORKING_PAIR)}, or leave the augmentation out."
         ) from error

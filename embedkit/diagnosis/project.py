@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 
 from embedkit.diagnosis.rows import Row
 from embedkit.errors import ConfigError
+from embedkit.installation import install_command
 
 DISTRIBUTIONS = ("embedkit-speech", "embedkit")
 AUTHOR = "The embedkit authors"
@@ -32,7 +33,7 @@ class Project:
     Attributes:
         name, version: Of the distribution.
         origin: Where it was installed from, in words.
-        source: What pip installs it from: a folder or the name.
+        source: What it is installed from: a folder or the name.
         required, extras: The distributions that it needs here, and those of each extra.
     """
 
@@ -45,7 +46,7 @@ class Project:
 
     def install_command(self, extra: str) -> str:
         """Return what installs embedkit with an extra."""
-        return f"{installer()} install '{self.source}[{extra}]'"
+        return install_command(extra)
 
 
 def read_project() -> Project:

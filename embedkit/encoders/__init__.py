@@ -134,7 +134,7 @@ def encoder_label(name: str) -> str:
         stem = folder.resolve().name if "/" in name or folder.is_dir() else name
     else:
         stem = name.replace("/", "--")
-    return safe_name(stem, default="encoder")
+    return safe_name(stem.replace("\\", "-"), default="encoder")
 
 
 def _concatenate(name: str, parts: list[str], options: dict[str, Any], sources: Mapping[str, str]) -> Encoder:

@@ -34,7 +34,7 @@ def test_a_layer_comes_out_as_if_trained_alone(tmp_path: Path, memory_gb: float 
     )
     settings = {
         "recipe": TrainingConfig(head="linear", classes=3, epochs=3, batch_size=8),
-        "loss": [build_loss("ce"), build_loss("aam")],
+        "losses": [build_loss("ce"), build_loss("aam")],
         "grid": build_grid("linear", (1e-3, 1e-2)),
         "seeds": (0, 1),
         "threads": 1,

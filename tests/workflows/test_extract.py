@@ -124,14 +124,14 @@ def test_clips_longer_than_max_seconds_are_cut(manifest: Path, encoder: FakeEnco
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"level": "word"}, "--level is 'word', expected one of utterance, frame, both"),
-        ({"frame_dtype": "int8"}, "--frame-dtype is 'int8'"),
-        ({"on_error": "ignore"}, "--on-error is 'ignore'"),
-        ({"batch_seconds": 0}, "--batch-seconds is 0"),
-        ({"shard_seconds": -1}, "--shard-seconds is -1"),
-        ({"max_seconds": float("nan")}, "--max-seconds is nan"),
-        ({"limit": -1}, "--limit is -1"),
-        ({"threads": 0}, "--threads is 0"),
+        ({"level": "word"}, "level is 'word', expected one of utterance, frame, both"),
+        ({"frame_dtype": "int8"}, "frame_dtype is 'int8'"),
+        ({"on_error": "ignore"}, "on_error is 'ignore'"),
+        ({"batch_seconds": 0}, "batch_seconds is 0.0, expected a number above zero"),
+        ({"shard_seconds": -1}, "shard_seconds is -1"),
+        ({"max_seconds": float("nan")}, "max_seconds is nan"),
+        ({"limit": -1}, "limit is -1"),
+        ({"threads": 0}, "threads is 0"),
         ({"out": "."}, "is a folder"),
     ],
 )
