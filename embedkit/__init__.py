@@ -1,7 +1,7 @@
 """Speech embeddings once, emotion heads in seconds.
 
     store = embedkit.extract("corpus/", encoder="hubert")
-    results = embedkit.fit(store, losses=["ce", "focal"], folds="speaker")
+    results = embedkit.fit(store, loss=["ce", "focal"], folds="speaker")
     print(embedkit.table(results))
 
 Names are imported when they are first used, so that `import embedkit` costs nothing.

@@ -180,7 +180,7 @@ def test_a_transformers_that_cannot_be_used_gets_one_sentence(
     (line,) = result.stderr.splitlines()
     assert line.startswith("Error: transformers ")
     assert found in line
-    assert "pip install 'transformers>=5.0,<6'" in line
+    assert "pip install 'transformers>=5.16,<6'" in line
 
 
 @pytest.mark.parametrize(

@@ -132,8 +132,8 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: embedkit.extract(None, encoder="mfcc"), r"corpus is None, expected a text, a path or a Corpus"),  # type: ignore[arg-type]
     (lambda: embedkit.extract("tones/corpus.csv", encoder="mfcc", where="speaker=s1"), r"expected a list of texts"),
     (lambda: embedkit.fit(STORE, los="ce"), r"Did you mean 'loss'\?"),  # type: ignore[call-arg]
-    (lambda: embedkit.fit(STORE, lr=[1e-3]), r"learning_rates is called lr, as --lr is"),  # type: ignore[call-arg]
-    (lambda: embedkit.fit(STORE, head="linear"), r"heads is called head"),  # type: ignore[call-arg]
+    (lambda: embedkit.fit(STORE, learning_rates=[1e-3]), r"learning_rates is called lr, as --lr is"),  # type: ignore[call-arg]
+    (lambda: embedkit.fit(STORE, heads="linear"), r"heads is called head"),  # type: ignore[call-arg]
     (lambda: embedkit.fit(np.zeros((3, 4))), r"stores is array.*expected a Store"),  # type: ignore[arg-type]
     (lambda: embedkit.fit(STORE, lr="fast"), r"lr is 'fast', expected numbers such as"),  # type: ignore[arg-type]
     (lambda: embedkit.fit(STORE, seeds=[0, 1]), r"seeds is \[0, 1\], expected a whole number"),  # type: ignore[arg-type]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from embedkit import terminal
 from embedkit.cli.output import show, writes_bold
 
 
@@ -40,7 +40,7 @@ def doctor(
     from embedkit.diagnosis.table import render_examination
     from embedkit.workflows.doctor import examine_machine
 
-    with Console(stderr=True).status("Loading libraries in processes of their own ..."):
+    with terminal.console().status("Loading libraries in processes of their own ..."):
         found = examine_machine(time_limit=time_limit)
     show(json.dumps(found.to_dict(), indent=2) if as_json else render_examination(found, bold=writes_bold()))
     if not found.ok:

@@ -45,7 +45,7 @@ def extract(
         raise typer.BadParameter("give one encoder with --out, a store holds one.", param_hint="'--out'")
     corpus = corpus or config.corpus
     if corpus is None:
-        tell("No corpus given and none named in embedkit.toml: taking the demo corpus, synthetic speech to try out.")
+        tell("No corpus is given and embedkit.toml names none: the demo corpus is used, synthetic speech to try out.")
     from embedkit.encoders.run_encoders import expand_runs
     from embedkit.workflows.extract import extract_embeddings
 

@@ -47,7 +47,7 @@ def study(
             "name at least one, as in --encoder mfcc (see embedkit list encoders).", param_hint="'--encoder'"
         )
     if not corpora:
-        tell("No corpus given and none named in embedkit.toml: taking the demo corpus, synthetic speech to try out.")
+        tell("No corpus is given and embedkit.toml names none: the demo corpus is used, synthetic speech to try out.")
     extraction.pop("out", None)
     from embedkit.workflows.study import run_study
 

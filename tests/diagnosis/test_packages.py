@@ -32,7 +32,7 @@ print(json.dumps([one.origin, one.install_command("ray"), sorted(map(str, one.re
     ("url", "origin", "source"),
     [
         (None, "the package index", "NAME"),
-        ("file:///some/my%20folder", "the folder /some/my folder", "/some/my folder"),
+        ("FOLDER", "the folder FOLDER", "FOLDER"),
         ("git+https://user:password@host/repository", "an address", "NAME"),
     ],
 )
@@ -43,15 +43,18 @@ def test_installed_metadata_say_the_same_as_the_checkouts(
     with zipfile.ZipFile(path) as wheel:
         wheel.extractall(tmp_path / "site")
     (metadata,) = (tmp_path / "site").glob("*.dist-info")
+    folder = tmp_path / "my folder"
+    folder.mkdir()
     if url is not None:
+        url = url.replace("FOLDER", folder.as_uri())
         (metadata / "direct_url.json").write_text(json.dumps({"url": url}))
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     command = [sys.executable, "-P", "-c", SCRIPT]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
     project = read_project()
     assert json.loads(done.stdout) == [
-        origin,
-        f"{installer()} install '{source.replace('NAME', project.name)}[ray]'",
+        origin.replace("FOLDER", str(folder)),
+        f"pip install '{source.replace('NAME', project.name).replace('FOLDER', str(folder))}[ray]'",
         sorted(map(str, project.required)),
         {extra: sorted(map(str, parts)) for extra, parts in project.extras.items()},
     ]

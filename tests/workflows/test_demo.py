@@ -60,7 +60,9 @@ def test_its_transformer_is_the_same_everywhere_and_kept(tmp_path: Path) -> None
 
 def test_libraries_that_do_not_work_together_end_it_before_any_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(EncoderError, match=r"transformers [\d.]+ cannot be used .*pip install 'transformers>=5\.0,<6'"):
+    with pytest.raises(
+        EncoderError, match=r"transformers [\d.]+ cannot be used .*pip install 'transformers>=5\.16,<6'"
+    ):
         run_demo()
     assert not Path("embedkit-demo", "runs").exists()
 

@@ -173,7 +173,7 @@ def test_inputs_that_hold_no_clips_are_told(corpus: Path, tmp_path: Path) -> Non
         with pytest.raises(CorpusError, match=problem):
             embedkit.predict(record, [tmp_path / "list.csv"])
     assert embedkit.predict(record, []) == []
-    with pytest.raises(ConfigError, match="expected fail or skip"):
+    with pytest.raises(ConfigError, match="expected one of fail, skip"):
         embedkit.predict(record, [], on_error="ignore")  # type: ignore[arg-type]
 
 

@@ -197,10 +197,10 @@ def test_corpora_are_not_taken_for_stores(folder: Path) -> None:
 
 
 def test_a_corpus_that_is_named_twice_is_one(folder: Path) -> None:
-    options: dict[str, Any] = {"layers": "all", "device": "cpu", "precision": "fp32", "window": "clip", "sources": {}}
+    options = FitOptions(mode="frozen", encoder=("mfcc", "logmel", "mfcc"), device="cpu", threads=1).resolve()
     corpus = open_corpus(folder / "tones")
     given = [corpus, folder / "tones", folder / "tones" / "corpus.csv"]
-    found = open_live_sources(given, ["mfcc", "logmel", "mfcc"], trainable=False, threads=1, **options)
+    found = open_live_sources(given, options, {})
     assert [source.default_head for source in found] == ["lstm", "cnn"]
     with pytest.raises(FitError, match="cannot be read alone"):
         found[0].for_folds(plan_of(found[0]))[0].features(np.arange(2), "utterance", layer=0)
