@@ -272,6 +272,7 @@ class TrainingOptions:
         "of your own; with settings: noise:low=5,high=20, reverb:folder=ROOMS.",
         catalogue="embedkit.augmentations:AUGMENTATIONS",
         specs=True,
+        repeats=True,
         modes=TUNED,
         record="augment",
         resolved=True,

@@ -61,6 +61,7 @@ class Option:
         bound: Which numbers it takes.
         catalogue: Where names come from (`module:REGISTRY`).
         specs: Whether names may carry settings, and "all" stands for several.
+        repeats: Whether a name may stand twice, and means it.
         synonyms: Other words for its values; a pair for a word that may mean either and is refused.
         split: Whether a text with commas is several values.
         single: Whether a library call may give one value in place of a list.
@@ -84,6 +85,7 @@ class Option:
     bound: Bound | None = None
     catalogue: str | None = None
     specs: bool = False
+    repeats: bool = False
     synonyms: Mapping[str, str | tuple[str, str]] = field(default_factory=dict)
     split: bool = True
     single: bool = False
@@ -239,7 +241,8 @@ class Declared:
             raise ConfigError(f"{where} is [], expected {describe(self.hint)}{self.told.example}.")
         named = all(isinstance(item, str) for item in items)
         if self.told.specs and named:
-            return tuple(dict.fromkeys(split_specs(items, load_object(self.told.catalogue or ""))))
+            found = split_specs(items, load_object(self.told.catalogue or ""))
+            return tuple(found if self.told.repeats else dict.fromkeys(found))
         if self.told.split and texts and named:
             items = split_texts(items)
         return tuple(_number(item, where, self.told.example) for item in items) if self.of_numbers else tuple(items)
