@@ -421,7 +421,7 @@ def test_what_cannot_be_done_is_told(corpus: Path, checkpoints: dict[str, Path],
                 str(corpus), ["ce"], encoder=[encoder] if encoder else [], runs=tmp_path, **{**QUICK, **options}
             )
     store = embedkit.extract(corpus, encoder="mfcc", out=tmp_path.parent / f"{tmp_path.name}.h5")
-    with pytest.raises(FitError, match="leave out --precision"):
+    with pytest.raises(FitError, match="--precision means nothing with --mode cached"):
         embedkit.fit(store, ["ce"], precision="bf16", runs=tmp_path, **QUICK)
     with pytest.raises(FitError, match="is a store"):
         embedkit.fit("some.h5", ["ce"], mode="frozen", encoder=str(hubert), runs=tmp_path, **QUICK)
