@@ -12,7 +12,7 @@ import typer
 
 from embedkit.cli.completion import complete_names
 from embedkit.config import Config
-from embedkit.options.option import COUNT, Declared, declared, read_options
+from embedkit.options.option import COUNT, Declared, Panel, declared, read_options
 
 _F = TypeVar("_F", bound=Callable[..., None])
 
@@ -29,12 +29,18 @@ def takes_options(cls: type[Any]) -> Callable[[_F], _F]:
     def decorate(command: _F) -> _F:
         signature = inspect.signature(command, eval_str=True)
         own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
-        made = [_make_parameter(one) for one in declared(cls).values() if one.told.on_command_line]
+        made = [_make_parameter(one) for one in _in_help_order(cls) if one.told.on_command_line]
         vars(command)["__signature__"] = signature.replace(parameters=[*own, *made])
         command.__annotations__ = {one.name: one.annotation for one in [*own, *made]}
         return command
 
     return decorate
+
+
+def _in_help_order(cls: type[Any]) -> list[Declared]:
+    """Sort options by their panels; in each those of the command's own come before those that it shares."""
+    panels, own = get_args(Panel), vars(cls).get("__annotations__", {})
+    return sorted(declared(cls).values(), key=lambda one: (panels.index(one.told.panel), one.name not in own))
 
 
 def _make_parameter(one: Declared) -> inspect.Parameter:
