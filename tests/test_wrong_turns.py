@@ -114,7 +114,7 @@ USAGE = [
     ("extract tones/corpus.csv --encoder mfcc --encoder logmel --out x.h5", r"give one encoder with --out"),
     ("extract tones/corpus.csv --encoder mfcc --level frames", r"'utterance', 'frame', 'both'"),
     ("study tones/corpus.csv", r"as in --encoder mfcc"),
-    ("table --metric uar", r"'ua', 'wa'"),
+    ("table --metric uaa", r"'ua', 'wa'"),
     ("table --format pdf", r"'text', 'markdown', 'latex'"),
     ("list encoder", r"'encoders', 'heads', 'losses'"),
     ("predict there/RUN", r"Missing argument 'INPUT'"),

@@ -14,7 +14,7 @@ from torch import Tensor
 from embedkit.encoders import encoder_label, load_encoder
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.errors import EmbedkitError, EncoderError, UnknownNameError
-from embedkit.extraction.precision import gains_from_bf16
+from embedkit.extraction.report import gains_from_bf16
 from embedkit.extraction.windows import Windows
 
 

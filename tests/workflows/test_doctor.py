@@ -170,7 +170,9 @@ def test_what_is_broken_is_named_with_what_mends_it(tmp_path: Path) -> None:
     write_library(folder, "peft", "raise ImportError('wrong') from KeyError('cause')", version="0.15")
     write_metadata(folder, "embedkit", "0.1.10")
     result = run_doctor(folder)
-    assert (result.returncode, result.stderr) == (1, "")
+    assert result.returncode == 1
+    # Said by the first command where ours is installed as well, and not where a checkout alone runs.
+    assert re.fullmatch(r"(Another author's package embedkit 0\.1\.10 is installed .*; run .*\.\n)?", result.stderr)
     text = result.stdout
     assert max(map(len, text.splitlines())) <= 80
     assert re.search(r"torchaudio +2\.11\.1, does not load +broken", text)
