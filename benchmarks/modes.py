@@ -219,7 +219,7 @@ def tune(
     settings: dict[str, Any] = {
         "grid": build_grid("linear", (RATE,), (0.0,)),
         "seeds": (0,),
-        "on_epoch": lambda groups, done: ends.append(time.perf_counter()),
+        "on_epoch": lambda groups, done, results: ends.append(time.perf_counter()),
     }
     started = time.perf_counter()
     if mode == "frozen":

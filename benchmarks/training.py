@@ -30,6 +30,7 @@ from torch import nn
 from embedkit.evaluation.metrics import recall_scores
 from embedkit.losses import LOSSES, build_loss
 from embedkit.store import open_store
+from embedkit.system import count_cores
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.features import UtteranceFeatures
 from embedkit.training.data.folds import FoldPlan, plan_folds
@@ -37,7 +38,7 @@ from embedkit.training.data.store_source import StoreSource
 from embedkit.training.data.targets import ClassTargets
 from embedkit.training.search import build_grid
 from embedkit.training.selection import choose, pooled_scores
-from embedkit.training.stacks.schedule import count_cores, run_groups
+from embedkit.training.stacks.schedule import run_groups
 from embedkit.training.stacks.scoring import score_states
 from embedkit.training.stacks.stack import Group, Member, TrainingConfig
 

@@ -11,10 +11,10 @@ from training import BATCH, Data, synthetic, train_data
 
 from embedkit.losses import LOSSES, build_loss
 from embedkit.system import count_cores
-from embedkit.training import schedule
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.features import UtteranceFeatures
 from embedkit.training.search import build_grid
+from embedkit.training.stacks import schedule
 from embedkit.training.stacks.stack import TrainingConfig
 from gpu.work import Bench, peak_memory, timed, watch
 
