@@ -1,7 +1,8 @@
-"""Read `embedkit.toml`: which corpus, which encoder sources, and defaults for the commands' options."""
+"""Read `embedkit.toml` (which corpus, which encoder sources, defaults for options), and the user's own settings."""
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from embedkit.options.table import TableOptions
 from embedkit.registry import unknown_name
 
 FILE_NAME = "embedkit.toml"
+ALLOW_CODE = "allow_code"
 
 SECTIONS: Mapping[str, type[Any]] = {
     "extract": ExtractCommand,
@@ -53,7 +55,8 @@ def read_config(folder: str | Path = ".") -> Config:
         ConfigError: the file is not TOML, holds an unknown key (the nearest is named), or a value of the wrong type.
     """
     root = Path(folder).resolve()
-    content = _parse(root / FILE_NAME)
+    content = _parse(root / FILE_NAME, FILE_NAME)
+    _refuse_allowing(content, *(content.get(name) for name in SECTIONS))
     _require_known(content, ["corpus", "encoders", *SECTIONS], where="key")
     corpus = content.get("corpus")
     sources = _require_table(content, "encoders")
@@ -67,16 +70,49 @@ def read_config(folder: str | Path = ".") -> Config:
     )
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def user_config_path() -> Path:
+    """Return where the user's own settings lie: `~/.config/embedkit/config.toml`, or below XDG_CONFIG_HOME.
+
+    A relative XDG_CONFIG_HOME does not count (https://specifications.freedesktop.org/basedir-spec/latest/): it would
+    lead into whatever folder is the current one.
+    """
+    folder = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    return (folder if folder.is_absolute() else Path.home() / ".config") / "embedkit" / "config.toml"
+
+
+def read_user_config() -> tuple[str, ...]:
+    """Read which packages data may name parts of, `allow_code` of the user's own settings; none without the file.
+
+    Raises:
+        ConfigError: the file is not TOML, holds an unknown key (the nearest is named), or what is no package's name.
+    """
+    path = user_config_path()
+    content = {key.replace("-", "_"): value for key, value in _parse(path, str(path)).items()}
+    _require_known(content, [ALLOW_CODE], where="key", file=str(path))
+    packages = content.get(ALLOW_CODE, [])
+    if not isinstance(packages, list) or not all(isinstance(one, str) and one.isidentifier() for one in packages):
+        raise ConfigError(f"{path}: {ALLOW_CODE} is {packages!r}, expected a list of packages, such as ['mypackage'].")
+    return tuple(packages)
+
+
+def _refuse_allowing(*tables: Any) -> None:
+    if any(key in table for table in tables if isinstance(table, dict) for key in (ALLOW_CODE, "allow-code")):
+        raise ConfigError(
+            f"{FILE_NAME}: {ALLOW_CODE} is not read here, for this file travels with studies; write it into "
+            f"{str(user_config_path())!r}, or give --allow-code."
+        )
+
+
+def _parse(path: Path, name: str) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise ConfigError(f"{FILE_NAME} cannot be read ({error.strerror}); expected a TOML file.") from error
+        raise ConfigError(f"{name} cannot be read ({error.strerror}); expected a TOML file.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{FILE_NAME} is not valid TOML ({error}); correct that line.") from error
+        raise ConfigError(f"{name} is not valid TOML ({error}); correct that line.") from error
 
 
 def _section(name: str, content: Mapping[str, Any], root: Path) -> dict[str, Any]:
@@ -101,11 +137,11 @@ def _require_table(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return table
 
 
-def _require_known(keys: Iterable[str], known: Iterable[str], *, where: str) -> None:
+def _require_known(keys: Iterable[str], known: Iterable[str], *, where: str, file: str = FILE_NAME) -> None:
     names = list(known)
     for key in keys:
         if key not in names:
-            raise ConfigError(f"{FILE_NAME}: {unknown_name(where, key, names)}")
+            raise ConfigError(f"{file}: {unknown_name(where, key, names)}")
 
 
 def _locate(source: str, root: Path) -> str:

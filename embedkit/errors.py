@@ -12,6 +12,10 @@ class UnknownNameError(EmbedkitError, LookupError):
     """A name that no table of registered parts holds."""
 
 
+class CodeError(EmbedkitError, ImportError):
+    """Code that received data names, and that the user has not allowed."""
+
+
 class ConfigError(EmbedkitError, ValueError):
     """An option or a key of embedkit.toml that cannot be used."""
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-import re
 import sys
 import traceback
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from embedkit.errors import ConfigError, EmbedkitError, UnknownNameError
+from embedkit.imports import import_own, looks_like_target, require_word
 from embedkit.installation import describe_lack, install_command
 
 
@@ -31,10 +31,6 @@ class Part:
     summary: str
     in_all: bool = True
     extra: str | None = None
-
-
-_REGISTERED: set[str] = set()
-"""The names in all tables."""
 
 
 class Registry:
@@ -78,6 +74,7 @@ class Registry:
 
         Raises:
             UnknownNameError: no such name; the module or what it should hold does not exist.
+            CodeError: a `module:Name` for which there is no word of the user's.
         """
         if looks_like_target(name):
             return self._load_own(name)
@@ -86,7 +83,7 @@ class Registry:
 
     def _load_own(self, target: str) -> Any:
         try:
-            return load_object(target)
+            return load_own(target)
         except UnknownNameError as error:
             module = target.partition(":")[0]
             nearest = difflib.get_close_matches(module, self, n=1) if _is_missing(module, error.__cause__) else []
@@ -108,15 +105,29 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def load_object(target: str) -> Any:
-    """Import `module:attribute`.
+    """Import `module:attribute`, as tables of parts hold it.
 
     Raises:
         UnknownNameError: the module does not exist, cannot be imported, or holds no such attribute.
     """
+    return _load(target, importlib.import_module)
+
+
+def load_own(target: str) -> Any:
+    """Import `module:Name` that the user typed or allowed; it may lie in the current folder.
+
+    Raises:
+        CodeError: there is no word of the user's for it.
+        UnknownNameError: as for `load_object`.
+    """
+    require_word(target)
+    return _load(target, lambda name: import_own(name, target))
+
+
+def _load(target: str, import_module: Callable[[str], Any]) -> Any:
     name, _, attribute = target.partition(":")
     try:
-        module = importlib.import_module(name)
-        return getattr(module, attribute)
+        return getattr(import_module(name), attribute)
     except Exception as error:
         raise UnknownNameError(f"Cannot import {target!r}: {_why_not(name, error)}.") from error
 
@@ -172,16 +183,23 @@ def _why_not(module: str, error: Exception) -> str:
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     if isinstance(error, SyntaxError):
         return reason
-    return f"{reason}, in {frames[-1].filename!r}, line {frames[-1].lineno}"
+    return f"{reason}, in {frames[-1].filename!r}, line {frames[-1].lineno}{_hint_of_neighbour(error, frames[-1])}"
+
+
+def _hint_of_neighbour(error: Exception, frame: traceback.FrameSummary) -> str:
+    """Say what to do where a module of the user's imports another one that lies beside it."""
+    wanted = error.name if isinstance(error, ModuleNotFoundError) and error.name else ""
+    folder = os.path.dirname(frame.filename)
+    if not wanted or not any(os.path.exists(os.path.join(folder, f"{wanted}{ending}")) for ending in ("", ".py")):
+        return ""
+    return (
+        f"; {wanted!r} lies beside it, but of the current folder only what is named itself is imported: put both into "
+        "one package (a folder), or the folder on PYTHONPATH"
+    )
 
 
 def _is_missing(module: str, error: BaseException | None) -> bool:
     return isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
-
-
-def looks_like_target(name: str) -> bool:
-    """Tell whether a name has the form `module:Name` or `package.module:Name`."""
-    return re.fullmatch(r"[^\W\d]\w*(\.\w+)*:[^\W\d]\w*", name) is not None
 
 
 def parse_spec(spec: str, known: Container[str]) -> tuple[str, dict[str, str]]:

@@ -136,7 +136,14 @@ def test_options_and_keys_of_the_configuration_are_the_same(command: str) -> Non
     commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
     names = {option.lstrip("-") for parameter in commands[command].params for option in parameter.opts}
     keys = {one.flag[2:] for one in declared(SECTIONS[command]).values() if one.told.in_toml}
-    assert {name.removeprefix("no-") for name in names} - {"help", "h", "overwrite", "corpus", "inputs"} == keys
+    assert {name.removeprefix("no-") for name in names} - {
+        "help",
+        "h",
+        "overwrite",
+        "allow-code",
+        "corpus",
+        "inputs",
+    } == keys
 
 
 def test_defaults_in_words_are_what_options_come_to() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from embedkit.errors import UnknownNameError
 from embedkit.heads import HEADS, resolve_head
+from embedkit.imports import looks_like_target, take_word
 from embedkit.losses import LOSSES, build_loss
-from embedkit.registry import load_object, looks_like_target, parse_spec, split_specs
+from embedkit.registry import load_object, parse_spec, split_specs
 
 MODULES = {
     "my_losses": """
@@ -52,6 +53,7 @@ def _users_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     for name, text in MODULES.items():
         (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("embedkit.imports._WORD", {})
     yield
     for name in MODULES:
         sys.modules.pop(name, None)
@@ -74,6 +76,7 @@ def test_modules_of_ones_own_are_told_from_flags(spec: str, name: str, settings:
 
 
 def test_parts_of_ones_own_need_no_dot() -> None:
+    take_word("my_losses:Poly", "my_heads:Plain")
     assert build_loss("my_losses:Poly:epsilon=2").options.epsilon == 2.0  # type: ignore[attr-defined]
     name, _, options = resolve_head("my_heads:Plain:hidden=4")
     assert (name, options.hidden) == ("my_heads:Plain", 4)
@@ -104,6 +107,7 @@ def test_parts_of_ones_own_need_no_dot() -> None:
     ],
 )
 def test_what_cannot_be_imported_gets_one_sentence(target: str, said: str) -> None:
+    take_word(target)
     with pytest.raises(UnknownNameError) as caught:
         LOSSES.load(target)
     assert str(caught.value).startswith(f"Cannot import '{target}': ")
@@ -113,6 +117,7 @@ def test_what_cannot_be_imported_gets_one_sentence(target: str, said: str) -> No
 
 def test_only_a_module_that_is_not_there_may_be_a_slip_of_a_name() -> None:
     Path(sys.path[0], "foca.py").write_text("x = 1 / 0\n")
+    take_word("foca:f")
     with pytest.raises(UnknownNameError) as caught:
         LOSSES.load("foca:f")
     assert "Did you mean" not in str(caught.value)

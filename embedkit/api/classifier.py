@@ -16,6 +16,7 @@ from embedkit.errors import FitError
 from embedkit.heads import resolve_head
 from embedkit.heads.base import HeadInputs
 from embedkit.heads.stack import load_states
+from embedkit.imports import take_word
 from embedkit.losses import build_loss
 from embedkit.losses.base import Loss
 from embedkit.training.data.features import Standardiser, UtteranceFeatures
@@ -82,7 +83,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ConfigError, UnknownNameError: a head or a loss that cannot be used.
             ValueError: scikit-learn refuses `X` or `y`.
         """
-        loss = build_loss(self.loss)
+        loss = self._build_loss()
         self._check_settings(loss)
         flat, layers = _flatten(X)
         flat, y = validate_data(self, flat, y, dtype=np.float32)
@@ -115,7 +116,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise FitError(f"X has {layers} layers, but the head was fitted on {self.n_layers_}; give it the same.")
         features = self._features(flat)
         index = np.arange(len(flat))
-        loss = build_loss(self.loss)
+        loss = self._build_loss()
         head = build_head(self._recipe(), [[0]], features, [[loss.classifier]])
         load_states(head, [[self._state]])
         inputs = features.gather(index[None], Standardiser.stack([self._standardiser], features.device))
@@ -136,6 +137,10 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         probabilities = self.predict_proba(X)
         labels: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
         return labels
+
+    def _build_loss(self) -> Loss:
+        take_word(self.head, self.loss)
+        return build_loss(self.loss)
 
     def _check_settings(self, loss: Loss) -> None:
         name, head_class, _ = resolve_head(self.head)

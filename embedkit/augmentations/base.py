@@ -15,7 +15,7 @@ from torch import Tensor
 from embedkit.audio import digest_file
 from embedkit.augmentations.recordings import FolderOptions, Recordings
 from embedkit.errors import AudioError, ConfigError
-from embedkit.registry import looks_like_target
+from embedkit.imports import looks_like_target
 
 
 class Augmentation(ABC):

@@ -30,6 +30,7 @@ from embedkit.cli.report import report
 from embedkit.cli.study import study
 from embedkit.cli.table import table
 from embedkit.cli.verify import verify
+from embedkit.imports import leave_current_folder
 
 app = typer.Typer(
     cls=Commands,
@@ -45,8 +46,7 @@ app.command("list", cls=Command)(list_command)
 
 def main() -> None:
     """Run the command line."""
-    # Users' own heads and losses lie in the folder they work in; last, so that nothing installed is shadowed.
-    sys.path.append(os.getcwd())
+    leave_current_folder()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8", newline="\n"))  # noqa: SIM115

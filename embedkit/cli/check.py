@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from embedkit.cli.options import Where
+from embedkit.cli.options import AllowCode, Where, require_word_for
 from embedkit.cli.output import show, writes_bold
 from embedkit.config import read_config
 from embedkit.options.option import read_pairs, split_texts
@@ -37,6 +37,7 @@ def check(
         int | None, typer.Option(min=1, metavar="N", help="Threads that decode audio. [default: up to 4]")
     ] = None,
     format: Annotated[Literal["text", "json"], typer.Option(metavar="FORMAT", help="text or json.")] = "text",
+    allow_code: AllowCode = None,
 ) -> None:
     """Look at a corpus before a study: labels, speakers, folds and all audio.
 
@@ -55,6 +56,7 @@ def check(
 
     config = read_config()
     study = config.options("fit")
+    require_word_for({"corpus": corpus or config.corpus}, allow_code)
     found = check_corpus(
         corpus or config.corpus or "demo",
         folds=folds or study.get("folds"),

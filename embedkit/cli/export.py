@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from embedkit.cli.options import AllowCode
 from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 
@@ -44,6 +45,7 @@ def export(
         float, typer.Option(metavar="X", help="Keep nothing that differs from PyTorch by more.")
     ] = 1e-4,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what was exported before.")] = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Write a run's encoder and heads as one ONNX file, or as a folder.
 
@@ -67,6 +69,7 @@ def export(
         tolerance=tolerance,
         overwrite=overwrite,
         sources=read_config().encoders,
+        allow_code=allow_code or (),
         tell=tell,
     )
     show(found.path)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from embedkit.cli.options import choose_options, takes_options
+from embedkit.cli.options import AllowCode, choose_options, require_word_for, takes_options
 from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 from embedkit.options.extract import ExtractCommand
@@ -22,6 +22,8 @@ def extract(
             "[default: embedkit.toml's, else demo]",
         ),
     ] = None,
+    *,
+    allow_code: AllowCode = None,
     **given: Any,
 ) -> None:
     """Run encoders over a corpus once and keep the embeddings.
@@ -44,6 +46,7 @@ def extract(
     if len(encoders) > 1 and "out" in options:
         raise typer.BadParameter("give one encoder with --out, a store holds one.", param_hint="'--out'")
     corpus = corpus or config.corpus
+    require_word_for({"corpus": corpus, "encoder": encoders}, allow_code)
     if corpus is None:
         tell("No corpus is given and embedkit.toml names none: the demo corpus is used, synthetic speech to try out.")
     from embedkit.encoders.run_encoders import expand_runs

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from embedkit.cli.options import choose_options, takes_options
+from embedkit.cli.options import AllowCode, choose_options, require_word_for, takes_options
 from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 from embedkit.corpora.opening import DEMO
@@ -24,6 +24,8 @@ def fit(
             "lora corpora.",
         ),
     ] = None,
+    *,
+    allow_code: AllowCode = None,
     **given: Any,
 ) -> None:
     """Train heads on stored embeddings under one or several losses.
@@ -51,6 +53,7 @@ def fit(
         # The encoders of embedkit.toml are those of the other modes.
         options.pop("encoder", None)
     found = inputs or (find_stores() if cached else [Path(config.corpus or DEMO)])
+    require_word_for({**options, "corpus": [] if cached else found}, allow_code)
     for record in fit_heads(found, sources=config.encoders, progress=None, tell=tell, **options):
         if is_first():
             show(record.folder)

@@ -13,16 +13,18 @@ from typer.core import TyperCommand, TyperGroup
 from embedkit import terminal
 from embedkit.cli.output import tell
 from embedkit.errors import EmbedkitError, lacks_memory
+from embedkit.imports import take_word_of
 
 LOG_FILE = "embedkit.log_file"
 """Where `--log-file` is kept in the context."""
 
 
 class Command(TyperCommand):
-    """A command, while which the terminal is embedkit's own and libraries write to the log."""
+    """A command: parts that were typed may be imported; the terminal is embedkit's own, libraries write to the log."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
+        take_word_of(ctx.params)
         with terminal.lend(ctx.meta.get(LOG_FILE), ctx.command_path):
             return super().invoke(ctx)
 

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import typer
 
 from embedkit.cli.completion import complete_names
-from embedkit.config import Config
+from embedkit.cli.output import tell
+from embedkit.config import FILE_NAME, Config
 from embedkit.options.option import COUNT, Declared, Panel, declared, read_options
+from embedkit.trust import find_mentions, require_word
 
 _F = TypeVar("_F", bound=Callable[..., None])
 
@@ -21,6 +23,24 @@ Where = Annotated[
     typer.Option(metavar="COLUMN=VALUE", help="Take only utterances with this value; repeatable: all must hold."),
 ]
 Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps. [default: auto]")]
+
+AllowCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-code",
+        metavar="PACKAGE",
+        help="Import parts of this package where the data names them; repeatable. What you type yourself needs none.",
+    ),
+]
+
+
+def require_word_for(options: Mapping[str, Any], allow_code: list[str] | None) -> None:
+    """Refuse parts of the user's own that embedkit.toml names, and that were neither typed nor allowed.
+
+    Raises:
+        CodeError: there is one.
+    """
+    require_word(find_mentions(options, Path(FILE_NAME)), allow_code or (), tell)
 
 
 def takes_options(cls: type[Any]) -> Callable[[_F], _F]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from embedkit.cli.options import Device
+from embedkit.cli.options import AllowCode, Device
 from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 from embedkit.errors import ConfigError
@@ -49,6 +49,7 @@ def predict(
         Literal["fail", "skip"],
         typer.Option(metavar="WORD", help="fail: stop at the first audio that cannot be used; skip: say so and go on."),
     ] = "fail",
+    allow_code: AllowCode = None,
 ) -> None:
     """Classify (or rate) audio with a fitted run.
 
@@ -83,6 +84,7 @@ def predict(
             device=device or "auto",
             on_error=on_error,
             sources=read_config().encoders,
+            allow_code=allow_code or (),
             tell=tell,
         )
         _write(render_predictions(watched(predictions), chosen, segments=segments), out)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from embedkit.cli.options import choose_options, takes_options
+from embedkit.cli.options import AllowCode, choose_options, require_word_for, takes_options
 from embedkit.cli.output import show, tell, writes_bold
 from embedkit.config import read_config
 from embedkit.corpora.opening import DEMO
@@ -22,6 +22,8 @@ def study(
             metavar="CORPUS", help="Corpora, as for `embedkit extract`. [default: embedkit.toml's corpus, else demo]"
         ),
     ] = None,
+    *,
+    allow_code: AllowCode = None,
     **given: Any,
 ) -> None:
     """Run corpora by encoders by heads by losses by modes, and show the table.
@@ -46,6 +48,7 @@ def study(
         raise typer.BadParameter(
             "name at least one, as in --encoder mfcc (see embedkit list encoders).", param_hint="'--encoder'"
         )
+    require_word_for({**options, "encoder": encoders, "corpus": corpora}, allow_code)
     if not corpora:
         tell("No corpus is given and embedkit.toml names none: the demo corpus is used, synthetic speech to try out.")
     extraction.pop("out", None)

@@ -14,7 +14,8 @@ from embedkit.corpora.demo import open_demo_corpus
 from embedkit.corpora.manifest import SUFFIXES, find_manifests, read_manifest
 from embedkit.corpora.reader import Reader, list_names, walk_files
 from embedkit.errors import CorpusError
-from embedkit.registry import Part, Registry, load_object, looks_like_target
+from embedkit.imports import looks_like_target, take_word
+from embedkit.registry import Part, Registry, load_own
 
 CORPORA = Registry(
     "corpus",
@@ -56,6 +57,7 @@ def open_corpus(source: str | PathLike[str]) -> Corpus:
         CorpusError: nothing there, no audio, or no known layout.
         UnknownNameError: a function of one's own that cannot be imported.
     """
+    take_word(source)
     if source == DEMO:
         return open_demo_corpus()
     path = Path(os.path.abspath(os.path.expanduser(source)))
@@ -97,7 +99,7 @@ def _split_target(source: str) -> tuple[str, str]:
 
 
 def _read_own(target: str, folder: str) -> Corpus:
-    found = load_object(target)
+    found = load_own(target)
     read = found.read if isinstance(found, Reader) else found
     if not callable(read):
         raise CorpusError(f"{target!r} is {found!r}, expected a function from a folder to a Corpus, or a Reader.")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from embedkit.encoders.sources import CARD_FILE, PUBLISHED, VGGISH_FILE, is_repository, refuse_file
 from embedkit.errors import EncoderError, UnknownNameError
-from embedkit.registry import Part, Registry, load_object, looks_like_target, unknown_name
+from embedkit.imports import looks_like_target
+from embedkit.registry import Part, Registry, load_object, unknown_name
 from embedkit.system import safe_name
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from embedkit.devices import resolve_device
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.selection import select_layers
 from embedkit.errors import EncoderError
-from embedkit.registry import load_object
+from embedkit.registry import load_own as load_part
 from embedkit.signatures import accepted_names
 
 DEFAULTS: Mapping[str, Any] = {"layers": "all", "precision": "fp32", "window": "clip"}
@@ -26,9 +26,10 @@ def load_own(name: str, options: Mapping[str, Any]) -> Encoder:
 
     Raises:
         UnknownNameError: the module or the class does not exist.
+        CodeError: the user has neither typed nor allowed it.
         EncoderError: no encoder class, an incomplete one, or an option that it does not take.
     """
-    cls = load_object(name)
+    cls = load_part(name)
     if not (isinstance(cls, type) and issubclass(cls, Encoder)):
         raise EncoderError(f"The encoder {name!r} is {cls!r}, expected a subclass of embedkit.encoders.base.Encoder.")
     if inspect.isabstract(cls):

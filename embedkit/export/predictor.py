@@ -12,9 +12,11 @@ from torch import Tensor
 
 from embedkit.errors import RunError
 from embedkit.heads import expand_head, resolve_head
+from embedkit.progress import Tell
 from embedkit.registry import unknown_name
 from embedkit.system import safe_name
-from embedkit.training.runs import RunRecord, read_run
+from embedkit.training.runs import CONFIG_FILE, RunRecord, read_run
+from embedkit.trust import AllowCode, find_mentions, require_word
 
 FORMAT = "embedkit-predictor"
 FORMAT_VERSION = 1
@@ -97,15 +99,25 @@ class ChosenHead:
     spec: str
 
 
-def open_predictor(source: str | Path | RunRecord, *, fold: str | None = None, seed: int | None = None) -> Predictor:
+def open_predictor(
+    source: str | Path | RunRecord,
+    *,
+    fold: str | None = None,
+    seed: int | None = None,
+    allow_code: AllowCode = (),
+    tell: Tell = lambda _: None,
+) -> Predictor:
     """Open a run or an exported folder.
 
     Args:
         source: A run's folder, its record, or an exported folder.
         fold: Take only the heads of this fold; None for all.
         seed: Take only the heads of this seed; None for all.
+        allow_code: Packages of the user's own that it may name parts of.
+        tell: Receives what is imported of them.
 
     Raises:
+        CodeError: it names code that is not allowed.
         RunError: neither of them, a damaged one, a fold or seed that it does not have, or a run that was normalised
             by speaker.
     """
@@ -117,6 +129,9 @@ def open_predictor(source: str | Path | RunRecord, *, fold: str | None = None, s
     else:
         record = source if isinstance(source, RunRecord) else read_run(source)
         folder, config, tensors = record.folder, record.config, record.load_heads()
+    # The name of a corpus is no part.
+    parts = {key: value for key, value in config.items() if key != "corpus"}
+    require_word(find_mentions(parts, folder / (DESCRIPTION_FILE if exported else CONFIG_FILE)), allow_code, tell)
     _require_whole(folder, config)
     if config.get("normalise"):
         raise RunError(

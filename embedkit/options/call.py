@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from embedkit.errors import ArgumentError
+from embedkit.imports import take_word_of
 from embedkit.options.option import Declared, declared, read_options
 from embedkit.registry import unknown_name
 
@@ -56,6 +57,7 @@ def takes_options(
             given |= keywords
             if also in given:
                 given[str(leading)] = given.pop(also)
+            take_word_of(given)
             missing = [key for key in own if key not in given and own[key].default is inspect.Parameter.empty]
             if missing:
                 raise ArgumentError(f"{name}: {missing[0]} is missing; give it.")

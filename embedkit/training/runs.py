@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RUN_FORMAT_VERSION = 1
-_CONFIG, _METRICS, _PREDICTIONS, _HEADS = "config.json", "metrics.json", "predictions.csv", "heads.safetensors"
+CONFIG_FILE = "config.json"
+_METRICS, _PREDICTIONS, _HEADS = "metrics.json", "predictions.csv", "heads.safetensors"
 _CURVES = "curves.json"
 
 
@@ -103,7 +104,7 @@ def write_run(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        _write_json(partial / _CONFIG, config)
+        _write_json(partial / CONFIG_FILE, config)
         _write_json(partial / _METRICS, metrics)
         with open(partial / _PREDICTIONS, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -132,10 +133,12 @@ def read_run(folder: str | Path) -> RunRecord:
         RunError: there is no run, or it is damaged or of a newer format.
     """
     folder = Path(folder)
-    if not (folder / _CONFIG).is_file():
-        raise RunError(f"No run at {folder}: expected a folder with {_CONFIG}, as embedkit fit writes it below runs/.")
+    if not (folder / CONFIG_FILE).is_file():
+        raise RunError(
+            f"No run at {folder}: expected a folder with {CONFIG_FILE}, as embedkit fit writes it below runs/."
+        )
     try:
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         metrics = json.loads((folder / _METRICS).read_text(encoding="utf-8"))
         version = config["format_version"]
         _require_row(config, metrics)
@@ -189,7 +192,7 @@ def find_runs(folder: str | Path) -> list[RunRecord]:
     folder = Path(folder)
     found = sorted(
         path.parent
-        for path in folder.glob(f"**/{_CONFIG}")
+        for path in folder.glob(f"**/{CONFIG_FILE}")
         if not any(part.startswith(".") for part in path.relative_to(folder).parts) and not _lies_in_run(path, folder)
     )
     if not found:

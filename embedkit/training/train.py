@@ -16,8 +16,8 @@ import torch
 
 from embedkit.encoders.run_encoders import FOLDER
 from embedkit.errors import FitError, RunError, lacks_memory
+from embedkit.imports import looks_like_target
 from embedkit.progress import Progress, Tell, show_progress
-from embedkit.registry import looks_like_target
 from embedkit.training.cross_validation import FoldResult, train_losses
 from embedkit.training.data.features import Features, UtteranceFeatures
 from embedkit.training.data.fold_stores import spread_folds

@@ -66,6 +66,7 @@ def export_run(
     tolerance: float = TOLERANCE,
     overwrite: bool = False,
     sources: Mapping[str, str] | None = None,
+    allow_code: str | Sequence[str] = (),
     tell: Tell = lambda _: None,
 ) -> Export:
     """Write a run's encoder and heads for use elsewhere, and compare what was written with PyTorch.
@@ -83,9 +84,11 @@ def export_run(
         tolerance: A larger difference is an error, and nothing is kept.
         overwrite: Replace what was exported before.
         sources: Where encoder names lead, if elsewhere than in the run (`[encoders]` of embedkit.toml).
+        allow_code: Packages of your own that the run may name parts of; see docs/security.md.
         tell: Receives what is worth saying.
 
     Raises:
+        CodeError: the run names code that is not allowed.
         RunError: no run, one that is damaged or cannot be exported, too large a difference, or no place to write.
         ConfigError: an unknown format, or packages that are missing.
         EncoderError: an encoder that is no longer available, or cannot be written as ONNX.
@@ -98,7 +101,7 @@ def export_run(
     if format != "folder":
         require_onnx()
     source = run if isinstance(run, RunRecord) else Path(run)
-    predictor = open_predictor(source, fold=fold, seed=seed)
+    predictor = open_predictor(source, fold=fold, seed=seed, allow_code=allow_code, tell=tell)
     groups = group_by_encoder(predictor)
     if len(groups) > 1:
         folds = ", ".join(dict.fromkeys(head.fold for head in predictor.heads))

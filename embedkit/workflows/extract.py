@@ -21,6 +21,7 @@ from embedkit.extraction.engines import LoadEncoder, open_engine
 from embedkit.extraction.request import ExtractionRequest, default_path
 from embedkit.extraction.run import run_extraction
 from embedkit.extraction.windows import Windows
+from embedkit.imports import WithWord, has_word
 from embedkit.options.call import takes_options
 from embedkit.options.extract import ExtractOptions
 from embedkit.progress import Progress, Tell, show_progress
@@ -128,10 +129,12 @@ def _prepare_loading(
     name: str, *, layers: str, window: str | float, sources: Mapping[str, str], far: bool
 ) -> LoadEncoder:
     """Bind what the encoder is loaded from; processes elsewhere have another current folder."""
-    if far:
-        name = "+".join(_absolute(part) for part in split_name(name, sources))
-        sources = {key: _absolute(source) for key, source in sources.items()}
-    return partial(load_encoder, name, layers=layers, window=window, sources=sources)
+    if not far:
+        return partial(load_encoder, name, layers=layers, window=window, sources=sources)
+    parts = [_absolute(part) for part in split_name(name, sources)]
+    sources = {key: _absolute(source) for key, source in sources.items()}
+    load = partial(load_encoder, "+".join(parts), layers=layers, window=window, sources=sources)
+    return WithWord(load, tuple(filter(has_word, parts)), os.getcwd())
 
 
 def _absolute(source: str) -> str:

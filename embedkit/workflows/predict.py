@@ -90,6 +90,7 @@ def stream_predictions(
     device: str = "auto",
     on_error: OnError = "fail",
     sources: Mapping[str, str] | None = None,
+    allow_code: str | Sequence[str] = (),
     tell: Tell = lambda _: None,
 ) -> Iterator[Prediction]:
     """Encode clips as the run's corpus was and average what all its heads say: probabilities, or ratings.
@@ -105,12 +106,14 @@ def stream_predictions(
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         on_error: "fail" at the first clip that cannot be used, or "skip" it and tell.
         sources: Where encoder names lead, if elsewhere than when the store was made (`[encoders]` of embedkit.toml).
+        allow_code: Packages of your own that the run may name parts of; see docs/security.md.
         tell: Receives what is worth saying.
 
     Yields:
         One prediction for each clip, in order, as soon as it is known.
 
     Raises:
+        CodeError: the run names code that is not allowed.
         RunError: no run, a damaged one, one normalised by speaker, or an encoder that is not the run's.
         CorpusError: a folder without audio, or a list that cannot be read.
         AudioError: a clip that is missing or cannot be used; all of them where they are skipped.
@@ -118,7 +121,8 @@ def stream_predictions(
     """
     if on_error not in ("fail", "skip"):
         raise ConfigError(f"--on-error is {on_error!r}, expected fail or skip.")
-    predictor = open_predictor(run if isinstance(run, RunRecord) else Path(run), fold=fold, seed=seed)
+    source = run if isinstance(run, RunRecord) else Path(run)
+    predictor = open_predictor(source, fold=fold, seed=seed, allow_code=allow_code, tell=tell)
     given = [audio] if isinstance(audio, str | os.PathLike) else audio
     clips = [clip for one in given for clip in ([one] if isinstance(one, Clip) else find_clips([one]))]
     if on_error == "fail":

@@ -16,6 +16,7 @@ from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.errors import EmbedkitError, EncoderError, UnknownNameError
 from embedkit.extraction.report import gains_from_bf16
 from embedkit.extraction.windows import Windows
+from embedkit.imports import take_word
 
 
 class Energy(Encoder):
@@ -54,11 +55,13 @@ class Sizeless(Energy):
 
 
 @pytest.fixture(autouse=True)
-def _own_package() -> Iterator[None]:
+def _own_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     module = ModuleType("own.encoders")
     for cls in (Energy, Choosy, Placed, Unfinished, Sizeless):
         setattr(module, cls.__name__, cls)
     sys.modules["own.encoders"] = module
+    monkeypatch.setattr("embedkit.imports._WORD", {})
+    take_word([f"own.encoders:{name}" for name in vars(module)])
     yield
     del sys.modules["own.encoders"]
 
@@ -119,5 +122,6 @@ def test_it_is_where_it_says_or_where_it_was_asked_to_be(
 def test_what_cannot_be_an_encoder_is_told(
     name: str, options: dict[str, Any], error: type[EmbedkitError], sentence: str
 ) -> None:
+    take_word(name)
     with pytest.raises(error, match=sentence):
         load_encoder(name, **options)
