@@ -18,6 +18,7 @@ import soxr
 from numpy.typing import NDArray
 
 from embedkit.errors import AudioError, CorpusError
+from embedkit.pointers import describe_pointer
 from embedkit.system import native_path
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
@@ -157,7 +158,8 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     except OSError as error:
         raise _unreadable(path, error) from error
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
-        raise AudioError(f"Cannot decode {_name(path)} as audio ({_reason(error)}); convert it to WAV.") from error
+        reason = describe_pointer(path) or f"{_reason(error)}; convert it to WAV"
+        raise AudioError(f"Cannot decode {_name(path)} as audio: {reason}.") from error
     with sound:
         _check_header(path, sound)
         yield sound

@@ -34,23 +34,28 @@ class Mention(NamedTuple):
     file: Path
 
 
-def find_mentions(data: Any, file: Path, field: str = "") -> Iterator[Mention]:
-    """Yield every `module:Name` in data wherever a field holds a part, however deep.
+def walk(data: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every value in what JSON or TOML can hold, however deep, with its place (`choices[0].head`)."""
+    waiting: list[tuple[str, Any]] = [("", data)]
+    while waiting:
+        place, value = waiting.pop()
+        if place:
+            yield place, value
+        if isinstance(value, Mapping):
+            inner = [(f"{place}.{key}" if place else str(key), one) for key, one in value.items()]
+        elif isinstance(value, list | tuple):
+            inner = [(f"{place}[{number}]", one) for number, one in enumerate(value)]
+        else:
+            continue
+        waiting += reversed(inner)
 
-    Args:
-        data: What JSON or TOML can hold.
-        file: Where it was read from.
-        field: Where in it the data stands (`choices[0].head`).
-    """
-    if isinstance(data, Mapping):
-        for key, value in data.items():
-            yield from find_mentions(value, file, f"{field}.{key}" if field else str(key))
-    elif isinstance(data, list | tuple):
-        for place, value in enumerate(data):
-            yield from find_mentions(value, file, f"{field}[{place}]")
-    elif isinstance(data, str | Path):
-        for target in _targets(_kind_of(field), str(data)):
-            yield Mention(target, field, file)
+
+def find_mentions(data: Mapping[str, Any], file: Path) -> Iterator[Mention]:
+    """Yield every `module:Name` in data, read from a file, wherever a field holds a part."""
+    for field, value in walk(data):
+        if isinstance(value, str | Path):
+            for target in _targets(_kind_of(field), str(value)):
+                yield Mention(target, field, file)
 
 
 def require_word(mentions: Iterable[Mention], allow_code: AllowCode, tell: Tell) -> None:

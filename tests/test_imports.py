@@ -66,7 +66,7 @@ def test_what_lies_beside_is_not_imported_and_the_sentence_says_what_to_do() -> 
     write("zz_beside.py", "from zz_helper import part\n")
     write("zz_helper.py", TRAP + PART)
     take_word("zz_beside:part")
-    with pytest.raises(UnknownNameError, match="'zz_helper' lies beside it.*put both into one package"):
+    with pytest.raises(UnknownNameError, match=r"'zz_helper' lies beside it.*put both into one package"):
         load_own("zz_beside:part")
     assert not Path("zz_helper.ran").exists()
 

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from embedkit.encoders.layout import WEIGHT_FILES, Checkpoint, describe_damage
+from embedkit.encoders.layout import WEIGHT_FILES, Checkpoint, describe_damage, explain_unreadable
+from embedkit.encoders.settings import refuse_settings
 from embedkit.errors import EncoderError, lacks_memory
 from embedkit.libraries import load_transformers, muted
 from embedkit.wording import list_some
@@ -32,26 +33,21 @@ HARMLESS_UNEXPECTED = re.compile(
 
 SHOWN_KEYS = 6
 
-_UNREADABLE = {
-    # torch's own advice would be to let the file run code.
-    "UnpicklingError": "they hold more than tensors, which could run code",
-    "EOFError": "they end too early",
-}
-
 
 def read_config(checkpoint: Checkpoint) -> Any:
     """Read config.json.
 
     Raises:
-        EncoderError: it is not JSON, or of a family that transformers does not know.
+        EncoderError: it is not JSON, of a family that transformers does not know, or asks for more than its weights.
     """
+    refuse_settings(checkpoint)
     loader = load_transformers("AutoConfig")
     try:
         with quiet():
             return loader.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise EncoderError(
-            f"The config.json of {checkpoint.source!r} cannot be used ({_first_line(error)}); "
+            f"The config.json of {checkpoint.source!r} cannot be used ({explain_unreadable(error)}); "
             "expected an audio encoder that transformers knows without code of its own."
         ) from error
 
@@ -96,9 +92,8 @@ def load_model(
             ) from error
         if damage := describe_damage(checkpoint):
             raise EncoderError(f"The weights of {checkpoint.source!r} cannot be loaded: {damage}.") from error
-        reason = _UNREADABLE.get(type(error).__name__) or _first_line(error)
         raise EncoderError(
-            f"The weights of {checkpoint.source!r} cannot be loaded ({reason}); "
+            f"The weights of {checkpoint.source!r} cannot be loaded ({explain_unreadable(error)}); "
             "expected safetensors, or a PyTorch file of plain tensors."
         ) from error
     _check(checkpoint, model, report, heads_allowed=heads_allowed)
@@ -149,11 +144,6 @@ def digest_weights(model: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).numpy())
     return digest.hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return (text.splitlines()[0] if text else type(error).__name__).rstrip(".")
 
 
 @contextlib.contextmanager

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from embedkit.errors import EncoderError
+from embedkit.pointers import describe_pointer
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
@@ -25,7 +25,6 @@ WEIGHT_FILES = (
 )
 """In the order in which transformers looks for them."""
 
-_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?size (\d+)")
 _LONGEST_HEADER = 100_000_000
 
 
@@ -50,11 +49,11 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
     Raises:
         EncoderError: a file that is no JSON object.
     """
-    processor = _read_object(folder / PROCESSOR_FILE) or {}
+    processor = read_object(folder / PROCESSOR_FILE) or {}
     for key in ("feature_extractor", "audio_processor"):
         if isinstance(settings := processor.get(key), dict):
             return settings
-    return _read_object(folder / PREPROCESSOR_FILE)
+    return read_object(folder / PREPROCESSOR_FILE)
 
 
 def read_shards(index: Path) -> list[str]:
@@ -63,7 +62,7 @@ def read_shards(index: Path) -> list[str]:
     Raises:
         EncoderError: it names none, or names that lead out of its folder.
     """
-    weights = (_read_object(index) or {}).get("weight_map")
+    weights = (read_object(index) or {}).get("weight_map")
     names = sorted(set(map(str, weights.values()))) if isinstance(weights, dict) else []
     if not names or any(Path(name).name != name or "\\" in name for name in names):
         raise EncoderError(
@@ -78,13 +77,8 @@ def describe_damage(checkpoint: Checkpoint) -> str | None:
     if files and files[0].name.endswith(INDEX_ENDING):
         files = [path for name in read_shards(files[0]) if (path := checkpoint.folder / name).is_file()]
     for path in files:
-        with path.open("rb") as file:
-            pointer = _POINTER.match(file.read(1000))
-        if pointer:
-            return (
-                f"{path.name} is a git-lfs pointer, not the {int(pointer[1]):,} bytes it stands for; "
-                f"run `git lfs pull` in {str(checkpoint.folder)!r}"
-            )
+        if pointer := describe_pointer(path):
+            return pointer
         if damage := _damage(path):
             remedy = "copy or download it once more"
             if checkpoint.revision is not None:
@@ -121,14 +115,29 @@ def _announced_size(path: Path) -> int | None:
         return None
 
 
-def _read_object(path: Path) -> dict[str, Any] | None:
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None where there is no such file.
+
+    Raises:
+        EncoderError: a file that is no JSON object.
+    """
     if not path.is_file():
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = describe_pointer(path) or str(error).splitlines()[0]
         raise EncoderError(f"The file {str(path)!r} cannot be read ({reason}); expected JSON.") from error
     if not isinstance(values, dict):
         raise EncoderError(f"The file {str(path)!r} holds no JSON object; expected settings by name.")
     return values
+
+
+def explain_unreadable(error: BaseException) -> str:
+    """Say in a line why weights cannot be read; PyTorch's own advice would be to let the file run code."""
+    if "weights_only" in str(error) or type(error).__name__ == "UnpicklingError":
+        return "they hold more than tensors, which could run code"
+    if isinstance(error, EOFError):
+        return "they end too early"
+    text = str(error).strip()
+    return (text.splitlines()[0] if text else type(error).__name__).rstrip(".")

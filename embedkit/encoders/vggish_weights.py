@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from embedkit import terminal
+from embedkit.encoders.layout import explain_unreadable
 from embedkit.errors import EncoderError
+from embedkit.pointers import describe_pointer
 
 PUBLISHED_URL = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
 
@@ -38,8 +40,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     # Damaged files raise a dozen types, UnpicklingError among them.
     except Exception as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise EncoderError(f"Cannot read VGGish weights from {path} ({reason}); get the file again.") from error
+        reason = describe_pointer(path) or f"{explain_unreadable(error)}; get the file again"
+        raise EncoderError(f"Cannot read VGGish weights from {path}: {reason}.") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise EncoderError(f"{path} holds no state dict (names and tensors); expected VGGish's published weights.")
     return state
@@ -59,7 +61,7 @@ def download_weights() -> dict[str, Tensor]:
             )
     # Networks, file systems and damaged files in the cache fail in as many ways.
     except Exception as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
+        reason = explain_unreadable(error)
         raise EncoderError(
             f'Cannot get the VGGish weights from {PUBLISHED_URL} ({reason}); set `[encoders] vggish = "path"` '
             "in embedkit.toml to a copy on disk, or take another encoder."

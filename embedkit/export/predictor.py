@@ -12,6 +12,7 @@ from torch import Tensor
 
 from embedkit.errors import RunError
 from embedkit.heads import expand_head, resolve_head
+from embedkit.pointers import describe_pointer
 from embedkit.progress import Tell
 from embedkit.registry import unknown_name
 from embedkit.system import safe_name
@@ -193,5 +194,6 @@ def _read_heads(folder: Path) -> dict[str, Tensor]:
     try:
         heads: dict[str, Tensor] = load_file(folder / HEADS_FILE)
     except (OSError, SafetensorError) as error:
-        raise RunError(f"The heads in {folder} cannot be read ({error}); export the run again.") from error
+        reason = describe_pointer(folder / HEADS_FILE) or f"{error}; export the run again"
+        raise RunError(f"The heads in {folder} cannot be read: {reason}.") from error
     return heads

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from embedkit.errors import StoreError
+from embedkit.pointers import describe_pointer
 from embedkit.store import layout
 from embedkit.store.layout import Array
 from embedkit.store.locations import ArrayLocation, Stamp, file_stamp, place_of, read_attributes, reading
@@ -56,9 +57,9 @@ def read_header(path: Path) -> Header:
     if not path.is_file():
         raise StoreError(f"There is no store {str(path)!r}; `embedkit extract` writes one.")
     if not h5py.is_hdf5(path):
-        raise StoreError(
-            f"{str(path)!r} is not an HDF5 file, or its beginning is damaged; expected a store of embedkit."
-        )
+        pointer = describe_pointer(path)
+        found = f": {pointer}" if pointer else ", or its beginning is damaged; expected a store of embedkit"
+        raise StoreError(f"{str(path)!r} is not an HDF5 file{found}.")
     with reading(path):
         stamp = file_stamp(path)
         with h5py.File(path, "r", locking=False) as file:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import RunError
+from embedkit.pointers import describe_pointer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,9 +50,8 @@ class RunRecord:
         try:
             heads: dict[str, Tensor] = load_file(self.folder / _HEADS)
         except (OSError, SafetensorError) as error:
-            raise RunError(
-                f"The heads of {self.folder} cannot be read ({error}); run embedkit fit again with --overwrite."
-            ) from error
+            reason = describe_pointer(self.folder / _HEADS) or f"{error}; run embedkit fit again with --overwrite"
+            raise RunError(f"The heads of {self.folder} cannot be read: {reason}.") from error
         return heads
 
     def load_curves(self) -> dict[str, Any] | None:

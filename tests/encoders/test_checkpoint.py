@@ -154,7 +154,7 @@ def test_code_beside_the_weights_is_not_run(original: Path, tmp_path: Path) -> N
     trace = tmp_path / "executed"
     (tmp_path / "custom" / "configuration_custom.py").write_text(f"open({str(trace)!r}, 'w')\n")
     edit_config(tmp_path / "custom", model_type="custom", auto_map={"AutoConfig": "configuration_custom.CustomConfig"})
-    with pytest.raises(EncoderError, match=r"config\.json .* cannot be used"):
+    with pytest.raises(EncoderError, match=r"config\.json .* sets auto_map to .* code of the checkpoint's own"):
         load_encoder(str(tmp_path / "custom"))
     assert not trace.exists()
 
@@ -162,7 +162,7 @@ def test_code_beside_the_weights_is_not_run(original: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("file", "contents", "message"),
     [
-        ("config.json", "{", r"config\.json .* cannot be used"),
+        ("config.json", "{", r"config\.json.* cannot be read"),
         ("config.json", '{"model_type": "nonsense"}', r"config\.json .* cannot be used"),
         ("config.json", None, r"holds no config\.json"),
         ("preprocessor_config.json", "[]", "holds no JSON object"),

@@ -1,4 +1,4 @@
-"""Runs, exported folders, stores and embedkit.toml of other people name code: none of it runs without the user's word."""
+"""Runs, exported folders, stores and embedkit.toml name code: none of it runs without the user's word."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_embedkit_toml_that_names_code_is_refused_without_the_word(study: Path, 
     assert_refused(call(*words.split()), "embedkit.toml")
 
 
-BUDGET = "--seeds 1 --epochs 1 --lr 1e-2 --folds speaker --threads 1".split()
+BUDGET = ("--seeds", "1", "--epochs", "1", "--lr", "1e-2", "--folds", "speaker", "--threads", "1")
 
 
 def test_with_the_word_it_is_imported_and_said(study: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -237,6 +237,5 @@ def test_what_is_typed_is_the_users_word_and_so_are_runs_of_the_same_process(stu
 
 
 def test_typed_encoders_and_corpora_are_the_users_word(study: Path) -> None:
-    words = "extract evil:read:corpus --encoder evil:Encoder --out own.h5 --threads 1 --workers 1".split()
-    assert call(*words).exit_code == 0
+    assert call("extract", "evil:read:corpus", "--encoder", "evil:Encoder", "--out", "own.h5").exit_code == 0
     assert ran()
