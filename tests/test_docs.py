@@ -55,6 +55,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "export.md": ("embedkit extract path/to/emodb --encoder hubert", "embedkit fit --loss ce"),
     "modes.md": ("embedkit extract path/to/emodb --encoder whisper-base",),
     "python.md": ("embedkit extract path/to/emodb --encoder hubert --level both",),
+    "security.md": ("embedkit extract path/to/emodb --encoder mfcc", "embedkit fit --loss ce"),
     "report.md": (
         "embedkit extract path/to/emodb --encoder hubert",
         "embedkit fit --loss ce,focal",
