@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,6 +119,12 @@ class RayCluster:
                 shutil.rmtree(self._folder, ignore_errors=True)
 
     def _connect(self) -> None:
+        # Ray puts the current folder first on every worker's path of modules, whatever lies in it; at the root of the
+        # file system lies nothing that could be taken for one.
+        with contextlib.chdir(Path(sys.prefix).anchor):
+            self._initialise()
+
+    def _initialise(self) -> None:
         address = os.environ.get("RAY_ADDRESS")
         quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
         try:

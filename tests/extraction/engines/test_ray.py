@@ -242,9 +242,11 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def run_command(folder: Path, environment: dict[str, str], count: int = COUNT) -> subprocess.Popen[str]:
+def run_command(
+    folder: Path, environment: dict[str, str], count: int = COUNT, encoder: str = "mfcc"
+) -> subprocess.Popen[str]:
     """Start `embedkit extract` on the corpus in a folder, in a process group of its own."""
-    command = [sys.executable, "-m", "embedkit", "extract", "noise.csv", "--encoder", "mfcc", "--engine", "ray"]
+    command = [sys.executable, "-m", "embedkit", "extract", "noise.csv", "--encoder", encoder, "--engine", "ray"]
     command += ["--threads", "1", "--out", "s.h5"]
     kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     rows = [f"audio/u{index:03}.wav,x" for index in range(count)]
@@ -260,6 +262,28 @@ def run_command(folder: Path, environment: dict[str, str], count: int = COUNT) -
         start_new_session=True,
         preexec_fn=heed_interrupts,
     )
+
+
+OWN = """
+from embedkit.encoders.acoustic import MfccEncoder
+
+
+class Own(MfccEncoder):
+    def __init__(self):
+        super().__init__(name="mfcc")
+"""
+
+
+@pytest.mark.slow
+def test_workers_find_what_was_typed_in_the_drivers_folder_and_nothing_else_there(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (pip install '.[ray]')")
+    (tmp_path / "zz_mine.py").write_text(OWN)
+    for name in ("winreg", "lz4", "coverage"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    process = run_command(tmp_path, {}, encoder="zz_mine:Own")
+    found, said = process.communicate(timeout=120)
+    assert found.strip() == "s.h5", said
+    assert not (tmp_path / "ran").exists()
 
 
 def processes_with(mark: str) -> list[str]:
