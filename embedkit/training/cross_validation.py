@@ -16,7 +16,7 @@ from embedkit.training.data.folds import Fold, FoldPlan
 from embedkit.training.data.targets import Scale, Targets, build_targets
 from embedkit.training.search import Candidate
 from embedkit.training.selection import Choice, choose, pooled_scores
-from embedkit.training.stacks.journal import Journal
+from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.stacks.mixed_loss import kind_in_stack
 from embedkit.training.stacks.schedule import OnPart, OnStack, run_groups
 from embedkit.training.stacks.scoring import score_heads
@@ -65,7 +65,7 @@ def train_losses(
     threads: int,
     on_stack: OnStack = lambda groups, results: None,
     on_epoch: OnPart = lambda groups, epochs, results: None,
-    journal: Journal | None = None,
+    cache: ResultCache | None = None,
 ) -> dict[str, list[FoldResult]]:
     """Train one head under several losses together: every fold, inner fold, seed and candidate.
 
@@ -81,7 +81,7 @@ def train_losses(
         threads: Stacks trained side by side.
         on_stack: Called after every stack.
         on_epoch: Called after every epoch of a stack in which an encoder ran.
-        journal: Where finished stacks are kept.
+        cache: Where finished stacks are kept.
 
     Returns:
         For each loss, by its spec, the results fold by fold.
@@ -95,7 +95,7 @@ def train_losses(
         threads=threads,
         on_stack=on_stack,
         on_epoch=on_epoch,
-        journal=journal,
+        cache=cache,
     )
     cells = [(loss.spec, fold, seed) for loss in losses for fold in plan.folds for seed in seeds]
     truth = build_targets(targets, recipe.classes)

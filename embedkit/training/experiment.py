@@ -32,6 +32,7 @@ from embedkit.training.live.augmentation import build_augmentations
 from embedkit.training.processes import Processes
 from embedkit.training.runs import RUN_FORMAT_VERSION, digest_of
 from embedkit.training.search import Candidate, build_grid, head_settings
+from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.stacks.stack import TrainingConfig
 from embedkit.wording import count_noun
 
@@ -254,9 +255,9 @@ class Experiment:
         return self.runs / _safe(config["corpus"]) / _safe(config["encoder"]) / _safe(self.head_name) / name
 
     @property
-    def work(self) -> Path:
-        """Where the finished heads and the checkpoint lie until the run is written."""
-        return self.runs / UNFINISHED / digest_of([self.config, self.digests])
+    def cache(self) -> ResultCache:
+        """Where finished heads, their encoders and checkpoints lie until the run is written."""
+        return ResultCache(self.runs / UNFINISHED / digest_of([self.config, self.digests]), {}, self.processes)
 
     @property
     def title(self) -> str:

@@ -12,7 +12,7 @@ from embedkit.losses import build_loss
 from embedkit.training.data.features import UtteranceFeatures
 from embedkit.training.data.targets import ClassTargets, DimensionTargets, Scale, build_targets
 from embedkit.training.selection import choose, pooled_scores
-from embedkit.training.stacks.journal import Journal
+from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.stacks.packing import pack
 from embedkit.training.stacks.stack import Group, Member, TrainingConfig, train_stack
 
@@ -83,9 +83,9 @@ def test_finished_stacks_of_ratings_are_found_again(tmp_path: Path) -> None:
     group = Group(train=np.arange(14), validate=np.arange(14, 20), seed=0, members=(member,))
     recipe = TrainingConfig(head="linear", classes=2, epochs=2, batch_size=8)
     (result,) = train_stack(features, ratings, [group], recipe)
-    journal = Journal(tmp_path / "journal", {"dimensions": ["a", "b"]})
-    journal.add([group], recipe, pack([result]), keep_best=False)
-    found = journal.find([group], recipe, keep_best=False)
+    cache = ResultCache(tmp_path / "cache", {"dimensions": ["a", "b"]})
+    cache.add("key", pack([result]))
+    found = cache.find("key", [group])
     assert found is not None
     np.testing.assert_array_equal(found[0].predictions, result.predictions)
     np.testing.assert_array_equal(found[0].dev_scores, result.dev_scores)
