@@ -13,7 +13,7 @@ import torch
 
 from embedkit.augmentations.base import Augmentation
 from embedkit.errors import FitError
-from embedkit.heads import expand_head, resolve_head
+from embedkit.heads import resolve_heads
 from embedkit.losses.base import Loss
 from embedkit.options.fit import FitOptions
 from embedkit.system import avoid_reserved
@@ -57,9 +57,10 @@ class Experiment:
         other: Source | None = None,
     ) -> None:
         self.store, self.head, self.loss, self.options, self.device = store, head, loss, options, device
-        self.head_name, self.head_class, _ = resolve_head(expand_head(head)[0])
-        self.head_options = head_settings(head)
-        self.grid: tuple[Candidate, ...] = build_grid(head, options.lr or (), options.weight_decay)
+        variants = resolve_heads(head)
+        self.head_name, self.level = variants[0].name, variants[0].cls.level
+        self.head_options = head_settings(variants)
+        self.grid: tuple[Candidate, ...] = build_grid(variants, options.lr or (), options.weight_decay)
         require_fitting_loss(loss, store, options.targets)
         if options.targets:
             self.data: TaskData = define_dimensions(store, options.targets, where=options.where)
@@ -70,10 +71,6 @@ class Experiment:
         if other is not None:
             self.parts = (self.data, define_transfer(store, self.data, other, options.test_merge or {}))
             self.data = join_tasks(*self.parts, names=(store.corpus, other.corpus))
-
-    @property
-    def level(self) -> str:
-        return self.head_class.level
 
     @property
     def stores(self) -> list[Source]:
@@ -130,10 +127,11 @@ class Experiment:
         return parts[0] if len(parts) == 1 else JoinedFeatures(parts)
 
     @property
-    def recipe(self) -> TrainingConfig:
+    def training_config(self) -> TrainingConfig:
+        """How the heads are trained."""
         options = self.options
         return TrainingConfig(
-            head=self.head,
+            head=self.grid[0].head,
             classes=self.data.outputs,
             epochs=options.epochs or 1,
             batch_size=options.batch_size,

@@ -25,7 +25,7 @@ from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.stacks.packing import pack
 from embedkit.training.stacks.schedule import OnPart, OnStack
 from embedkit.training.stacks.scoring import score_heads
-from embedkit.training.stacks.stack import Group, GroupResult, Member, TrainingConfig, train_stack
+from embedkit.training.stacks.stack import Group, GroupResult, TrainingConfig, train_stack
 
 BEST_EPOCH = "best epoch kept"
 
@@ -52,7 +52,7 @@ def tune_loss(
     features: LiveFeatures,
     targets: NDArray[Any],
     plan: FoldPlan,
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     loss: Loss,
     *,
     grid: Sequence[Candidate],
@@ -84,7 +84,7 @@ def tune_loss(
         own = []
         for seed in seeds:
             runs = [
-                _Run(features, targets, fold, recipe, loss, grid, number, seed, tuner) for number in range(len(grid))
+                _Run(features, targets, fold, config, loss, grid, number, seed, tuner) for number in range(len(grid))
             ]
             tried = []
             for run in runs:
@@ -138,7 +138,7 @@ class _Run:
         features: LiveFeatures,
         targets: NDArray[Any],
         fold: Fold,
-        recipe: TrainingConfig,
+        config: TrainingConfig,
         loss: Loss,
         grid: Sequence[Candidate],
         number: int,
@@ -152,27 +152,21 @@ class _Run:
         told = json.dumps([loss.spec, fold.name, seed, number])
         self.key = hashlib.sha256(told.encode()).hexdigest()[:24]
         self.encoder_key = f"{self.key}.encoder"
-        self.recipe = replace(recipe, head=self.candidate.head)
-        self.truth = build_targets(targets, recipe.classes)
+        self.config = replace(config, head=self.candidate.head)
+        self.truth = build_targets(targets, config.classes)
         train, validate = fold.validations[0]
-        member = Member(
-            loss=loss,
-            seed=seed,
-            learning_rate=self.candidate.learning_rate,
-            weight_decay=self.candidate.weight_decay,
-            epochs=recipe.epochs,
-        )
+        member = self.candidate.member(loss, seed, config.epochs)
         self.group = Group(train=train, validate=validate, seed=seed, members=(member,))
 
     def train(self, cache: ResultCache, on_epoch: OnPart, *, keep_encoder: bool) -> _Tuned:
-        steps = count_steps(len(self.group.train), self.recipe.batch_size)
-        self.tuner.start(self.seed, self.recipe.epochs * steps)
+        steps = count_steps(len(self.group.train), self.config.batch_size)
+        self.tuner.start(self.seed, self.config.epochs * steps)
         checkpoint = cache.checkpoint(self.key, [self.tuner])
         (result,) = train_stack(
             self.features,
             self.targets,
             [self.group],
-            self.recipe,
+            self.config,
             keep_best=True,
             on_epoch=lambda epochs, results: on_epoch([self.group], epochs, results),
             checkpoint=checkpoint,
@@ -199,6 +193,6 @@ class _Run:
         heads = [self.candidate.head]
         index, standardiser = self.fold.test, result.standardiser
         found: NDArray[np.float64] = score_heads(
-            self.features, heads, self.loss, result.states, standardiser, index, self.recipe, scale=result.scale
+            self.features, heads, self.loss, result.states, standardiser, index, self.config, scale=result.scale
         )[0]
         return found

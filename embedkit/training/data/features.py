@@ -85,6 +85,14 @@ class Features(ABC):
         statistics, though never their labels.
         """
 
+    def norms_of(self, owners: Names) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return by what each utterance is shifted and scaled, `[utterances, layers, dimensions]` both."""
+        norms = np.empty((2, len(self), self.layers, self.dimensions), dtype=np.float32)
+        for index in members_of(owners):
+            own = self.moments(index)
+            norms[0, index], norms[1, index] = own.mean.numpy(), own.scale.numpy()
+        return norms[0], norms[1]
+
     @abstractmethod
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
         """Collect utterances `[groups, batch]` and standardise each group by its own statistics."""
@@ -252,12 +260,8 @@ class FrameFeatures(Features):
         return Standardiser.from_moments(mean, (weights * squares).sum(0) - mean**2)
 
     def normalise_by(self, owners: Names) -> None:
-        shifts, factors = np.empty_like(self.means), np.empty_like(self.means)
-        for index in members_of(owners):
-            own = self.moments(index)
-            shifts[index], factors[index] = own.mean.numpy(), own.scale.numpy()
+        self.shifts, self.factors = shifts, factors = self.norms_of(owners)
         self.means, self.deviations = (self.means - shifts) * factors, self.deviations * factors
-        self.shifts, self.factors = shifts, factors
 
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
         lengths = -(-self.lengths[index] // self.run)

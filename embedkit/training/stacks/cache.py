@@ -34,10 +34,10 @@ class ResultCache:
         self.folder, self.processes = folder, processes
         self.task = json.dumps(task, sort_keys=True, default=str).encode()
 
-    def stack_key(self, groups: Sequence[Group], recipe: TrainingConfig, *, keep_best: bool) -> str:
+    def stack_key(self, groups: Sequence[Group], config: TrainingConfig, *, keep_best: bool) -> str:
         """Name a stack by a digest of everything that determines its heads."""
         digest = hashlib.sha256(self.task)
-        digest.update(json.dumps([asdict(recipe), keep_best, torch.__version__]).encode())
+        digest.update(json.dumps([{**asdict(config), "head": config.head.spec}, keep_best, torch.__version__]).encode())
         for group in groups:
             members = [{**vars(member), "loss": member.loss.spec} for member in group.members]
             digest.update(json.dumps([group.seed, members]).encode())
@@ -64,8 +64,10 @@ class ResultCache:
             RunError: it cannot be written.
         """
         if self.processes.rank == 0:
-            packed = isinstance(content, bytes)
-            write_whole(self.path(key), lambda path: path.write_bytes(content) if packed else save_file(content, path))
+            write_whole(
+                self.path(key),
+                lambda path: path.write_bytes(content) if isinstance(content, bytes) else save_file(content, path),
+            )
 
     def drop(self, key: str) -> None:
         """Remove what was kept under a key."""

@@ -32,7 +32,7 @@ def run_groups(
     features: Features,
     targets: NDArray[Any],
     groups: Sequence[Group],
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     *,
     keep_best: bool,
     threads: int,
@@ -49,10 +49,10 @@ def run_groups(
         on_epoch: Called after every epoch of a stack in which an encoder ran.
         cache: Keeps every finished stack until the run is written, so that one that was stopped goes on there.
     """
-    features = features_for(recipe, features)
-    plan = plan_stacks(groups, recipe, features.level, threads)
+    features = features_for(config, features)
+    plan = plan_stacks(groups, config, features.level, threads)
     stacks = [[groups[place] for place in stack] for stack in plan]
-    keys = [cache.stack_key(stack, recipe, keep_best=keep_best) if cache else "" for stack in stacks]
+    keys = [cache.stack_key(stack, config, keep_best=keep_best) if cache else "" for stack in stacks]
     known = [cache and cache.find(key, stack) for key, stack in zip(keys, stacks, strict=True)]
     parent = os.getpid()
 
@@ -70,7 +70,7 @@ def run_groups(
                 features,
                 targets,
                 stacks[place],
-                recipe,
+                config,
                 keep_best=keep_best,
                 on_epoch=after_epoch,
                 checkpoint=checkpoint_of(place),
@@ -100,13 +100,13 @@ def run_groups(
     return [results[place] for place in range(len(groups))]
 
 
-def plan_stacks(groups: Sequence[Group], recipe: TrainingConfig, level: str, threads: int) -> list[list[int]]:
+def plan_stacks(groups: Sequence[Group], config: TrainingConfig, level: str, threads: int) -> list[list[int]]:
     """Put groups together that take the same number of steps, similar numbers of epochs side by side.
 
     Stacks are as large as pays, as long as every thread gets one. Groups that read frames stay alone: their
     mini-batches are padded to different lengths.
     """
-    steps = [count_steps(len(group.train), recipe.batch_size) for group in groups]
+    steps = [count_steps(len(group.train), config.batch_size) for group in groups]
     epochs = [max(member.epochs for member in group.members) for group in groups]
     keys = [(step, len(group.members), last) for step, group, last in zip(steps, groups, epochs, strict=True)]
     order = sorted(range(len(groups)), key=lambda place: (keys[place], place))

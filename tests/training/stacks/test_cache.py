@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embedkit.heads import resolve_head
 from embedkit.losses import build_loss
 from embedkit.store import Store
 from embedkit.training.data.store_source import StoreSource
@@ -18,7 +19,7 @@ from embedkit.training.stacks.schedule import run_groups
 from embedkit.training.stacks.stack import Group, GroupResult, Member, TrainingConfig
 from tests.training.stores import write_synthetic_store
 
-RECIPE = TrainingConfig(head="linear", classes=3, epochs=2, batch_size=8)
+CONFIG = TrainingConfig(head=resolve_head("linear"), classes=3, epochs=2, batch_size=8)
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def groups() -> list[Group]:
 
 
 def train(
-    store: Store, cache: ResultCache | None, monkeypatch: pytest.MonkeyPatch, recipe: TrainingConfig = RECIPE
+    store: Store, cache: ResultCache | None, monkeypatch: pytest.MonkeyPatch, config: TrainingConfig = CONFIG
 ) -> tuple[list[GroupResult], int]:
     """Train two stacks in this process; return the results and how many stacks were trained."""
     data = define_task(StoreSource(store))
@@ -58,7 +59,7 @@ def train(
             StoreSource(store).features(data.rows, "utterance"),
             data.targets,
             groups(),
-            recipe,
+            config,
             keep_best=False,
             threads=1,
             cache=cache,
@@ -96,7 +97,7 @@ def test_finished_stacks_are_not_trained_again(store: Store, tmp_path: Path, mon
 def test_other_data_or_settings_are_other_stacks(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(store, ResultCache(tmp_path / "x", {"task": 1}), monkeypatch)
     assert train(store, ResultCache(tmp_path / "x", {"task": 2}), monkeypatch)[1] == 2
-    other = replace(RECIPE, batch_size=9)
+    other = replace(CONFIG, batch_size=9)
     assert train(store, ResultCache(tmp_path / "x", {"task": 1}), monkeypatch, other)[1] > 0
 
 
