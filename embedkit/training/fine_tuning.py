@@ -67,6 +67,7 @@ def tune_loss(
 
     Args:
         features: Of the tuner's encoder.
+        targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`.
         plan: As `plan_tuning` makes it.
         cache: What is finished, and the last checkpoint; the same call goes on from there.
         on_stack: Called with every finished head.

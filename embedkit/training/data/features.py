@@ -28,7 +28,7 @@ class Standardiser:
 
     @classmethod
     def from_moments(cls, mean: NDArray[np.float64], variance: NDArray[np.float64]) -> Standardiser:
-        """Build one from float64 moments; a dimension that never varies is only centred."""
+        """Build one from float64 moments `[layers, dimensions]`; a dimension that never varies is only centred."""
         deviation = np.sqrt(np.maximum(variance, 0.0))
         constant = deviation <= 1e-6 * np.maximum(1.0, np.abs(mean))
         scale = np.where(constant, 1.0, 1.0 / np.where(constant, 1.0, deviation))
@@ -43,7 +43,7 @@ class Standardiser:
         )
 
     def take(self, groups: Indices) -> Standardiser:
-        """Return the standardisers of some of the groups."""
+        """Return the standardisers of some of the groups, `[n]`."""
         rows = torch.from_numpy(groups).to(self.mean.device)
         return Standardiser(mean=self.mean[rows], scale=self.scale[rows])
 
@@ -75,11 +75,11 @@ class Features(ABC):
 
     @abstractmethod
     def moments(self, index: Indices) -> Standardiser:
-        """Compute the standardiser of a training set from exactly these utterances."""
+        """Compute the standardiser of a training set from exactly these utterances, `[n]`."""
 
     @abstractmethod
     def normalise_by(self, owners: Names) -> None:
-        """Centre and scale the utterances of each owner (speaker) by the statistics of all of them.
+        """Centre and scale the utterances of each owner (speaker), `[utterances]`, by the statistics of all of them.
 
         What belongs to an owner with a single vector becomes zero. Utterances of test sets take part in these
         statistics, though never their labels.
@@ -103,7 +103,7 @@ class Features(ABC):
 
     @property
     def durations(self) -> NDArray[np.int64] | None:
-        """Frames per utterance, for batches of similar length; None where length does not matter."""
+        """Frames per utterance, `[utterances]`, for batches of similar length; None where length does not matter."""
         return None
 
     def train(self, training: bool) -> None:
@@ -149,7 +149,7 @@ class UtteranceFeatures(Features):
         return self.values.index_select(0, self.tensor(index))
 
     def tensor(self, index: Indices) -> Tensor:
-        """Put indices where the values are."""
+        """Put indices `[n]` where the values are."""
         return torch.from_numpy(index).to(self.device)
 
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:

@@ -61,7 +61,7 @@ class Targets(ABC):
     outputs: int
 
     def scale(self, train: Indices) -> Scale | None:
-        """Return by what targets are standardised where these utterances are trained on; None for classes."""
+        """Return by what targets are standardised where utterances `[n]` are trained on; None for classes."""
         return None
 
     def count_classes(self, train: Indices) -> NDArray[np.int64]:

@@ -65,7 +65,7 @@ class LiveFeatures(Features):
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """Frames of each utterance."""
+        """Frames of each utterance, `[utterances]`."""
         return np.array([self.encoder.frame_count(int(count)) for count in self.samples], dtype=np.int64)
 
     @property

@@ -45,6 +45,7 @@ def run_groups(
     Each stack computes on one core, so that a head comes out the same whatever the number of threads.
 
     Args:
+        targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`.
         threads: Stacks trained at once, on a CPU.
         on_epoch: Called after every epoch of a stack in which an encoder ran.
         cache: Keeps every finished stack until the run is written, so that one that was stopped goes on there.

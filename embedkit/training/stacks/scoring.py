@@ -58,7 +58,7 @@ def score_states(
     *,
     scale: Scale | None = None,
 ) -> NDArray[np.float64]:
-    """Return what `score_heads` does for finished heads of these settings."""
+    """Return what `score_heads` does, `[heads, n, outputs]`, for finished heads of these settings."""
     features = features_for(config, features)
     head = build_head(config, [[0] * len(states)], features, [[loss.classifier] * len(states)])
     load_states(head, [list(states)])
