@@ -25,7 +25,8 @@ from common import Outcome, describe_machine, run_apart, show_table, spread_corp
 import embedkit
 from embedkit.corpora import Corpus
 from embedkit.encoders import load_encoder
-from embedkit.evaluation.metrics import recall_scores
+from embedkit.evaluation.metrics import unweighted_average_recall
+from embedkit.heads import resolve_head, resolve_heads
 from embedkit.losses import LOSSES, build_loss
 from embedkit.options.fit import FitOptions
 from embedkit.system import count_cores
@@ -37,6 +38,7 @@ from embedkit.training.data.task import TaskData, define_task
 from embedkit.training.fine_tuning import plan_tuning, tune_loss
 from embedkit.training.live.source import LiveSource
 from embedkit.training.search import build_grid
+from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.stacks.schedule import run_groups
 from embedkit.training.stacks.scoring import score_states
 from embedkit.training.stacks.stack import Group, Member, TrainingConfig, train_stack
@@ -123,17 +125,17 @@ def member(loss: str, seed: int, epochs: int) -> Member:
 def train_one(features: Features, data: TaskData, epochs: int, before: float) -> Outcome:
     """Train and score one head of the first fold; the clock was started by the caller."""
     fold = plan(data).folds[0]
-    recipe = TrainingConfig(head="linear", classes=len(data.classes), epochs=epochs, batch_size=BATCH)
+    config = TrainingConfig(head=resolve_head("linear"), classes=len(data.classes), epochs=epochs, batch_size=BATCH)
     nothing = np.zeros(0, dtype=np.int64)
     group = Group(train=fold.train, validate=nothing, seed=0, members=(member("ce", 0, epochs),))
     ends = []
     _ = features.moments(fold.train)
     started = time.perf_counter()
     (result,) = train_stack(
-        features, data.targets, [group], recipe, on_epoch=lambda done, results: ends.append(time.perf_counter())
+        features, data.targets, [group], config, on_epoch=lambda done, results: ends.append(time.perf_counter())
     )
-    shares = score_states(features, result.states, build_loss("ce"), result.standardiser, fold.test, recipe)[0]
-    ua = float(recall_scores(data.targets[fold.test], shares.argmax(-1), len(data.classes)))
+    shares = score_states(features, result.states, build_loss("ce"), result.standardiser, fold.test, config)[0]
+    ua = float(unweighted_average_recall(data.targets[fold.test], shares.argmax(-1), len(data.classes)))
     seconds = time.perf_counter() - before
     parts = {"before": started - before, "epoch": (ends[-1] - started) / epochs}
     return Outcome(1, seconds, ua, parts=parts)
@@ -173,7 +175,7 @@ def train_study(
         store = embedkit.extract(chosen, encoder=encoder, out=Path(folder) / "s.h5", precision=precision, device=device)
         data = define_task(StoreSource(store))
         features = StoreSource(store).features(data.rows, "utterance", device)
-        recipe = TrainingConfig(head="linear", classes=len(data.classes), epochs=epochs, batch_size=BATCH)
+        config = TrainingConfig(head=resolve_head("linear"), classes=len(data.classes), epochs=epochs, batch_size=BATCH)
         shares = np.zeros((SEEDS, len(data), len(data.classes)))
         losses, folds = list(LOSSES.names_in_all), plan(data).folds
         groups = [
@@ -186,13 +188,13 @@ def train_study(
             for fold in folds
             for seed in range(SEEDS)
         ]
-        results = run_groups(features, data.targets, groups, recipe, keep_best=False, threads=count_cores())
+        results = run_groups(features, data.targets, groups, config, keep_best=False, threads=count_cores())
         for place, result in enumerate(results):
             fold, own = folds[place // SEEDS], [result.states[losses.index("ce")]]
-            found = score_states(features, own, build_loss("ce"), result.standardiser, fold.test, recipe)[0]
+            found = score_states(features, own, build_loss("ce"), result.standardiser, fold.test, config)[0]
             shares[place % SEEDS][fold.test] = found
         heads = len(groups) * len(losses)
-        ua = float(np.mean(recall_scores(data.targets, shares.argmax(-1), len(data.classes))))
+        ua = float(np.mean(unweighted_average_recall(data.targets, shares.argmax(-1), len(data.classes))))
         return Outcome(heads, time.perf_counter() - before, ua)
 
 
@@ -214,29 +216,36 @@ def tune(
     features = speech.features(data.rows, "utterance")
     whole = plan_tuning(plan(data))
     chosen = replace(whole, folds=whole.folds[:folds])
-    recipe = TrainingConfig(head="linear", classes=len(data.classes), epochs=epochs, batch_size=BATCH)
+    config = TrainingConfig(head=resolve_head("linear"), classes=len(data.classes), epochs=epochs, batch_size=BATCH)
     ends: list[float] = []
     settings: dict[str, Any] = {
-        "grid": build_grid("linear", (RATE,), (0.0,)),
+        "grid": build_grid(resolve_heads("linear"), (RATE,), (0.0,)),
         "seeds": (0,),
         "on_epoch": lambda groups, done, results: ends.append(time.perf_counter()),
     }
     started = time.perf_counter()
     if mode == "frozen":
         found = train_losses(
-            features, data.targets, chosen, recipe, [build_loss("ce")], threads=count_cores(), **settings
+            features, data.targets, chosen, config, [build_loss("ce")], threads=count_cores(), **settings
         )
         results = found["ce"]
     else:
         tuner = speech.fine_tuner(FitOptions(mode="lora" if mode == "lora" else "finetune", encoder_lr=rate).resolve())
         with tempfile.TemporaryDirectory() as work:
             results = tune_loss(
-                features, data.targets, chosen, recipe, build_loss("ce"), tuner=tuner, work=Path(work), **settings
+                features,
+                data.targets,
+                chosen,
+                config,
+                build_loss("ce"),
+                tuner=tuner,
+                cache=ResultCache(Path(work), {}),
+                **settings,
             )
     seconds = time.perf_counter() - started
     index = np.concatenate([result.fold.test for result in results])
     guessed = np.concatenate([result.outputs[0].argmax(-1) for result in results])
-    ua = float(recall_scores(data.targets[index], guessed, len(data.classes)))
+    ua = float(unweighted_average_recall(data.targets[index], guessed, len(data.classes)))
     dev = float(np.mean([result.choices[0].score for result in results]))
     return Outcome(folds, seconds, ua, parts={"dev": dev, "epoch": (ends[-1] - ends[0]) / (len(ends) - 1)})
 

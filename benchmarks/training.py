@@ -27,7 +27,8 @@ from common import Outcome, describe_machine, median, run_apart, show_table
 from numpy.typing import NDArray
 from torch import nn
 
-from embedkit.evaluation.metrics import recall_scores
+from embedkit.evaluation.metrics import unweighted_average_recall
+from embedkit.heads import resolve_head, resolve_heads
 from embedkit.losses import LOSSES, build_loss
 from embedkit.store import open_store
 from embedkit.system import count_cores
@@ -182,7 +183,7 @@ def train_data(
 ) -> Outcome:
     """Train one head per fold, loss, rate and seed; UA is that of cross-entropy at `RATE_COMPARED`."""
     classes = int(data.targets.max()) + 1
-    recipe = TrainingConfig(head="linear", classes=classes, epochs=epochs, batch_size=BATCH)
+    config = TrainingConfig(head=resolve_head("linear"), classes=classes, epochs=epochs, batch_size=BATCH)
     nothing = np.zeros(0, dtype=np.int64)
     start = time.perf_counter()
     features = UtteranceFeatures(data.values, device)
@@ -192,12 +193,12 @@ def train_data(
         for fold in data.plan.folds
         for seed in range(seeds)
     ]
-    results = run_groups(features, data.targets, groups, recipe, keep_best=False, threads=count_cores())
+    results = run_groups(features, data.targets, groups, config, keep_best=False, threads=count_cores())
     for place, (group, result) in enumerate(zip(groups, results, strict=True)):
         fold = data.plan.folds[place // seeds]
         for member, state in zip(group.members, result.states, strict=True):
             if member.loss.spec == "ce" and member.learning_rate == RATE_COMPARED:
-                shares = score_states(features, [state], build_loss("ce"), result.standardiser, fold.test, recipe)
+                shares = score_states(features, [state], build_loss("ce"), result.standardiser, fold.test, config)
                 recalls.append((fold.test, shares[0].argmax(-1)))
     heads = sum(len(group.members) for group in groups)
     return Outcome(heads, time.perf_counter() - start, pooled_recall(data, recalls, seeds=seeds))
@@ -216,7 +217,7 @@ def pooled_recall(data: Data, predictions: list[tuple[NDArray[np.int64], NDArray
     for seed in range(seeds):
         own = predictions[seed::seeds]
         index, predicted = np.concatenate([part[0] for part in own]), np.concatenate([part[1] for part in own])
-        scores.append(float(recall_scores(data.targets[index], predicted, int(data.targets.max()) + 1)))
+        scores.append(float(unweighted_average_recall(data.targets[index], predicted, int(data.targets.max()) + 1)))
     return float(np.mean(scores))
 
 
@@ -335,11 +336,13 @@ def train_frames(path: str, epochs: int, *, head: str) -> Outcome:
     data = load(path)
     features = StoreSource(store).features(np.arange(len(store)), "frame")
     nothing = np.zeros(0, dtype=np.int64)
-    recipe = TrainingConfig(head=head, classes=int(data.targets.max()) + 1, epochs=epochs, batch_size=BATCH)
+    config = TrainingConfig(
+        head=resolve_head(head), classes=int(data.targets.max()) + 1, epochs=epochs, batch_size=BATCH
+    )
     members = members_of(["ce"], 0, epochs, (RATE_COMPARED,))
     groups = [Group(train=fold.train, validate=nothing, seed=0, members=members) for fold in data.plan.folds]
     start = time.perf_counter()
-    run_groups(features, data.targets, groups, recipe, keep_best=False, threads=count_cores())
+    run_groups(features, data.targets, groups, config, keep_best=False, threads=count_cores())
     return Outcome(len(groups), time.perf_counter() - start, float("nan"))
 
 
@@ -406,9 +409,9 @@ def search_stacked(path: str, epochs: int) -> Outcome:
         UtteranceFeatures(data.values),
         data.targets,
         data.plan,
-        TrainingConfig(head="linear", classes=classes, epochs=epochs, batch_size=BATCH),
+        TrainingConfig(head=resolve_head("linear"), classes=classes, epochs=epochs, batch_size=BATCH),
         [build_loss("ce")],
-        grid=build_grid("linear", RATES),
+        grid=build_grid(resolve_heads("linear"), RATES),
         seeds=(0, 1, 2),
         threads=count_cores(),
         on_stack=count,

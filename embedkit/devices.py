@@ -60,7 +60,7 @@ def place_of_float64(device: torch.device) -> torch.device:
 
 
 def to_float64(values: Tensor) -> Tensor:
-    """Return values in float64, on the CPU where their device has none; gradients flow back."""
+    """Return values of any shape, `[...]`, in float64, on the CPU where their device has none; gradients flow back."""
     return values.to(place_of_float64(values.device)).double()
 
 

@@ -480,7 +480,7 @@ def test_table_reads_runs_and_prints_only_the_table(run: Any) -> None:
 def test_table_looks_where_fit_was_told_to_write(run: Any) -> None:
     write_run(Path("there/x"))
     Path("embedkit.toml").write_text('[fit]\nruns = "there"\n[table]\nmetric = "wa"\nformat = "markdown"\n')
-    assert "### emodb: WA in %" in run("table").stdout
+    assert "### emodb: accuracy (WA) in %" in run("table").stdout
     assert "### emodb: UAR in %" in run("table", "--metric", "ua").stdout
 
 

@@ -78,8 +78,8 @@ def test_modules_of_ones_own_are_told_from_flags(spec: str, name: str, settings:
 def test_parts_of_ones_own_need_no_dot() -> None:
     take_word("my_losses:Poly", "my_heads:Plain")
     assert build_loss("my_losses:Poly:epsilon=2").options.epsilon == 2.0  # type: ignore[attr-defined]
-    name, _, options = resolve_head("my_heads:Plain:hidden=4")
-    assert (name, options.hidden) == ("my_heads:Plain", 4)
+    found = resolve_head("my_heads:Plain:hidden=4")
+    assert (found.name, found.options.hidden) == ("my_heads:Plain", 4)
     assert split_specs(["ce,my_losses:Poly:epsilon=2,ccc:flat"], LOSSES) == [
         "ce",
         "my_losses:Poly:epsilon=2",

@@ -9,6 +9,7 @@ from typing import Any
 
 from training import BATCH, Data, synthetic, train_data
 
+from embedkit.heads import resolve_head, resolve_heads
 from embedkit.losses import LOSSES, build_loss
 from embedkit.system import count_cores
 from embedkit.training.cross_validation import train_losses
@@ -75,7 +76,9 @@ def time_study(bench: Bench, data: Data, most: int) -> dict[str, Any]:
     """Search, choose and refit in one fold as `embedkit fit` does."""
     folds = data.plan.folds
     epochs = 2 if bench.small else USUAL_EPOCHS // 3
-    recipe = TrainingConfig(head="linear", classes=int(data.targets.max()) + 1, epochs=epochs, batch_size=BATCH)
+    config = TrainingConfig(
+        head=resolve_head("linear"), classes=int(data.targets.max()) + 1, epochs=epochs, batch_size=BATCH
+    )
     heads = 0
 
     def count(groups: Any, results: Any) -> None:
@@ -89,9 +92,9 @@ def time_study(bench: Bench, data: Data, most: int) -> dict[str, Any]:
             features,
             data.targets,
             replace(data.plan, folds=folds[:1]),
-            recipe,
+            config,
             [build_loss(name) for name in LOSSES.names_in_all],
-            grid=build_grid("linear", RATES),
+            grid=build_grid(resolve_heads("linear"), RATES),
             seeds=range(SEEDS),
             threads=count_cores(),
             on_stack=count,

@@ -9,6 +9,7 @@ from common import median
 from modes import BATCH, member, open_live, plan, train_cached, train_frozen, train_study, tune
 
 from embedkit.encoders.precision import true_fp32
+from embedkit.heads import resolve_head
 from embedkit.options.fit import FitOptions
 from embedkit.training.data.targets import build_targets
 from embedkit.training.data.task import define_task
@@ -54,12 +55,12 @@ def time_steps(
     fold = plan_tuning(plan(data)).folds[0]
     train, validate = fold.validations[0]
     runs = bench.runs
-    recipe = TrainingConfig(head="linear", classes=len(data.classes), epochs=runs + 2, batch_size=BATCH)
+    config = TrainingConfig(head=resolve_head("linear"), classes=len(data.classes), epochs=runs + 2, batch_size=BATCH)
     group = Group(train=train, validate=validate, seed=0, members=(member("ce", 0, runs + 2),))
     tuner.start(0, (runs + 2) * count_steps(len(train), BATCH))
     with true_fp32(), peak_memory(bench.device) as memory:
         targets = build_targets(data.targets, len(data.classes))
-        stack = Stack(features, targets, [group], recipe, keep_best=True, dtype=torch.float32)
+        stack = Stack(features, targets, [group], config, keep_best=True, dtype=torch.float32)
         stack.train_epoch(0)
         seconds = median(timed(bench.device, lambda e=epoch: stack.train_epoch(e)) for epoch in range(1, runs + 1))
     with true_fp32():

@@ -102,7 +102,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             weight_decay=self.weight_decay,
         )
         group = Group(train=everything, validate=everything[:0], seed=member.seed, members=(member,))
-        (result,) = train_stack(features, targets.astype(np.int64), [group], self._recipe())
+        (result,) = train_stack(features, targets.astype(np.int64), [group], self._config())
         self._state, self._standardiser = result.states[0], result.standardiser
         self.losses_ = result.losses[0]
         return self
@@ -117,7 +117,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         features = self._features(flat)
         index = np.arange(len(flat))
         loss = self._build_loss()
-        head = build_head(self._recipe(), [[0]], features, [[loss.classifier]])
+        head = build_head(self._config(), [[0]], features, [[loss.classifier]])
         load_states(head, [[self._state]])
         inputs = features.gather(index[None], Standardiser.stack([self._standardiser], features.device))
         with torch.no_grad():
@@ -143,10 +143,10 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return build_loss(self.loss)
 
     def _check_settings(self, loss: Loss) -> None:
-        name, head_class, _ = resolve_head(self.head)
-        if head_class.level != "utterance":
+        head = resolve_head(self.head)
+        if head.cls.level != "utterance":
             raise FitError(
-                f"The head {name!r} reads frames, but HeadClassifier trains on one vector per utterance; "
+                f"The head {head.name!r} reads frames, but HeadClassifier trains on one vector per utterance; "
                 "choose linear, superb or mlp, or train it with embedkit.fit on a store that keeps frames."
             )
         if "classes" not in loss.tasks:
@@ -172,9 +172,9 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _features(self, flat: NDArray[np.float32]) -> UtteranceFeatures:
         return UtteranceFeatures(np.array(flat).reshape(len(flat), self.n_layers_, -1))
 
-    def _recipe(self) -> TrainingConfig:
+    def _config(self) -> TrainingConfig:
         return TrainingConfig(
-            head=self.head,
+            head=resolve_head(self.head),
             classes=len(self.classes_),
             epochs=self.epochs,
             batch_size=self.batch_size,

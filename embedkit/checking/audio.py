@@ -103,7 +103,7 @@ def clipped_share(samples: NDArray[np.float32]) -> float:
 
 
 def silent_share(samples: NDArray[np.float32], sampling_rate: int) -> float:
-    """Return the share of stretches of 20 ms below -60 dB; what is left at the end is one more stretch."""
+    """Return the share of stretches of 20 ms of `[samples]` below -60 dB; what is left at the end is one more."""
     starts = np.arange(0, len(samples), max(1, round(STRETCH_SECONDS * sampling_rate)))
     sizes = np.diff(starts, append=len(samples))
     powers = np.add.reduceat(np.square(samples, dtype=np.float64), starts) / sizes

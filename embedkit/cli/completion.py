@@ -16,9 +16,3 @@ def complete_names(catalogue: str) -> Callable[[str], list[str]]:
         return [before + name for name in load_object(catalogue) if name.startswith(start)]
 
     return complete
-
-
-complete_encoders = complete_names("embedkit.encoders:ENCODERS")
-complete_heads = complete_names("embedkit.heads:HEADS")
-complete_augmentations = complete_names("embedkit.augmentations:AUGMENTATIONS")
-complete_losses = complete_names("embedkit.losses:LOSSES")

@@ -78,7 +78,7 @@ class AcousticEncoder(Encoder):
         return 1 + max(samples, self.smallest_input) // HOP_SAMPLES
 
     def encode(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
-        """Compute the features of each clip on its own and hand them over as one padded layer."""
+        """Compute the features of each clip `[samples]`, handed over as one layer `[batch, frames, dimensions]`."""
         clips = [self._encode_clip(waveform) for waveform in waveforms]
         lengths = torch.tensor([len(clip) for clip in clips])
         sink(0, pad_sequence(clips, batch_first=True), lengths)

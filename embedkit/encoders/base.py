@@ -89,7 +89,7 @@ class Encoder(ABC):
         """
 
     def forward(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
-        """Run one batch as `encode` does, with gradients, and with dropout where the network is in training mode.
+        """Run clips `[samples]` as `encode` does, with gradients, and with dropout where the network trains.
 
         Raises:
             EncoderError: the encoder has no weights to train, or was not loaded to be trained.

@@ -108,7 +108,7 @@ class ConcatenatedEncoder(Encoder):
         return self.parts[0].frame_count(max(samples, self.smallest_input))
 
     def encode(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
-        """Run every part; hand over each layer once its share of all parts is known."""
+        """Run every part on clips `[samples]`; hand over each layer once its share of all parts is known."""
         clips = [pad(waveform, (0, max(0, self.smallest_input - len(waveform)))) for waveform in waveforms]
         lengths = torch.tensor([self.frame_count(len(clip)) for clip in clips])
         # sorted() is stable: single-layer parts first, then many-layer ones in their order.

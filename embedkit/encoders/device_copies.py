@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to a device; to a GPU from pinned memory, on a stream of its own."""
+    """Copy a tensor of any shape, `[...]`, to a device; to a GPU from pinned memory, on a stream of its own."""
     if device.type != "cuda":
         return values.to(device)
     current, side = torch.cuda.current_stream(device), _side_stream(device, "up")
@@ -24,7 +24,7 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 
 
 def lengths_on(lengths: Sequence[int], device: torch.device) -> Tensor:
-    """Return lengths as an int64 tensor on a device."""
+    """Return lengths as an int64 tensor `[clips]` on a device."""
     return to_device(torch.tensor(lengths), device)
 
 

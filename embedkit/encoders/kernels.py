@@ -22,7 +22,7 @@ class PackedLinear(nn.Module):
         self.bias: Tensor | None = None if linear.bias is None else linear.bias.detach()
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return `values @ weight.T + bias`."""
+        """Return `values @ weight.T + bias`: `[..., outputs]` for `[..., inputs]`."""
         result: Tensor = torch.ops.mkldnn._linear_pointwise(values, self.packed, self.bias, "none", [], "")
         return result
 

@@ -91,7 +91,7 @@ class OpensmileEncoder(Encoder):
         return 2 + (max(samples, WINDOW_SAMPLES) - WINDOW_SAMPLES) // HOP_SAMPLES if self.descriptors else 1
 
     def encode(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
-        """Compute the features of each clip on its own and hand them over as one padded layer."""
+        """Compute the features of each clip `[samples]`, handed over as one layer `[batch, frames, dimensions]`."""
         clips = [self._encode_clip(waveform) for waveform in waveforms]
         sink(0, pad_sequence(clips, batch_first=True), torch.tensor([len(clip) for clip in clips]))
 

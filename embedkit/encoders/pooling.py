@@ -46,7 +46,7 @@ def _moments(frames: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pool_masked(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Do what `pool_frames` does for all clips at once."""
+    """Do what `pool_frames` does for all clips `[batch, frames, dimensions]` at once."""
     counts = lengths_on(own, values.device)
     padding = (torch.arange(values.shape[1], device=values.device) >= counts[:, None])[..., None]
     frames = values.float().masked_fill(padding, 0.0)

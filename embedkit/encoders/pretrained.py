@@ -96,7 +96,7 @@ class PretrainedEncoder(Encoder):
         }
 
     def encode(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
-        """Run one batch and hand every kept layer, as float32, to the sink as soon as it is known.
+        """Run clips `[samples]`; hand over every kept layer, float32 `[batch, frames, dimensions]`, once it is known.
 
         Raises:
             EncoderError: a clip that is longer than `largest_input`, or clips of unequal length where the family
@@ -106,7 +106,7 @@ class PretrainedEncoder(Encoder):
             self._pass(waveforms, sink)
 
     def forward(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
-        """Run one batch as `encode` does, with gradients, and with dropout where the network is in training mode."""
+        """Run clips `[samples]` as `encode` does, with gradients, and with dropout where the network trains."""
         if self.network is None:
             raise EncoderError(
                 f"The encoder {self.name!r} was loaded to be kept as it is; load it with trainable=True."

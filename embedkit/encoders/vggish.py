@@ -172,12 +172,12 @@ class VggishEncoder(Encoder):
         return windows // EXAMPLE_FRAMES
 
     def encode(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
-        """Run the examples of all clips as one batch, at most 128 at a time."""
+        """Run the examples of all clips `[samples]` as one batch, at most 128 at a time."""
         with torch.inference_mode():
             self.forward(waveforms, sink)
 
     def forward(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
-        """Run the examples of all clips with gradients."""
+        """Run the examples of all clips `[samples]` with gradients."""
         examples = [log_mel_examples(_pad_to(waveform, self.smallest_input)) for waveform in waveforms]
         lengths = [len(clip) for clip in examples]
         batches = torch.split(torch.cat(examples), EXAMPLES_PER_FORWARD)

@@ -33,7 +33,7 @@ def speaker_jackknife_interval(
     level: float = 0.95,
     bounds: Interval = (0.0, 1.0),
 ) -> Interval:
-    """Compute a t interval from the leave-one-speaker-out jackknife (Tukey 1958).
+    """Compute a t interval from the leave-one-speaker-out jackknife (Tukey 1958) over `[utterances]`.
 
     Speakers differ more than utterances of one speaker do, so intervals over utterances are too narrow. Each
     speaker's pseudo-value is S times the statistic of all minus S - 1 times the statistic without the speaker;

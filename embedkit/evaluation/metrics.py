@@ -1,4 +1,4 @@
-"""Scores of class predictions (WA, UA, macro-F1) and of dimensions (CCC, RMSE).
+"""Scores of class predictions (accuracy, UAR, macro-F1) and of emotional attributes (CCC, RMSE).
 
 Predictions may have leading axes, one row per head, seed or epoch: `[..., N]` against targets `[N]`.
 """
@@ -42,24 +42,8 @@ def score_predictions(targets: ArrayLike, predictions: ArrayLike, n_classes: int
     return Scores(wa=float(accuracy(matrix)), ua=float(mean_recall(matrix)), f1=float(mean_f1(matrix)))
 
 
-def weighted_accuracy(targets: ArrayLike, predictions: ArrayLike) -> float:
-    """Return the share of predictions `[N]` that equal the targets `[N]`."""
-    targets, predictions = _checked(targets, predictions)
-    return float((targets == predictions).mean())
-
-
-def unweighted_average_recall(targets: ArrayLike, predictions: ArrayLike, n_classes: int) -> float:
-    """Return the mean recall over the classes present in the targets `[N]`."""
-    return score_predictions(targets, predictions, n_classes).ua
-
-
-def macro_f1(targets: ArrayLike, predictions: ArrayLike, n_classes: int) -> float:
-    """Return the mean F1 over the classes present in targets or predictions, as scikit-learn does by default."""
-    return score_predictions(targets, predictions, n_classes).f1
-
-
-def recall_scores(targets: ArrayLike, predictions: ArrayLike, n_classes: int) -> FloatArray:
-    """Compute the unweighted average recall of many heads at once.
+def unweighted_average_recall(targets: ArrayLike, predictions: ArrayLike, n_classes: int) -> FloatArray:
+    """Compute the mean recall over the classes present in the targets, of many heads at once.
 
     Shape:
         Targets `[N]`, predictions `[..., N]`, output `[...]`.
@@ -145,14 +129,14 @@ def _mean_where(present: NDArray[np.bool_], parts: NDArray[Any], wholes: NDArray
     return np.asarray(shares.sum(-1) / present.sum(-1))
 
 
-def _checked(targets: ArrayLike, predictions: ArrayLike, n_classes: int | None = None) -> tuple[IntArray, IntArray]:
+def _checked(targets: ArrayLike, predictions: ArrayLike, n_classes: int) -> tuple[IntArray, IntArray]:
     targets, predictions = np.asarray(targets), np.asarray(predictions)
     if targets.ndim != 1 or predictions.shape[-1:] != targets.shape or not predictions.size:
         raise FitError(
             f"Cannot score predictions of shape {predictions.shape} against targets of shape {targets.shape}; "
             "expected as many as there are utterances, at least one."
         )
-    highest = np.inf if n_classes is None else n_classes - 1
+    highest = n_classes - 1
     for name, values in (("targets", targets), ("predictions", predictions)):
         if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > highest:
             raise FitError(f"The {name} hold something other than class indices; expected integers 0 to {highest}.")

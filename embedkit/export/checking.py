@@ -66,7 +66,7 @@ def choose_clips(predictor: Predictor, given: Sequence[Path], largest_input: int
 def compare(
     predictor: Predictor, clips: Sequence[Clip], expected: Sequence[Tensor], found: Sequence[NDArray[np.float32]]
 ) -> list[Difference]:
-    """Return the largest difference on each clip."""
+    """Return the largest difference of the outputs `[outputs]` on each clip."""
     unit = torch.ones(len(predictor.names))
     if predictor.rates:
         scales = [Scale.load(predictor.tensors, f"{head.number}/") for head in predictor.heads]

@@ -23,7 +23,7 @@ class FrameHeads(nn.Module):
         self.level = predictor.level
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Score the frames of one clip."""
+        """Score the frames of one clip, `[frames, layers, dimensions]`."""
         chosen = frames if self.place is None else frames[:, self.place : self.place + 1]
         if self.level == "utterance":
             scores: Tensor = self.ensemble(chosen.mean(0, keepdim=True))
@@ -48,7 +48,7 @@ class ClipHeads(nn.Module):
         self.encoder, self.smallest_input, self.heads = encoder, smallest_input, heads
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Score one clip."""
+        """Score one clip `[samples]`."""
         missing: Any = torch.sym_max(self.smallest_input - waveform.shape[0], 0)  # type: ignore[no-untyped-call, unused-ignore]
         scores: Tensor = self.heads(self.encoder(pad(waveform, (0, missing))))
         return scores

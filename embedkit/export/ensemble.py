@@ -70,7 +70,7 @@ class FoldHeads(nn.Module):
         self.stacks = nn.ModuleList(self._build(predictor, spec, group) for spec, group in groups.items())
 
     def _build(self, predictor: Predictor, spec: str, heads: Sequence[ChosenHead]) -> nn.Module:
-        _, head_class, options = resolve_head(spec)
+        head = resolve_head(spec)
         shape = HeadShape(
             groups=1,
             members=len(heads),
@@ -79,8 +79,8 @@ class FoldHeads(nn.Module):
             classes=len(predictor.names),
             classifier=self.loss.classifier,
         )
-        stack = head_class(shape, options, [Generator().manual_seed(0) for _ in heads])
-        load_states(stack, [[_state(predictor, f"{head.number}/{head.seed}/") for head in heads]])
+        stack = head.cls(shape, head.options, [Generator().manual_seed(0) for _ in heads])
+        load_states(stack, [[_state(predictor, f"{one.number}/{one.seed}/") for one in heads]])
         return stack
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:

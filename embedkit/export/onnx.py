@@ -44,7 +44,7 @@ def write_onnx(
     dynamic: Mapping[int, Any],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write a module of one input and one output.
+    """Write a module of one input and one output, of any shape, `[...]`.
 
     Args:
         module: In evaluation mode, on the CPU.
@@ -79,7 +79,7 @@ def write_onnx(
 
 
 def run_onnx(path: Path, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    """Run an ONNX file on the CPU, input by input."""
+    """Run an ONNX file on the CPU, input by input, each of any shape the model takes, `[...]`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -75,7 +75,7 @@ class Predictor:
     @property
     def level(self) -> str:
         """What the heads read: "utterance" means or "frame"s."""
-        return str(resolve_head(self.heads[0].spec)[1].level)
+        return str(resolve_head(self.heads[0].spec).cls.level)
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -51,7 +51,7 @@ class Passes:
         self._stopped = True
 
     def start(self, waves: Sequence[Tensor], new_pool: NewPool) -> list[Launched]:
-        """Start the passes of one batch; on a GPU they may still run when this returns.
+        """Start the passes of one batch of clips `[samples]`; on a GPU they may still run when this returns.
 
         Raises:
             ExtractionError: not even half of the batch fits into the device's memory.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -24,11 +25,23 @@ HEADS = Registry(
 )
 
 
-def resolve_head(spec: str) -> tuple[str, type[Head], Any]:
-    """Find the head behind `name`, `name:key=value,...` or a user's own `module:MyHead:key=value`.
+@dataclass(frozen=True)
+class ResolvedHead:
+    """A head with settings that leave nothing open: how it is written, its name alone, its class and its options."""
 
-    Returns:
-        The name without settings, the class, and its options.
+    spec: str
+    name: str
+    cls: type[Head] = field(compare=False)
+    options: Any = field(compare=False)
+
+
+def resolve_heads(spec: str) -> list[ResolvedHead]:
+    """Find all heads of which one is to be chosen: `mlp:hidden=64/256` is two of them, most others are one."""
+    return [resolve_head(variant) for variant in expand_head(spec)]
+
+
+def resolve_head(spec: str) -> ResolvedHead:
+    """Find the head behind `name`, `name:key=value,...` or a user's own `module:MyHead:key=value`.
 
     Raises:
         UnknownNameError: no such head, or the user's module or class does not exist.
@@ -37,7 +50,7 @@ def resolve_head(spec: str) -> tuple[str, type[Head], Any]:
     """
     name, settings = parse_spec(spec, HEADS)
     cls = _load_class(name)
-    return name, cls, build_options(cls.Options, settings, owner=f"the head {name!r}")
+    return ResolvedHead(spec, name, cls, build_options(cls.Options, settings, owner=f"the head {name!r}"))
 
 
 def expand_head(spec: str) -> list[str]:

@@ -76,7 +76,7 @@ class AdditiveAngularMargin(Loss):
 
 
 def add_margin(cosines: Tensor, margin: float) -> Tensor:
-    """Return cos(theta + margin) for cos(theta), extended monotonically where theta + margin > pi."""
+    """Return cos(theta + margin) for cos(theta), `[...]`, extended monotonically where theta + margin > pi."""
     # The sine's slope is infinite at cosines of -1 and 1; below this floor it counts as constant.
     sines = (1 - cosines.square()).clamp_min(torch.finfo(cosines.dtype).eps).sqrt()
     shifted = cosines * math.cos(margin) - sines * math.sin(margin)

@@ -39,7 +39,7 @@ class Rows:
 
 
 def prepare_rows(scores: Tensor, targets: Tensor, mask: Tensor | None, class_weights: Tensor | None) -> Rows:
-    """Bring a loss's arguments to one shape; masked rows may hold anything, NaN and illegal targets too."""
+    """Bring a loss's arguments to `[..., batch, classes]`; masked rows may hold NaN and illegal targets."""
     scores, counts = mask_scores(scores, mask)
     if mask is not None:
         targets = targets.masked_fill(~mask, 0)
@@ -53,7 +53,7 @@ def prepare_rows(scores: Tensor, targets: Tensor, mask: Tensor | None, class_wei
 
 
 def mask_scores(scores: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return scores, at least float32 and zero in masked rows, and what each row counts; None where all rows count."""
+    """Return scores `[..., batch, classes]`, zero in masked rows, and what each row counts, None where all do."""
     if scores.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()
     if mask is None:
@@ -69,7 +69,7 @@ def mean_over_rows(values: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def safe_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Divide; zero where the denominator, never negative, is zero."""
+    """Divide `[...]` by `[...]`; zero where the denominator, never negative, is zero."""
     empty = denominator == 0
     return numerator.masked_fill(empty, 0.0) / denominator.masked_fill(empty, 1.0)
 

@@ -23,7 +23,7 @@ class Metric:
         unit: Written after the name.
         factor: What the row's number is multiplied by.
         decimals: Digits after the point.
-        lowest_is_best: True where less is better.
+        lowest_is_best: True where lower is better.
         task: What runs predict that have it.
     """
 
@@ -37,14 +37,14 @@ class Metric:
 
 METRICS: Mapping[str, Metric] = {
     "ua": Metric(label="UAR"),
-    "wa": Metric(label="WA"),
-    "f1": Metric(label="F1"),
-    "nll": Metric(label="NLL", unit="in nats, less is better", factor=1.0, decimals=3, lowest_is_best=True),
-    "ece": Metric(label="ECE", unit="in %, less is better", lowest_is_best=True),
+    "wa": Metric(label="accuracy (WA)"),
+    "f1": Metric(label="macro-F1"),
+    "nll": Metric(label="NLL", unit="in nats, lower is better", factor=1.0, decimals=3, lowest_is_best=True),
+    "ece": Metric(label="ECE", unit="in %, lower is better", lowest_is_best=True),
     "ccc": Metric(label="CCC", unit="", factor=1.0, decimals=3, task="dimensions"),
     "rmse": Metric(
         label="RMSE",
-        unit="in the unit of the ratings, less is better",
+        unit="in the unit of the ratings, lower is better",
         factor=1.0,
         decimals=3,
         lowest_is_best=True,

@@ -220,7 +220,7 @@ class Store:
         return self._statistics(layout.MEAN, layer)
 
     def std(self, layer: int | Literal["average", "all"] = "average") -> NDArray[np.float32]:
-        """Return each utterance's population standard deviation over its own frames; `layer` as in `mean`."""
+        """Return the population standard deviation over each utterance's own frames; `[N, ...]` as in `mean`."""
         return self._statistics(layout.STD, layer)
 
     def frames(self, index: int) -> Array:

@@ -15,7 +15,7 @@ from embedkit.corpora.opening import as_corpus
 from embedkit.encoders.run_encoders import expand_runs
 from embedkit.errors import ConfigError, EmbedkitError, UnknownNameError
 from embedkit.extraction.request import FOLDER, default_path
-from embedkit.heads import expand_head, resolve_head
+from embedkit.heads import resolve_heads
 from embedkit.losses import build_loss
 from embedkit.options.fit import TrainingOptions, require_used, unused_options
 from embedkit.options.option import declared
@@ -77,8 +77,7 @@ class StudyPlan:
 
     def __post_init__(self) -> None:
         for head in self.options.head or ():
-            for one in expand_head(head):
-                resolve_head(one)
+            resolve_heads(head)
         for loss in self.options.loss or ():
             build_loss(loss)
         require_used(self.options, self.modes)
@@ -158,8 +157,8 @@ class StudyPlan:
             return str(self.extract_options["level"])
         if path.exists():
             return "both" if open_store(path).has_frames else "utterance"
-        heads = [one for head in self.heads if head is not None for one in expand_head(head)]
-        return "both" if any(resolve_head(one)[1].level == "frame" for one in heads) else None
+        heads = [one for head in self.heads if head is not None for one in resolve_heads(head)]
+        return "both" if any(one.cls.level == "frame" for one in heads) else None
 
     def steps(self, pair: Pair) -> Iterator[Step]:
         """Yield what is fitted of a pair."""

@@ -130,12 +130,12 @@ def training_seconds(experiments: Sequence[Experiment], store: Store, threads: i
     features = _random_features(experiment, store)
 
     def train(epochs: int) -> None:
-        recipe = replace(experiment.recipe, epochs=epochs, patience=None)
+        config = replace(experiment.training_config, epochs=epochs, patience=None)
         train_losses(
             features,
             experiment.data.targets,
             plan,
-            recipe,
+            config,
             [experiment.loss],
             grid=experiment.grid,
             seeds=(0,),

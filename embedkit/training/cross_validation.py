@@ -10,17 +10,18 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.heads import ResolvedHead
 from embedkit.losses.base import Loss
 from embedkit.training.data.features import Features, Standardiser
 from embedkit.training.data.folds import Fold, FoldPlan
 from embedkit.training.data.targets import Scale, Targets, build_targets
 from embedkit.training.search import Candidate
 from embedkit.training.selection import Choice, choose, pooled_scores
-from embedkit.training.stacks.journal import Journal
+from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.stacks.mixed_loss import kind_in_stack
 from embedkit.training.stacks.schedule import OnPart, OnStack, run_groups
 from embedkit.training.stacks.scoring import score_heads
-from embedkit.training.stacks.stack import Group, GroupResult, Member, State, TrainingConfig
+from embedkit.training.stacks.stack import Group, GroupResult, State, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def train_losses(
     features: Features,
     targets: NDArray[Any],
     plan: FoldPlan,
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     losses: Sequence[Loss],
     *,
     grid: Sequence[Candidate],
@@ -65,7 +66,7 @@ def train_losses(
     threads: int,
     on_stack: OnStack = lambda groups, results: None,
     on_epoch: OnPart = lambda groups, epochs, results: None,
-    journal: Journal | None = None,
+    cache: ResultCache | None = None,
 ) -> dict[str, list[FoldResult]]:
     """Train one head under several losses together: every fold, inner fold, seed and candidate.
 
@@ -81,7 +82,7 @@ def train_losses(
         threads: Stacks trained side by side.
         on_stack: Called after every stack.
         on_epoch: Called after every epoch of a stack in which an encoder ran.
-        journal: Where finished stacks are kept.
+        cache: Where finished stacks are kept.
 
     Returns:
         For each loss, by its spec, the results fold by fold.
@@ -95,11 +96,11 @@ def train_losses(
         threads=threads,
         on_stack=on_stack,
         on_epoch=on_epoch,
-        journal=journal,
+        cache=cache,
     )
     cells = [(loss.spec, fold, seed) for loss in losses for fold in plan.folds for seed in seeds]
-    truth = build_targets(targets, recipe.classes)
-    found = _search(plan, recipe, losses, grid, seeds, run)
+    truth = build_targets(targets, config.classes)
+    found = _search(plan, config, losses, grid, seeds, run)
     searched = {
         (loss, fold.name, seed): _choose(fold, truth, found[loss, fold.name, seed], keep_best=keep_best)
         for loss, fold, seed in cells
@@ -108,9 +109,9 @@ def train_losses(
     if keep_best:
         finals = {key: found[key][0][choice.candidate] for key, choice in choices.items()}
     else:
-        finals = _refit(plan, recipe, losses, grid, choices, seeds, run)
+        finals = _refit(plan, config, losses, grid, choices, seeds, run)
     return {
-        loss.spec: [_score_fold(features, fold, loss, grid, seeds, searched, finals, recipe) for fold in plan.folds]
+        loss.spec: [_score_fold(features, fold, loss, grid, seeds, searched, finals, config) for fold in plan.folds]
         for loss in losses
     }
 
@@ -137,7 +138,7 @@ _Candidates: TypeAlias = dict[int, _Trained]
 
 def _search(
     plan: FoldPlan,
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     losses: Sequence[Loss],
     grid: Sequence[Candidate],
     seeds: Sequence[int],
@@ -157,15 +158,15 @@ def _search(
             for seed in seeds:
                 for inner, (train, validate) in enumerate(fold.validations):
                     places.append([found[loss.spec, fold.name, seed][inner] for loss, _ in wanted])
-                    members = [_member(grid[number], loss, seed, recipe.epochs) for loss, number in wanted]
+                    members = [grid[number].member(loss, seed, config.epochs) for loss, number in wanted]
                     groups.append(Group(train=train, validate=validate, seed=seed, members=tuple(members)))
-        for own, result in zip(places, run(groups, replace(recipe, head=head)), strict=True):
+        for own, result in zip(places, run(groups, replace(config, head=head)), strict=True):
             for place, (_, number), trained in zip(own, wanted, _members(result), strict=True):
                 place[number] = trained
     return found
 
 
-def _shapes(grid: Sequence[Candidate], losses: Sequence[Loss]) -> list[tuple[str, list[Loss]]]:
+def _shapes(grid: Sequence[Candidate], losses: Sequence[Loss]) -> list[tuple[ResolvedHead, list[Loss]]]:
     """Return which losses share a stack, for every shape of head."""
     found = []
     for head in dict.fromkeys(one.head for one in grid):
@@ -174,16 +175,6 @@ def _shapes(grid: Sequence[Candidate], losses: Sequence[Loss]) -> list[tuple[str
             together.setdefault(kind_in_stack(head, loss), []).append(loss)
         found += [(head, own) for own in together.values()]
     return found
-
-
-def _member(candidate: Candidate, loss: Loss, seed: int, epochs: int) -> Member:
-    return Member(
-        loss=loss,
-        seed=seed,
-        learning_rate=candidate.learning_rate,
-        weight_decay=candidate.weight_decay,
-        epochs=epochs,
-    )
 
 
 def _members(result: GroupResult) -> list[_Trained]:
@@ -220,7 +211,7 @@ def _hold_last(losses: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _refit(
     plan: FoldPlan,
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     losses: Sequence[Loss],
     grid: Sequence[Candidate],
     choices: Mapping[_Key, Choice],
@@ -237,11 +228,11 @@ def _refit(
                 chosen = [(loss, choices[loss.spec, fold.name, seed]) for loss in together]
                 chosen = [(loss, one) for loss, one in chosen if grid[one.candidate].head == head]
                 if chosen:
-                    members = [_member(grid[one.candidate], loss, seed, one.epochs) for loss, one in chosen]
+                    members = [grid[one.candidate].member(loss, seed, one.epochs) for loss, one in chosen]
                     keys.append([(loss.spec, fold.name, seed) for loss, _ in chosen])
                     groups.append(Group(train=fold.train, validate=nothing, seed=seed, members=tuple(members)))
         if groups:
-            for own, result in zip(keys, run(groups, replace(recipe, head=head)), strict=True):
+            for own, result in zip(keys, run(groups, replace(config, head=head)), strict=True):
                 finals.update(zip(own, _members(result), strict=True))
     return finals
 
@@ -254,7 +245,7 @@ def _score_fold(
     seeds: Sequence[int],
     searched: Mapping[_Key, tuple[Choice, _Curve]],
     finals: Mapping[_Key, _Trained],
-    recipe: TrainingConfig,
+    config: TrainingConfig,
 ) -> FoldResult:
     states = tuple(finals[loss.spec, fold.name, seed].state for seed in seeds)
     one = finals[loss.spec, fold.name, seeds[0]]
@@ -266,7 +257,7 @@ def _score_fold(
         states=states,
         standardiser=one.standardiser,
         scale=one.scale,
-        outputs=score_heads(features, heads, loss, states, one.standardiser, fold.test, recipe, scale=one.scale),
+        outputs=score_heads(features, heads, loss, states, one.standardiser, fold.test, config, scale=one.scale),
         losses=np.stack([curve.losses for curve in curves]),
         dev_scores=np.stack([curve.dev_scores for curve in curves]),
     )

@@ -13,7 +13,7 @@ import torch
 
 from embedkit.augmentations.base import Augmentation
 from embedkit.errors import FitError
-from embedkit.heads import expand_head, resolve_head
+from embedkit.heads import resolve_heads
 from embedkit.losses.base import Loss
 from embedkit.options.fit import FitOptions
 from embedkit.system import avoid_reserved
@@ -32,6 +32,7 @@ from embedkit.training.live.augmentation import build_augmentations
 from embedkit.training.processes import Processes
 from embedkit.training.runs import RUN_FORMAT_VERSION, digest_of
 from embedkit.training.search import Candidate, build_grid, head_settings
+from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.stacks.stack import TrainingConfig
 from embedkit.wording import count_noun
 
@@ -56,9 +57,10 @@ class Experiment:
         other: Source | None = None,
     ) -> None:
         self.store, self.head, self.loss, self.options, self.device = store, head, loss, options, device
-        self.head_name, self.head_class, _ = resolve_head(expand_head(head)[0])
-        self.head_options = head_settings(head)
-        self.grid: tuple[Candidate, ...] = build_grid(head, options.lr or (), options.weight_decay)
+        variants = resolve_heads(head)
+        self.head_name, self.level = variants[0].name, variants[0].cls.level
+        self.head_options = head_settings(variants)
+        self.grid: tuple[Candidate, ...] = build_grid(variants, options.lr or (), options.weight_decay)
         require_fitting_loss(loss, store, options.targets)
         if options.targets:
             self.data: TaskData = define_dimensions(store, options.targets, where=options.where)
@@ -69,10 +71,6 @@ class Experiment:
         if other is not None:
             self.parts = (self.data, define_transfer(store, self.data, other, options.test_merge or {}))
             self.data = join_tasks(*self.parts, names=(store.corpus, other.corpus))
-
-    @property
-    def level(self) -> str:
-        return self.head_class.level
 
     @property
     def stores(self) -> list[Source]:
@@ -129,10 +127,11 @@ class Experiment:
         return parts[0] if len(parts) == 1 else JoinedFeatures(parts)
 
     @property
-    def recipe(self) -> TrainingConfig:
+    def training_config(self) -> TrainingConfig:
+        """How the heads are trained."""
         options = self.options
         return TrainingConfig(
-            head=self.head,
+            head=self.grid[0].head,
             classes=self.data.outputs,
             epochs=options.epochs or 1,
             batch_size=options.batch_size,
@@ -254,9 +253,9 @@ class Experiment:
         return self.runs / _safe(config["corpus"]) / _safe(config["encoder"]) / _safe(self.head_name) / name
 
     @property
-    def work(self) -> Path:
-        """Where the finished heads and the checkpoint lie until the run is written."""
-        return self.runs / UNFINISHED / digest_of([self.config, self.digests])
+    def cache(self) -> ResultCache:
+        """Where finished heads, their encoders and checkpoints lie until the run is written."""
+        return ResultCache(self.runs / UNFINISHED / digest_of([self.config, self.digests]), {}, self.processes)
 
     @property
     def title(self) -> str:

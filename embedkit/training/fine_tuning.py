@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from embedkit.losses.base import Loss
@@ -16,15 +18,19 @@ from embedkit.training.data.folds import ONE_SPEAKER_GROUP, Fold, FoldPlan
 from embedkit.training.data.targets import build_targets
 from embedkit.training.live.features import LiveFeatures
 from embedkit.training.live.fine_tuner import FineTuner
-from embedkit.training.live.shelf import Shelf, name_head
 from embedkit.training.search import Candidate
 from embedkit.training.selection import Choice, choose, pooled_scores
 from embedkit.training.stacks.batches import count_steps
+from embedkit.training.stacks.cache import ResultCache
+from embedkit.training.stacks.packing import pack
 from embedkit.training.stacks.schedule import OnPart, OnStack
 from embedkit.training.stacks.scoring import score_heads
-from embedkit.training.stacks.stack import Group, GroupResult, Member, TrainingConfig, train_stack
+from embedkit.training.stacks.stack import Group, GroupResult, TrainingConfig, train_stack
 
 BEST_EPOCH = "best epoch kept"
+
+_OUTPUTS = "test/outputs"
+"""Where the cache keeps what a head says of its test set."""
 
 SaveEncoder: TypeAlias = Callable[[Fold, int], None]
 """Called with the fold and the seed of a head that is finished, while the encoder is the one that belongs to it."""
@@ -46,13 +52,13 @@ def tune_loss(
     features: LiveFeatures,
     targets: NDArray[Any],
     plan: FoldPlan,
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     loss: Loss,
     *,
     grid: Sequence[Candidate],
     seeds: Sequence[int],
     tuner: FineTuner,
-    work: Path,
+    cache: ResultCache,
     on_stack: OnStack = lambda groups, results: None,
     on_epoch: OnPart = lambda groups, epochs, results: None,
     save_encoder: SaveEncoder | None = None,
@@ -61,8 +67,9 @@ def tune_loss(
 
     Args:
         features: Of the tuner's encoder.
+        targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`.
         plan: As `plan_tuning` makes it.
-        work: Folder of what is finished and of the last checkpoint; the same call goes on from there.
+        cache: What is finished, and the last checkpoint; the same call goes on from there.
         on_stack: Called with every finished head.
         on_epoch: Called after every epoch of a head.
         save_encoder: Called with what was best for each fold and seed.
@@ -73,17 +80,16 @@ def tune_loss(
     features.tuned = tuner
     tuner.load(tuner.initial)
     _ = features.measured
-    shelf = Shelf(work, tuner.processes, keeps_encoders=save_encoder is not None)
     results = []
     for fold in plan.folds:
         own = []
         for seed in seeds:
             runs = [
-                _Run(features, targets, fold, recipe, loss, grid, number, seed, tuner) for number in range(len(grid))
+                _Run(features, targets, fold, config, loss, grid, number, seed, tuner) for number in range(len(grid))
             ]
             tried = []
             for run in runs:
-                tried.append(run.finished(shelf) or run.train(shelf, on_epoch))
+                tried.append(run.finished(cache) or run.train(cache, on_epoch, keep_encoder=save_encoder is not None))
                 on_stack([run.group], [tried[-1].result])
             best = max(tried, key=lambda one: one.choice.score)
             own.append(best)
@@ -91,11 +97,11 @@ def tune_loss(
                 chosen = runs[best.choice.candidate]
                 for run in runs:
                     if run is not chosen:
-                        shelf.drop_encoder(run.key)
-                if not shelf.has_encoder(chosen.key):
+                        cache.drop(run.encoder_key)
+                if not cache.path(chosen.encoder_key).is_file():
                     # It was finished when nobody wanted its encoder.
-                    chosen.train(shelf, on_epoch)
-                tuner.load(shelf.read_encoder(chosen.key))
+                    chosen.train(cache, on_epoch, keep_encoder=True)
+                tuner.load(cache.read(chosen.encoder_key))
                 tuner.train(False)
                 save_encoder(fold, seed)
         results.append(_join(fold, own))
@@ -133,7 +139,7 @@ class _Run:
         features: LiveFeatures,
         targets: NDArray[Any],
         fold: Fold,
-        recipe: TrainingConfig,
+        config: TrainingConfig,
         loss: Loss,
         grid: Sequence[Candidate],
         number: int,
@@ -143,41 +149,41 @@ class _Run:
         self.features, self.targets, self.fold, self.loss = features, targets, fold, loss
         self.seed, self.tuner = seed, tuner
         self.number, self.candidate = number, grid[number]
-        self.key = name_head(loss.spec, fold, seed, number)
-        self.recipe = replace(recipe, head=self.candidate.head)
-        self.truth = build_targets(targets, recipe.classes)
+        # What folds are called comes from the corpus, and is no file name.
+        told = json.dumps([loss.spec, fold.name, seed, number])
+        self.key = hashlib.sha256(told.encode()).hexdigest()[:24]
+        self.encoder_key = f"{self.key}.encoder"
+        self.config = replace(config, head=self.candidate.head)
+        self.truth = build_targets(targets, config.classes)
         train, validate = fold.validations[0]
-        member = Member(
-            loss=loss,
-            seed=seed,
-            learning_rate=self.candidate.learning_rate,
-            weight_decay=self.candidate.weight_decay,
-            epochs=recipe.epochs,
-        )
+        member = self.candidate.member(loss, seed, config.epochs)
         self.group = Group(train=train, validate=validate, seed=seed, members=(member,))
 
-    def train(self, shelf: Shelf, on_epoch: OnPart) -> _Tuned:
-        steps = count_steps(len(self.group.train), self.recipe.batch_size)
-        self.tuner.start(self.seed, self.recipe.epochs * steps)
-        checkpoint = shelf.checkpoint(self.key, self.tuner)
+    def train(self, cache: ResultCache, on_epoch: OnPart, *, keep_encoder: bool) -> _Tuned:
+        steps = count_steps(len(self.group.train), self.config.batch_size)
+        self.tuner.start(self.seed, self.config.epochs * steps)
+        checkpoint = cache.checkpoint(self.key, [self.tuner])
         (result,) = train_stack(
             self.features,
             self.targets,
             [self.group],
-            self.recipe,
+            self.config,
             keep_best=True,
             on_epoch=lambda epochs, results: on_epoch([self.group], epochs, results),
             checkpoint=checkpoint,
         )
         self.tuner.load(self.tuner.best)
         outputs = self._score_test(result)
-        shelf.add(self.key, result, outputs, self.tuner.best)
+        if keep_encoder:
+            cache.add(self.encoder_key, self.tuner.best)
+        cache.add(self.key, pack([result], {_OUTPUTS: torch.from_numpy(outputs)}))
+        self.tuner.processes.wait()
         checkpoint.clear()
         return self._judge(result, outputs)
 
-    def finished(self, shelf: Shelf) -> _Tuned | None:
-        found = shelf.find(self.key, self.group)
-        return None if found is None else self._judge(*found)
+    def finished(self, cache: ResultCache) -> _Tuned | None:
+        found = cache.find(self.key, [self.group])
+        return None if found is None else self._judge(found[0], cache.read(self.key)[_OUTPUTS].numpy())
 
     def _judge(self, result: GroupResult, outputs: NDArray[np.float64]) -> _Tuned:
         scores = pooled_scores(self.truth, [self.group.validate], [result.predictions])
@@ -188,6 +194,6 @@ class _Run:
         heads = [self.candidate.head]
         index, standardiser = self.fold.test, result.standardiser
         found: NDArray[np.float64] = score_heads(
-            self.features, heads, self.loss, result.states, standardiser, index, self.recipe, scale=result.scale
+            self.features, heads, self.loss, result.states, standardiser, index, self.config, scale=result.scale
         )[0]
         return found

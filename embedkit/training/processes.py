@@ -28,11 +28,11 @@ class Processes:
     device: torch.device | None = None
 
     def share(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return which of these utterances this process encodes."""
+        """Return which of these utterances `[n]` this process encodes."""
         return index
 
     def join(self, index: NDArray[np.int64], own: Mapping[int, Tensor]) -> list[Tensor]:
-        """Return what all processes encoded, in the order of the utterances; gradients flow to one's own."""
+        """Return what all processes encoded, in the order of the utterances `[n]`; gradients flow to one's own."""
         return [own[row] for row in index.tolist()]
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:

@@ -106,7 +106,7 @@ def describe_choices(
         {
             "fold": result.fold.name,
             "seed": seed,
-            "head": grid[choice.candidate].head,
+            "head": grid[choice.candidate].head.spec,
             "learning_rate": grid[choice.candidate].learning_rate,
             "weight_decay": grid[choice.candidate].weight_decay,
             "epochs": choice.epochs,

@@ -38,7 +38,7 @@ class EncoderFolders:
         if self.tuner.processes.rank != 0:
             return
         number = [one.name for one in self.experiment.plan.folds].index(fold.name)
-        folder = tuned_folder(self.experiment.work, number, seed)
+        folder = tuned_folder(self.experiment.cache.folder, number, seed)
         try:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)

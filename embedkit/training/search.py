@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from embedkit.heads import expand_head, resolve_head
+from embedkit.heads import ResolvedHead
+from embedkit.losses.base import Loss
+from embedkit.training.stacks.stack import Member
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,36 +19,40 @@ class Candidate:
     """One setting of the grid.
 
     Attributes:
-        head: The head with settings that leave nothing open.
+        head: The head.
         learning_rate, weight_decay: How it is trained.
     """
 
-    head: str
+    head: ResolvedHead
     learning_rate: float
     weight_decay: float = 0.0
 
+    def member(self, loss: Loss, seed: int, epochs: int) -> Member:
+        """Return a head to be trained by this setting."""
+        rate, decay = self.learning_rate, self.weight_decay
+        return Member(loss=loss, seed=seed, learning_rate=rate, weight_decay=decay, epochs=epochs)
+
+    def describe(self) -> dict[str, Any]:
+        """Return every setting by name: learning rate, weight decay and the head's own."""
+        own = dataclasses.asdict(self.head.options)
+        return {"learning_rate": self.learning_rate, "weight_decay": self.weight_decay, **own}
+
 
 def build_grid(
-    head: str, learning_rates: Sequence[float], weight_decays: Sequence[float] = (0.0,)
+    heads: Sequence[ResolvedHead], learning_rates: Sequence[float], weight_decays: Sequence[float] = (0.0,)
 ) -> tuple[Candidate, ...]:
-    """Combine every setting of a head (`mlp:hidden=64/256`) with every weight decay and learning rate."""
+    """Combine every setting of a head with every weight decay and learning rate."""
     return tuple(
-        Candidate(head=variant, learning_rate=rate, weight_decay=decay)
-        for variant, decay, rate in product(expand_head(head), weight_decays, learning_rates)
+        Candidate(head=head, learning_rate=rate, weight_decay=decay)
+        for head, decay, rate in product(heads, weight_decays, learning_rates)
     )
 
 
-def head_settings(head: str) -> dict[str, Any]:
+def head_settings(heads: Sequence[ResolvedHead]) -> dict[str, Any]:
     """Return a head's settings; those that are searched as lists."""
-    variants = [dataclasses.asdict(resolve_head(variant)[2]) for variant in expand_head(head)]
+    variants = [dataclasses.asdict(head.options) for head in heads]
     values = {key: list(dict.fromkeys(variant[key] for variant in variants)) for key in variants[0]}
     return {key: found[0] if len(found) == 1 else found for key, found in values.items()}
-
-
-def describe_candidate(candidate: Candidate) -> dict[str, Any]:
-    """Return every setting of a candidate by name: the head's own, learning rate and weight decay."""
-    own = dataclasses.asdict(resolve_head(candidate.head)[2])
-    return {"learning_rate": candidate.learning_rate, "weight_decay": candidate.weight_decay, **own}
 
 
 def describe_search(grid: Sequence[Candidate], chosen: Sequence[int], *, chosen_on: str) -> dict[str, Any]:
@@ -54,7 +60,7 @@ def describe_search(grid: Sequence[Candidate], chosen: Sequence[int], *, chosen_
 
     Settings with a single value were not searched and are left out.
     """
-    settings = [describe_candidate(candidate) for candidate in grid]
+    settings = [candidate.describe() for candidate in grid]
     values = {key: list(dict.fromkeys(one[key] for one in settings)) for key in settings[0]}
     searched: Mapping[str, list[Any]] = {key: found for key, found in values.items() if len(found) > 1}
     counts = {key: Counter(settings[place][key] for place in chosen) for key in searched}

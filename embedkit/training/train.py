@@ -30,7 +30,7 @@ from embedkit.training.results import describe_choices, head_tensors, learning_c
 from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
 from embedkit.training.saved_encoders import EncoderFolders
 from embedkit.training.search import describe_search
-from embedkit.training.stacks.journal import Journal
+from embedkit.training.stacks.cache import ResultCache
 
 ABANDONED_SECONDS = 30 * 24 * 3600
 """After which what was begun, and never gone on with, is removed."""
@@ -97,13 +97,13 @@ class _Row:
 
     trained: Sequence[Experiment]
     missing: Sequence[Experiment]
-    journal: Journal | None
+    cache: ResultCache | None
 
     @classmethod
     def plan(cls, row: Sequence[Experiment], missing: Sequence[Experiment]) -> _Row:
         """Stopped between two of its runs, a row goes on with the stacks it had: all that it needs of them is kept."""
-        journal = _journal(row)
-        return cls(row if journal is not None and journal.folder.exists() else missing, missing, journal)
+        cache = _cache(row)
+        return cls(row if cache is not None and cache.folder.exists() else missing, missing, cache)
 
 
 def _name_row(row: Sequence[Experiment]) -> str:
@@ -117,8 +117,8 @@ def _fit_row(row: _Row, threads: int, monitor: TrainingMonitor, tell: Tell) -> d
         results = train(row, threads, monitor)
     row.trained[0].release()
     records = {id(experiment): _write_once(experiment, results[id(experiment)], tell) for experiment in row.missing}
-    if row.journal is not None:
-        row.journal.clear()
+    if row.cache is not None:
+        row.cache.clear()
     heads = sum(experiment.count_heads() for experiment in row.missing)
     tell(f"{_name_row(row.missing)}: {heads} heads in {time.perf_counter() - started:.0f} s")
     return records
@@ -164,14 +164,14 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
         features,
         targets,
         plan,
-        first.recipe,
+        first.training_config,
         list({experiment.loss.spec: experiment.loss for experiment in experiments}.values()),
         grid=first.grid,
         seeds=first.options.seed_numbers,
         threads=threads,
         on_stack=monitor.on_stack,
         on_epoch=monitor.on_epoch,
-        journal=row.journal,
+        cache=row.cache,
     )
     split = {loss: split_layers(results, first.plan, layers) for loss, results in found.items()}
     return {id(experiment): split[experiment.loss.spec][experiment.layer] for experiment in experiments}
@@ -188,12 +188,12 @@ def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[F
         features,
         experiment.data.targets,
         experiment.plan,
-        experiment.recipe,
+        experiment.training_config,
         experiment.loss,
         grid=experiment.grid,
         seeds=experiment.options.seed_numbers,
         tuner=tuner,
-        work=experiment.work,
+        cache=experiment.cache,
         on_stack=monitor.on_stack,
         on_epoch=monitor.on_epoch,
         save_encoder=None if encoders is None else encoders.save,
@@ -201,27 +201,24 @@ def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[F
     return {id(experiment): results}
 
 
-def _journal(row: Sequence[Experiment]) -> Journal | None:
+def _cache(row: Sequence[Experiment]) -> ResultCache | None:
     """Return where finished stacks are kept; nowhere for a user's own code, which may change until it goes on."""
     experiment = row[0]
     if experiment.options.tuned:
-        return None
+        return experiment.cache
     if any(looks_like_target(name) for own in row for name in (own.head_name, own.loss.name)):
         return None
     task = {
         name: value for name, value in experiment.config.items() if not name.startswith("loss")
     } | experiment.digests
     own = experiment.loss.spec if experiment.level == "frame" else None
-    return Journal(experiment.runs / UNFINISHED / digest_of([task, own]), task, experiment.processes)
+    return ResultCache(experiment.runs / UNFINISHED / digest_of([task, own]), task, experiment.processes)
 
 
 def _write_once(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
     """Write a run, by the first process where several have trained it."""
     if experiment.processes.rank == 0:
         _write(experiment, results, tell)
-        shutil.rmtree(experiment.work, ignore_errors=True)
-        with suppress(OSError):
-            experiment.work.parent.rmdir()
     experiment.processes.wait()
     return read_run(experiment.folder)
 
@@ -247,7 +244,7 @@ def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) ->
         predictions=prediction_rows(experiment.data, results, seeds),
         heads=head_tensors(results, seeds),
         curves=learning_curves(results, seeds, experiment.data.score_name),
-        folders={FOLDER: experiment.work / FOLDER} if experiment.options.save_encoder else None,
+        folders={FOLDER: experiment.cache.folder / FOLDER} if experiment.options.save_encoder else None,
     )
     tell(f"{experiment}: {_tell_score(experiment, metrics)}")
     return record

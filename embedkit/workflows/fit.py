@@ -81,7 +81,7 @@ def fit_heads(
         experiment.check()
     for store in [*opened, *(one.other for one in experiments[:1] if one.other is not None)]:
         store.require_undamaged()
-    said = [describe_plain_parts(one.head_name, one.head_class, one.loss) for one in experiments]
+    said = [describe_plain_parts(one.grid[0].head, one.loss) for one in experiments]
     said += [[f"{note[0].upper()}{note[1:]}." for note in one.unrated] for one in experiments]
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)

@@ -49,9 +49,9 @@ class Prediction:
 
     Attributes:
         path: The file as it was given.
-        label: The most probable class; empty for a run that predicts dimensions.
+        label: The most probable class; empty for a run that predicts emotional attributes.
         probabilities: Class -> probability, averaged over the run's heads (all folds and seeds).
-        dimensions: Dimension -> rating in the unit of the run's corpus, averaged alike; empty for classes.
+        dimensions: Emotional attribute -> rating in the unit of the run's corpus, averaged alike; empty for classes.
         start, end: The stretch of the file in seconds, where one was named.
     """
 

@@ -16,6 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import embedkit
 from embedkit.api.classifier import HeadClassifier
 from embedkit.errors import ConfigError, EmbedkitError, FitError, UnknownNameError
+from embedkit.heads import resolve_head
 from embedkit.losses import build_loss
 from embedkit.training.data.features import UtteranceFeatures
 from embedkit.training.stacks.scoring import score_states
@@ -40,12 +41,12 @@ def test_it_is_the_trainer_of_a_study(data: tuple[Any, Any, Any], head: str, los
     found = HeadClassifier(head, loss, epochs=4, batch_size=8, random_state=3).fit(X, y)
     classes, targets = np.unique(y, return_inverse=True)
     everything = np.arange(len(X))
-    recipe = TrainingConfig(head=head, classes=len(classes), epochs=4, batch_size=8)
+    config = TrainingConfig(head=resolve_head(head), classes=len(classes), epochs=4, batch_size=8)
     features = UtteranceFeatures(X)
     member = Member(loss=build_loss(loss), seed=3, learning_rate=3e-3, epochs=4)
     group = Group(train=everything, validate=everything[:0], seed=3, members=(member,))
-    (result,) = train_stack(features, targets, [group], recipe)
-    expected = score_states(features, result.states, build_loss(loss), result.standardiser, everything, recipe)[0]
+    (result,) = train_stack(features, targets, [group], config)
+    expected = score_states(features, result.states, build_loss(loss), result.standardiser, everything, config)[0]
     np.testing.assert_allclose(found.predict_proba(X), expected, atol=1e-5)
     assert found.predict(X).tolist() == classes[found.predict_proba(X).argmax(1)].tolist()
 

@@ -38,7 +38,7 @@ def random_predictor(
             tensors[f"{number}/rating_mean"] = torch.tensor([3.0, 2.0, -1.0], dtype=torch.float64)
             tensors[f"{number}/rating_deviation"] = torch.tensor([0.5, 1.5, 2.0], dtype=torch.float64)
         for seed, spec in enumerate(heads):
-            _, head_class, options = resolve_head(spec)
+            resolved = resolve_head(spec)
             shape = HeadShape(
                 groups=1,
                 members=1,
@@ -47,7 +47,7 @@ def random_predictor(
                 classes=len(CLASSES),
                 classifier=build_loss(loss).classifier,
             )
-            head = head_class(shape, options, [torch.Generator().manual_seed(10 * number + seed)])
+            head = resolved.cls(shape, resolved.options, [torch.Generator().manual_seed(10 * number + seed)])
             with torch.no_grad():
                 for parameter in head.parameters():
                     parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))

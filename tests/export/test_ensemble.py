@@ -8,6 +8,7 @@ import torch
 
 from embedkit.errors import RunError
 from embedkit.export.ensemble import Ensemble
+from embedkit.heads import resolve_head
 from embedkit.losses import build_loss
 from embedkit.training.data.features import FrameFeatures, Standardiser, UtteranceFeatures
 from embedkit.training.data.targets import Scale
@@ -42,9 +43,9 @@ def test_it_is_the_mean_over_folds_and_seeds_of_heads_scored_alone(heads: list[s
             mean=predictor.tensors[f"{head.number}/mean"], scale=predictor.tensors[f"{head.number}/scale"]
         )
         scale = Scale.load(predictor.tensors, f"{head.number}/")
-        recipe = TrainingConfig(head=head.spec, classes=3)
+        config = TrainingConfig(head=resolve_head(head.spec), classes=3)
         alone.append(
-            score_states(features, [state], build_loss(loss), standardiser, np.arange(3), recipe, scale=scale)[0]
+            score_states(features, [state], build_loss(loss), standardiser, np.arange(3), config, scale=scale)[0]
         )
     values, own = torch.from_numpy(means), None
     if on_frames:

@@ -39,7 +39,8 @@ SHAPE = HeadShape(groups=2, members=3, layers=3, dimensions=8, classes=4)
 
 
 def make(spec: str, shape: HeadShape = SHAPE, seeds: list[int] | None = None) -> Head:
-    _, cls, options = resolve_head(spec)
+    resolved = resolve_head(spec)
+    cls, options = resolved.cls, resolved.options
     seeds = list(range(shape.groups * shape.members)) if seeds is None else seeds
     return cls(shape, options, [torch.Generator().manual_seed(seed) for seed in seeds]).double()
 
@@ -285,10 +286,10 @@ def test_bad_specs_are_told_in_one_sentence(spec: str, words: str) -> None:
 
 def test_every_registered_head_resolves_under_its_name() -> None:
     for registered in HEADS:
-        name, cls, options = resolve_head(registered)
-        assert name == registered
-        assert issubclass(cls, Head)
-        assert isinstance(options, cls.Options)
-    name, _, options = resolve_head("embedkit.heads.mlp:MlpHead:hidden=7")
-    assert name == "embedkit.heads.mlp:MlpHead"
-    assert options.hidden == 7
+        found = resolve_head(registered)
+        assert found.name == registered
+        assert issubclass(found.cls, Head)
+        assert isinstance(found.options, found.cls.Options)
+    found = resolve_head("embedkit.heads.mlp:MlpHead:hidden=7")
+    assert found.name == "embedkit.heads.mlp:MlpHead"
+    assert found.options.hidden == 7

@@ -74,7 +74,8 @@ def _own_package() -> Iterator[None]:
 
 
 def make(spec: str, shape: HeadShape = SHAPE, seeds: list[int] | None = None) -> Head:
-    _, cls, options = resolve_head(spec)
+    resolved = resolve_head(spec)
+    cls, options = resolved.cls, resolved.options
     seeds = list(range(shape.groups * shape.members)) if seeds is None else seeds
     return cls(shape, options, [torch.Generator().manual_seed(seed) for seed in seeds]).double()
 

@@ -17,7 +17,8 @@ FRAMES, LAYERS, DIMENSIONS, CLASSES = 7, 3, 5, 4
 
 def make(spec: str, classifier: Classifier = "affine", layers: int = LAYERS, dimensions: int = DIMENSIONS) -> Head:
     shape = HeadShape(groups=1, members=1, layers=layers, dimensions=dimensions, classes=CLASSES, classifier=classifier)
-    _, cls, options = resolve_head(spec)
+    resolved = resolve_head(spec)
+    cls, options = resolved.cls, resolved.options
     head = cls(shape, options, [torch.Generator().manual_seed(4)]).double().eval()
     with torch.no_grad():
         for name, parameter in head.named_parameters():

@@ -138,7 +138,7 @@ def test_the_demo_says_that_it_is_synthetic(make_row: Any) -> None:
 
 def test_all_metrics_get_a_table_each_and_one_protocol(make_row: Any) -> None:
     text = str(build_table([make_row(wa=0.1, ua=0.2, f1=0.3)], metric="all"))
-    assert [text.count(f"{name} in %") for name in ("UAR", "WA", "F1")] == [1, 1, 1]
+    assert [text.count(f"{name} in %") for name in ("UAR", "accuracy (WA)", "macro-F1")] == [1, 1, 1]
     assert text.count("Protocol:") == 1
     assert [number in text for number in ("10.0 ±0.4", "20.0 ±0.6", "30.0 ±0.5")] == [True] * 3
 
@@ -153,7 +153,7 @@ def test_calibration_stands_beside_where_runs_have_it(make_row: Any) -> None:
     assert cells_of(likelihood, "whisper")[2:] == ["0.513±0.010", "0.402±0.020*"]
     assert cells_of(str(build_table(rows, metric="ece")), "whisper")[2:] == ["8.1±0.2*", "12.3±0.4"]
     everything = str(build_table(rows, metric="all"))
-    assert [everything.count(f"{name} in") for name in ("UAR", "WA", "F1", "NLL", "ECE")] == [1] * 5
+    assert [everything.count(f"{name} in") for name in ("UAR", "accuracy (WA)", "macro-F1", "NLL", "ECE")] == [1] * 5
     assert "15 bins" in everything
     assert "15 bins" not in str(build_table(rows))
     older = str(build_table([*rows, make_row(loss="aam")], metric="nll"))

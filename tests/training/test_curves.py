@@ -40,7 +40,7 @@ def test_curves_are_those_of_what_was_chosen(tmp_path: Path) -> None:
         cell.features,
         cell.data.targets,
         cell.plan,
-        cell.recipe,
+        cell.training_config,
         [build_loss("ce")],
         grid=cell.grid,
         seeds=(0, 1),

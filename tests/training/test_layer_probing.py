@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from embedkit.heads import resolve_head, resolve_heads
 from embedkit.losses import build_loss
 from embedkit.training.cross_validation import train_losses
 from embedkit.training.data.features import StreamedFeatures, UtteranceFeatures
@@ -33,9 +34,9 @@ def test_a_layer_comes_out_as_if_trained_alone(tmp_path: Path, memory_gb: float 
         hold_out=False,
     )
     settings = {
-        "recipe": TrainingConfig(head="linear", classes=3, epochs=3, batch_size=8),
+        "config": TrainingConfig(head=resolve_head("linear"), classes=3, epochs=3, batch_size=8),
         "losses": [build_loss("ce"), build_loss("aam")],
-        "grid": build_grid("linear", (1e-3, 1e-2)),
+        "grid": build_grid(resolve_heads("linear"), (1e-3, 1e-2)),
         "seeds": (0, 1),
         "threads": 1,
     }

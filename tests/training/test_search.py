@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from embedkit.errors import ConfigError, UnknownNameError
-from embedkit.evaluation.metrics import recall_scores
-from embedkit.heads import expand_head
+from embedkit.evaluation.metrics import unweighted_average_recall
+from embedkit.heads import expand_head, resolve_head, resolve_heads
 from embedkit.losses import build_loss
 from embedkit.training.cross_validation import FoldResult, count_heads, train_losses
 from embedkit.training.data.folds import FoldPlan, plan_folds
@@ -50,22 +50,22 @@ def test_unknown_settings_are_still_told() -> None:
     with pytest.raises(UnknownNameError, match="mlp"):
         expand_head("mpl:hidden=1/2")
     with pytest.raises(ConfigError, match="Did you mean 'hidden'"):
-        head_settings("mlp:hiden=1/2")
+        head_settings(resolve_heads("mlp:hiden=1/2"))
 
 
 def test_the_grid_holds_every_combination_once() -> None:
-    grid = build_grid("mlp:hidden=4/8", [1e-3, 1e-2], [0.0, 0.1])
+    grid = build_grid(resolve_heads("mlp:hidden=4/8"), [1e-3, 1e-2], [0.0, 0.1])
     assert len(set(grid)) == len(grid) == 8
-    assert build_grid("linear", [1e-3, 1e-2]) == (
-        Candidate(head="linear", learning_rate=1e-3),
-        Candidate(head="linear", learning_rate=1e-2),
+    assert build_grid(resolve_heads("linear"), [1e-3, 1e-2]) == (
+        Candidate(head=resolve_head("linear"), learning_rate=1e-3),
+        Candidate(head=resolve_head("linear"), learning_rate=1e-2),
     )
-    assert head_settings("mlp:hidden=4/8")["hidden"] == [4, 8]
-    assert head_settings("mlp:hidden=4/8")["depth"] == 1
+    assert head_settings(resolve_heads("mlp:hidden=4/8"))["hidden"] == [4, 8]
+    assert head_settings(resolve_heads("mlp:hidden=4/8"))["depth"] == 1
 
 
 def test_the_search_is_described_with_what_was_chosen() -> None:
-    grid = build_grid("mlp:hidden=4/8", [1e-3, 1e-2])
+    grid = build_grid(resolve_heads("mlp:hidden=4/8"), [1e-3, 1e-2])
     found = describe_search(grid, [0, 3, 3], chosen_on="inner folds")
     assert found == {
         "grid": {"learning_rate": [1e-3, 1e-2], "hidden": [4, 8]},
@@ -78,15 +78,15 @@ def make(tmp_path: Path, *, hold_out: bool) -> tuple[TaskData, FoldPlan, list[Fo
     store = write_synthetic_store(tmp_path / "tiny.h5", speakers=4, each=12, noise=4.0)
     data = define_task(StoreSource(store))
     plan = plan_folds("speaker", labels=data.labels, speakers=data.speakers, hold_out=hold_out)
-    recipe = TrainingConfig(head="mlp", classes=3, epochs=4, batch_size=8)
-    grid = build_grid("mlp:hidden=2/16", [1e-3, 3e-2], [0.0, 0.3])
+    config = TrainingConfig(head=resolve_head("mlp"), classes=3, epochs=4, batch_size=8)
+    grid = build_grid(resolve_heads("mlp:hidden=2/16"), [1e-3, 3e-2], [0.0, 0.3])
     features = StoreSource(store).features(data.rows, "utterance")
     done: list[int] = []
     results = train_losses(
         features,
         data.targets,
         plan,
-        recipe,
+        config,
         [build_loss("ce")],
         grid=grid,
         seeds=(0, 1),
@@ -119,7 +119,7 @@ def test_what_is_chosen_is_the_best_of_candidates_trained_alone(tmp_path: Path, 
             (alone,) = train_stack(features, data.targets, [group], own)
             predictions.append(alone.predictions[0])
         targets = data.targets[np.concatenate([pair[1] for pair in result.fold.validations])]
-        recalls.append(recall_scores(targets, np.concatenate(predictions, axis=-1), 3))
+        recalls.append(unweighted_average_recall(targets, np.concatenate(predictions, axis=-1), 3))
     expected = choose(np.stack(recalls))
     assert result.choices[seed] == expected
 
@@ -132,7 +132,7 @@ def test_the_final_head_has_the_shape_that_was_chosen(tmp_path: Path, hold_out: 
         assert result.outputs.shape == (2, len(result.fold.test), 3)
         np.testing.assert_allclose(result.outputs.sum(-1), 1)
         for choice, state in zip(result.choices, result.states, strict=True):
-            hidden = int(grid[choice.candidate].head.partition("hidden=")[2])
+            hidden = grid[choice.candidate].head.options.hidden
             assert state["classifier.weight"].shape == torch.Size((3, hidden))
             shapes.add(hidden)
     assert shapes

@@ -171,9 +171,9 @@ def test_the_estimate_grows_with_the_work(monkeypatch: pytest.MonkeyPatch) -> No
     clock = types.SimpleNamespace(now=0.0)
 
     def train(
-        features: Any, targets: Any, plan: Any, recipe: Any, losses: Any, *, grid: Any, seeds: Any, **_: Any
+        features: Any, targets: Any, plan: Any, config: Any, losses: Any, *, grid: Any, seeds: Any, **_: Any
     ) -> None:
-        clock.now += 5 + 2 * recipe.epochs
+        clock.now += 5 + 2 * config.epochs
         assert (len(losses), len(seeds)) == (1, 1)
         features.gather(plan.folds[0].train[None, :4], features_standard(features, plan))
 

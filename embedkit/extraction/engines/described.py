@@ -56,5 +56,5 @@ class DescribedEncoder(Encoder):
         return math.ceil(max(samples, self.smallest_input) * self.frame_rate / self.sampling_rate) + 1
 
     def encode(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
-        """Refuse: the encoder is elsewhere."""
+        """Refuse clips `[samples]`: the encoder is elsewhere."""
         raise ExtractionError(f"{self.name} was loaded by other processes, expected one that is loaded here.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.evaluation.metrics import confusion_matrix, recall_scores
+from embedkit.evaluation.metrics import confusion_matrix, unweighted_average_recall
 from embedkit.reporting.figures.chart import Chart
 from embedkit.reporting.figures.dots import DotSeries, draw_dots
 from embedkit.reporting.figures.matrix import draw_matrix
@@ -60,7 +60,7 @@ def draw_speakers(panels: Sequence[Panel], read: Read) -> dict[str, Chart]:
         scores = {}
         for name in names:
             own = speakers == name
-            scores[name] = recall_scores(found.truth[own], found.predicted[:, own], len(found.classes))
+            scores[name] = unweighted_average_recall(found.truth[own], found.predicted[:, own], len(found.classes))
         return scores
 
     return _draw(panels, read, measure, "speakers", "UAR (UA) of the speaker in %")

@@ -63,7 +63,7 @@ def _qualify(speakers: Names, corpus: str) -> Names:
 
 
 def plan_transfer(train: int, speakers: Names, other: str, *, hold_out: bool) -> FoldPlan:
-    """Plan the one fold: the first `train` utterances are trained and chosen on, all others tested.
+    """Plan the one fold by speakers `[utterances]`: the first `train` are trained and chosen on, all others tested.
 
     Raises:
         FitError: fewer than two speakers, or unknown ones, on the training set.

@@ -28,7 +28,7 @@ class Standardiser:
 
     @classmethod
     def from_moments(cls, mean: NDArray[np.float64], variance: NDArray[np.float64]) -> Standardiser:
-        """Build one from float64 moments; a dimension that never varies is only centred."""
+        """Build one from float64 moments `[layers, dimensions]`; a dimension that never varies is only centred."""
         deviation = np.sqrt(np.maximum(variance, 0.0))
         constant = deviation <= 1e-6 * np.maximum(1.0, np.abs(mean))
         scale = np.where(constant, 1.0, 1.0 / np.where(constant, 1.0, deviation))
@@ -43,7 +43,7 @@ class Standardiser:
         )
 
     def take(self, groups: Indices) -> Standardiser:
-        """Return the standardisers of some of the groups."""
+        """Return the standardisers of some of the groups, `[n]`."""
         rows = torch.from_numpy(groups).to(self.mean.device)
         return Standardiser(mean=self.mean[rows], scale=self.scale[rows])
 
@@ -75,15 +75,23 @@ class Features(ABC):
 
     @abstractmethod
     def moments(self, index: Indices) -> Standardiser:
-        """Compute the standardiser of a training set from exactly these utterances."""
+        """Compute the standardiser of a training set from exactly these utterances, `[n]`."""
 
     @abstractmethod
     def normalise_by(self, owners: Names) -> None:
-        """Centre and scale the utterances of each owner (speaker) by the statistics of all of them.
+        """Centre and scale the utterances of each owner (speaker), `[utterances]`, by the statistics of all of them.
 
         What belongs to an owner with a single vector becomes zero. Utterances of test sets take part in these
         statistics, though never their labels.
         """
+
+    def norms_of(self, owners: Names) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return by what each utterance is shifted and scaled, `[utterances, layers, dimensions]` both."""
+        norms = np.empty((2, len(self), self.layers, self.dimensions), dtype=np.float32)
+        for index in members_of(owners):
+            own = self.moments(index)
+            norms[0, index], norms[1, index] = own.mean.numpy(), own.scale.numpy()
+        return norms[0], norms[1]
 
     @abstractmethod
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
@@ -95,7 +103,7 @@ class Features(ABC):
 
     @property
     def durations(self) -> NDArray[np.int64] | None:
-        """Frames per utterance, for batches of similar length; None where length does not matter."""
+        """Frames per utterance, `[utterances]`, for batches of similar length; None where length does not matter."""
         return None
 
     def train(self, training: bool) -> None:
@@ -141,7 +149,7 @@ class UtteranceFeatures(Features):
         return self.values.index_select(0, self.tensor(index))
 
     def tensor(self, index: Indices) -> Tensor:
-        """Put indices where the values are."""
+        """Put indices `[n]` where the values are."""
         return torch.from_numpy(index).to(self.device)
 
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
@@ -252,12 +260,8 @@ class FrameFeatures(Features):
         return Standardiser.from_moments(mean, (weights * squares).sum(0) - mean**2)
 
     def normalise_by(self, owners: Names) -> None:
-        shifts, factors = np.empty_like(self.means), np.empty_like(self.means)
-        for index in members_of(owners):
-            own = self.moments(index)
-            shifts[index], factors[index] = own.mean.numpy(), own.scale.numpy()
+        self.shifts, self.factors = shifts, factors = self.norms_of(owners)
         self.means, self.deviations = (self.means - shifts) * factors, self.deviations * factors
-        self.shifts, self.factors = shifts, factors
 
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
         lengths = -(-self.lengths[index] // self.run)

@@ -71,7 +71,7 @@ def plan_folds(
     splits: Names | None = None,
     hold_out: bool,
 ) -> FoldPlan:
-    """Divide utterances into folds.
+    """Divide utterances into folds by what is known of them, `[utterances]` each.
 
     Args:
         kind: "speaker", "split", "random", the name of the column that `groups` holds, or "speaker+" and that name
@@ -183,7 +183,7 @@ def _cross(column: str, speakers: Names, values: Names, *, hold_out: bool) -> tu
 
 
 def choose_validations(name: str, train: Indices, speakers: Names) -> tuple[tuple[Indices, Indices], ...]:
-    """Divide a training set by speaker into up to four pairs (train, validate).
+    """Divide a training set `[n]` by speaker into up to four pairs (train, validate).
 
     Raises:
         FitError: fewer than two speakers.
@@ -255,7 +255,7 @@ def _share_speakers(folds: Sequence[Fold], speakers: Names) -> bool:
 
 
 def default_folds(sessions: Names, speakers: Names) -> str:
-    """Choose session folds where the corpus has at least two sessions, else speaker folds."""
+    """Choose session folds where sessions `[utterances]` are known and at least two, else speaker folds."""
     return "session" if len(np.unique(sessions)) > 1 and bool(np.all(sessions != "")) else "speaker"
 
 

@@ -118,7 +118,7 @@ class EmbeddingSource(Source):
         layer: int | None = None,
         memory_gb: float | None = None,
     ) -> Features:
-        """Return the embeddings of utterances.
+        """Return the embeddings of utterances `[n]`.
 
         Args:
             rows: Which utterances.

@@ -78,7 +78,7 @@ class StoreSource(EmbeddingSource):
         layer: int | None = None,
         memory_gb: float | None = None,
     ) -> Features:
-        """Load embeddings: utterance means into memory, frames from memory or from disk."""
+        """Load the embeddings of rows `[n]`: utterance means into memory, frames from memory or from disk."""
         place = slice(None) if layer is None else slice(self.layers.index(layer), self.layers.index(layer) + 1)
         if level == "utterance":
             return self._load_means(rows, place, device, memory_gb)

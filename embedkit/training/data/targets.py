@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedkit.evaluation.metrics import concordance_correlation, recall_scores
+from embedkit.evaluation.metrics import concordance_correlation, unweighted_average_recall
 from embedkit.training.data.folds import Indices
 
 
@@ -61,7 +61,7 @@ class Targets(ABC):
     outputs: int
 
     def scale(self, train: Indices) -> Scale | None:
-        """Return by what targets are standardised where these utterances are trained on; None for classes."""
+        """Return by what targets are standardised where utterances `[n]` are trained on; None for classes."""
         return None
 
     def count_classes(self, train: Indices) -> NDArray[np.int64]:
@@ -107,7 +107,7 @@ class ClassTargets(Targets):
         return predicted
 
     def score(self, index: Indices, predictions: NDArray[np.int16]) -> NDArray[np.float64]:
-        return recall_scores(self.values[index], predictions, self.outputs)
+        return unweighted_average_recall(self.values[index], predictions, self.outputs)
 
 
 class DimensionTargets(Targets):

@@ -115,7 +115,7 @@ def take_columns(store: Source, rows: Indices) -> dict[str, Any]:
 
 
 def fold_column(store: Source, data: TaskData, kind: str) -> Names | None:
-    """Return the column that folds rotate over; None for the kinds that need none.
+    """Return the column `[utterances]` that folds rotate over; None for the kinds that need none.
 
     Raises:
         FitError: the store has no such column.
@@ -140,7 +140,7 @@ def require_frames(store: Source, reader: str) -> None:
 
 
 def filter_rows(store: Source, where: Sequence[str]) -> Indices:
-    """Return the rows of a store for which every `COLUMN=VALUE` filter holds.
+    """Return the rows `[n]` of a store for which every `COLUMN=VALUE` filter holds.
 
     Raises:
         ConfigError, CorpusError, UnknownNameError: a filter that cannot be read or leaves nothing.

@@ -17,7 +17,7 @@ from embedkit.encoders.pooling import mean_frames, pool_frames
 from embedkit.extraction.batches import batch_clips
 from embedkit.heads.base import HeadInputs
 from embedkit.kernels import using_threads
-from embedkit.training.data.features import Features, FrameFeatures, Standardiser, UtteranceFeatures, members_of
+from embedkit.training.data.features import Features, FrameFeatures, Standardiser, UtteranceFeatures
 from embedkit.training.data.folds import Indices, Names
 from embedkit.training.live.fine_tuner import FineTuner
 from embedkit.training.processes import ALONE, Processes
@@ -65,7 +65,7 @@ class LiveFeatures(Features):
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """Frames of each utterance."""
+        """Frames of each utterance, `[utterances]`."""
         return np.array([self.encoder.frame_count(int(count)) for count in self.samples], dtype=np.int64)
 
     @property
@@ -89,13 +89,8 @@ class LiveFeatures(Features):
         return self.measured.moments(index)
 
     def normalise_by(self, owners: Names) -> None:
-        shifts = np.empty((len(self), self.layers, self.dimensions), dtype=np.float32)
-        factors = np.empty_like(shifts)
-        for index in members_of(owners):
-            own = self.measured.moments(index)
-            shifts[index], factors[index] = own.mean.numpy(), own.scale.numpy()
+        self.owners = self.norms_of(owners)
         self.measured.normalise_by(owners)
-        self.owners = shifts, factors
 
     def train(self, training: bool) -> None:
         self.training = training

@@ -105,7 +105,7 @@ class FineTuner:
             part.eval()
 
     def change(self, waveform: Tensor) -> Tensor:
-        """Change a training clip at random."""
+        """Change a training clip `[samples]` at random."""
         encoder = self.encoder
         rate, smallest, largest = encoder.sampling_rate, encoder.smallest_input, encoder.largest_input
         return change_waveform(waveform, self.augmentations, rate, smallest, largest)

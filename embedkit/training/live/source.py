@@ -178,7 +178,7 @@ class LiveSource(EmbeddingSource):
         layer: int | None = None,
         memory_gb: float | None = None,
     ) -> LiveFeatures:
-        """Return the embeddings of utterances, encoded whenever they are gathered, where the encoder is.
+        """Return the embeddings of utterances `[n]`, encoded whenever they are gathered, where the encoder is.
 
         Waveforms larger than `memory_gb` are decoded anew in every epoch.
 

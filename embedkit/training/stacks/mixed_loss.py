@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedkit.heads import resolve_head
+from embedkit.heads import ResolvedHead
 from embedkit.losses.base import Loss
 
 
@@ -61,6 +61,6 @@ class MixedLoss:
         return joined.view(self.shape)
 
 
-def kind_in_stack(head: str, loss: Loss) -> str:
+def kind_in_stack(head: ResolvedHead, loss: Loss) -> str:
     """Return a word that is equal for losses whose heads may share a stack: affine and cosine ones where they can."""
-    return "mixed" if loss.classifier != "probe" and resolve_head(head)[1].mixes_kinds else loss.classifier
+    return "mixed" if loss.classifier != "probe" and head.cls.mixes_kinds else loss.classifier

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from safetensors.torch import load, save
@@ -13,9 +14,9 @@ from embedkit.training.data.targets import Scale
 from embedkit.training.stacks.stack import RESULT_ARRAYS, Group, GroupResult, State
 
 
-def pack(results: Sequence[GroupResult]) -> bytes:
-    """Write everything that results hold, named `<group>/<array>` and `<group>/<member>/<parameter>`."""
-    named: dict[str, Tensor] = {}
+def pack(results: Sequence[GroupResult], beside: Mapping[str, Tensor] = MappingProxyType({})) -> bytes:
+    """Write everything that results hold, named `<group>/<array>` and `<group>/<member>/<parameter>`; and more."""
+    named: dict[str, Tensor] = dict(beside)
     for place, result in enumerate(results):
         for name in RESULT_ARRAYS:
             named[f"{place}/{name}"] = torch.from_numpy(getattr(result, name))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
+from embedkit.errors import RunError
 from embedkit.training.data.features import Features
 from embedkit.training.stacks.batches import count_steps
+from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.stacks.checkpoint import Checkpoint
-from embedkit.training.stacks.journal import Journal
 from embedkit.training.stacks.packing import pack, unpack
 from embedkit.training.stacks.stack import Group, GroupResult, TrainingConfig, features_for, train_stack
 from embedkit.training.stacks.workers import work_side_by_side
@@ -30,33 +32,33 @@ def run_groups(
     features: Features,
     targets: NDArray[Any],
     groups: Sequence[Group],
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     *,
     keep_best: bool,
     threads: int,
     on_stack: OnStack = lambda groups, results: None,
     on_epoch: OnPart = lambda groups, epochs, results: None,
-    journal: Journal | None = None,
+    cache: ResultCache | None = None,
 ) -> list[GroupResult]:
     """Train groups in stacks, stacks side by side; the result does not depend on how they are stacked.
 
     Each stack computes on one core, so that a head comes out the same whatever the number of threads.
 
     Args:
+        targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`.
         threads: Stacks trained at once, on a CPU.
         on_epoch: Called after every epoch of a stack in which an encoder ran.
-        journal: Keeps every finished stack until the run is written, so that one that was stopped goes on there.
+        cache: Keeps every finished stack until the run is written, so that one that was stopped goes on there.
     """
-    features = features_for(recipe, features)
-    plan = plan_stacks(groups, recipe, features.level, threads)
+    features = features_for(config, features)
+    plan = plan_stacks(groups, config, features.level, threads)
     stacks = [[groups[place] for place in stack] for stack in plan]
-    known = [journal and journal.find(stack, recipe, keep_best=keep_best) for stack in stacks]
+    keys = [cache.stack_key(stack, config, keep_best=keep_best) if cache else "" for stack in stacks]
+    known = [cache and cache.find(key, stack) for key, stack in zip(keys, stacks, strict=True)]
     parent = os.getpid()
 
     def checkpoint_of(place: int) -> Checkpoint | None:
-        if not (features.live and journal):
-            return None
-        return journal.checkpoint(stacks[place], recipe, keep_best=keep_best)
+        return cache.checkpoint(keys[place]) if features.live and cache else None
 
     def train(place: int) -> bytes:
         def after_epoch(epochs: int, found: Sequence[GroupResult]) -> None:
@@ -69,7 +71,7 @@ def run_groups(
                 features,
                 targets,
                 stacks[place],
-                recipe,
+                config,
                 keep_best=keep_best,
                 on_epoch=after_epoch,
                 checkpoint=checkpoint_of(place),
@@ -89,21 +91,23 @@ def run_groups(
     workers = 1 if features.live or features.device.type != "cpu" else threads
     for place, packed in work_side_by_side(train, missing, workers):
         found = unpack(packed, stacks[place])
-        if journal:
-            journal.add(stacks[place], recipe, packed, keep_best=keep_best)
+        if cache:
+            # The cache only saves time: a full disk is told where the run itself is written.
+            with suppress(RunError):
+                cache.add(keys[place], packed)
         if (checkpoint := checkpoint_of(place)) is not None:
             checkpoint.clear()
         keep(place, found)
     return [results[place] for place in range(len(groups))]
 
 
-def plan_stacks(groups: Sequence[Group], recipe: TrainingConfig, level: str, threads: int) -> list[list[int]]:
+def plan_stacks(groups: Sequence[Group], config: TrainingConfig, level: str, threads: int) -> list[list[int]]:
     """Put groups together that take the same number of steps, similar numbers of epochs side by side.
 
     Stacks are as large as pays, as long as every thread gets one. Groups that read frames stay alone: their
     mini-batches are padded to different lengths.
     """
-    steps = [count_steps(len(group.train), recipe.batch_size) for group in groups]
+    steps = [count_steps(len(group.train), config.batch_size) for group in groups]
     epochs = [max(member.epochs for member in group.members) for group in groups]
     keys = [(step, len(group.members), last) for step, group, last in zip(steps, groups, epochs, strict=True)]
     order = sorted(range(len(groups)), key=lambda place: (keys[place], place))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.heads import ResolvedHead
 from embedkit.heads.stack import load_states
 from embedkit.losses.base import Loss
 from embedkit.training.data.features import Features, Standardiser
@@ -18,12 +19,12 @@ from embedkit.training.stacks.stack import State, TrainingConfig, build_head, fe
 
 def score_heads(
     features: Features,
-    heads: Sequence[str],
+    heads: Sequence[ResolvedHead],
     loss: Loss,
     states: Sequence[State],
     standardiser: Standardiser,
     index: Indices,
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     *,
     scale: Scale | None = None,
 ) -> NDArray[np.float64]:
@@ -36,14 +37,14 @@ def score_heads(
         loss: What they were trained under.
         standardiser: Of the training set they share.
         index: The utterances.
-        recipe: Number of classes, or of dimensions.
+        config: Number of classes, or of dimensions.
         scale: By what ratings were standardised; None for classes.
     """
-    found = np.empty((len(states), len(index), recipe.classes))
+    found = np.empty((len(states), len(index), config.classes))
     for head in dict.fromkeys(heads):
         places = [place for place, name in enumerate(heads) if name == head]
         own = [states[place] for place in places]
-        found[places] = score_states(features, own, loss, standardiser, index, replace(recipe, head=head), scale=scale)
+        found[places] = score_states(features, own, loss, standardiser, index, replace(config, head=head), scale=scale)
     return found
 
 
@@ -53,13 +54,13 @@ def score_states(
     loss: Loss,
     standardiser: Standardiser,
     index: Indices,
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     *,
     scale: Scale | None = None,
 ) -> NDArray[np.float64]:
-    """Return what `score_heads` does for finished heads of the recipe's settings."""
-    features = features_for(recipe, features)
-    head = build_head(recipe, [[0] * len(states)], features, [[loss.classifier] * len(states)])
+    """Return what `score_heads` does, `[heads, n, outputs]`, for finished heads of these settings."""
+    features = features_for(config, features)
+    head = build_head(config, [[0] * len(states)], features, [[loss.classifier] * len(states)])
     load_states(head, [list(states)])
     stacked = Standardiser.stack([standardiser], features.device)
     scores = score_utterances(features, head, stacked, index[None])[0].double()

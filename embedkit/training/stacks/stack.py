@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from embedkit.devices import place_of_float64, to_float64
 from embedkit.encoders.precision import true_fp32
-from embedkit.heads import resolve_head
+from embedkit.heads import ResolvedHead
 from embedkit.heads.base import Classifier, Head, HeadShape
 from embedkit.heads.stack import restack, slice_state
 from embedkit.losses.base import Loss
@@ -53,7 +53,7 @@ class TrainingConfig:
         clip: Largest norm of a head's gradient; None for no limit.
     """
 
-    head: str
+    head: ResolvedHead
     classes: int
     epochs: int = 30
     batch_size: int = 32
@@ -116,7 +116,7 @@ def train_stack(
     features: Features,
     targets: NDArray[Any],
     groups: Sequence[Group],
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     *,
     keep_best: bool = False,
     on_epoch: Callable[[int, Sequence[GroupResult]], None] = lambda epochs, results: None,
@@ -129,7 +129,7 @@ def train_stack(
         features: The embeddings.
         targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`.
         groups: Same number of members and of steps an epoch in each; losses whose heads may share a stack.
-        recipe: Head and budget.
+        config: Head and budget.
         keep_best: Keep each head as it was after its best validation epoch (the first of equals).
         on_epoch: Called after every epoch with the number of epochs done and the results so far.
         checkpoint: Where the training is kept after every epoch, for features that are encoded anew in each; to be
@@ -139,7 +139,7 @@ def train_stack(
     Returns:
         One result per group, in order.
     """
-    stack = Stack(features, build_targets(targets, recipe.classes), groups, recipe, keep_best=keep_best, dtype=dtype)
+    stack = Stack(features, build_targets(targets, config.classes), groups, config, keep_best=keep_best, dtype=dtype)
     epoch = 0 if checkpoint is None else checkpoint.restore(stack)
     while stack.learning.any():
         stack.run_epoch(epoch)
@@ -155,28 +155,26 @@ def learning_rate_factor(progress: float) -> float:
     return 1.0 - 0.9 * progress
 
 
-def features_for(recipe: TrainingConfig, features: Features) -> Features:
-    """Return the features as the recipe's head reads them, with what it does first done once for all epochs."""
-    _, head_class, options = resolve_head(recipe.head)
-    return features.averaged(head_class.averaged_frames(options))
+def features_for(config: TrainingConfig, features: Features) -> Features:
+    """Return the features as a head reads them, with what it does first done once for all epochs."""
+    return features.averaged(config.head.cls.averaged_frames(config.head.options))
 
 
 def build_head(
-    recipe: TrainingConfig, seeds: Sequence[Sequence[int]], features: Features, kinds: Sequence[Sequence[Classifier]]
+    config: TrainingConfig, seeds: Sequence[Sequence[int]], features: Features, kinds: Sequence[Sequence[Classifier]]
 ) -> Head:
     """Build the untrained stack, one head per seed and kind of classifier, `[groups][members]`."""
-    _, head_class, options = resolve_head(recipe.head)
     shape = HeadShape(
         groups=len(seeds),
         members=len(seeds[0]),
         layers=features.layers,
         dimensions=features.dimensions,
-        classes=recipe.classes,
+        classes=config.classes,
         classifier=kinds[0][0],
         kinds=tuple(map(tuple, kinds)) if len({kind for row in kinds for kind in row}) > 1 else (),
     )
     generators = [Generator().manual_seed(seed) for row in seeds for seed in row]
-    return head_class(shape, options, generators).to(features.device)
+    return config.head.cls(shape, config.head.options, generators).to(features.device)
 
 
 @torch.no_grad()
@@ -206,18 +204,18 @@ class Stack:
         features: Features,
         targets: Targets,
         groups: Sequence[Group],
-        recipe: TrainingConfig,
+        config: TrainingConfig,
         *,
         keep_best: bool,
         dtype: torch.dtype,
     ) -> None:
-        self.features, self.targets, self.recipe, self.keep_best = features, targets, recipe, keep_best
+        self.features, self.targets, self.config, self.keep_best = features, targets, config, keep_best
         self.groups = list(groups)
         self.standardiser, parts = _standardise(features, groups)
         self.orders = [np.random.default_rng([group.seed, len(group.train)]) for group in groups]
         self.scales = [targets.scale(group.train) for group in groups]
         self.results = [
-            _empty_result(group, recipe, targets, part, scale)
+            _empty_result(group, config, targets, part, scale)
             for group, part, scale in zip(groups, parts, self.scales, strict=True)
         ]
         self.places = [[(g, m) for m in range(len(group.members))] for g, group in enumerate(groups)]
@@ -227,7 +225,7 @@ class Stack:
         self.dtype = dtype
         self.loss = self._make_loss()
         seeds = [[member.seed for member in row] for row in self.members]
-        self.head = build_head(recipe, seeds, features, self.loss.kinds).to(dtype)
+        self.head = build_head(config, seeds, features, self.loss.kinds).to(dtype)
         self.optimizer = self._make_optimiser()
 
     @property
@@ -279,18 +277,18 @@ class Stack:
         self.head.train()
         self.features.train(True)
         device = self.features.device
-        progress = epoch / self.recipe.epochs
+        progress = epoch / self.config.epochs
         total = torch.zeros(self.learning.shape, dtype=torch.float64, device=place_of_float64(device))
         sides = [group.train for group in self.groups]
-        for index, mask in epoch_batches(sides, self.orders, self.recipe.batch_size, self.features.durations):
+        for index, mask in epoch_batches(sides, self.orders, self.config.batch_size, self.features.durations):
             scores = self.head(self.features.gather(index, self.standardiser).to(self.dtype))
             wanted = self.targets.gather(index, self.scales, self.dtype).to(device)
             values = self.loss(scores, wanted, torch.from_numpy(mask).to(device), progress)
             values.sum().backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step(learning_rate_factor(progress), clip=self.recipe.clip)
+            self.optimizer.step(learning_rate_factor(progress), clip=self.config.clip)
             self.features.step()
             total += to_float64(values.detach())
-        means = total.cpu().numpy() / count_steps(len(sides[0]), self.recipe.batch_size)
+        means = total.cpu().numpy() / count_steps(len(sides[0]), self.config.batch_size)
         for g, m in np.argwhere(self.learning):
             group, member = self.places[g][m]
             self.results[group].losses[member, epoch] = means[g, m]
@@ -324,8 +322,8 @@ class Stack:
                 self.best[g, m] = result.dev_scores[member, epoch]
             ends = self.groups[g].members[member].epochs == epoch + 1
             # Without a validation set, as in a refit, there is no progress to wait for.
-            waits = self.recipe.patience is not None and len(self.groups[g].validate) > 0
-            tired = waits and self.since[g, m] >= self.recipe.patience
+            waits = self.config.patience is not None and len(self.groups[g].validate) > 0
+            tired = waits and self.since[g, m] >= self.config.patience
             if (self.keep_best and better) or (not self.keep_best and (ends or tired)):
                 result.states[member] = slice_state(self.head, g, m)
                 self.features.keep()
@@ -387,9 +385,9 @@ def _standardise(features: Features, groups: Sequence[Group]) -> tuple[Standardi
 
 
 def _empty_result(
-    group: Group, recipe: TrainingConfig, targets: Targets, standardiser: Standardiser, scale: Scale | None
+    group: Group, config: TrainingConfig, targets: Targets, standardiser: Standardiser, scale: Scale | None
 ) -> GroupResult:
-    shape = (len(group.members), recipe.epochs)
+    shape = (len(group.members), config.epochs)
     return GroupResult(
         losses=np.full(shape, np.nan),
         dev_scores=np.full(shape, np.nan),

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from embedkit.heads import resolve_head
 from embedkit.losses import build_loss
 from embedkit.training.data.features import UtteranceFeatures
 from embedkit.training.data.targets import ClassTargets, DimensionTargets, Scale, build_targets
 from embedkit.training.selection import choose, pooled_scores
-from embedkit.training.stacks.journal import Journal
+from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.stacks.packing import pack
 from embedkit.training.stacks.stack import Group, Member, TrainingConfig, train_stack
 
@@ -81,11 +82,11 @@ def test_finished_stacks_of_ratings_are_found_again(tmp_path: Path) -> None:
     ratings = generator.normal(size=(20, 2))
     member = Member(loss=build_loss("ccc-regression"), seed=0, learning_rate=1e-2, epochs=2)
     group = Group(train=np.arange(14), validate=np.arange(14, 20), seed=0, members=(member,))
-    recipe = TrainingConfig(head="linear", classes=2, epochs=2, batch_size=8)
-    (result,) = train_stack(features, ratings, [group], recipe)
-    journal = Journal(tmp_path / "journal", {"dimensions": ["a", "b"]})
-    journal.add([group], recipe, pack([result]), keep_best=False)
-    found = journal.find([group], recipe, keep_best=False)
+    config = TrainingConfig(head=resolve_head("linear"), classes=2, epochs=2, batch_size=8)
+    (result,) = train_stack(features, ratings, [group], config)
+    cache = ResultCache(tmp_path / "cache", {"dimensions": ["a", "b"]})
+    cache.add("key", pack([result]))
+    found = cache.find("key", [group])
     assert found is not None
     np.testing.assert_array_equal(found[0].predictions, result.predictions)
     np.testing.assert_array_equal(found[0].dev_scores, result.dev_scores)

@@ -95,17 +95,18 @@ def rate(store: Store) -> np.ndarray:
 def test_a_head_does_not_depend_on_its_stack(
     store: Store, head: str, level: str, kind: str, dtype: torch.dtype, clip: float | None
 ) -> None:
-    if kind == "affine and cosine" and not resolve_head(head)[1].mixes_kinds:
+    if kind == "affine and cosine" and not resolve_head(head).cls.mixes_kinds:
         pytest.skip("affine and cosine heads of this kind never share a stack")
     features, targets = features_of(store, level)
     targets = rate(store) if kind == "dimensions" else targets
-    recipe = TrainingConfig(head=head, classes=2 if kind == "dimensions" else 3, epochs=5, batch_size=8, clip=clip)
+    outputs = 2 if kind == "dimensions" else 3
+    config = TrainingConfig(head=resolve_head(head), classes=outputs, epochs=5, batch_size=8, clip=clip)
     groups = mixed_groups(MIXED[kind])
-    together = train_stack(features, targets, groups, recipe, dtype=dtype)
+    together = train_stack(features, targets, groups, config, dtype=dtype)
     for own, result in zip(groups, together, strict=True):
         for place in range(0, len(own.members), 3):
             alone_in_group = replace(own, members=(own.members[place],))
-            (alone,) = train_stack(features, targets, [alone_in_group], recipe, dtype=dtype)
+            (alone,) = train_stack(features, targets, [alone_in_group], config, dtype=dtype)
             assert_same_head(alone, result, place, **PRECISIONS[dtype])
 
 
@@ -121,9 +122,9 @@ def test_a_head_stops_when_it_no_longer_gets_better(store: Store) -> None:
         for rate in (1e-4, 3e-2)
     ]
     whole = group(range(40), range(40, 60), 1, *members)
-    recipe = TrainingConfig(head="linear", classes=3, epochs=30, batch_size=8)
-    (full,) = train_stack(features, targets, [whole], recipe)
-    (tired,) = train_stack(features, targets, [whole], replace(recipe, patience=3))
+    config = TrainingConfig(head=resolve_head("linear"), classes=3, epochs=30, batch_size=8)
+    (full,) = train_stack(features, targets, [whole], config)
+    (tired,) = train_stack(features, targets, [whole], replace(config, patience=3))
     stops = []
     for place in range(len(members)):
         recalls = full.dev_scores[place]
@@ -134,7 +135,7 @@ def test_a_head_stops_when_it_no_longer_gets_better(store: Store) -> None:
         assert (tired.predictions[place, stop:] == full.predictions[place, stop]).all()
         assert np.isnan(tired.losses[place, stop + 1 :]).all()
         shorter = replace(whole, members=(replace(members[place], epochs=stop + 1),))
-        (stopped,) = train_stack(features, targets, [shorter], recipe)
+        (stopped,) = train_stack(features, targets, [shorter], config)
         for name, value in stopped.states[0].items():
             torch.testing.assert_close(value, tired.states[place][name], rtol=1e-5, atol=1e-6)
     assert len(set(stops)) > 1
@@ -144,11 +145,11 @@ def test_a_head_stops_when_it_no_longer_gets_better(store: Store) -> None:
 def test_ratings_are_standardised_by_the_training_side_alone(store: Store) -> None:
     features, _ = features_of(store, "utterance")
     ratings = rate(store)
-    recipe = TrainingConfig(head="linear", classes=2, epochs=20, batch_size=8)
+    config = TrainingConfig(head=resolve_head("linear"), classes=2, epochs=20, batch_size=8)
     whole = group(
         range(40), range(40, 60), 1, Member(loss=build_loss("ccc-regression"), seed=1, learning_rate=3e-2, epochs=20)
     )
-    (found,) = train_stack(features, ratings, [whole], recipe)
+    (found,) = train_stack(features, ratings, [whole], config)
     assert found.scale is not None
     np.testing.assert_allclose(found.scale.mean, ratings[:40].mean(0))
     np.testing.assert_allclose(found.scale.deviation, ratings[:40].std(0))
@@ -158,11 +159,11 @@ def test_ratings_are_standardised_by_the_training_side_alone(store: Store) -> No
     assert found.dev_scores[0, -1] == pytest.approx(np.mean(expected))
     changed = ratings.copy()
     changed[40:] *= -100
-    (after,) = train_stack(features, changed, [whole], recipe)
+    (after,) = train_stack(features, changed, [whole], config)
     for name, value in found.states[0].items():
         assert torch.equal(value, after.states[0][name])
     moved = ratings * [10.0, 0.01] + 7
-    (other,) = train_stack(features, moved, [whole], recipe)
+    (other,) = train_stack(features, moved, [whole], config)
     np.testing.assert_allclose(other.predictions, found.predictions * [10.0, 0.01] + 7, rtol=1e-3)
     np.testing.assert_allclose(other.dev_scores, found.dev_scores, atol=1e-5)
 
@@ -174,7 +175,8 @@ def test_a_dimension_that_never_varies_stays_where_it_is(store: Store) -> None:
     whole = group(
         range(40), range(40, 60), 1, Member(loss=build_loss("ccc-regression"), seed=1, learning_rate=3e-2, epochs=2)
     )
-    (found,) = train_stack(features, ratings, [whole], TrainingConfig(head="linear", classes=2, epochs=2, batch_size=8))
+    config = TrainingConfig(head=resolve_head("linear"), classes=2, epochs=2, batch_size=8)
+    (found,) = train_stack(features, ratings, [whole], config)
     assert np.isfinite(found.predictions).all()
     assert np.isfinite(found.dev_scores).all()
 
@@ -182,9 +184,9 @@ def test_a_dimension_that_never_varies_stays_where_it_is(store: Store) -> None:
 def test_patience_is_for_heads_that_are_validated(store: Store) -> None:
     features, targets = features_of(store, "utterance")
     whole = group(range(40), range(0), 1, Member(loss=build_loss("ce"), seed=1, learning_rate=1e-2, epochs=6))
-    recipe = TrainingConfig(head="linear", classes=3, epochs=6, batch_size=8)
-    (expected,) = train_stack(features, targets, [whole], recipe)
-    (found,) = train_stack(features, targets, [whole], replace(recipe, patience=2))
+    config = TrainingConfig(head=resolve_head("linear"), classes=3, epochs=6, batch_size=8)
+    (expected,) = train_stack(features, targets, [whole], config)
+    (found,) = train_stack(features, targets, [whole], replace(config, patience=2))
     np.testing.assert_array_equal(found.losses, expected.losses)
 
 
@@ -201,32 +203,33 @@ def test_finished_heads_stop_costing(store: Store, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(HEADS.load("linear"), "forward", counting)
     members = [Member(loss=build_loss("ce"), seed=1, learning_rate=1e-3, epochs=epochs) for epochs in (1, 1, 2, 8)]
     groups = [group(range(40), range(0), seed, *members) for seed in range(3)]
-    train_stack(features, targets, groups, TrainingConfig(head="linear", classes=3, epochs=8, batch_size=8))
+    config = TrainingConfig(head=resolve_head("linear"), classes=3, epochs=8, batch_size=8)
+    train_stack(features, targets, groups, config)
     assert trained == [12] * 5 + [6] * 5 + [3] * 30
 
 
 @pytest.mark.parametrize("head", ["attentive", "lstm"])
 def test_a_head_on_frames_does_not_depend_on_its_stack(store: Store, head: str) -> None:
     features, targets = features_of(store, "frame")
-    recipe = TrainingConfig(head=head, classes=3, epochs=2, batch_size=16)
+    config = TrainingConfig(head=resolve_head(head), classes=3, epochs=2, batch_size=16)
     members = tuple(
         Member(loss=build_loss("ce"), seed=seed, learning_rate=rate, epochs=2) for seed, rate in ((1, 1e-3), (2, 1e-2))
     )
     whole = group(range(40), range(40, 60), 3, *members)
-    (together,) = train_stack(features, targets, [whole], recipe, keep_best=True)
+    (together,) = train_stack(features, targets, [whole], config, keep_best=True)
     for place, member in enumerate(members):
-        (alone,) = train_stack(features, targets, [replace(whole, members=(member,))], recipe, keep_best=True)
+        (alone,) = train_stack(features, targets, [replace(whole, members=(member,))], config, keep_best=True)
         assert_same(alone, together, places=[place])
 
 
 def test_a_member_may_decay_its_own_way(store: Store) -> None:
     features, targets = features_of(store, "utterance")
-    recipe = TrainingConfig(head="linear", classes=3, epochs=4, batch_size=8)
+    config = TrainingConfig(head=resolve_head("linear"), classes=3, epochs=4, batch_size=8)
     members = [
         Member(loss=build_loss("ce"), seed=1, learning_rate=1e-2, epochs=4, weight_decay=decay)
         for decay in (0.0, 0.5, 2.0)
     ]
-    (found,) = train_stack(features, targets, [group(range(40), range(40, 60), 1, *members)], recipe)
+    (found,) = train_stack(features, targets, [group(range(40), range(40, 60), 1, *members)], config)
     norms = [float(state["classifier.weight"].norm()) for state in found.states]
     assert norms[2] < norms[1] < norms[0]
 
@@ -237,12 +240,12 @@ def test_every_head_is_tested_for_independence() -> None:
 
 def test_the_best_epoch_is_kept(store: Store) -> None:
     features, targets = features_of(store, "utterance")
-    recipe = TrainingConfig(head="linear", classes=3, epochs=6, batch_size=8)
+    config = TrainingConfig(head=resolve_head("linear"), classes=3, epochs=6, batch_size=8)
     whole = group(range(40), range(40, 60), 1, Member(loss=build_loss("ce"), seed=1, learning_rate=3e-3, epochs=6))
-    (best,) = train_stack(features, targets, [whole], recipe, keep_best=True)
+    (best,) = train_stack(features, targets, [whole], config, keep_best=True)
     epoch = int(np.argmax(best.dev_scores[0]))
     shorter = replace(whole, members=(Member(loss=build_loss("ce"), seed=1, learning_rate=3e-3, epochs=epoch + 1),))
-    (stopped,) = train_stack(features, targets, [shorter], recipe)
+    (stopped,) = train_stack(features, targets, [shorter], config)
     for name, value in best.states[0].items():
         torch.testing.assert_close(value, stopped.states[0][name])
 
@@ -250,13 +253,13 @@ def test_the_best_epoch_is_kept(store: Store) -> None:
 def test_what_lies_outside_the_training_side_changes_nothing(store: Store) -> None:
     features, targets = features_of(store, "utterance")
     assert isinstance(features, UtteranceFeatures)
-    recipe = TrainingConfig(head="linear", classes=3, epochs=3, batch_size=8)
+    config = TrainingConfig(head=resolve_head("linear"), classes=3, epochs=3, batch_size=8)
     whole = group(range(40), range(40, 50), 1, Member(loss=build_loss("ce"), seed=1, learning_rate=3e-3, epochs=3))
-    (before,) = train_stack(features, targets, [whole], recipe)
+    (before,) = train_stack(features, targets, [whole], config)
     features.values[40:] *= 100
     changed = targets.copy()
     changed[40:] = 0
-    (after,) = train_stack(features, changed, [whole], recipe)
+    (after,) = train_stack(features, changed, [whole], config)
     for name, value in before.states[0].items():
         assert torch.equal(value, after.states[0][name])
 
@@ -340,8 +343,8 @@ def test_what_stays_on_disk_trains_the_same_heads(
         features = StoreSource(store).features(data.rows, level, layer=layer, memory_gb=memory)
         if by_speaker:
             features.normalise_by(data.speakers)
-        recipe = TrainingConfig(head=head, classes=3, epochs=2, batch_size=8)
-        (result,) = train_stack(features_for(recipe, features), data.targets, [whole], recipe)
+        config = TrainingConfig(head=resolve_head(head), classes=3, epochs=2, batch_size=8)
+        (result,) = train_stack(features_for(config, features), data.targets, [whole], config)
         results.append(result)
     assert isinstance(features, StreamedFeatures if level == "utterance" else FrameFeatures)
     for name, value in results[0].states[0].items():
@@ -356,14 +359,14 @@ def test_frames_averaged_beforehand_train_the_same_heads(store: Store, by_speake
     features = StoreSource(store).features(data.rows, "frame")
     if by_speaker:
         features.normalise_by(data.speakers)
-    recipe = TrainingConfig(head=f"lstm:subsampling={run}", classes=3, epochs=3, batch_size=8)
+    config = TrainingConfig(head=resolve_head(f"lstm:subsampling={run}"), classes=3, epochs=3, batch_size=8)
     whole = group(range(40), range(40, 60), 1, Member(loss=build_loss("ce"), seed=1, learning_rate=3e-3, epochs=3))
-    averaged = features_for(recipe, features)
+    averaged = features_for(config, features)
     standardiser = Standardiser.stack([features.moments(np.arange(40))], features.device)
     lengths = averaged.gather(np.array([[3, 4]]), standardiser).lengths
     assert lengths is not None
     assert lengths[0].tolist() == [-(-len(store.frames(int(data.rows[row]))) // run) for row in (3, 4)]
-    (one,), (other,) = (train_stack(read, data.targets, [whole], recipe) for read in (features, averaged))
+    (one,), (other,) = (train_stack(read, data.targets, [whole], config) for read in (features, averaged))
     for name, value in one.states[0].items():
         torch.testing.assert_close(value, other.states[0][name], rtol=1e-3, atol=1e-5)
 

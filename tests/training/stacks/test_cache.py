@@ -1,4 +1,4 @@
-"""The journal: a training that was stopped goes on with the stacks it has finished, and with no others."""
+"""The cache of results: a training that was stopped goes on with the stacks it has finished, and with no others."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embedkit.heads import resolve_head
 from embedkit.losses import build_loss
 from embedkit.store import Store
 from embedkit.training.data.store_source import StoreSource
 from embedkit.training.data.task import define_task
 from embedkit.training.stacks import schedule
-from embedkit.training.stacks.journal import Journal
+from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.stacks.schedule import run_groups
 from embedkit.training.stacks.stack import Group, GroupResult, Member, TrainingConfig
 from tests.training.stores import write_synthetic_store
 
-RECIPE = TrainingConfig(head="linear", classes=3, epochs=2, batch_size=8)
+CONFIG = TrainingConfig(head=resolve_head("linear"), classes=3, epochs=2, batch_size=8)
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def groups() -> list[Group]:
 
 
 def train(
-    store: Store, journal: Journal | None, monkeypatch: pytest.MonkeyPatch, recipe: TrainingConfig = RECIPE
+    store: Store, cache: ResultCache | None, monkeypatch: pytest.MonkeyPatch, config: TrainingConfig = CONFIG
 ) -> tuple[list[GroupResult], int]:
     """Train two stacks in this process; return the results and how many stacks were trained."""
     data = define_task(StoreSource(store))
@@ -58,10 +59,10 @@ def train(
             StoreSource(store).features(data.rows, "utterance"),
             data.targets,
             groups(),
-            recipe,
+            config,
             keep_best=False,
             threads=1,
-            journal=journal,
+            cache=cache,
         )
     return results, len(trained)
 
@@ -79,41 +80,41 @@ def assert_equal(first: list[GroupResult], second: list[GroupResult]) -> None:
 
 
 def test_finished_stacks_are_not_trained_again(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = Journal(tmp_path / "kept" / "x", {"task": 1})
-    first, trained = train(store, journal, monkeypatch)
+    cache = ResultCache(tmp_path / "kept" / "x", {"task": 1})
+    first, trained = train(store, cache, monkeypatch)
     assert trained == 2
-    again, trained = train(store, journal, monkeypatch)
+    again, trained = train(store, cache, monkeypatch)
     assert trained == 0
     assert_equal(first, again)
-    next(journal.folder.iterdir()).unlink()
-    again, trained = train(store, journal, monkeypatch)
+    next(cache.folder.iterdir()).unlink()
+    again, trained = train(store, cache, monkeypatch)
     assert trained == 1
     assert_equal(first, again)
-    journal.clear()
-    assert not journal.folder.parent.exists()
+    cache.clear()
+    assert not cache.folder.parent.exists()
 
 
 def test_other_data_or_settings_are_other_stacks(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(store, Journal(tmp_path / "x", {"task": 1}), monkeypatch)
-    assert train(store, Journal(tmp_path / "x", {"task": 2}), monkeypatch)[1] == 2
-    other = replace(RECIPE, batch_size=9)
-    assert train(store, Journal(tmp_path / "x", {"task": 1}), monkeypatch, other)[1] > 0
+    train(store, ResultCache(tmp_path / "x", {"task": 1}), monkeypatch)
+    assert train(store, ResultCache(tmp_path / "x", {"task": 2}), monkeypatch)[1] == 2
+    other = replace(CONFIG, batch_size=9)
+    assert train(store, ResultCache(tmp_path / "x", {"task": 1}), monkeypatch, other)[1] > 0
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors", None])
 def test_a_damaged_file_is_a_stack_not_finished(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
-    journal = Journal(tmp_path / "x", {})
-    first, _ = train(store, journal, monkeypatch)
-    for path in journal.folder.iterdir():
+    cache = ResultCache(tmp_path / "x", {})
+    first, _ = train(store, cache, monkeypatch)
+    for path in cache.folder.iterdir():
         path.write_bytes(path.read_bytes()[:-100] if content is None else content)
-    again, trained = train(store, journal, monkeypatch)
+    again, trained = train(store, cache, monkeypatch)
     assert trained == 2
     assert_equal(first, again)
 
 
-def test_a_full_disk_only_costs_the_journal(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_only_costs_the_cache(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    results, _ = train(store, Journal(tmp_path / "file" / "x", {}), monkeypatch)
+    results, _ = train(store, ResultCache(tmp_path / "file" / "x", {}), monkeypatch)
     assert_equal(results, train(store, None, monkeypatch)[0])

@@ -1,4 +1,4 @@
-"""Dimensions in place of classes: from the command line to tables and predictions, and what cannot be predicted."""
+"""Emotional attributes in place of classes: from the command line to tables and predictions."""
 
 from __future__ import annotations
 
