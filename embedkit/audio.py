@@ -24,6 +24,9 @@ from embedkit.system import native_path
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 """What is looked for in folders; a file that is named itself may end as it likes."""
 
+DIGEST_RATE = 16_000
+"""Hertz at which audio is decoded to tell one recording from another."""
+
 SMALLEST_RATE = 1_000
 LARGEST_RATE = 768_000
 TOLERANCE_SECONDS = 0.05
@@ -123,6 +126,23 @@ def digest_file(path: str | PathLike[str]) -> str:
             return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from error
+
+
+def digest_samples(samples: NDArray[np.float32]) -> str:
+    """Return the BLAKE2b digest (128 bits, hexadecimal) of decoded samples `[samples]`, little-endian float32.
+
+    Of the mono samples at `DIGEST_RATE` it says which recording a clip is, whatever file it lies in.
+    """
+    return hashlib.blake2b(np.ascontiguousarray(samples, "<f4").data, digest_size=16).hexdigest()
+
+
+def digest_audio(path: str | PathLike[str], *, start: float | None = None, end: float | None = None) -> str:
+    """Decode a file, or a segment in seconds, at `DIGEST_RATE` and digest its samples.
+
+    Raises:
+        AudioError: as `read_audio`.
+    """
+    return digest_samples(read_audio(path, sampling_rate=DIGEST_RATE, start=start, end=end))
 
 
 def _name(path: Path) -> str:

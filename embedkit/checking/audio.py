@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.audio import probe_audio, read_audio
+from embedkit.checking.near_duplicates import Fingerprint, take_fingerprint
 from embedkit.corpora import Corpus, Utterance
 from embedkit.errors import AudioError
 from embedkit.progress import Progress
@@ -35,6 +36,7 @@ class Measures:
         silence: Share of stretches of 20 ms below -60 dB.
         offset: Mean of the samples (DC offset).
         digest: Of the decoded samples: equal where the audio is, whatever the file format.
+        fingerprint: Alike where the audio nearly is; None for silence.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Measures:
     silence: float
     offset: float
     digest: str
+    fingerprint: Fingerprint | None = None
 
 
 def measure_corpus(
@@ -91,6 +94,7 @@ def _measure(corpus: Corpus, utterance: Utterance) -> Measures | str:
         silence=silent_share(samples, info.sampling_rate),
         offset=float(samples.mean(dtype=np.float64)),
         digest=hashlib.blake2b(samples.data, digest_size=16, salt=info.sampling_rate.to_bytes(8, "little")).hexdigest(),
+        fingerprint=take_fingerprint(samples, info.sampling_rate),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from embedkit.checking.audio import Measures
+from embedkit.checking.near_duplicates import find_near_duplicates
 from embedkit.corpora import Utterance
 from embedkit.errors import FitError
 from embedkit.training.data.folds import INNER_FOLDS, Fold, FoldPlan
@@ -81,14 +82,30 @@ _FAULTS: Sequence[tuple[str, Callable[[Measures], bool], str]] = (
 def find_duplicates(
     utterances: Sequence[Utterance], labels: Mapping[str, str], measures: Sequence[Measures]
 ) -> Iterator[Finding]:
-    """Find the same audio under several ids; labels or speakers that contradict each other are problems."""
-    by_id = {utterance.id: utterance for utterance in utterances}
+    """Find the same audio, or nearly the same, under several ids; contradicting labels or speakers are problems."""
+    speakers = {utterance.id: utterance.speaker for utterance in utterances}
     alike: dict[str, list[str]] = defaultdict(list)
     for item in measures:
         alike[item.digest].append(item.id)
     groups = [ids for ids in alike.values() if len(ids) > 1]
+    yield from _tell_copies("duplicates", "The same audio has several ids", groups, speakers, labels)
+    by_id = {item.id: item for item in measures}
+    firsts = [by_id[ids[0]] for ids in alike.values()]
+    pairs = find_near_duplicates([item.fingerprint for item in firsts])
+    yield from _tell_copies(
+        "near duplicates",
+        "Nearly the same audio (encoded again, louder, softer, or cut at an end) has several ids",
+        [[firsts[one].id, firsts[other].id] for one, other in pairs],
+        speakers,
+        labels,
+    )
+
+
+def _tell_copies(
+    kind: str, what: str, groups: Sequence[list[str]], speakers: Mapping[str, str], labels: Mapping[str, str]
+) -> Iterator[Finding]:
     of_labels = [ids for ids in groups if len({labels[id_] for id_ in ids}) > 1]
-    of_speakers = [ids for ids in groups if len({by_id[id_].speaker for id_ in ids}) > 1]
+    of_speakers = [ids for ids in groups if len({speakers[id_] for id_ in ids}) > 1]
     others = [ids for ids in groups if ids not in of_labels and ids not in of_speakers]
     for found, how, problem in (
         (of_labels, "with different labels", True),
@@ -96,9 +113,9 @@ def find_duplicates(
         (others, "of one speaker and label", False),
     ):
         if found:
-            pairs = "; ".join(" = ".join(ids[:_SHOWN]) for ids in found[:_SHOWN])
-            message = f"The same audio has several ids {how}, {count_noun(len(found), 'time')} ({pairs}). Keep one."
-            yield _finding("duplicates", message, [id_ for ids in found for id_ in ids], problem=problem)
+            shown = "; ".join(" = ".join(ids[:_SHOWN]) for ids in found[:_SHOWN])
+            message = f"{what} {how}, {count_noun(len(found), 'time')} ({shown}). Keep one."
+            yield _finding(kind, message, dict.fromkeys(id_ for ids in found for id_ in ids), problem=problem)
 
 
 def find_faults_in_labels(utterances: Sequence[Utterance], labels: Mapping[str, str]) -> Iterator[Finding]:

@@ -64,7 +64,7 @@ class Corpus:
     """Utterances of one corpus, sorted by id.
 
     Attributes:
-        name: Short name used in paths and tables ("iemocap", "emodb", the manifest's stem, "demo").
+        name: Short name used in paths and tables ("iemocap", "emodb", the manifest's stem or folder, "demo").
         kind: The reader that made it ("iemocap", "emodb", "ravdess", "crema-d", "manifest").
         root: Folder that relative paths start from.
         utterances: All of them, also those outside the standard task.

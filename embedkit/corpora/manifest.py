@@ -35,6 +35,9 @@ SPLITS = {
 }
 REQUIRED = ("path", "label")
 
+GENERIC = ("annotations", "data", "dataset", "filelist", "index", "labels", "manifest", "meta", "metadata")
+"""Names of files that say nothing about the corpus."""
+
 _DELIMITERS = (",", ";", "\t")
 _LONGEST_FIELD = 1 << 24
 
@@ -62,6 +65,12 @@ def _row_error(file: Path, row: int, problem: str) -> CorpusError:
     return CorpusError(f"Row {row} of the manifest {str(file)!r} {problem} (the header is row 1).")
 
 
+def name_file(file: Path) -> str:
+    """Return a corpus's name: its file's, or its folder's where the file has a generic name."""
+    folder = Path(os.path.abspath(file)).parent.name
+    return folder if folder and file.stem.lower() in GENERIC else file.stem
+
+
 def is_manifest(file: Path) -> bool:
     """Tell from its header whether a file is a manifest; False where it cannot be read."""
     if file.suffix.lower() not in SUFFIXES or file.name.startswith("._") or not file.is_file():
@@ -84,7 +93,9 @@ def recognise(folder: Path) -> bool:
 
 
 def read_manifest(source: Path) -> Corpus:
-    """Read a manifest, given itself or as the only one of a folder; named after the file.
+    """Read a manifest, given itself or as the only one of a folder.
+
+    The corpus is called like the file, or like its folder where the file has a generic name such as metadata.csv.
 
     Further columns become floats where every row holds a number or nothing (NaN) and some row a number, else text.
     An id that is not given is the file's stem, where several share it with the segment or the path added.
@@ -113,7 +124,7 @@ def read_manifest(source: Path) -> Corpus:
             zip(*columns.values(), strict=True) if columns else [()] * len(labels), strict=True,
         )
     )  # fmt: skip
-    return Corpus(name=file.stem, kind="manifest", root=root, utterances=sort_utterances(utterances))
+    return Corpus(name=name_file(file), kind="manifest", root=root, utterances=sort_utterances(utterances))
 
 
 def _only_manifest(folder: Path) -> Path:

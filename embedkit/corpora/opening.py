@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
@@ -13,7 +14,7 @@ from embedkit.corpora.base import Corpus
 from embedkit.corpora.demo import open_demo_corpus
 from embedkit.corpora.manifest import SUFFIXES, find_manifests, read_manifest
 from embedkit.corpora.reader import Reader, list_names, walk_files
-from embedkit.errors import CorpusError
+from embedkit.errors import ConfigError, CorpusError
 from embedkit.imports import looks_like_target, take_word
 from embedkit.registry import Part, Registry, load_own
 
@@ -88,6 +89,22 @@ def open_corpus(source: str | PathLike[str]) -> Corpus:
 def as_corpus(corpus: str | PathLike[str] | Corpus) -> Corpus:
     """Open a corpus unless it is opened; see `open_corpus`."""
     return corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+
+
+def rename_corpus(corpus: Corpus, name: str | None) -> Corpus:
+    """Give a corpus another name, which its stores, runs and tables go by; None leaves its own.
+
+    Raises:
+        ConfigError: no name, or another one for the demo corpus, or its name for another corpus.
+    """
+    if name is None or name == corpus.name:
+        return corpus
+    if not name.strip() or DEMO in (name, corpus.name):
+        raise ConfigError(
+            f"--corpus-name is {name!r} for the corpus {corpus.name}, expected a name; only the demo corpus is called "
+            f"{DEMO}, and by no other name."
+        )
+    return replace(corpus, name=name)
 
 
 def _split_target(source: str) -> tuple[str, str]:

@@ -41,6 +41,7 @@ def measured_columns(measured: Sequence[Measured], stamps: Sequence[Stamp]) -> d
         "duration": np.array([one.duration for one in measured], np.float64),
         "padded": np.array([one.padded for one in measured], np.bool_),
         "digest": [one.digest for one in measured],
+        "audio_digest": [one.audio_digest for one in measured],
         **stamp_columns(stamps),
     }
 

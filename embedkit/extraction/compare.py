@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from embedkit.audio import DIGEST_RATE, digest_audio
 from embedkit.corpora.base import Corpus, Utterance
 from embedkit.encoders.identity import determining
 from embedkit.errors import AudioError, ExtractionError
@@ -68,6 +70,8 @@ def compare_request(request: ExtractionRequest) -> StoreComparison:
     found = compare_corpus(request.corpus, store, request.on_error)
     if store is not None and found.removed:
         _check_removal(request, store, found)
+    if store is not None and not found.kept:
+        _check_recordings(request, store, found)
     return found
 
 
@@ -89,8 +93,9 @@ def compare_corpus(corpus: Corpus, store: Store | None, on_error: OnError) -> St
             continue
         old = known.get(utterance.id)
         reason, old_stamp = failed_before.get(utterance.id, ("", None))
-        if old is not None and _is_same(old, corpus, utterance, stamp):
-            kept[utterance.id] = (old.row, old.measured)
+        measured = None if old is None else _same(old, corpus, utterance, stamp)
+        if old is not None and measured is not None:
+            kept[utterance.id] = (old.row, measured)
         elif stamp == old_stamp:
             failures[utterance.id] = reason
         else:
@@ -110,6 +115,9 @@ def is_finished(request: ExtractionRequest, found: StoreComparison) -> bool:
         return False
     ids = sorted(found.kept)
     measured = measured_columns([found.kept[name][1] for name in ids], [found.stamps[name] for name in ids])
+    if "audio_digest" not in store.columns:
+        # A store of before is as good as it was.
+        del measured["audio_digest"]
     return same_columns(store, {**corpus_columns(request.corpus, ids), **measured})
 
 
@@ -140,34 +148,67 @@ def _check_removal(request: ExtractionRequest, store: Store, found: StoreCompari
         )
 
 
+def _check_recordings(request: ExtractionRequest, store: Store, found: StoreComparison) -> None:
+    """Refuse to replace a store none of whose recordings the corpus has: it holds another corpus of the same name."""
+    known = {name: set(store.column(name).tolist()) for name in _DIGESTS if name in store.columns}
+    if not len(store) or any(_is_known(one, request.corpus, found.stamps, known) for one in found.missing):
+        return
+    raise ExtractionError(
+        f"{str(request.out)!r} holds another corpus that is called {store.corpus!r}, too: {len(store)} utterances, "
+        f"none of which is a recording of the {len(request.corpus.utterances)} in {str(request.corpus.root)!r}; give "
+        "this one a name with --corpus-name, choose another file with --out, or replace it with --overwrite."
+    )
+
+
+_DIGESTS = ("digest", "audio_digest")
+
+
+def _is_known(utterance: Utterance, corpus: Corpus, stamps: Mapping[str, Stamp], known: Mapping[str, set[str]]) -> bool:
+    """Tell whether a store has the audio of an utterance, under whatever id."""
+    path, times = corpus.audio_path(utterance), (utterance.start, utterance.end)
+    try:
+        if segment_digest(path, stamps[utterance.id], *times) in known["digest"]:
+            return True
+        return "audio_digest" in known and digest_audio(path, start=times[0], end=times[1]) in known["audio_digest"]
+    except AudioError:
+        return False
+
+
 class _Known(NamedTuple):
     row: int
     where: tuple[Path, float | None, float | None]
     stamp: Stamp
     measured: Measured
+    sampling_rate: int
 
 
-def _is_same(old: _Known, corpus: Corpus, utterance: Utterance, stamp: Stamp) -> bool:
-    path, segment = corpus.audio_path(utterance), (utterance.start, utterance.end)
-    if old.where == (path.absolute(), *segment) and old.stamp == stamp:
-        return True
+def _same(old: _Known, corpus: Corpus, utterance: Utterance, stamp: Stamp) -> Measured | None:
+    """Return what was measured where an utterance's audio is the store's; None where it is another one."""
+    path, times = corpus.audio_path(utterance), (utterance.start, utterance.end)
+    if old.where == (path.absolute(), *times) and old.stamp == stamp:
+        return old.measured
     try:
-        return segment_digest(path, stamp, *segment) == old.measured.digest
+        digest = segment_digest(path, stamp, *times)
+        if digest == old.measured.digest:
+            return old.measured
+        # Samples that are equal at one rate may differ at a higher one.
+        comparable = 0 < old.sampling_rate <= DIGEST_RATE and old.measured.audio_digest
+        if not comparable or digest_audio(path, start=times[0], end=times[1]) != old.measured.audio_digest:
+            return None
     except AudioError:
-        return False
+        return None
+    return old.measured._replace(digest=digest)
 
 
 def _known(store: Store) -> dict[str, _Known]:
     names = ("id", "path", "start", "end", "audio_size", "audio_mtime", "duration", "padded", "digest")
     columns = [store.column(name).tolist() for name in names]
-    root = Path(store.corpus_info["root"])
+    own = "audio_digest" in store.columns
+    columns.append(store.column("audio_digest").tolist() if own else [""] * len(store))
+    root, rate = Path(store.corpus_info["root"]), int(store.encoder.get("sampling_rate") or 0)
     return {
-        name: _Known(
-            row, (root / path, _seconds(start), _seconds(end)), Stamp(size, mtime), Measured(duration, padded, digest)
-        )
-        for row, (name, path, start, end, size, mtime, duration, padded, digest) in enumerate(
-            zip(*columns, strict=True)
-        )
+        name: _Known(row, (root / path, _seconds(start), _seconds(end)), Stamp(size, mtime), Measured(*measured), rate)
+        for row, (name, path, start, end, size, mtime, *measured) in enumerate(zip(*columns, strict=True))
     }
 
 

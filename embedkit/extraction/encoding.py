@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedkit.audio import read_audio
+from embedkit.audio import DIGEST_RATE, digest_audio, digest_samples, read_audio
 from embedkit.encoders.base import Encoder
 from embedkit.errors import AudioError, ExtractionError
 from embedkit.extraction.batches import batch_clips
@@ -30,11 +30,12 @@ from embedkit.store.writer import UtteranceEmbedding
 
 
 class Waveform(NamedTuple):
-    """An utterance as read: its samples (None: too long, read in windows) and digest, or why it cannot be used."""
+    """An utterance as read: its samples (None: too long, read in windows) and digests, or why it cannot be used."""
 
     segment: AudioSegment
     samples: NDArray[np.float32] | None = None
     digest: str = ""
+    audio_digest: str = ""
     reason: str = ""
 
 
@@ -132,10 +133,15 @@ def read_waveform(config: EncodingConfig, segment: AudioSegment) -> Waveform:
     """Read and digest the audio of one utterance; one too long for a single pass is only digested."""
     path = config.root / segment.path
     longest = None if config.windows is None else config.windows.samples
-    samples = None
+    samples, times = None, {"start": segment.start, "end": segment.end}
     try:
         if longest is None or segment.samples <= longest:
-            samples = read_audio(path, sampling_rate=config.encoder.sampling_rate, start=segment.start, end=segment.end)
+            samples = read_audio(path, sampling_rate=config.encoder.sampling_rate, **times)
+        if samples is not None and config.encoder.sampling_rate == DIGEST_RATE:
+            audio_digest = digest_samples(samples)
+        else:
+            audio_digest = digest_audio(path, **times)
+        if samples is not None:
             # Resampling may give a sample more than the header promised.
             samples = samples[:longest]
         stamp = Stamp(segment.size, segment.mtime)
@@ -144,7 +150,7 @@ def read_waveform(config: EncodingConfig, segment: AudioSegment) -> Waveform:
             raise AudioError(f"The audio file {str(path)!r} changed while it was read; run the command again.")
     except (AudioError, OSError) as error:
         return Waveform(segment, reason=str(error))
-    return Waveform(segment, samples, digest)
+    return Waveform(segment, samples, digest, audio_digest)
 
 
 class StartedBatch(NamedTuple):
@@ -226,7 +232,7 @@ class Encoding:
         except AudioError as error:
             return str(error)
         seconds = segment.samples / config.encoder.sampling_rate
-        writer.add(segment, merge.rows(), Measured(seconds, False, wave.digest))
+        writer.add(segment, merge.rows(), Measured(seconds, False, wave.digest, wave.audio_digest))
         return ""
 
     @torch.inference_mode()
@@ -254,7 +260,7 @@ def _write_short(config: EncodingConfig, wave: Waveform, rows: UtteranceEmbeddin
     _check_fit(wave, rows.frames)
     seconds = len(wave.samples) / config.encoder.sampling_rate
     padded = len(wave.samples) < config.encoder.smallest_input
-    writer.add(wave.segment, rows, Measured(seconds, padded, wave.digest))
+    writer.add(wave.segment, rows, Measured(seconds, padded, wave.digest, wave.audio_digest))
     return ""
 
 

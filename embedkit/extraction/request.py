@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from embedkit.corpora.base import Corpus
+from embedkit.corpora.manifest import GENERIC
 from embedkit.encoders import encoder_label
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.identity import determining
@@ -17,6 +18,7 @@ from embedkit.extraction.segments import OnError
 from embedkit.extraction.windows import Windows
 from embedkit.progress import Progress, Tell
 from embedkit.store.layout import canonical_json
+from embedkit.store.reader import open_store
 from embedkit.system import safe_name
 
 FOLDER = Path("embeddings")
@@ -113,8 +115,23 @@ def default_path(corpus: str, encoder: str) -> Path:
     return FOLDER / safe_name(corpus, default="corpus") / f"{encoder_label(encoder)}.h5"
 
 
+def keep_former_name(corpus: Corpus, folder: Path = FOLDER) -> Corpus:
+    """Return a manifest's corpus under the generic name that its stores below `folder` have from before.
+
+    What a folder's metadata.csv holds was called "metadata"; now it is called like the folder.
+    """
+    if corpus.kind != "manifest":
+        return corpus
+    for name in GENERIC:
+        for path in sorted((folder / name).glob("*.h5")):
+            with open_store(path) as store:
+                if store.corpus == name and Path(store.corpus_info["root"]) == corpus.root.absolute():
+                    return replace(corpus, name=name)
+    return corpus
+
+
 def _count_utterances(trained_on: Mapping[str, Any]) -> dict[str, Any]:
     told: dict[str, Any] = {
-        name: len(value) if name.endswith("utterances") else value for name, value in trained_on.items()
+        name: len(value) if name.endswith(("utterances", "digests")) else value for name, value in trained_on.items()
     }
     return {**told, "before": [_count_utterances(one) for one in told["before"]]} if "before" in told else told

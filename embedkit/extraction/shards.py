@@ -28,11 +28,16 @@ _BLOCK = 1 << 20
 
 
 class Measured(NamedTuple):
-    """What was found while an utterance was read: seconds, whether zeros were added, digest of the audio."""
+    """What was found while an utterance was read.
+
+    `duration` is in seconds, `padded` says whether zeros were added, `digest` is of the file's bytes with the segment's
+    times and `audio_digest` of the decoded samples; the last is empty in what was read before it was kept.
+    """
 
     duration: float
     padded: bool
     digest: str
+    audio_digest: str = ""
 
 
 class Entry(NamedTuple):

@@ -27,6 +27,12 @@ class ExtractOptions:
     out: Path | None = option(
         panel="Data", metavar="PATH", help="The embedding file (store) to write.", usual="embeddings/CORPUS/ENCODER.h5"
     )
+    corpus_name: str | None = option(
+        panel="Data",
+        metavar="NAME",
+        help="What the corpus is called in stores, runs and tables.",
+        usual="its own name; of a manifest the file's, or the folder's where that is metadata.csv or the like",
+    )
     where: tuple[str, ...] = option(
         (),
         panel="Data",

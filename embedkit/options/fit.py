@@ -105,6 +105,21 @@ class TrainingOptions:
         record="test_merge",
         resolved=True,
     )
+    corpus_name: str | None = option(
+        panel="Data",
+        metavar="NAME",
+        help="What the corpus is called in stores, runs and tables.",
+        usual="as for `embedkit extract`",
+        record="corpus_name",
+    )
+    duplicates: Literal["keep", "drop"] = option(
+        "keep",
+        panel="Data",
+        metavar="WORD",
+        help="drop: of utterances with the same audio take one; keep: take all, and refuse to test on what is trained "
+        "on.",
+        record="duplicates",
+    )
     seeds: int = option(
         3,
         panel="Training",
@@ -342,7 +357,8 @@ class TrainingOptions:
     allow_leak: bool = option(
         False,
         panel="Data",
-        help="Test on speakers that a fine-tuned encoder was trained on; such numbers are marked.",
+        help="Test on what was trained on: the same recordings, or speakers that a fine-tuned encoder knows; such "
+        "numbers are marked.",
         record="leak",
         resolved=True,
     )
@@ -430,6 +446,16 @@ def require_used(options: TrainingOptions, modes: Sequence[str]) -> None:
                 f"The option {one.flag} means nothing with --mode {list_words(modes, 'or')}; leave it out, or choose "
                 f"--mode {list_words(one.told.modes, 'or')}."
             )
+
+
+def require_one_named(name: str | None, corpora: int) -> None:
+    """Refuse one name for several corpora.
+
+    Raises:
+        FitError: that.
+    """
+    if name is not None and corpora > 1:
+        raise FitError(f"Found --corpus-name {name!r} and {corpora} corpora; give one corpus with it.")
 
 
 def unused_options(options: TrainingOptions, mode: str) -> list[str]:

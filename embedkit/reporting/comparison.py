@@ -28,7 +28,7 @@ from embedkit.evaluation.significance import (
 from embedkit.reporting.labels import Place, Row, place_rows
 from embedkit.reporting.metrics import Task, task_of
 from embedkit.reporting.outcomes import Outcome, read_outcome
-from embedkit.reporting.protocol import protocol_key
+from embedkit.reporting.protocol import protocol_keys
 
 LEVEL = 0.05
 """The share of families without any difference in which one is claimed all the same."""
@@ -113,8 +113,8 @@ def compare_runs(rows: Sequence[Row], predictions: Sequence[Path | None]) -> lis
     """
     compared = [Compared() for _ in rows]
     groups: dict[str, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        groups[protocol_key(row)].append(index)
+    for index, key in enumerate(protocol_keys(rows)):
+        groups[key].append(index)
     for group in groups.values():
         places = dict(zip(group, place_rows([rows[index] for index in group]), strict=True))
         outcomes = _read_outcomes(rows, {index: predictions[index] for index in group}, compared)

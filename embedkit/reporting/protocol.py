@@ -27,32 +27,44 @@ FIELDS = (
     "leak",
     "seeds",
     "budget",
+    "recordings",
 )
-"""Runs that differ in any of these never share a table."""
+"""Runs that differ in any of these never share a table; older ones do not say which recordings they tested."""
 
 
 def split_by_protocol(rows: Sequence[Row]) -> list[list[Row]]:
     """Group runs by protocol, in order of appearance."""
     groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[protocol_key(row)].append(row)
+    for row, key in zip(rows, protocol_keys(rows), strict=True):
+        groups[key].append(row)
     return list(groups.values())
 
 
-def protocol_key(row: Row) -> str:
-    """Return a text that is equal for comparable runs."""
-    return json.dumps([row.get(name) for name in FIELDS], sort_keys=True, default=str)
+def protocol_keys(rows: Sequence[Row]) -> list[str]:
+    """Return for each run a text that is equal for comparable ones."""
+    keys = [json.dumps([row.get(name) for name in _TOLD], sort_keys=True, default=str) for row in rows]
+    tested = defaultdict(set)
+    for row, key in zip(rows, keys, strict=True):
+        tested[key].add(row.get("recordings"))
+    return [
+        f"{key} {row.get('recordings')}" if len(tested[key] - {None}) > 1 else key
+        for row, key in zip(rows, keys, strict=True)
+    ]
+
+
+_TOLD = FIELDS[: FIELDS.index("recordings")]
 
 
 def differing_fields(groups: Sequence[Sequence[Row]]) -> list[str]:
     """Name the protocol fields in which groups differ, less those that only follow from another."""
     firsts = [group[0] for group in groups]
-    return [
-        name.replace("_", " ")
+    differing = [
+        name
         for name in FIELDS
         if name not in ("demo", "speaker_dependent")
         and len({json.dumps(row.get(name), sort_keys=True, default=str) for row in firsts}) > 1
     ]
+    return [name.replace("_", " ") for name in differing if name != "recordings" or len(differing) == 1]
 
 
 def describe_title(row: Row, metric: str) -> str:
@@ -95,8 +107,8 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
         )
     if row.get("leak"):
         notes.append(
-            "LEAK: the encoder was fine-tuned on speakers that are tested or chosen on here, so these numbers say "
-            "nothing about unknown speakers; never compare them with others."
+            "LEAK: recordings that are trained on are tested, too, or speakers that the encoder was fine-tuned on, so "
+            "these numbers say nothing about unknown speakers; never compare them with others."
         )
     if any(row.get("layer") is not None for row in rows):
         notes.append(

@@ -48,7 +48,7 @@ DIGEST_LENGTH = 32
 """Hexadecimal digits of a digest (BLAKE2b, 128 bits)."""
 
 STANDARD_COLUMNS = ("id", "path", "label", "speaker", "session", "split", "start", "end")
-MEASURED_COLUMNS = ("duration", "padded", "digest", "audio_size", "audio_mtime")
+MEASURED_COLUMNS = ("duration", "padded", "digest", "audio_digest", "audio_size", "audio_mtime")
 """Columns that the extraction adds; their names are reserved."""
 
 SEEN_COLUMN = "encoder_saw"

@@ -11,13 +11,13 @@ from typing import Any, TypeAlias, TypeVar
 
 from embedkit.arguments import as_list
 from embedkit.corpora.base import Corpus
-from embedkit.corpora.opening import as_corpus
+from embedkit.corpora.opening import as_corpus, rename_corpus
 from embedkit.encoders.run_encoders import expand_runs
 from embedkit.errors import ConfigError, EmbedkitError, UnknownNameError
-from embedkit.extraction.request import FOLDER, default_path
+from embedkit.extraction.request import FOLDER, default_path, keep_former_name
 from embedkit.heads import resolve_heads
 from embedkit.losses import build_loss
-from embedkit.options.fit import TrainingOptions, require_used, unused_options
+from embedkit.options.fit import TrainingOptions, require_one_named, require_used, unused_options
 from embedkit.options.option import declared
 from embedkit.options.study import StudyOptions
 from embedkit.progress import Progress, Tell
@@ -104,12 +104,15 @@ class StudyPlan:
             ConfigError: two corpora of one name.
         """
         opened: dict[str, Corpus] = {}
+        require_one_named(self.options.corpus_name, len(as_list(corpora)))
         counts = [len(as_list(corpora)), len(self.options.encoder), len(self.heads), len(self.modes)]
         self.single = math.prod(counts) == 1
         for source in as_list(corpora):
             found = self.attempt(str(source), partial(as_corpus, source))
             if found is None:
                 continue
+            name = self.options.corpus_name
+            found = keep_former_name(found, self.options.stores) if name is None else rename_corpus(found, name)
             known = opened.setdefault(found.name, found)
             if (known.root, known.kind) != (found.root, found.kind):
                 raise ConfigError(
@@ -232,6 +235,7 @@ class StudyPlan:
                 "head": None if head is None else (head,),
                 "layers": layers,
                 **running,
+                **({"corpus_name": None} if mode == "cached" else {}),
                 **changes,
             },
         )

@@ -19,11 +19,18 @@ from embedkit.options.fit import FitOptions
 from embedkit.system import avoid_reserved
 from embedkit.training.cross_validation import count_heads
 from embedkit.training.data.attributes import define_dimensions, require_fitting_loss
-from embedkit.training.data.cross_corpus import define_transfer, join_tasks, plan_transfer
+from embedkit.training.data.cross_corpus import define_transfer, join_tasks, name_other, plan_transfer
 from embedkit.training.data.features import Features
-from embedkit.training.data.folds import Fold, FoldPlan, default_folds, describe_folds, plan_folds
+from embedkit.training.data.folds import Fold, FoldPlan, Names, default_folds, describe_folds, plan_folds
 from embedkit.training.data.joined_features import JoinedFeatures
 from embedkit.training.data.leakage import find_leaks, require_unseen
+from embedkit.training.data.recordings import (
+    drop_copies,
+    find_trained,
+    recording_keys,
+    require_untrained,
+    sketch_recordings,
+)
 from embedkit.training.data.source import Source
 from embedkit.training.data.task import TaskData, define_task, fold_column, require_frames
 from embedkit.training.fine_tuning import count_tuned, plan_tuning
@@ -63,14 +70,18 @@ class Experiment:
         self.grid: tuple[Candidate, ...] = build_grid(variants, options.lr or (), options.weight_decay)
         require_fitting_loss(loss, store, options.targets)
         if options.targets:
-            self.data: TaskData = define_dimensions(store, options.targets, where=options.where)
+            data = define_dimensions(store, options.targets, where=options.where)
         else:
-            self.data = define_task(store, classes=options.classes, merge=options.merge, where=options.where)
+            data = define_task(store, classes=options.classes, merge=options.merge, where=options.where)
         self.runs, self.layer, self.other = options.runs, layer, other
-        self.parts: tuple[TaskData, ...] = (self.data,)
+        self.parts: tuple[TaskData, ...] = (data,)
         if other is not None:
-            self.parts = (self.data, define_transfer(store, self.data, other, options.test_merge or {}))
-            self.data = join_tasks(*self.parts, names=(store.corpus, other.corpus))
+            self.parts = (data, define_transfer(store, data, other, options.test_merge or {}))
+        if options.duplicates == "drop":
+            self.parts = drop_copies(self.stores, self.parts)
+        self.data: TaskData = self.parts[0]
+        if other is not None:
+            self.data = join_tasks(self.parts[0], self.parts[1], names=(store.corpus, name_other(store, other)))
 
     @property
     def stores(self) -> list[Source]:
@@ -86,7 +97,8 @@ class Experiment:
     def plan(self) -> FoldPlan:
         if self.other is not None:
             speakers, hold_out = self.data.speakers, self.level == "frame"
-            return plan_transfer(len(self.parts[0]), speakers, self.other.corpus, hold_out=hold_out)
+            other = name_other(self.store, self.other)
+            return plan_transfer(len(self.parts[0]), speakers, other, hold_out=hold_out)
         # An encoder that was trained has seen all but its own fold's test and development groups.
         held_out = self.store.fine_tuned or self.options.tuned
         usual = self.store.usual_folds or default_folds(self.data.sessions, self.data.speakers)
@@ -160,6 +172,8 @@ class Experiment:
         if not self.options.allow_leak:
             for source, data, fold in self._sources_of_folds():
                 require_unseen(source, data, fold)
+            for fold in self.plan.folds:
+                require_untrained(self.data, self.recordings, fold)
 
     def _sources_of_folds(self) -> Iterator[tuple[Source, TaskData, Fold]]:
         """Yield every fold with what it reads; a fold over two corpora as the part that lies in each."""
@@ -174,16 +188,29 @@ class Experiment:
                 dataclasses.replace(fold, test=fold.test - len(self.parts[0]), validations=()),
             )
 
+    @cached_property
+    def recordings(self) -> Names:
+        """What is equal for utterances of one recording, `[utterances]`."""
+        return recording_keys(self.stores, self.parts)
+
     @property
-    def unrated(self) -> list[str]:
-        """Say of each corpus how many utterances are left out because a rating is missing."""
+    def leaks(self) -> bool:
+        """Whether something is tested that was trained on: recordings, or speakers that the encoder knows."""
+        known = any(find_leaks(*read) for read in self._sources_of_folds())
+        return known or any(len(find_trained(self.recordings, fold)) for fold in self.plan.folds)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Say of each corpus how many utterances are left out, and why: no rating, or copies of a recording."""
         names = " or ".join(filter(None, [", ".join(self.data.dimensions[:-1]), *self.data.dimensions[-1:]]))
-        counts = {
-            store.corpus: part.unrated for store, part in zip(self.stores, self.parts, strict=True) if part.unrated
-        }
         return [
-            f"left out {count_noun(count, 'utterance')} of {corpus} without a number in {names}"
-            for corpus, count in counts.items()
+            f"left out {count_noun(count, 'utterance')} of {store.corpus} {reason}"
+            for store, part in zip(self.stores, self.parts, strict=True)
+            for count, reason in (
+                (part.unrated, f"without a number in {names}"),
+                (part.copies, "that repeat a recording"),
+            )
+            if count
         ]
 
     @property
@@ -197,10 +224,10 @@ class Experiment:
             found |= {"tuning": record_options(self.options)["tuning"] | {"augment": changes}}
         if self.options.normalise != "none":
             found |= {"normalise": self.options.normalise, "transductive": True}
-        if self.options.allow_leak and any(find_leaks(*read) for read in self._sources_of_folds()):
+        if self.options.allow_leak and self.leaks:
             found |= {"leak": True}
         if self.other is not None:
-            found |= {"test_corpus": self.other.corpus, "test_merge": dict(self.parts[1].merge)}
+            found |= {"test_corpus": name_other(self.store, self.other), "test_merge": dict(self.parts[1].merge)}
         return found
 
     @property
@@ -241,10 +268,16 @@ class Experiment:
     @property
     def data_config(self) -> dict[str, Any]:
         """Where the data lies that the run was trained on, changed by, and tested on where that is another store."""
-        own: dict[str, Any] = {"store": self.store.describe(self.plan)}
+        own: dict[str, Any] = {"store": self.store.describe(self.plan), "recordings": self.sketch}
         if self.options.tuned:
             own["augment"] = [one.spec for one in self.augmentations]
         return own if self.other is None else {**own, "test_store": self.other.describe(self.plan)}
+
+    @cached_property
+    def sketch(self) -> str:
+        """What tells the recordings of the corpus from those of another one of its name."""
+        digests = self.store.audio_digests()
+        return "" if digests is None else sketch_recordings(digests)
 
     @property
     def folder(self) -> Path:
@@ -267,13 +300,17 @@ class Experiment:
         told = "" if not layers else f" layer {layers[0]}"
         if len(layers) > 1:
             told = f" layers {layers[0]} to {layers[-1]} one by one"
-        corpus = self.store.corpus if self.other is None else f"{self.store.corpus} tested on {self.other.corpus}"
+        corpus = (
+            self.store.corpus
+            if self.other is None
+            else f"{self.store.corpus} tested on {name_other(self.store, self.other)}"
+        )
         mode = "" if self.options.mode == "cached" else f" {self.options.mode}"
         return f"{corpus} {self.store.path.stem}{mode}{told}, {self.head}"
 
     def __str__(self) -> str:
         told = "" if self.options.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
-        told += ", LEAK: the encoder was trained on tested speakers" if self.variant.get("leak") else ""
+        told += ", LEAK: tested on what was trained on" if self.variant.get("leak") else ""
         return f"{self.title}, {self.loss.spec}{told}"
 
 

@@ -79,6 +79,8 @@ class EncoderFolders:
                 "development_speakers": speakers(develop),
                 "utterances": [str(name) for name in data.ids[train]],
                 "development_utterances": [str(name) for name in data.ids[develop]],
+                "digests": experiment.recordings[train].tolist(),
+                "development_digests": experiment.recordings[develop].tolist(),
                 "before": past_trainings(experiment.store.trained_on),
             },
         }

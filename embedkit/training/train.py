@@ -21,6 +21,7 @@ from embedkit.progress import Progress, Tell, show_progress
 from embedkit.training.cross_validation import FoldResult, train_losses
 from embedkit.training.data.features import Features, UtteranceFeatures
 from embedkit.training.data.fold_stores import spread_folds
+from embedkit.training.data.recordings import digest_recordings, share_recordings
 from embedkit.training.experiment import UNFINISHED, Experiment
 from embedkit.training.fine_tuning import tune_loss
 from embedkit.training.layer_probing import LayerFeatures, plan_layers, split_layers
@@ -261,16 +262,30 @@ def find_known_run(experiment: Experiment) -> RunRecord | None:
         record = read_run(experiment.folder)
     except RunError:
         return None
+    _require_same_corpus(experiment, record)
     known = {name: record.config.get(name, {}).get("digest") for name in experiment.digests}
     kept = not experiment.options.save_encoder or (experiment.folder / FOLDER).is_dir()
     return record if known == experiment.digests and kept else None
+
+
+def _require_same_corpus(experiment: Experiment, record: RunRecord) -> None:
+    """Refuse to replace a run on another corpus of the same name.
+
+    Raises:
+        FitError: that.
+    """
+    if not share_recordings(experiment.sketch, str(record.config.get("recordings") or "")):
+        raise FitError(
+            f"{record.folder} holds a run on another corpus that is called {experiment.store.corpus}, too; keep the "
+            "runs apart with --runs, or give one corpus another name with --corpus-name when it is extracted."
+        )
 
 
 def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any]:
     task = [
         *(f"{old} counted as {new}" for old, new in experiment.data.merge.items()),
         *experiment.data.where,
-        *experiment.unrated,
+        *experiment.left_out,
     ]
     if experiment.other is not None:
         task += [
@@ -296,6 +311,7 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         "demo": "demo" in (experiment.store.corpus, experiment.other and experiment.other.corpus),
         "task": ", ".join(task),
         "store_fingerprint": experiment.store.fingerprint,
+        "recordings": digest_recordings(experiment.recordings),
         **experiment.variant,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import Any
 import torch
 
 from embedkit.arguments import checked
-from embedkit.corpora import Corpus
+from embedkit.audio import digest_audio
+from embedkit.corpora import Corpus, Utterance
+from embedkit.corpora.opening import as_corpus, rename_corpus
 from embedkit.corpora.selection import choose_utterances
 from embedkit.encoders import ENCODERS, load_encoder, split_name
-from embedkit.errors import ConfigError
+from embedkit.errors import AudioError, ConfigError
 from embedkit.extraction.engines import LoadEncoder, open_engine
-from embedkit.extraction.request import ExtractionRequest, default_path
+from embedkit.extraction.request import ExtractionRequest, default_path, keep_former_name
 from embedkit.extraction.run import run_extraction
 from embedkit.extraction.windows import Windows
 from embedkit.imports import WithWord, has_word
@@ -70,7 +73,9 @@ def extract_embeddings(
         ExtractionError: it cannot start or go on; what is finished is kept.
         StoreError: the store that is there is damaged, or there is too little room.
     """
-    chosen, selection = choose_utterances(corpus, options.where, options.limit)
+    opened = as_corpus(corpus)
+    named = keep_former_name(opened) if options.corpus_name is None else rename_corpus(opened, options.corpus_name)
+    chosen, selection = choose_utterances(named, options.where, options.limit)
     for note in chosen.notes:
         tell(note)
     path = options.out or default_path(chosen.name, encoder)
@@ -114,15 +119,28 @@ def mark_seen(corpus: Corpus, trained_on: Mapping[str, Any]) -> Corpus:
         return corpus
     parts: dict[str, set[str]] = {"train": set(), "dev": set()}
     for known in past_trainings(trained_on):
+        parts["train"].update(known.get("digests", ()))
+        parts["dev"].update(known.get("development_digests", ()))
         if known["corpus"] == corpus.name:
             parts["train"].update(known["utterances"])
             parts["dev"].update(known["development_utterances"])
-    seen = [next((part for part, ids in parts.items() if one.id in ids), "") for one in corpus.utterances]
+    with ThreadPoolExecutor(min(4, count_cores())) as pool:
+        digests = list(pool.map(partial(_digest, corpus), corpus.utterances))
+    names = zip((one.id for one in corpus.utterances), digests, strict=True)
+    seen = [next((part for part, known in parts.items() if known & set(own)), "") for own in names]
     marked = [
         replace(one, columns={**one.columns, SEEN_COLUMN: part})
         for one, part in zip(corpus.utterances, seen, strict=True)
     ]
     return replace(corpus, utterances=tuple(marked))
+
+
+def _digest(corpus: Corpus, utterance: Utterance) -> str:
+    """Digest an utterance's audio, by which it is known under whatever name; nothing for what cannot be read."""
+    try:
+        return digest_audio(corpus.audio_path(utterance), start=utterance.start, end=utterance.end)
+    except AudioError:
+        return ""
 
 
 def _prepare_loading(

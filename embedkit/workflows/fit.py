@@ -18,6 +18,7 @@ from embedkit.progress import Progress, Tell
 from embedkit.store.reader import Store
 from embedkit.system import count_cores
 from embedkit.training.data.fold_stores import group_stores
+from embedkit.training.data.recordings import note_older_stores
 from embedkit.training.data.source import Source
 from embedkit.training.data.store_source import StoreSource, as_store
 from embedkit.training.experiment import Experiment
@@ -66,7 +67,7 @@ def fit_heads(
     if options.mode == "cached":
         if count_processes() > 1:
             raise FitError("Heads on stores train in one process; start embedkit fit without a launcher.")
-        opened = _open_stores(as_list(stores), options.encoder)
+        opened = _open_stores(as_list(stores), options.encoder, options.corpus_name)
     else:
         opened = _open_speech(as_list(stores), options, sources or {})
     processes = opened[0].processes if opened else ALONE
@@ -82,7 +83,8 @@ def fit_heads(
     for store in [*opened, *(one.other for one in experiments[:1] if one.other is not None)]:
         store.require_undamaged()
     said = [describe_plain_parts(one.grid[0].head, one.loss) for one in experiments]
-    said += [[f"{note[0].upper()}{note[1:]}." for note in one.unrated] for one in experiments]
+    said.append(note_older_stores([*opened, *(one.other for one in experiments[:1] if one.other is not None)]))
+    said += [[f"{note[0].upper()}{note[1:]}." for note in one.left_out] for one in experiments]
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)
     require_writable(options.runs)
@@ -123,13 +125,15 @@ def _open_speech(corpora: Sequence[Any], options: FitOptions, sources: Mapping[s
     return open_live_sources(corpora, options, sources)
 
 
-def _open_stores(stores: Sequence[Input], encoders: Sequence[str]) -> list[Source]:
+def _open_stores(stores: Sequence[Input], encoders: Sequence[str], name: str | None) -> list[Source]:
     found = [as_store(one) for one in stores]
     if encoders:
         raise FitError(
             f"Found the encoder {encoders[0]!r}, but stores hold embeddings already; leave out --encoder, or run the "
             "encoder in every epoch with --mode frozen."
         )
+    if name is not None:
+        raise FitError(f"Found --corpus-name {name!r}, but a store has its corpus's name; give it to embedkit extract.")
     return group_stores(found)
 
 

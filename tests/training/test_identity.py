@@ -32,6 +32,7 @@ STORED: dict[str, Any] = {
     "head": ["mlp:hidden=4"],
     "layers": "each",
     "normalise": "speaker",
+    "duplicates": "drop",
     "folds": "session",
     "test_on": "other.h5",
     "test_merge": {"sadness": "anger"},
@@ -51,6 +52,7 @@ STORED: dict[str, Any] = {
 
 RUNNING: dict[str, Any] = {
     "mode": "lora",
+    "corpus_name": "another",
     "encoder": ["other"],
     "precision": "bf16",
     "window": 7.5,

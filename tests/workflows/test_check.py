@@ -72,12 +72,12 @@ def test_a_corpus_without_faults(rows: Rows) -> None:
 @pytest.mark.parametrize(
     ("kind", "samples", "rate"),
     [
-        ("clipping", np.clip(40 * noise(0), -1, 1), RATE),
-        ("silence", np.concatenate([noise(0)[:3000], np.zeros(9000)]), RATE),
-        ("silence", 1e-4 * noise(0, 0.5), RATE),
-        ("offset", noise(0) + 0.02, RATE),
-        ("short", noise(0, 0.2), RATE),
-        ("long", noise(0, 30.1), RATE),
+        ("clipping", np.clip(40 * noise(100), -1, 1), RATE),
+        ("silence", np.concatenate([noise(100)[:3000], np.zeros(9000)]), RATE),
+        ("silence", 1e-4 * noise(100, 0.5), RATE),
+        ("offset", noise(100) + 0.02, RATE),
+        ("short", noise(100, 0.2), RATE),
+        ("long", noise(100, 30.1), RATE),
     ],
 )
 def test_faults_in_audio_are_warnings(rows: Rows, kind: str, samples: np.ndarray, rate: int) -> None:

@@ -35,7 +35,7 @@ def define_transfer(store: Source, data: TaskData, other: Source, merge: Mapping
             f"The stores {store.path} and {other.path} were made with different encoders or options; "
             "extract both alike to train on one and test on the other."
         )
-    if other.corpus == store.corpus:
+    if is_same_corpus(store, other):
         raise FitError(f"Both stores hold {store.corpus}; leave out --test-on, or test on another corpus.")
     if data.dimensions:
         return define_dimensions(other, data.dimensions)
@@ -48,6 +48,19 @@ def define_transfer(store: Source, data: TaskData, other: Source, merge: Mapping
             "map a label with --test-merge, or name the classes that both share with --classes."
         )
     return define_task(other, classes=data.classes, merge=usual)
+
+
+def is_same_corpus(store: Source, other: Source) -> bool:
+    """Tell whether two sources of one name hold one corpus: they share a recording, or may."""
+    if store.corpus != other.corpus:
+        return False
+    first, second = store.audio_digests(), other.audio_digests()
+    return first is None or second is None or bool(set(first.tolist()) & set(second.tolist()))
+
+
+def name_other(store: Source, other: Source) -> str:
+    """Name the corpus tested on so that it is not taken for the one trained on."""
+    return other.corpus if other.corpus != store.corpus else f"{other.corpus} ({other.digest[:8]})"
 
 
 def join_tasks(first: TaskData, second: TaskData, names: tuple[str, str]) -> TaskData:

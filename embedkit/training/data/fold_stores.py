@@ -57,6 +57,9 @@ class FoldStores(Source):
     def column(self, name: str) -> NDArray[Any]:
         return self.first.column(name)
 
+    def audio_digests(self) -> NDArray[np.str_] | None:
+        return self.first.audio_digests()
+
     def for_folds(self, plan: FoldPlan) -> list[StoreSource]:
         missing = [fold.name for fold in plan.folds if fold.name not in self.stores]
         if missing:

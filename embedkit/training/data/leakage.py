@@ -41,16 +41,17 @@ def require_unseen(source: Source, data: TaskData, fold: Fold) -> None:
 def find_leaks(source: Source, data: TaskData, fold: Fold) -> list[str]:
     """Name the speakers, and the utterances of unknown ones, that a fold and the encoder's training have in common.
 
-    A corpus is known by its name. Where the encoder was trained on folds that share speakers, utterances count alone.
+    A corpus is known by its name, or by a recording of it that the encoder was trained on. Where that was on folds
+    that share speakers, utterances count alone.
     """
     develop = np.concatenate([fold.test[:0], *(validate for _, validate in fold.validations)])
     leaks: list[str] = []
     for known in past_trainings(source.trained_on):
-        if known.get("corpus") != source.corpus:
+        marks = _marks(source, known, data)
+        if known.get("corpus") != source.corpus and not np.any(marks != ""):
             continue
         named = set() if known.get("speaker_dependent") else set(known.get("speakers", ()))
         chosen = set() if known.get("speaker_dependent") else set(known.get("development_speakers", ()))
-        marks = _marks(source, known, data)
         leaks += _common(data, fold.test, named | chosen, marks, ("train", "dev"))
         leaks += _common(data, develop, named, marks, ("train",))
     return list(dict.fromkeys(leaks))
@@ -72,6 +73,12 @@ def _marks(source: Source, known: Mapping[str, Any], data: TaskData) -> NDArray[
     """Return for each utterance of a task "train", "dev" or nothing: its part in the encoder's training."""
     if SEEN_COLUMN in source.columns:
         return np.array(source.column(SEEN_COLUMN)[data.rows], dtype=np.str_)
-    parts = {"train": known.get("utterances"), "dev": known.get("development_utterances")}
-    owners = {name: part for part, names in parts.items() if isinstance(names, list) for name in names}
-    return np.array([owners.get(name, "") for name in data.ids.tolist()], dtype="<U5")
+    same = known.get("corpus") == source.corpus
+    keys = [(data.ids, "utterances")] if same else []
+    if known.get("digests") and (digests := source.audio_digests()) is not None:
+        keys.append((digests[data.rows], "digests"))
+    marks = np.full(len(data), "", dtype="<U5")
+    for own, name in keys:
+        for part, names in (("dev", known.get(f"development_{name}")), ("train", known.get(name))):
+            marks[np.isin(own, [one for one in names if one] if isinstance(names, list) else [])] = part
+    return marks

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -68,6 +69,13 @@ class Source(ABC):
 
         Raises:
             FitError, StoreError: there is no such column.
+        """
+
+    @abstractmethod
+    def audio_digests(self) -> NDArray[np.str_] | None:
+        """Return the digest of every utterance's decoded samples, `[utterances]`; empty where it is unknown.
+
+        None where none is kept: in stores that are older than these digests.
         """
 
     @abstractmethod

@@ -66,6 +66,9 @@ class StoreSource(EmbeddingSource):
     def column(self, name: str) -> NDArray[Any]:
         return self.store.column(name)
 
+    def audio_digests(self) -> NDArray[np.str_] | None:
+        return self.column("audio_digest") if "audio_digest" in self.columns else None
+
     def require_undamaged(self) -> None:
         require_undamaged(self.store)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class TaskData:
         merge, where: How labels were merged and utterances filtered.
         dimensions: The columns of ratings that are predicted in place of classes.
         unrated: Utterances left out because a rating is missing.
+        copies: Utterances left out because their recording is in already.
     """
 
     rows: Indices
@@ -46,6 +47,12 @@ class TaskData:
     where: tuple[str, ...]
     dimensions: tuple[str, ...] = ()
     unrated: int = 0
+    copies: int = 0
+
+    def take(self, index: Indices) -> TaskData:
+        """Keep some of the utterances."""
+        arrays = ("rows", "ids", "labels", "speakers", "sessions", "splits", "targets")
+        return replace(self, **{name: getattr(self, name)[index] for name in arrays})
 
     @property
     def outputs(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedkit.audio import read_audio
-from embedkit.corpora.base import STANDARD_COLUMNS, Corpus
-from embedkit.corpora.opening import as_corpus
+from embedkit.audio import digest_audio, read_audio
+from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
+from embedkit.corpora.opening import as_corpus, rename_corpus
 from embedkit.encoders import encoder_label, load_encoder
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.identity import determining
-from embedkit.errors import FitError
+from embedkit.errors import AudioError, FitError
 from embedkit.extraction.segments import AudioSegment, Failures, stamp_files, survey
 from embedkit.extraction.windows import Windows
-from embedkit.options.fit import FitOptions
+from embedkit.options.fit import FitOptions, require_one_named
 from embedkit.registry import unknown_name
 from embedkit.store.layout import canonical_json, digest_bytes
 from embedkit.system import count_cores
@@ -49,7 +50,8 @@ def open_live_sources(
         raise FitError(f"{named[0]} is a store; name its corpus to run an encoder, or choose --mode cached.")
     processes = find_processes(options.device)
     threads = options.threads or count_cores()
-    found = [as_corpus(one) for one in corpora]
+    require_one_named(options.corpus_name, len(corpora))
+    found = [rename_corpus(as_corpus(one), options.corpus_name) for one in corpora]
     # A corpus that is named twice is one.
     distinct = [one for place, one in enumerate(found) if one not in found[:place]]
     opened: list[Source] = []
@@ -122,6 +124,7 @@ class LiveSource(EmbeddingSource):
         )
         self.items: dict[str, AudioSegment] = {item.id: item for item in found}
         self._waves: dict[int, Tensor] = {}
+        self._digests: NDArray[np.str_] | None = None
         self._fits = False
         self._describe(corpus)
 
@@ -153,6 +156,21 @@ class LiveSource(EmbeddingSource):
         if name in ("start", "end"):
             return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
         return np.array(values)
+
+    def audio_digests(self) -> NDArray[np.str_]:
+        """Decode every utterance once; those that cannot be used have no digest."""
+        if self._digests is None:
+            with ThreadPoolExecutor(min(4, count_cores())) as pool:
+                self._digests = np.array(list(pool.map(self._digest_audio, self.utterances)), dtype="<U32")
+        return self._digests
+
+    def _digest_audio(self, utterance: Utterance) -> str:
+        item = self.items.get(utterance.id)
+        try:
+            return "" if item is None else digest_audio(self.root / item.path, start=item.start, end=item.end)
+        except AudioError:
+            # What cannot be read is refused where it is trained on.
+            return ""
 
     def describe(self, plan: FoldPlan) -> dict[str, Any]:
         """Say beside where the shortest, the middle and the longest clip lie."""

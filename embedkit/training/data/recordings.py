@@ -1,0 +1,106 @@
+"""Which utterances are one recording: told by digests of their audio, whatever name, speaker or corpus they have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from embedkit.errors import FitError
+from embedkit.store.layout import digest_bytes
+from embedkit.training.data.folds import Fold, Indices, Names
+from embedkit.training.data.source import Source
+from embedkit.training.data.task import TaskData
+from embedkit.wording import list_some
+
+SHOWN = 3
+"""Pairs of utterances that a sentence names."""
+
+SKETCH = 64
+"""Digests, the smallest ones, that stand for the recordings of a corpus."""
+
+
+def recording_keys(sources: Sequence[Source], parts: Sequence[TaskData]) -> Names:
+    """Return what is equal for equal recordings, `[utterances]` of all parts end to end; empty where it is unknown.
+
+    Where a store is older than the digests of decoded samples, all are told apart by those of files and times.
+    """
+    found = [source.audio_digests() for source in sources]
+    if any(one is None for one in found):
+        found = [
+            source.column("digest") if "digest" in source.columns else np.full(len(source), "") for source in sources
+        ]
+    return np.concatenate([keys[data.rows] for keys, data in zip(found, parts, strict=True) if keys is not None])
+
+
+def note_older_stores(sources: Sequence[Source]) -> list[str]:
+    """Say of each store that is older than the digests of decoded samples what that means."""
+    return [
+        f"{source.path} keeps no digests of decoded audio: copies of a recording are found only where their files are "
+        "equal to the byte; extract it again with --overwrite to find all."
+        for source in sources
+        if source.audio_digests() is None and "digest" in source.columns
+    ]
+
+
+def drop_copies(sources: Sequence[Source], parts: Sequence[TaskData]) -> tuple[TaskData, ...]:
+    """Keep one utterance, the first, of each recording.
+
+    Raises:
+        FitError: nothing, or nothing of a class, is left of a part.
+    """
+    keys = recording_keys(sources, parts)
+    firsts = np.isin(np.arange(len(keys)), np.unique(keys, return_index=True)[1]) | (keys == "")
+    kept: list[TaskData] = []
+    owned = np.split(firsts, np.cumsum([len(one) for one in parts])[:-1])
+    for source, data, own in zip(sources, parts, owned, strict=True):
+        left = data.take(np.flatnonzero(own))
+        lost = [name for name in data.classes if name not in set(left.labels.tolist())]
+        if lost or not len(left):
+            what = f"the class {lost[0]!r}" if lost else "it"
+            raise FitError(
+                f"Without copies of recordings nothing of {what} is left of {source.path}; leave out --duplicates "
+                "drop, or choose other classes."
+            )
+        kept.append(replace(left, copies=len(data) - len(left)))
+    return tuple(kept)
+
+
+def require_untrained(data: TaskData, keys: Names, fold: Fold) -> None:
+    """Refuse a fold that tests recordings which it trains on.
+
+    Raises:
+        FitError: names some of them, and what to do.
+    """
+    tested = find_trained(keys, fold)
+    if not len(tested):
+        return
+    owner = {keys[place]: place for place in fold.train[::-1].tolist()}
+    pairs = [f"{data.ids[place]} = {data.ids[owner[keys[place]]]}" for place in tested.tolist()]
+    raise FitError(
+        f"{len(tested)} of {len(fold.test)} test utterances of the fold {fold.name!r} are recordings that are trained "
+        f"on, too ({list_some(pairs, SHOWN)}); take one of each with --duplicates drop, or add "
+        "--allow-leak, which marks every number."
+    )
+
+
+def find_trained(keys: Names, fold: Fold) -> Indices:
+    """Return the test utterances of a fold whose recordings are trained or chosen on."""
+    trained = np.unique(keys[fold.train])
+    return fold.test[np.isin(keys[fold.test], trained[trained != ""])]
+
+
+def digest_recordings(keys: Names) -> str | None:
+    """Return a digest of which recordings there are, in whatever order; None where some are unknown."""
+    return None if np.any(keys == "") else digest_bytes("".join(sorted(keys.tolist())).encode())[:16]
+
+
+def sketch_recordings(keys: Names) -> str:
+    """Return the smallest digests of recordings, shortened: two corpora without a common one are not the same."""
+    return " ".join(sorted({key[:16] for key in keys.tolist() if key})[:SKETCH])
+
+
+def share_recordings(first: str, second: str) -> bool:
+    """Tell whether two sketches have a digest in common, or one of them says nothing."""
+    return not (first and second) or bool(set(first.split()) & set(second.split()))
