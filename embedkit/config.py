@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from embedkit.options.fit import FitOptions
 from embedkit.options.option import declared
 from embedkit.options.study import StudyOptions
 from embedkit.options.table import TableOptions
+from embedkit.received import read_toml
 from embedkit.registry import unknown_name
 
 FILE_NAME = "embedkit.toml"
@@ -69,13 +69,12 @@ def read_config(folder: str | Path = ".") -> Config:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return read_toml(path)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise ConfigError(f"{FILE_NAME} cannot be read ({error.strerror}); expected a TOML file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{FILE_NAME} is not valid TOML ({error}); correct that line.") from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.errors import EncoderError
+from embedkit.received import open_regular, parse_json, read_object, require_object
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
@@ -78,7 +78,7 @@ def describe_damage(checkpoint: Checkpoint) -> str | None:
     if files and files[0].name.endswith(INDEX_ENDING):
         files = [path for name in read_shards(files[0]) if (path := checkpoint.folder / name).is_file()]
     for path in files:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             pointer = _POINTER.match(file.read(1000))
         if pointer:
             return (
@@ -102,7 +102,7 @@ def _damage(path: Path) -> str | None:
         if expected is None:
             return f"is no whole safetensors file ({size:,} bytes)"
         return f"has {size:,} of {expected:,} bytes" if size < expected else None
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         beginning = file.read(4)
     if beginning == b"PK\x03\x04":
         return None if zipfile.is_zipfile(path) else f"is cut short ({size:,} bytes)"
@@ -112,9 +112,9 @@ def _damage(path: Path) -> str | None:
 def _announced_size(path: Path) -> int | None:
     """Return how long a safetensors file is by its header; None where it has none that can be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length < _LONGEST_HEADER else {}
+            header = require_object(parse_json(file.read(length))) if length < _LONGEST_HEADER else {}
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         return 8 + length + max(map(int, ends))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
@@ -125,10 +125,7 @@ def _read_object(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise EncoderError(f"The file {str(path)!r} cannot be read ({reason}); expected JSON.") from error
-    if not isinstance(values, dict):
-        raise EncoderError(f"The file {str(path)!r} holds no JSON object; expected settings by name.")
-    return values

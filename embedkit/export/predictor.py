@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from embedkit.errors import RunError
 from embedkit.heads import expand_head, resolve_head
+from embedkit.received import read_object, require_regular
 from embedkit.registry import unknown_name
 from embedkit.system import safe_name
 from embedkit.training.runs import RunRecord, read_run
@@ -159,7 +159,7 @@ def _require_whole(folder: Path, config: Mapping[str, Any]) -> None:
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION_FILE
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_object(path)
         if config["format"] != FORMAT:
             raise ValueError(f"its format is {config['format']!r}")
         version = config["format_version"]
@@ -176,7 +176,7 @@ def _read_heads(folder: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        heads: dict[str, Tensor] = load_file(folder / HEADS_FILE)
+        heads: dict[str, Tensor] = load_file(require_regular(folder / HEADS_FILE))
     except (OSError, SafetensorError) as error:
         raise RunError(f"The heads in {folder} cannot be read ({error}); export the run again.") from error
     return heads

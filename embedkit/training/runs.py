@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import RunError
+from embedkit.received import read_object, require_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +47,7 @@ class RunRecord:
         from safetensors.torch import load_file
 
         try:
-            heads: dict[str, Tensor] = load_file(self.folder / _HEADS)
+            heads: dict[str, Tensor] = load_file(require_regular(self.folder / _HEADS))
         except (OSError, SafetensorError) as error:
             raise RunError(
                 f"The heads of {self.folder} cannot be read ({error}); run embedkit fit again with --overwrite."
@@ -62,7 +63,7 @@ class RunRecord:
         if not (self.folder / _CURVES).is_file():
             return None
         try:
-            curves: dict[str, Any] = json.loads((self.folder / _CURVES).read_text(encoding="utf-8"))
+            curves: dict[str, Any] = read_object(self.folder / _CURVES)
         except (OSError, ValueError) as error:
             raise RunError(
                 f"The curves of {self.folder} cannot be read ({error}); run embedkit fit again with --overwrite."
@@ -135,8 +136,8 @@ def read_run(folder: str | Path) -> RunRecord:
     if not (folder / _CONFIG).is_file():
         raise RunError(f"No run at {folder}: expected a folder with {_CONFIG}, as embedkit fit writes it below runs/.")
     try:
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        metrics = json.loads((folder / _METRICS).read_text(encoding="utf-8"))
+        config = read_object(folder / _CONFIG)
+        metrics = read_object(folder / _METRICS)
         version = config["format_version"]
         _require_row(config, metrics)
     except (OSError, ValueError, LookupError, TypeError) as error:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from embedkit.received import MOST_TEXT, read_bytes, require_regular
 from embedkit.training.data.folds import Fold
 from embedkit.training.live.fine_tuner import FineTuner
 from embedkit.training.processes import Processes
@@ -41,8 +42,8 @@ class Shelf:
     def find(self, key: str, group: Group) -> tuple[GroupResult, NDArray[np.float64]] | None:
         """Return a finished head and its outputs on the test set; None where it is not finished."""
         try:
-            outputs = load_file(self._outputs(key))["outputs"].numpy()
-            (result,) = unpack(self._head(key).read_bytes(), [group])
+            outputs = load_file(require_regular(self._outputs(key)))["outputs"].numpy()
+            (result,) = unpack(read_bytes(self._head(key), MOST_TEXT), [group])
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
         return result, outputs
@@ -67,7 +68,7 @@ class Shelf:
 
     def read_encoder(self, key: str) -> State:
         """Return what was trained of a finished head's encoder."""
-        state: State = load_file(self._encoder(key))
+        state: State = load_file(require_regular(self._encoder(key)))
         return state
 
     def checkpoint(self, key: str, tuner: FineTuner) -> Checkpoint:

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from embedkit.errors import RunError
+from embedkit.received import MOST_TEXT, read_bytes
 from embedkit.training.processes import ALONE, Processes
 from embedkit.training.stacks.checkpoint import Checkpoint, write_whole
 from embedkit.training.stacks.packing import unpack
@@ -37,7 +38,7 @@ class Journal:
     def find(self, groups: Sequence[Group], recipe: TrainingConfig, *, keep_best: bool) -> list[GroupResult] | None:
         """Return what became of these groups, None where they were not finished or the file cannot be read."""
         try:
-            return unpack(self._path(groups, recipe, keep_best=keep_best).read_bytes(), groups)
+            return unpack(read_bytes(self._path(groups, recipe, keep_best=keep_best), MOST_TEXT), groups)
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
 
