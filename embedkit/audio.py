@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from embedkit.errors import AudioError, CorpusError
 from embedkit.pointers import describe_pointer
+from embedkit.received import open_regular
 from embedkit.system import native_path
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
@@ -122,7 +123,7 @@ def digest_file(path: str | PathLike[str]) -> str:
     """
     file = Path(path)
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from embedkit.options.fit import FitOptions
 from embedkit.options.option import declared
 from embedkit.options.study import StudyOptions
 from embedkit.options.table import TableOptions
+from embedkit.received import read_toml
 from embedkit.registry import unknown_name
 
 FILE_NAME = "embedkit.toml"
@@ -105,13 +105,12 @@ def _refuse_allowing(*tables: Any) -> None:
 
 def _parse(path: Path, name: str) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return read_toml(path)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise ConfigError(f"{name} cannot be read ({error.strerror}); expected a TOML file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{name} is not valid TOML ({error}); correct that line.") from error
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import tomllib
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from embedkit import system
+from embedkit.received import read_toml
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -56,7 +56,7 @@ def mend_command() -> str:
 def read_checkout() -> dict[str, Any]:
     """Return `[project]` of the pyproject.toml beside the sources; empty where they lie in site-packages."""
     path = CHECKOUT / "pyproject.toml"
-    project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {}) if path.is_file() else {}
+    project = read_toml(path).get("project", {}) if path.is_file() else {}
     return project if project.get("name") == DISTRIBUTION else {}
 
 

@@ -19,6 +19,7 @@ from embedkit.corpora.manifest import SPLITS
 from embedkit.corpora.manifest_ids import Clip, name_clips
 from embedkit.corpora.reader import Reader, left_out_note, sort_utterances
 from embedkit.errors import CorpusError
+from embedkit.received import read_text
 from embedkit.registry import import_extra
 
 HEADER = "db.yaml"
@@ -104,7 +105,7 @@ def _load(folder: Path, audformat: Any) -> Any:
     import yaml
 
     try:
-        header = yaml.safe_load((folder / HEADER).read_text(encoding="utf-8"))
+        header = yaml.safe_load(read_text(folder / HEADER))
         database = audformat.Database.load_header_from_yaml(header)
     except Exception as error:
         reason = " ".join(str(error).split())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from embedkit.audio import find_audio
 from embedkit.errors import CorpusError
+from embedkit.received import open_text
 
 LISTS = (".csv", ".tsv")
 
@@ -56,7 +57,7 @@ def _expand(path: Path) -> Iterator[Clip]:
 
 def _read_list(file: Path) -> Iterator[Clip]:
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
+        with open_text(file, encoding="utf-8-sig", newline="") as stream:
             header = stream.readline()
             delimiter = max(_DELIMITERS, key=header.count)
             names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]

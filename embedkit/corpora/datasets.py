@@ -6,7 +6,6 @@ Saved datasets hold the bytes of their audio inside Arrow files: they are writte
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from embedkit.corpora.demo import cache_folder
 from embedkit.corpora.manifest import SPLITS
 from embedkit.corpora.reader import Reader, left_out_note, list_names, sort_utterances
 from embedkit.errors import CorpusError
+from embedkit.received import read_object
 from embedkit.registry import import_extra
 
 LABEL_COLUMNS = ("emotion", "label", "emotions", "labels")
@@ -107,12 +107,9 @@ def _load(folder: Path, library: Any) -> Any:
 
 def _read_json(file: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        return read_object(file)
     except (OSError, ValueError) as error:
         raise CorpusError(f"Cannot read the file {str(file)!r} of a saved dataset ({error}).") from error
-    if not isinstance(content, dict):
-        raise CorpusError(f"The file {str(file)!r} is not that of a saved dataset.")
-    return content
 
 
 def _require_plain(name: object, file: Path) -> None:

@@ -16,6 +16,7 @@ from embedkit.corpora.base import Corpus, Task, Utterance
 from embedkit.corpora.iemocap_counts import count_notes
 from embedkit.corpora.reader import Reader, left_out_note, list_audio, list_names, relative_path, sort_utterances
 from embedkit.errors import CorpusError
+from embedkit.received import read_text
 
 LABELS = {
     "ang": "anger",
@@ -117,7 +118,7 @@ def _read_labels(folder: Path) -> Iterator[_Label]:
             if name.startswith(".") or not name.lower().endswith(".txt") or not path.is_file():
                 continue
             try:
-                text = path.read_text(encoding="utf-8", errors="replace")
+                text = read_text(path, errors="replace")
             except OSError as error:
                 raise CorpusError(f"Cannot read the labels in {str(path)!r} ({error.strerror}).") from error
             for line in text.splitlines():

@@ -18,6 +18,7 @@ from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance, Value
 from embedkit.corpora.manifest_ids import Clip, name_clips
 from embedkit.corpora.reader import Reader, list_names, sort_utterances
 from embedkit.errors import CorpusError
+from embedkit.received import open_text
 
 SUFFIXES = (".csv", ".tsv")
 SPLITS = {
@@ -76,7 +77,7 @@ def is_manifest(file: Path) -> bool:
     if file.suffix.lower() not in SUFFIXES or file.name.startswith("._") or not file.is_file():
         return False
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
+        with open_text(file, encoding="utf-8-sig", newline="") as stream:
             return set(REQUIRED) <= set(_read_header(stream.readline())[1])
     except (OSError, UnicodeError, csv.Error):
         return False
@@ -150,7 +151,7 @@ def _read_header(line: str) -> tuple[str, list[str]]:
 def _read_table(file: Path) -> _Table:
     name = str(file)
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
+        with open_text(file, encoding="utf-8-sig", newline="") as stream:
             delimiter, header = _read_header(stream.readline())
             _check_header(file, header)
             rows = list(_read_rows(file, csv.reader(stream, delimiter=delimiter, strict=True), len(header)))

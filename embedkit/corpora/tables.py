@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embedkit.errors import CorpusError
+from embedkit.received import open_text
 
 
 def read_labels(file: Path, required: Sequence[str]) -> list[dict[str, str]]:
@@ -17,7 +18,7 @@ def read_labels(file: Path, required: Sequence[str]) -> list[dict[str, str]]:
     """
     name = str(file)
     try:
-        with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+        with open_text(file, encoding="utf-8-sig", errors="replace", newline="") as stream:
             reader = csv.DictReader(stream)
             missing = [column for column in required if column not in (reader.fieldnames or ())]
             if missing:

@@ -156,12 +156,13 @@ def _look_at_repository(folder: Path) -> dict[str, Any]:
 
 def _is_whole(snapshot: Path) -> bool:
     from embedkit.encoders.layout import CONFIG_FILE, WEIGHT_FILES
+    from embedkit.received import read_object
 
     weights = next((snapshot / file for file in WEIGHT_FILES if (snapshot / file).is_file()), None)
     if weights is None or not (snapshot / CONFIG_FILE).is_file():
         return False
     try:
-        shards = json.loads(weights.read_bytes())["weight_map"].values() if weights.suffix == ".json" else ()
+        shards = read_object(weights)["weight_map"].values() if weights.suffix == ".json" else ()
         return all((snapshot / shard).is_file() for shard in shards)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False

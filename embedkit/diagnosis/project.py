@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shlex
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ from packaging.requirements import Requirement
 from embedkit.diagnosis.rows import Row
 from embedkit.errors import ConfigError
 from embedkit.installation import install_command
+from embedkit.received import read_toml
 
 DISTRIBUTIONS = ("embedkit-speech", "embedkit")
 AUTHOR = "The embedkit authors"
@@ -57,7 +57,7 @@ def read_project() -> Project:
     """
     folder = Path(__file__).parents[2]
     path = folder / "pyproject.toml"
-    project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {}) if path.is_file() else {}
+    project = read_toml(path).get("project", {}) if path.is_file() else {}
     if project.get("name") in DISTRIBUTIONS:
         extras = project["optional-dependencies"]
         return Project(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from embedkit.errors import EncoderError
 from embedkit.pointers import describe_pointer
+from embedkit.received import open_regular, parse_json, read_object, require_object
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
@@ -49,11 +49,11 @@ def read_settings(folder: Path) -> dict[str, Any] | None:
     Raises:
         EncoderError: a file that is no JSON object.
     """
-    processor = read_object(folder / PROCESSOR_FILE) or {}
+    processor = read_settings_file(folder / PROCESSOR_FILE) or {}
     for key in ("feature_extractor", "audio_processor"):
         if isinstance(settings := processor.get(key), dict):
             return settings
-    return read_object(folder / PREPROCESSOR_FILE)
+    return read_settings_file(folder / PREPROCESSOR_FILE)
 
 
 def read_shards(index: Path) -> list[str]:
@@ -62,7 +62,7 @@ def read_shards(index: Path) -> list[str]:
     Raises:
         EncoderError: it names none, or names that lead out of its folder.
     """
-    weights = (read_object(index) or {}).get("weight_map")
+    weights = (read_settings_file(index) or {}).get("weight_map")
     names = sorted(set(map(str, weights.values()))) if isinstance(weights, dict) else []
     if not names or any(Path(name).name != name or "\\" in name for name in names):
         raise EncoderError(
@@ -96,7 +96,7 @@ def _damage(path: Path) -> str | None:
         if expected is None:
             return f"is no whole safetensors file ({size:,} bytes)"
         return f"has {size:,} of {expected:,} bytes" if size < expected else None
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         beginning = file.read(4)
     if beginning == b"PK\x03\x04":
         return None if zipfile.is_zipfile(path) else f"is cut short ({size:,} bytes)"
@@ -106,16 +106,16 @@ def _damage(path: Path) -> str | None:
 def _announced_size(path: Path) -> int | None:
     """Return how long a safetensors file is by its header; None where it has none that can be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length < _LONGEST_HEADER else {}
+            header = require_object(parse_json(file.read(length))) if length < _LONGEST_HEADER else {}
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         return 8 + length + max(map(int, ends))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return None
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
+def read_settings_file(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None where there is no such file.
 
     Raises:
@@ -124,13 +124,10 @@ def read_object(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError) as error:
         reason = describe_pointer(path) or str(error).splitlines()[0]
         raise EncoderError(f"The file {str(path)!r} cannot be read ({reason}); expected JSON.") from error
-    if not isinstance(values, dict):
-        raise EncoderError(f"The file {str(path)!r} holds no JSON object; expected settings by name.")
-    return values
 
 
 def explain_unreadable(error: BaseException) -> str:

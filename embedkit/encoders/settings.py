@@ -12,7 +12,7 @@ from embedkit.encoders.layout import (
     PROCESSOR_FILE,
     WEIGHT_FILES,
     Checkpoint,
-    read_object,
+    read_settings_file,
 )
 from embedkit.errors import EncoderError
 from embedkit.trust import walk
@@ -71,7 +71,7 @@ def refuse_settings(checkpoint: Checkpoint) -> None:
             "it names; merge it into that model, and name the folder of the result."
         )
     for file in (CONFIG_FILE, PREPROCESSOR_FILE, PROCESSOR_FILE):
-        for field, value in walk(read_object(checkpoint.folder / file) or {}):
+        for field, value in walk(read_settings_file(checkpoint.folder / file) or {}):
             key = field.rpartition(".")[2].strip("_").removesuffix("_internal")
             rule = _RULES.get(key)
             if rule is not None and not _is_harmless(value, rule):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from embedkit.encoders.layout import (
     read_shards,
 )
 from embedkit.errors import EncoderError
+from embedkit.received import read_object
 from embedkit.wording import list_some
 
 PUBLISHED: dict[str, str] = {
@@ -119,7 +119,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        card = read_object(path)
         if not isinstance(card["trained_on"]["speakers"], list) or not isinstance(card["trained_on"]["corpus"], str):
             raise TypeError("no list of speakers")
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -16,6 +16,7 @@ from embedkit import terminal
 from embedkit.encoders.layout import explain_unreadable
 from embedkit.errors import EncoderError
 from embedkit.pointers import describe_pointer
+from embedkit.received import require_regular
 
 PUBLISHED_URL = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
 
@@ -35,7 +36,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state: Any = load_file(path)
+            state: Any = load_file(require_regular(path))
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     # Damaged files raise a dozen types, UnpicklingError among them.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from embedkit.errors import RunError
 from embedkit.heads import expand_head, resolve_head
 from embedkit.pointers import describe_pointer
 from embedkit.progress import Tell
+from embedkit.received import read_object, require_regular
 from embedkit.registry import unknown_name
 from embedkit.system import safe_name
 from embedkit.training.runs import CONFIG_FILE, RunRecord, read_run
@@ -175,7 +175,7 @@ def _require_whole(folder: Path, config: Mapping[str, Any]) -> None:
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION_FILE
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_object(path)
         if config["format"] != FORMAT:
             raise ValueError(f"its format is {config['format']!r}")
         version = config["format_version"]
@@ -192,7 +192,7 @@ def _read_heads(folder: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        heads: dict[str, Tensor] = load_file(folder / HEADS_FILE)
+        heads: dict[str, Tensor] = load_file(require_regular(folder / HEADS_FILE))
     except (OSError, SafetensorError) as error:
         reason = describe_pointer(folder / HEADS_FILE) or f"{error}; export the run again"
         raise RunError(f"The heads in {folder} cannot be read: {reason}.") from error

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 from embedkit.errors import ExtractionError
 from embedkit.extraction.batches import batch_clips
 from embedkit.extraction.segments import AudioSegment
+from embedkit.received import MOST_TEXT, read_object
 from embedkit.store.files import write_durably
 from embedkit.store.layout import canonical_json, digest_bytes
 
@@ -135,7 +136,7 @@ class ExtractionPlan:
             ExtractionError: the file is not a plan of this version.
         """
         try:
-            content = json.loads(path.read_bytes())
+            content = read_object(path, MOST_TEXT)
             if content.pop("version") != _VERSION:
                 raise ValueError("another version")
             shards = tuple(

@@ -16,6 +16,7 @@ from embedkit.extraction.report import check_room, settle_precision, watch_progr
 from embedkit.extraction.request import ExtractionRequest
 from embedkit.extraction.segments import Failures, survey
 from embedkit.extraction.shards import ShardReader
+from embedkit.store.described import check_corpus_name
 from embedkit.store.files import writing_to
 from embedkit.store.reader import open_store
 from embedkit.store.split import remove_other_shards
@@ -33,6 +34,7 @@ def run_extraction(request: ExtractionRequest, engine: Engine | None = None) -> 
         ExtractionError: it cannot start or go on; what is finished is kept.
         StoreError: the store that is there is damaged, or there is too little room.
     """
+    _check_name(request)
     found = compare_request(request)
     if is_finished(request, found):
         _clean_up(request)
@@ -45,6 +47,14 @@ def run_extraction(request: ExtractionRequest, engine: Engine | None = None) -> 
         if not is_finished(request, found):
             _run_locked(request, found, engine or LocalEngine(request.tell))
         _discard_work(request)
+
+
+def _check_name(request: ExtractionRequest) -> None:
+    """Refuse, before anything is encoded, a corpus whose store could not be opened."""
+    try:
+        check_corpus_name(request.corpus.name)
+    except ValueError as error:
+        raise ExtractionError(f"No store can be made: {error}; rename the corpus's folder or file.") from error
 
 
 def _run_locked(request: ExtractionRequest, found: StoreComparison, engine: Engine) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from embedkit.errors import ExtractionError
 from embedkit.extraction.segments import AudioSegment
+from embedkit.received import open_regular, parse_json, require_object
 from embedkit.store.files import replace_durably
 from embedkit.store.layout import Array
 from embedkit.store.writer import UtteranceEmbedding
@@ -138,7 +139,7 @@ class ShardReader:
 
     def rows(self, entry: Entry) -> UtteranceEmbedding:
         """Read one utterance's rows."""
-        with self.path.open("rb") as stream:
+        with open_regular(self.path) as stream:
             stream.seek(entry.offset)
             frames = None
             if self._frame_dtype is not None:
@@ -150,7 +151,7 @@ class ShardReader:
         """Read everything and compare it with the digest."""
         digest = hashlib.blake2b(digest_size=_DIGEST)
         left = self.path.stat().st_size - _DIGEST
-        with self.path.open("rb") as stream:
+        with open_regular(self.path) as stream:
             while left > 0:
                 block = stream.read(min(left, _BLOCK))
                 digest.update(block)
@@ -161,13 +162,13 @@ class ShardReader:
         size = self.path.stat().st_size
         if size < _LENGTH + _DIGEST:
             raise ValueError("too short")
-        with self.path.open("rb") as stream:
+        with open_regular(self.path) as stream:
             stream.seek(size - _DIGEST - _LENGTH)
             length = int.from_bytes(stream.read(_LENGTH), "little")
             if length > size:
                 raise ValueError("no index")
             stream.seek(size - _DIGEST - _LENGTH - length)
-            return json.loads(stream.read(length))
+            return require_object(parse_json(stream.read(length)))
 
     @staticmethod
     def _array(stream: BinaryIO, shape: tuple[int, ...], kind: str) -> Array:

@@ -13,6 +13,7 @@ import numpy as np
 
 from embedkit.errors import RunError
 from embedkit.evaluation.significance import FloatArray, agreement_moments, mean_concordance, recall_shares
+from embedkit.received import open_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ def read_outcome(path: Path, dimensions: Sequence[str] = ()) -> Outcome:
 
 def _read_columns(path: Path, names: Sequence[str]) -> list[list[str]]:
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open_text(path, newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
             header = next(reader, [])
             pick = itemgetter(*(header.index(name) for name in names))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.errors import RunError
+from embedkit.received import open_text
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
@@ -50,7 +51,7 @@ def read_predictions(record: RunRecord) -> Predictions:
         RunError: the file is missing or damaged.
     """
     try:
-        with open(record.predictions_path, newline="", encoding="utf-8") as file:
+        with open_text(record.predictions_path, newline="", encoding="utf-8") as file:
             by_seed: dict[str, dict[str, Mapping[str, str]]] = {}
             for row in csv.DictReader(file):
                 by_seed.setdefault(row["seed"], {})[row["id"]] = row

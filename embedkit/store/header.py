@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from embedkit.errors import StoreError
 from embedkit.pointers import describe_pointer
+from embedkit.received import open_regular
 from embedkit.store import layout
+from embedkit.store.described import check_described
 from embedkit.store.layout import Array
 from embedkit.store.locations import ArrayLocation, Stamp, file_stamp, place_of, read_attributes, reading
+from embedkit.store.schema import check_contents, open_array
 from embedkit.store.shards import find_shards
+
+_DIGEST = re.compile(rf"[0-9a-f]{{{layout.DIGEST_LENGTH}}}")
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,12 @@ def read_header(path: Path) -> Header:
         StoreError: no such file, a foreign, incomplete, damaged or truncated one, a newer format, or a shard that is
             missing or another one.
     """
-    if not path.is_file():
-        raise StoreError(f"There is no store {str(path)!r}; `embedkit extract` writes one.")
+    try:
+        open_regular(path).close()
+    except FileNotFoundError as error:
+        raise StoreError(f"There is no store {str(path)!r}; `embedkit extract` writes one.") from error
+    except OSError as error:
+        raise StoreError(f"The store {str(path)!r} cannot be read ({error.strerror}); check the path.") from error
     if not h5py.is_hdf5(path):
         pointer = describe_pointer(path)
         found = f": {pointer}" if pointer else ", or its beginning is damaged; expected a store of embedkit"
@@ -69,30 +77,25 @@ def read_header(path: Path) -> Header:
 def _read(path: Path, file: Any, stamp: tuple[int, int, int]) -> Header:
     attributes = read_attributes(file)
     _check_kind(path, attributes)
-    for value in attributes.values():
-        # HDF5 hands damaged text over with surrogates in it; that must not wait until somebody encodes it.
-        if isinstance(value, str):
-            value.encode()
-    described = {name: json.loads(attributes[name]) for name in layout.JSON_ATTRIBUTES}
-    names = [layout.column_name(link) for link in file[layout.UTTERANCES]]
-    first = [name for name in (*layout.STANDARD_COLUMNS, *layout.MEASURED_COLUMNS) if name in names]
-    columns = (*first, *sorted(set(names) - set(first)))
-    framed = layout.FRAME_VALUES in file
-    arrays = [layout.MEAN, layout.STD, *([layout.FRAME_VALUES] if framed else [])]
-    if layout.SHARDS in file:
-        places = find_shards(path, file, arrays)
+    described = check_described(attributes)
+    found = check_contents(file, stamp[1], attributes["format_version"])
+    first = [name for name in (*layout.STANDARD_COLUMNS, *layout.MEASURED_COLUMNS) if name in found.columns]
+    columns = (*first, *sorted(set(found.columns) - set(first)))
+    arrays = [layout.MEAN, layout.STD, *([] if found.frame_offsets is None else [layout.FRAME_VALUES])]
+    if found.shards:
+        places = find_shards(path, file, arrays, found)
     else:
-        places = {name: (place_of(path, file[name], stamp),) for name in arrays}
+        places = {name: (place_of(path, open_array(file, name), stamp),) for name in arrays}
     header = Header(
         path=path.absolute(),
         attributes=attributes,
         described=described,
         columns=columns,
         places=places,
-        frame_offsets=file[layout.FRAME_OFFSETS][...] if framed else None,
+        frame_offsets=found.frame_offsets,
         stamp=stamp,
     )
-    _check_shapes(path, header, len(file[f"{layout.UTTERANCES}/id"]))
+    _check_shapes(path, header, found.utterances)
     return header
 
 
@@ -102,13 +105,15 @@ def _check_kind(path: Path, attributes: dict[str, Any]) -> None:
     if attributes.get("format") != layout.FORMAT:
         raise StoreError(f"{str(path)!r} is an HDF5 file, but not a store of embedkit.")
     version = attributes.get("format_version")
-    if not isinstance(version, int) or version > layout.FORMAT_VERSION:
+    if type(version) is not int or not layout.SINGLE_VERSION <= version <= layout.FORMAT_VERSION:
         raise StoreError(
-            f"The store {str(path)!r} has format version {version}, and this embedkit reads up to version "
-            f"{layout.FORMAT_VERSION}; update embedkit."
+            f"The store {str(path)!r} has format version {version!r}, and this embedkit reads "
+            f"{layout.SINGLE_VERSION} up to version {layout.FORMAT_VERSION}; update embedkit."
         )
     if attributes.get("complete") is not True:
         raise StoreError(f"The store {str(path)!r} is not complete; run the extraction that writes it again.")
+    if not _DIGEST.fullmatch(attributes["digest"]):
+        raise ValueError(f"its digest is {attributes['digest'][:40]!r}")
 
 
 def _check_shapes(path: Path, header: Header, count: int) -> None:
@@ -117,8 +122,6 @@ def _check_shapes(path: Path, header: Header, count: int) -> None:
     expected: dict[str, tuple[int, ...]] = {layout.MEAN: (count, *row), layout.STD: (count, *row)}
     offsets = header.frame_offsets
     if offsets is not None:
-        if len(offsets) != count + 1 or offsets[0] != 0 or (np.diff(offsets) < 1).any():
-            raise StoreError(f"The frame offsets of the store {str(path)!r} do not ascend from 0; the file is damaged.")
         expected[layout.FRAME_VALUES] = (int(offsets[-1]), *row)
     for name, shape in expected.items():
         places = header.places[name]

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import h5py
 import numpy as np
 
 from embedkit.errors import StoreError
+from embedkit.received import MOST_JSON
+
+_MOST_ATTRIBUTES = 256
 
 Stamp: TypeAlias = tuple[int, int, int]
 """Inode, size and modification time of a file."""
@@ -62,14 +66,27 @@ def damaged(path: Path, error: Exception) -> str:
 
 
 def read_attributes(file: Any) -> dict[str, Any]:
-    """Return the root attributes as plain values."""
-    return {name: _plain(value) for name, value in file.attrs.items()}
+    """Return the root attributes as plain values.
+
+    Raises:
+        ValueError: there are too many, or one is no single text, number or truth value, or too long.
+    """
+    if len(file.attrs) > _MOST_ATTRIBUTES:
+        raise ValueError(f"it has {len(file.attrs)} attributes, expected at most {_MOST_ATTRIBUTES}")
+    return {name: _read_attribute(name, file.attrs) for name in file.attrs}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode()
-    return value.item() if isinstance(value, np.generic) else value
+def _read_attribute(name: str, attributes: Any) -> Any:
+    known = attributes.get_id(name)
+    is_text = known.dtype.kind == "S" or h5py.check_string_dtype(known.dtype) is not None
+    if known.shape != () or not (is_text or known.dtype.kind in "iufb"):
+        raise ValueError(f"its attribute {name!r} holds {known.dtype} {known.shape}, expected one text or number")
+    value = attributes[name]
+    value = value.decode() if isinstance(value, bytes) else value.item() if isinstance(value, np.generic) else value
+    # HDF5 hands damaged text over with surrogates in it; that must not wait until somebody encodes it.
+    if isinstance(value, str) and len(value.encode()) > MOST_JSON:
+        raise ValueError(f"its attribute {name!r} has more than {MOST_JSON // 1024**2} MiB")
+    return value
 
 
 def place_of(path: Path, dataset: Any, stamp: Stamp) -> ArrayLocation:

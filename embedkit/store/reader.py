@@ -20,6 +20,7 @@ from embedkit.store.header import Header, read_header
 from embedkit.store.layout import Array
 from embedkit.store.locations import file_stamp, reading
 from embedkit.store.pieces import Pieces
+from embedkit.store.schema import open_small
 from embedkit.store.writer import UtteranceEmbedding
 
 
@@ -77,7 +78,7 @@ class Store:
     @property
     def corpus_info(self) -> dict[str, Any]:
         """kind, root, task and notes of the corpus."""
-        return self._header.described["corpus_info"]
+        return {"root": "", **self._header.described["corpus_info"]}
 
     @property
     def task(self) -> dict[str, Any]:
@@ -281,9 +282,8 @@ class Store:
         Raises:
             StoreError: it is missing or cannot be read.
         """
-        folder, _, column = name.partition("/")
         with reading(self.path), self._opened() as file:
-            values: Array = file[folder][layout.link_name(column)][...]
+            values: Array = open_small(file, name, self._header.stamp[1])[...]
         return values
 
     def _opened(self) -> Any:

@@ -16,13 +16,19 @@ from embedkit.wording import list_some
 
 @dataclass(frozen=True)
 class Damage:
-    """What does not match its digest: ids of utterances, and parts ("utterances/label", "frame/offsets", ...)."""
+    """What is not as it should be.
+
+    Attributes:
+        utterances, parts: Ids, and parts ("utterances/label", "frame/offsets", ...), that do not match their digests.
+        not_finite: Ids of utterances that hold NaN or infinity, whatever their digests say.
+    """
 
     utterances: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    not_finite: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.utterances or self.parts)
+        return bool(self.utterances or self.parts or self.not_finite)
 
 
 CHECKED_BYTES = 2 * 1024**3
@@ -44,12 +50,16 @@ def find_damage(store: Store, *, embeddings: bool = True, progress: Callable[[in
         damaged.append("checksums")
     ids = _ids(store) if embeddings else []
     rotten: list[str] = []
+    not_finite: list[str] = []
     for index, name in enumerate(ids):
-        if _digest_rows(store.rows(index)) != utterances[index]:
+        rows = store.rows(index)
+        if _digest_rows(rows) != utterances[index]:
             rotten.append(name)
+        elif not all(np.isfinite(chunk).all() for chunk in _chunks(rows)):
+            not_finite.append(name)
         if progress is not None:
             progress(index + 1, len(ids))
-    return Damage(tuple(rotten), tuple(damaged))
+    return Damage(tuple(rotten), tuple(damaged), tuple(not_finite))
 
 
 def require_undamaged(store: Store, *, most_bytes: int = CHECKED_BYTES) -> None:
@@ -63,8 +73,13 @@ def require_undamaged(store: Store, *, most_bytes: int = CHECKED_BYTES) -> None:
         StoreError: something in it does not match its digest.
     """
     damage = find_damage(store, embeddings=store.size_bytes <= most_bytes)
-    if damage:
+    if damage.utterances or damage.parts:
         raise _damaged(store, [*damage.utterances, *damage.parts])
+    if damage:
+        raise StoreError(
+            f"The store {str(store.path)!r} holds values that are not finite ({list_some(damage.not_finite, 3)}); "
+            "extract again with --overwrite."
+        )
 
 
 def intact_rows(store: Store) -> Callable[[int], UtteranceEmbedding]:
@@ -87,8 +102,11 @@ def _damaged(store: Store, what: list[str]) -> StoreError:
 
 
 def _digest_rows(rows: UtteranceEmbedding) -> str:
-    chunks = [rows.mean, rows.std, *([] if rows.frames is None else [rows.frames])]
-    return layout.digest_bytes(*(np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).data for chunk in chunks))
+    return layout.digest_bytes(*(np.ascontiguousarray(one).reshape(-1).view(np.uint8).data for one in _chunks(rows)))
+
+
+def _chunks(rows: UtteranceEmbedding) -> list[layout.Array]:
+    return [rows.mean, rows.std, *([] if rows.frames is None else [rows.frames])]
 
 
 def _ids(store: Store) -> list[str]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from embedkit.errors import StoreError
 from embedkit.store import layout
+from embedkit.store.described import check_described
 from embedkit.store.files import replace_durably, writing_to
 from embedkit.store.hdf5 import create_dataset, create_virtual, fill, opened
 from embedkit.store.layout import Array
@@ -234,6 +235,10 @@ def _file_size(content: StoreContent, parts: Mapping[str, Array], shards: Sequen
 
 def _check(content: StoreContent) -> None:
     count = len(content)
+    try:
+        check_described(content.attributes)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"A store cannot be written so that it could be opened: {error}.") from error
     ids = list(content.columns["id"])
     if not count or len(set(ids)) != count:
         found = "none" if not count else f"{count - len(set(ids))} ids twice"

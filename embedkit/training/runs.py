@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedkit.errors import RunError
 from embedkit.pointers import describe_pointer
+from embedkit.received import read_object, require_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +49,7 @@ class RunRecord:
         from safetensors.torch import load_file
 
         try:
-            heads: dict[str, Tensor] = load_file(self.folder / _HEADS)
+            heads: dict[str, Tensor] = load_file(require_regular(self.folder / _HEADS))
         except (OSError, SafetensorError) as error:
             reason = describe_pointer(self.folder / _HEADS) or f"{error}; run embedkit fit again with --overwrite"
             raise RunError(f"The heads of {self.folder} cannot be read: {reason}.") from error
@@ -63,7 +64,7 @@ class RunRecord:
         if not (self.folder / _CURVES).is_file():
             return None
         try:
-            curves: dict[str, Any] = json.loads((self.folder / _CURVES).read_text(encoding="utf-8"))
+            curves: dict[str, Any] = read_object(self.folder / _CURVES)
         except (OSError, ValueError) as error:
             raise RunError(
                 f"The curves of {self.folder} cannot be read ({error}); run embedkit fit again with --overwrite."
@@ -138,8 +139,8 @@ def read_run(folder: str | Path) -> RunRecord:
             f"No run at {folder}: expected a folder with {CONFIG_FILE}, as embedkit fit writes it below runs/."
         )
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        metrics = json.loads((folder / _METRICS).read_text(encoding="utf-8"))
+        config = read_object(folder / CONFIG_FILE)
+        metrics = read_object(folder / _METRICS)
         version = config["format_version"]
         _require_row(config, metrics)
     except (OSError, ValueError, LookupError, TypeError) as error:

@@ -24,6 +24,7 @@ class Verification:
         utterances: How many it holds.
         damaged_utterances: Ids of utterances whose embeddings are damaged.
         damaged_parts: Columns and other small parts that are damaged ("utterances/label").
+        not_finite: Ids of utterances whose embeddings hold NaN or infinity.
         changed_audio: Ids of utterances whose audio file has changed or is missing; None where that was not asked.
     """
 
@@ -31,12 +32,13 @@ class Verification:
     utterances: int
     damaged_utterances: tuple[str, ...]
     damaged_parts: tuple[str, ...]
+    not_finite: tuple[str, ...] = ()
     changed_audio: tuple[str, ...] | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is damaged, and no audio has changed."""
-        return not (self.damaged_utterances or self.damaged_parts or self.changed_audio)
+        """Whether nothing is damaged, all is finite, and no audio has changed."""
+        return not (self.damaged_utterances or self.damaged_parts or self.not_finite or self.changed_audio)
 
     def __str__(self) -> str:
         read = count_noun(self.utterances, "utterance")
@@ -45,7 +47,9 @@ class Verification:
             lines.append(f"Damaged embeddings: {list_some(self.damaged_utterances, _SHOWN)}.")
         if self.damaged_parts:
             lines.append(f"Damaged parts: {list_some(self.damaged_parts, _SHOWN)}.")
-        if self.damaged_utterances or self.damaged_parts:
+        if self.not_finite:
+            lines.append(f"Embeddings that are not finite: {list_some(self.not_finite, _SHOWN)}.")
+        if self.damaged_utterances or self.damaged_parts or self.not_finite:
             lines.append("Restore a copy of the file, or extract again with --overwrite.")
         if self.changed_audio:
             changed = list_some(self.changed_audio, _SHOWN)
@@ -76,6 +80,7 @@ def verify_store(
             utterances=len(store),
             damaged_utterances=damage.utterances,
             damaged_parts=damage.parts,
+            not_finite=damage.not_finite,
             changed_audio=_changed_audio(store) if audio and readable else None,
         )
 

@@ -14,9 +14,18 @@ from hypothesis import strategies as st
 
 from embedkit.errors import StoreError
 from embedkit.store import Store, StoreContent, UtteranceEmbedding, find_damage, open_store, write_store
+from embedkit.store.described import check_corpus_name
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 NUMBER = st.floats(allow_nan=True, allow_infinity=True)
+
+
+def is_name(text: str) -> bool:
+    try:
+        check_corpus_name(text)
+    except ValueError:
+        return False
+    return True
 
 
 @st.composite
@@ -40,7 +49,7 @@ def stores(draw: st.DrawFn) -> tuple[StoreContent, list[UtteranceEmbedding]]:
     }
     columns["id"] = columns["id"] if len(set(columns["id"])) == count else list(map(str, range(count)))
     content = StoreContent(
-        corpus=draw(TEXT),
+        corpus=draw(TEXT.filter(is_name)),
         corpus_info={"task": {"classes": draw(st.lists(TEXT, max_size=2))}},
         encoder={"layers": list(range(layers)), "dimensions": dimensions, "frame_rate": 50},
         fingerprint="f",

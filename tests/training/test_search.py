@@ -11,6 +11,7 @@ import torch
 from embedkit.errors import ConfigError, UnknownNameError
 from embedkit.evaluation.metrics import unweighted_average_recall
 from embedkit.heads import expand_head, resolve_head, resolve_heads
+from embedkit.imports import take_word
 from embedkit.losses import build_loss
 from embedkit.training.cross_validation import FoldResult, count_heads, train_losses
 from embedkit.training.data.folds import FoldPlan, plan_folds
@@ -37,6 +38,7 @@ from tests.training.stores import write_synthetic_store
     ],
 )
 def test_alternatives_are_written_out(spec: str, heads: list[str]) -> None:
+    take_word(spec)
     assert expand_head(spec) == heads
 
 

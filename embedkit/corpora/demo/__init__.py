@@ -13,6 +13,7 @@ from embedkit.corpora.base import Corpus
 from embedkit.corpora.iemocap import DEMO_MARKER, read_iemocap
 from embedkit.corpora.reader import Reader
 from embedkit.errors import ConfigError, CorpusError
+from embedkit.received import read_object
 
 __all__ = ["READER", "cache_folder", "open_demo_corpus", "recognise", "write_demo_corpus"]
 
@@ -81,7 +82,7 @@ def recognise(folder: Path) -> bool:
 
 def _is_whole(target: Path) -> bool:
     try:
-        marker = json.loads((target / DEMO_MARKER).read_text(encoding="utf-8"))
+        marker = read_object(target / DEMO_MARKER)
         return bool(marker["utterances"] == sum(1 for _ in target.glob("Session*/sentences/wav/*/*.wav")))
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedkit.devices import to_float64
+from embedkit.errors import StoreError
 from embedkit.heads.base import HeadInputs
 from embedkit.heads.frames import average_runs
 from embedkit.system import read_memory
@@ -272,6 +273,9 @@ class FrameFeatures(Features):
             if self.shifts is not None and self.factors is not None:
                 padded[place][:length] -= self.shifts[index[place]]
                 padded[place][:length] *= self.factors[index[place]]
+        # Either is NaN where anything is.
+        if not np.isfinite([padded.min(), padded.max()]).all():
+            raise StoreError("The frames of a store are not finite; run embedkit verify on it.")
         values = standardiser.apply(torch.from_numpy(padded).to(self.device))
         own = torch.from_numpy(lengths).to(self.device)
         padding = torch.arange(values.shape[2], device=self.device) >= own[..., None]

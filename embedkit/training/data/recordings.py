@@ -68,7 +68,7 @@ def drop_copies(sources: Sequence[Source], parts: Sequence[TaskData]) -> tuple[T
 
 
 def require_untrained(data: TaskData, keys: Names, fold: Fold) -> None:
-    """Refuse a fold that tests recordings which it trains on.
+    """Refuse a fold that tests recordings which it trains on, by their keys `[utterances]`.
 
     Raises:
         FitError: names some of them, and what to do.
@@ -86,18 +86,18 @@ def require_untrained(data: TaskData, keys: Names, fold: Fold) -> None:
 
 
 def find_trained(keys: Names, fold: Fold) -> Indices:
-    """Return the test utterances of a fold whose recordings are trained or chosen on."""
+    """Return the test utterances of a fold whose recordings, by their keys `[utterances]`, are trained or chosen on."""
     trained = np.unique(keys[fold.train])
     return fold.test[np.isin(keys[fold.test], trained[trained != ""])]
 
 
 def digest_recordings(keys: Names) -> str | None:
-    """Return a digest of which recordings there are, in whatever order; None where some are unknown."""
+    """Digest which recordings there are, by their keys `[utterances]` in whatever order; None where some are unknown."""
     return None if np.any(keys == "") else digest_bytes("".join(sorted(keys.tolist())).encode())[:16]
 
 
 def sketch_recordings(keys: Names) -> str:
-    """Return the smallest digests of recordings, shortened: two corpora without a common one are not the same."""
+    """Return the smallest of digests `[utterances]`, shortened: two corpora without a common one are not the same."""
     return " ".join(sorted({key[:16] for key in keys.tolist() if key})[:SKETCH])
 
 

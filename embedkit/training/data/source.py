@@ -101,7 +101,7 @@ class Source(ABC):
             "fingerprint": self.fingerprint,
             "digest": self.digest,
             "encoder": self.encoder,
-            "options": self.extraction["options"],
+            "options": self.extraction.get("options", {}),
         }
 
     def fine_tuner(self, options: FitOptions) -> FineTuner:

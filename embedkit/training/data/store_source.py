@@ -91,7 +91,7 @@ class StoreSource(EmbeddingSource):
             starts=offsets[rows],
             lengths=np.diff(offsets)[rows],
             means=self._finite(self.store.mean(layer="all"))[rows][:, place],
-            deviations=np.asarray(self.store.std(layer="all"))[rows][:, place],
+            deviations=self._finite(self.store.std(layer="all"))[rows][:, place],
             device=device,
             layers=place,
         )

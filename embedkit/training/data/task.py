@@ -50,7 +50,7 @@ class TaskData:
     copies: int = 0
 
     def take(self, index: Indices) -> TaskData:
-        """Keep some of the utterances."""
+        """Keep some of the utterances, by their places `[utterances kept]`."""
         arrays = ("rows", "ids", "labels", "speakers", "sessions", "splits", "targets")
         return replace(self, **{name: getattr(self, name)[index] for name in arrays})
 

@@ -158,7 +158,7 @@ class LiveSource(EmbeddingSource):
         return np.array(values)
 
     def audio_digests(self) -> NDArray[np.str_]:
-        """Decode every utterance once; those that cannot be used have no digest."""
+        """Decode every utterance once, `[utterances]`; those that cannot be used have an empty digest."""
         if self._digests is None:
             with ThreadPoolExecutor(min(4, count_cores())) as pool:
                 self._digests = np.array(list(pool.map(self._digest_audio, self.utterances)), dtype="<U32")

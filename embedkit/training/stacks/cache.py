@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from embedkit.received import MOST_TEXT, read_bytes, require_regular
 from embedkit.training.processes import ALONE, Processes
 from embedkit.training.stacks.checkpoint import Checkpoint, Resumable, write_whole
 from embedkit.training.stacks.packing import unpack
@@ -48,13 +49,13 @@ class ResultCache:
     def find(self, key: str, groups: Sequence[Group]) -> list[GroupResult] | None:
         """Return what became of these groups, None where they were not finished or the file cannot be read."""
         try:
-            return unpack(self.path(key).read_bytes(), groups)
+            return unpack(read_bytes(self.path(key), MOST_TEXT), groups)
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
 
     def read(self, key: str) -> State:
         """Return all arrays that were kept under a key."""
-        state: State = load_file(self.path(key))
+        state: State = load_file(require_regular(self.path(key)))
         return state
 
     def add(self, key: str, content: bytes | State) -> None:

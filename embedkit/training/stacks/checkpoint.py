@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from embedkit.errors import RunError
+from embedkit.received import open_regular
 from embedkit.system import replace
 from embedkit.training.processes import ALONE, Processes
 
@@ -41,7 +42,8 @@ class Checkpoint:
     def restore(self, stack: Resumable) -> int:
         """Go on where the file was written; return the epochs done, 0 where there is none."""
         try:
-            state: Any = torch.load(self.path, map_location="cpu", weights_only=True)
+            with open_regular(self.path) as file:
+                state: Any = torch.load(file, map_location="cpu", weights_only=True)
         # Damaged files raise a dozen types; without a checkpoint the training starts anew.
         except Exception:
             return 0

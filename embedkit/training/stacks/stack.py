@@ -23,6 +23,7 @@ from embedkit.heads import ResolvedHead
 from embedkit.heads.base import Classifier, Head, HeadShape
 from embedkit.heads.stack import restack, slice_state
 from embedkit.losses.base import Loss
+from embedkit.received import parse_json
 from embedkit.training.data.features import Features, Standardiser
 from embedkit.training.data.folds import Indices
 from embedkit.training.data.targets import Scale, Targets, build_targets
@@ -264,7 +265,7 @@ class Stack:
             for moments, values in zip(own, kept, strict=True):
                 moments.copy_(values)
         for order, kept in zip(self.orders, state["orders"], strict=True):
-            order.bit_generator.state = json.loads(kept)
+            order.bit_generator.state = parse_json(kept)
         for name, values in state["progress"].items():
             setattr(self, name, values.numpy())
         for result, arrays, states in zip(self.results, state["results"], state["states"], strict=True):

@@ -12,6 +12,7 @@ import torch
 from embedkit.evaluation.metrics import concordance_correlation
 from embedkit.heads import HEADS, resolve_head
 from embedkit.heads.base import Head, HeadInputs
+from embedkit.imports import take_word
 from embedkit.losses import LOSSES, build_loss
 from embedkit.store import Store
 from embedkit.training.data.features import Features, FrameFeatures, Standardiser, StreamedFeatures, UtteranceFeatures
@@ -50,6 +51,7 @@ MIXED = {
     "dimensions": ["ccc-regression", "torch.nn:MSELoss"],
     "affine and cosine": ["ce", "aam", "focal", "aam:scale=15,margin=0.3", "ccc"],
 }
+take_word(*MIXED["dimensions"])
 PRECISIONS = {torch.float64: {"rtol": 1e-9, "atol": 1e-12}, torch.float32: {"rtol": 1e-4, "atol": 1e-5}}
 
 
