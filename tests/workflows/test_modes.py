@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -53,6 +54,15 @@ def fit(corpus: Path, encoder: Path | str, runs: Path, mode: str, loss: Any = ("
     keywords = {**QUICK, "lr": (1e-2,), **options}
     (record,) = embedkit.fit(str(corpus), loss, mode=mode, encoder=str(encoder), runs=runs, **keywords)
     return record
+
+
+def write_softer(corpus: Path, folder: Path) -> Path:
+    """Write a corpus of the same clips at half their level: other recordings."""
+    folder.mkdir()
+    for path in corpus.parent.glob("*.wav"):
+        samples, rate = soundfile.read(path, dtype="int16")
+        soundfile.write(folder / path.name, samples // 2, rate)
+    return Path(shutil.copyfile(corpus, folder / "others.csv"))
 
 
 def predictions(record: RunRecord) -> tuple[list[str], np.ndarray]:
@@ -615,8 +625,9 @@ def test_the_guard_knows_every_way_an_encoder_can_have_seen_a_speaker(
         fit(corpus, tuned.folder, tmp_path / "run", "frozen")
     with pytest.raises(FitError, match="belongs to the fold 's0'"):
         fit(corpus, f"{folder}+mfcc", tmp_path / "joined", "frozen")
-    other = corpus.with_name("others.csv")
-    shutil.copyfile(corpus, other)
+    with pytest.raises(FitError, match="belongs to the fold 's0'"):
+        fit(Path(shutil.copyfile(corpus, corpus.with_name("renamed.csv"))), folder, tmp_path / "renamed", "frozen")
+    other = write_softer(corpus, corpus.parent.with_name("others"))
     second = fit(other, folder, tmp_path / "second", "finetune", save_encoder=True)
     again = second.folder / "encoders" / "fold-1-seed-0"
     with pytest.raises(FitError, match="which the fold"):

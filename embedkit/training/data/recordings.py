@@ -92,7 +92,7 @@ def find_trained(keys: Names, fold: Fold) -> Indices:
 
 
 def digest_recordings(keys: Names) -> str | None:
-    """Digest which recordings there are, by their keys `[utterances]` in whatever order; None where some are unknown."""
+    """Digest which recordings there are, by their keys `[utterances]` in any order; None where some are unknown."""
     return None if np.any(keys == "") else digest_bytes("".join(sorted(keys.tolist())).encode())[:16]
 
 
