@@ -18,22 +18,7 @@ from embedkit.training.data.features import Standardiser
 from embedkit.training.live.features import LiveFeatures
 from embedkit.training.live.fine_tuner import FineTuner
 from tests.encoders.checkpoints import write_conv_checkpoint
-from tests.training.live.noises import ENCODERS, SMALL_VGGISH, write_noises, write_still_checkpoints
-
-
-@pytest.fixture(autouse=True)
-def _small_vggish(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedkit.encoders.vggish.VggishShape", lambda: SMALL_VGGISH)
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_noises(tmp_path_factory.mktemp("speech"))
-
-
-@pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return write_still_checkpoints(tmp_path_factory.mktemp("checkpoints"))
+from tests.training.live.noises import ENCODERS
 
 
 def collect_frames(run: Callable[..., None], clips: Sequence[Tensor]) -> list[Tensor]:
