@@ -66,8 +66,8 @@ def _in_help_order(cls: type[Any]) -> list[Declared]:
 def _make_parameter(one: Declared) -> inspect.Parameter:
     kind: Any = list[str] if one.kind in (tuple, Mapping) else one.kind
     kind = kind if kind in (bool, int, float, str, Path) or get_origin(kind) in (Literal, list) else str
-    if get_origin(kind) is Literal:
-        kind = operator.getitem(Literal, (*get_args(kind), *one.told.synonyms))
+    if one.words:
+        kind = operator.getitem(Literal, (*one.words, *one.told.synonyms))
     switch = f"{one.flag}/--no-{one.flag[2:]}" if one.default is True else one.flag
     info = typer.Option(
         switch,
@@ -75,7 +75,7 @@ def _make_parameter(one: Declared) -> inspect.Parameter:
         metavar=one.told.metavar,
         rich_help_panel=one.told.panel,
         min=1 if one.told.bound is COUNT else None,
-        autocompletion=complete_names(one.told.catalogue) if one.told.catalogue else None,
+        autocompletion=complete_names(one.told.catalogue) if one.told.catalogue and not one.words else None,
     )
     return inspect.Parameter(
         one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]

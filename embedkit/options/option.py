@@ -19,7 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from embedkit.arguments import as_list, describe, fits
 from embedkit.errors import ConfigError
-from embedkit.registry import load_object, split_specs
+from embedkit.registry import load_object, split_specs, unknown_name
 
 Panel = Literal["Data", "Heads", "Training", "Encoder", "LoRA", "Machine"]
 
@@ -139,6 +139,13 @@ class Declared:
         return origin if origin in (tuple, Mapping) else hint
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """The words that a single value may be, of its type or of its catalogue; none where it may be any."""
+        if get_origin(self.kind) is Literal:
+            return tuple(map(str, get_args(self.kind)))
+        return tuple(load_object(self.told.catalogue)) if self.kind is str and self.told.catalogue else ()
+
+    @property
     def of_numbers(self) -> bool:
         """Whether it is a list of numbers."""
         return self.kind is tuple and "float" in str(self.hint)
@@ -203,6 +210,8 @@ class Declared:
         """
         if not fits(value, self.hint) and not (self.told.accepts and isinstance(value, load_object(self.told.accepts))):
             raise ConfigError(f"{where} is {_shown(value)}, expected {self._expected(value)}")
+        if self.kind is str and self.words and value not in self.words:
+            raise ConfigError(f"{where} is {_shown(value)}: {unknown_name(self.name, value, self.words)}")
         bound = self.told.bound
         numbers = value if self.of_numbers else [value]
         if value is None or bound is None:

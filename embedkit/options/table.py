@@ -7,6 +7,24 @@ from pathlib import Path
 from typing import Literal
 
 from embedkit.options.option import option
+from embedkit.registry import Part, Registry
+from embedkit.wording import list_words
+
+FORMATS = Registry(
+    "format",
+    [
+        ("text", Part("embedkit.reporting.render:render_text", "for a terminal")),
+        ("markdown", Part("embedkit.reporting.render:render_markdown", "for a README")),
+        ("latex", Part("embedkit.reporting.render:render_latex", "for a paper, with booktabs")),
+        ("html", Part("embedkit.reporting.html:render_html", "for a page")),
+        ("csv", Part("embedkit.reporting.records:render_csv", "a line for each run")),
+        ("json", Part("embedkit.reporting.records:render_json", "an object for each run")),
+    ],
+)
+"""How a table is drawn: by a function of its document, or of its rows."""
+
+OF_ROWS = ("csv", "json")
+"""Formats of the rows as they are, without notes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +39,12 @@ class TableOptions:
         usual="ua, and ccc for attributes",
         synonyms={"uar": "ua", "acc": "wa"},
     )
-    format: Literal["text", "markdown", "latex", "html", "csv", "json"] = option(
-        "text", panel="Data", metavar="FORMAT", help="text, markdown, latex, html, csv or json."
+    format: str = option(
+        "text",
+        panel="Data",
+        metavar="FORMAT",
+        help=f"{list_words(FORMATS, 'or')}.",
+        catalogue="embedkit.options.table:FORMATS",
     )
     published: bool = option(
         False, panel="Data", help="Show published results (study, SUPERB, EmoBox) with notes, in tables of their own."

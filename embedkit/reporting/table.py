@@ -11,11 +11,11 @@ from embedkit.encoders import ENCODERS
 from embedkit.errors import ConfigError, RunError
 from embedkit.heads import HEADS
 from embedkit.losses import LOSSES
+from embedkit.options.table import FORMATS, OF_ROWS
 from embedkit.registry import unknown_name
 from embedkit.reporting.comparison import TESTED, compare_runs
 from embedkit.reporting.dimensions import lay_out_dimensions
 from embedkit.reporting.grid import Document, Grid, Line, mark_best
-from embedkit.reporting.html import render_html
 from embedkit.reporting.labels import Row, place_rows
 from embedkit.reporting.marks import describe_tests, mark_runs
 from embedkit.reporting.metrics import (
@@ -36,10 +36,8 @@ from embedkit.reporting.protocol import (
     split_by_protocol,
 )
 from embedkit.reporting.published import lay_out_published
-from embedkit.reporting.records import render_csv, render_json
-from embedkit.reporting.render import render_latex, render_markdown, render_text
+from embedkit.wording import list_words
 
-FORMATS = ("text", "markdown", "latex", "html", "csv", "json")
 REQUIRED = ("corpus", "encoder", "head", "loss", "folds", "classes", "seeds", "utterances")
 
 
@@ -52,7 +50,7 @@ class Table:
             from other runs where these were tested.
         metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict ratings; "all" (one table each);
             or None for UAR and CCC, whichever a run has.
-        format: What `str` draws: "text", "markdown", "latex", "html", "csv" or "json".
+        format: What `str` draws, one of `FORMATS`.
         published: Whether the study's published numbers stand beside.
     """
 
@@ -67,17 +65,17 @@ class Table:
     def render(self, format: str | None = None, *, bold: bool = False) -> str:
         """Draw in a format; `bold` sets the best cells of text in a terminal's bold type."""
         chosen = _require("format", format or self.format, FORMATS)
-        if chosen in ("csv", "json"):
+        draw = FORMATS.load(chosen)
+        if chosen in OF_ROWS:
             if self.published:
+                others = list_words((name for name in FORMATS if name not in OF_ROWS), "or")
                 raise ConfigError(
                     f"The published numbers cannot stand beside runs in {chosen}, where their notes would be lost; "
-                    "leave out --published, or choose --format text, markdown, latex or html."
+                    f"leave out --published, or choose --format {others}."
                 )
-            return render_csv(self.rows) if chosen == "csv" else render_json(self.rows)
+            return str(draw(self.rows))
         document = _draw(self)
-        if chosen == "text":
-            return render_text(document, bold=bold)
-        return {"markdown": render_markdown, "latex": render_latex, "html": render_html}[chosen](document)
+        return str(draw(document, bold=bold) if chosen == "text" else draw(document))
 
     def to_markdown(self) -> str:
         """Draw as Markdown."""
@@ -98,7 +96,7 @@ def build_table(
         rows: One mapping for each run, as in a run's `metrics.json`.
         metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict ratings; "all" for one table each;
             or None for UAR and CCC, whichever a run has.
-        format: What `str(table)` draws: "text", "markdown", "latex", "html", "csv" or "json".
+        format: What `str(table)` draws, one of `FORMATS`.
         published: Set published figures, with notes on what each was, beside.
         predictions: The CSV of each run's predictions, None for those that have none. From these the differences
             between runs are tested and marked; without them nothing is.
@@ -161,9 +159,10 @@ def _printable(value: Any) -> Any:
     return [_printable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _require(kind: str, name: str, known: Sequence[str]) -> str:
-    if name not in known:
-        raise ConfigError(unknown_name(kind, name, known))
+def _require(kind: str, name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    if name not in names:
+        raise ConfigError(unknown_name(kind, name, names))
     return name
 
 
