@@ -23,7 +23,7 @@ EXAMPLES: dict[Any, str] = {
 
 def example_of(one: Declared) -> str:
     if one.told.bound is SHARE or not one.of_numbers:
-        words = get_args(one.kind)
+        words = one.words or get_args(one.kind)
         special = {"loss": '["ce", "focal"]', "head": '"linear"', "mode": '["frozen", "lora"]'}
         return (
             special.get(one.name, "")

@@ -19,7 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from embedkit.arguments import as_list, describe, fits
 from embedkit.errors import ConfigError
-from embedkit.registry import load_object, split_specs, unknown_name
+from embedkit.registry import load_object, split_specs
 
 Panel = Literal["Data", "Heads", "Training", "Encoder", "LoRA", "Machine"]
 
@@ -208,10 +208,11 @@ class Declared:
         Raises:
             ConfigError: one of another type, out of bounds, or named twice.
         """
-        if not fits(value, self.hint) and not (self.told.accepts and isinstance(value, load_object(self.told.accepts))):
+        named = value is None or self.kind is not str or not self.words or value in self.words
+        if not (named and fits(value, self.hint)) and not (
+            self.told.accepts and isinstance(value, load_object(self.told.accepts))
+        ):
             raise ConfigError(f"{where} is {_shown(value)}, expected {self._expected(value)}")
-        if self.kind is str and self.words and value not in self.words:
-            raise ConfigError(f"{where} is {_shown(value)}: {unknown_name(self.name, value, self.words)}")
         bound = self.told.bound
         numbers = value if self.of_numbers else [value]
         if value is None or bound is None:
@@ -224,7 +225,7 @@ class Declared:
 
     def _expected(self, value: Any) -> str:
         """Say what is expected; of words that can be chosen the nearest."""
-        words = [str(one) for one in _choices(self.hint)]
+        words = [str(one) for one in _choices(self.hint)] or self.words
         if not words:
             return f"{describe(self.hint)}{self.told.example}."
         nearest = [near for text in as_list(value) for near in get_close_matches(str(text), words, n=1)]
