@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from embedkit.extraction.windows import Windows
 from embedkit.imports import WithWord, has_word
 from embedkit.options.call import takes_options
 from embedkit.options.extract import ExtractOptions
+from embedkit.options.option import declared
 from embedkit.progress import Progress, Tell, show_progress
 from embedkit.store import Store, open_store
 from embedkit.store.layout import SEEN_COLUMN
@@ -87,27 +88,18 @@ def extract_embeddings(
         )
         loaded = runner.load_encoder(load, device=options.device, precision=options.precision, threads=options.threads)
         chosen = mark_seen(chosen, loaded.identity().get("trained_on") or {})
+        shared = {one.name for one in fields(ExtractionRequest)} & declared(ExtractOptions).keys()
+        wanted = {name: getattr(options, name) for name in shared} | {
+            "out": path,
+            "levels": LEVELS[options.level] if options.level else loaded.default_levels,
+            "frame_dtype": options.frame_dtype or loaded.default_frame_dtype,
+            "windows": Windows.for_encoder(loaded, options.max_seconds),
+            "selection": selection,
+            "device": torch.device(loaded.device).type,
+            "workers": max(1, min(4, count_cores()) if options.workers is None else options.workers),
+        }
         run_extraction(
-            ExtractionRequest(
-                corpus=chosen,
-                encoder=loaded,
-                out=path,
-                levels=LEVELS[options.level] if options.level else loaded.default_levels,
-                frame_dtype=options.frame_dtype or loaded.default_frame_dtype,
-                windows=Windows.for_encoder(loaded, options.max_seconds),
-                selection=selection,
-                device=torch.device(loaded.device).type,
-                precision=options.precision,
-                threads=options.threads,
-                batch_seconds=options.batch_seconds,
-                shard_seconds=options.shard_seconds,
-                workers=max(1, min(4, count_cores()) if options.workers is None else options.workers),
-                on_error=options.on_error,
-                max_file_gb=options.max_file_gb,
-                overwrite=options.overwrite,
-                tell=tell,
-                progress=report,
-            ),
+            ExtractionRequest(corpus=chosen, encoder=loaded, tell=tell, progress=report, **wanted),
             runner,
         )
     return open_store(path)
