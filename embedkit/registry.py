@@ -64,6 +64,10 @@ class Registry:
         lacks = part.extra is not None and describe_lack(part.extra, part.extra)
         return f"{part.summary} (first {install_command(part.extra)})" if part.extra and lacks else part.summary
 
+    def names_of(self, *targets: str) -> tuple[str, ...]:
+        """Return the names of parts that are defined by one of some targets."""
+        return tuple(name for name, part in self._parts.items() if part.target in targets)
+
     @property
     def names_in_all(self) -> list[str]:
         """The names that "all" stands for."""

@@ -53,8 +53,9 @@ ENCODERS = Registry(
     ],
 )
 
-ACOUSTIC = ("mfcc", "logmel", "egemaps", "egemaps-lld", "compare", "compare-lld")
 VGGISH = ("vggish", "vggish-scratch")
+ACOUSTIC = tuple(name for name in ENCODERS if name not in (*VGGISH, *ENCODERS.names_of(PRETRAINED)))
+"""Computed from the signal, without weights."""
 
 
 def load_encoder(
