@@ -63,6 +63,7 @@ def extract(
     engine: Literal["local", "ray"] = ...,
     max_file_gb: float | None = ...,
     on_error: Literal["fail", "skip"] = ...,
+    max_hours: float = ...,
     limit: int | None = ...,
     overwrite: bool = ...,
     encoder: str,

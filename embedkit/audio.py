@@ -17,6 +17,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from embedkit.audio_headers import Mended, find_mend
 from embedkit.errors import AudioError, CorpusError
 from embedkit.pointers import describe_pointer
 from embedkit.received import open_regular
@@ -30,10 +31,14 @@ DIGEST_RATE = 16_000
 
 SMALLEST_RATE = 1_000
 LARGEST_RATE = 768_000
+MOST_HOURS = 24.0
+"""What is decoded of one file, unless more is asked for: a few megabytes of FLAC can hold days of silence."""
+LARGEST_FLOAT = 16.0
+"""Beyond it samples that are stored as floats have another scale than [-1, 1]."""
 TOLERANCE_SECONDS = 0.05
 """A segment's end, and a file's last samples, may miss the length in the header by less than this."""
 
-_BLOCK_FRAMES = 1 << 20
+_BLOCK_SAMPLES = 1 << 20
 _UNKNOWN_FRAMES = 1 << 48
 _UNKNOWN_BYTES = 0x7FFFF000
 _DATA_SIZE = re.compile(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -60,7 +65,12 @@ def probe_audio(path: str | PathLike[str]) -> AudioInfo:
 
 
 def read_audio(
-    path: str | PathLike[str], *, sampling_rate: int, start: float | None = None, end: float | None = None
+    path: str | PathLike[str],
+    *,
+    sampling_rate: int,
+    start: float | None = None,
+    end: float | None = None,
+    most_hours: float = MOST_HOURS,
 ) -> NDArray[np.float32]:
     """Decode a file, or the segment from `start` to `end` seconds, to mono at `sampling_rate`.
 
@@ -71,25 +81,67 @@ def read_audio(
         float32 `[samples]`, at least one, all finite.
 
     Raises:
-        AudioError: as `probe_audio`; a segment outside the file; values that are not finite; nothing left.
+        AudioError: as `probe_audio`; a segment outside the file, or longer than `most_hours`; values that are not
+            finite, or floats in the scale of integers; nothing left.
+    """
+    blocks = read_blocks(path, sampling_rate=sampling_rate, start=start, end=end, most_hours=most_hours)
+    return np.concatenate(list(blocks))
+
+
+def read_blocks(
+    path: str | PathLike[str],
+    *,
+    sampling_rate: int | None,
+    start: float | None = None,
+    end: float | None = None,
+    most_hours: float = MOST_HOURS,
+) -> Iterator[NDArray[np.float32]]:
+    """Decode as `read_audio` does, block after block, float32 `[samples]`: together they are the same to the bit.
+
+    Args:
+        path, start, end, most_hours: As for `read_audio`.
+        sampling_rate: Hertz; None for the file's own.
+
+    Raises:
+        AudioError: as `read_audio`, perhaps after some blocks.
     """
     file = Path(path)
     with _opened(file) as sound:
         info = _info(sound)
         first, last = _segment(file, info, start, end)
-        mono = _read_mono(file, sound, first, last)
-    if not np.isfinite(mono).all():
-        raise AudioError(f"The audio file {_name(file)} holds samples that are NaN or infinite; convert it again.")
-    if info.sampling_rate != sampling_rate:
-        mono = soxr.resample(mono, info.sampling_rate, sampling_rate, quality="HQ")
-    if mono.size == 0:
-        raise AudioError(
-            f"{_span(file, start, end)} has {last - first} samples at {info.sampling_rate} Hz, which leaves none at "
-            f"{sampling_rate} Hz; leave it out."
-        )
-    if not np.isfinite(mono).all():
-        raise AudioError(f"The audio file {_name(file)} holds samples too large to resample; scale it to [-1, 1].")
-    return np.ascontiguousarray(mono, dtype=np.float32)
+        if last - first > most_hours * 3600 * info.sampling_rate:
+            raise too_long(f"{_span(file, start, end)}", (last - first) / info.sampling_rate, most_hours)
+        blocks = _mono_blocks(file, sound, first, last)
+        if sampling_rate not in (None, info.sampling_rate):
+            blocks = _resampled(blocks, info.sampling_rate, sampling_rate or info.sampling_rate)
+        some = False
+        for block in blocks:
+            some = some or block.size > 0
+            yield block
+        if not some:
+            raise AudioError(
+                f"{_span(file, start, end)} has {last - first} samples at {info.sampling_rate} Hz, which leaves none "
+                f"at {sampling_rate} Hz; leave it out."
+            )
+
+
+def too_long(what: str, seconds: float, most_hours: float) -> AudioError:
+    """Say that audio is longer than what is decoded of one file."""
+    return AudioError(
+        f"{what} lasts {seconds / 3600:.1f} h, more than {most_hours:g} h; a damaged header may claim that: cut it, or "
+        "raise --max-hours."
+    )
+
+
+def _resampled(blocks: Iterator[NDArray[np.float32]], before: int, after: int) -> Iterator[NDArray[np.float32]]:
+    stream = soxr.ResampleStream(before, after, 1, dtype="float32", quality="HQ")
+    held = next(blocks, np.empty(0, np.float32))
+    while True:
+        following = next(blocks, None)
+        yield np.asarray(stream.resample_chunk(held, last=following is None), np.float32)
+        if following is None:
+            return
+        held = following
 
 
 def find_audio(folder: str | PathLike[str]) -> list[Path]:
@@ -137,13 +189,18 @@ def digest_samples(samples: NDArray[np.float32]) -> str:
     return hashlib.blake2b(np.ascontiguousarray(samples, "<f4").data, digest_size=16).hexdigest()
 
 
-def digest_audio(path: str | PathLike[str], *, start: float | None = None, end: float | None = None) -> str:
+def digest_audio(
+    path: str | PathLike[str], *, start: float | None = None, end: float | None = None, most_hours: float = MOST_HOURS
+) -> str:
     """Decode a file, or a segment in seconds, at `DIGEST_RATE` and digest its samples.
 
     Raises:
         AudioError: as `read_audio`.
     """
-    return digest_samples(read_audio(path, sampling_rate=DIGEST_RATE, start=start, end=end))
+    digest = hashlib.blake2b(digest_size=16)
+    for block in read_blocks(path, sampling_rate=DIGEST_RATE, start=start, end=end, most_hours=most_hours):
+        digest.update(np.ascontiguousarray(block, "<f4").data)
+    return digest.hexdigest()
 
 
 def _name(path: Path) -> str:
@@ -174,6 +231,9 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
             if not stream.read(1):
                 raise AudioError(f"The audio file {_name(path)} is empty (0 bytes); copy it again or leave it out.")
         sound = soundfile.SoundFile(native_path(path))
+        if (mend := find_mend(path, sound.format, sound.frames)) is not None:
+            sound.close()
+            sound = soundfile.SoundFile(Mended(path, mend))
     except AudioError:
         raise
     except OSError as error:
@@ -252,23 +312,34 @@ def _mean_of_channels(block: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(block.mean(axis=1, dtype=np.float64), np.float32)
 
 
-def _read_mono(path: Path, sound: soundfile.SoundFile, first: int, last: int) -> NDArray[np.float32]:
-    blocks: list[NDArray[np.float32]] = []
-    missing = last - first
+def _mono_blocks(path: Path, sound: soundfile.SoundFile, first: int, last: int) -> Iterator[NDArray[np.float32]]:
+    missing, loudest = last - first, LARGEST_FLOAT if sound.subtype in ("FLOAT", "DOUBLE") else math.inf
     try:
         if first:
             sound.seek(first)
         # A damaged header may claim any length: memory is taken for what is there, not for what is claimed.
         while missing:
-            block = sound.read(min(missing, _BLOCK_FRAMES), dtype="float32", always_2d=True)
+            most = max(1, _BLOCK_SAMPLES // sound.channels)
+            block = sound.read(min(missing, most), dtype="float32", always_2d=True)
             if not len(block):
                 break
-            blocks.append(_mean_of_channels(block))
             missing -= len(block)
+            mono = _mean_of_channels(block)
+            if not np.isfinite(mono).all():
+                raise AudioError(
+                    f"The audio file {_name(path)} holds samples that are NaN or infinite; convert it again."
+                )
+            if (peak := float(np.abs(block).max())) > loudest:
+                raise AudioError(
+                    f"The audio file {_name(path)} holds floats up to {peak:g}, expected [-1, 1]: the scale of "
+                    "integers, it seems; divide its samples by the largest of that type (32768 for 16 bits)."
+                )
+            yield mono
+    except AudioError:
+        raise
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         raise AudioError(
             f"Cannot decode the audio file {_name(path)} to its end ({_reason(error)}); it is damaged or truncated, "
             "copy it again."
         ) from error
     _check_length(path, sound, last - first, last - first - missing)
-    return np.concatenate(blocks) if blocks else np.empty(0, np.float32)

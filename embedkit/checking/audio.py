@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.audio import probe_audio, read_audio
-from embedkit.checking.near_duplicates import Fingerprint, take_fingerprint
+from embedkit.audio import probe_audio, read_blocks
+from embedkit.checking.near_duplicates import LONGEST_SECONDS, Fingerprint, take_fingerprint
 from embedkit.corpora import Corpus, Utterance
 from embedkit.errors import AudioError
 from embedkit.progress import Progress
@@ -52,7 +52,7 @@ class Measures:
 
 
 def measure_corpus(
-    corpus: Corpus, utterances: Sequence[Utterance], *, workers: int, progress: Progress | None
+    corpus: Corpus, utterances: Sequence[Utterance], *, workers: int, max_hours: float, progress: Progress | None
 ) -> tuple[list[Measures], dict[str, str]]:
     """Decode every utterance once.
 
@@ -63,7 +63,7 @@ def measure_corpus(
     unreadable: dict[str, str] = {}
     pool = ThreadPoolExecutor(workers)
     try:
-        found = pool.map(lambda utterance: _measure(corpus, utterance), utterances)
+        found = pool.map(lambda utterance: _measure(corpus, utterance, max_hours), utterances)
         for done, (utterance, item) in enumerate(zip(utterances, found, strict=True), start=1):
             if isinstance(item, Measures):
                 measures.append(item)
@@ -77,38 +77,97 @@ def measure_corpus(
     return measures, unreadable
 
 
-def _measure(corpus: Corpus, utterance: Utterance) -> Measures | str:
+def _measure(corpus: Corpus, utterance: Utterance, most_hours: float) -> Measures | str:
     path = corpus.audio_path(utterance)
     try:
         info = probe_audio(path)
-        samples = read_audio(path, sampling_rate=info.sampling_rate, start=utterance.start, end=utterance.end)
+        rate = info.sampling_rate
+        stretch = max(1, round(STRETCH_SECONDS * rate))
+        blocks = _whole_stretches(
+            read_blocks(path, sampling_rate=None, start=utterance.start, end=utterance.end, most_hours=most_hours),
+            stretch,
+        )
+        digest = hashlib.blake2b(digest_size=16, salt=rate.to_bytes(8, "little"))
+        clipping, beginning, kept = Clipping(), [], 0
+        count, peak, total, silent, stretches = 0, 0.0, 0.0, 0, 0
+        for block in blocks:
+            digest.update(block.data)
+            count, peak = count + len(block), max(peak, float(np.abs(block).max()))
+            total += float(block.sum(dtype=np.float64))
+            found = silent_stretches(block, stretch)
+            silent, stretches = silent + int(found.sum()), stretches + len(found)
+            clipping.add(block)
+            if kept < LONGEST_SECONDS * rate:
+                beginning.append(block)
+                kept += len(block)
     except AudioError as error:
         return str(error)
     return Measures(
         id=utterance.id,
-        seconds=len(samples) / info.sampling_rate,
-        sampling_rate=info.sampling_rate,
+        seconds=count / rate,
+        sampling_rate=rate,
         channels=info.channels,
-        peak=float(np.abs(samples).max()),
-        clipped=clipped_share(samples),
-        silence=silent_share(samples, info.sampling_rate),
-        offset=float(samples.mean(dtype=np.float64)),
-        digest=hashlib.blake2b(samples.data, digest_size=16, salt=info.sampling_rate.to_bytes(8, "little")).hexdigest(),
-        fingerprint=take_fingerprint(samples, info.sampling_rate),
+        peak=peak,
+        clipped=clipping.finish() / count,
+        silence=silent / stretches,
+        offset=total / count,
+        digest=digest.hexdigest(),
+        fingerprint=take_fingerprint(np.concatenate(beginning), rate),
     )
+
+
+def _whole_stretches(blocks: Iterator[NDArray[np.float32]], stretch: int) -> Iterator[NDArray[np.float32]]:
+    """Cut blocks anew so that each but the last holds whole stretches."""
+    left = np.empty(0, np.float32)
+    for block in blocks:
+        joined = np.concatenate([left, block])
+        whole = len(joined) // stretch * stretch
+        left = joined[whole:]
+        if whole:
+            yield joined[:whole]
+    if len(left):
+        yield left
+
+
+class Clipping:
+    """Counts samples in runs of three or more at full scale of one sign, block after block."""
+
+    def __init__(self) -> None:
+        self.count = self.run = self.sign = 0
+
+    def add(self, samples: NDArray[np.float32]) -> None:
+        """Take the next samples `[samples]`."""
+        loud = np.where(np.abs(samples) >= FULL_SCALE, np.sign(samples), 0).astype(np.int8)
+        starts = np.flatnonzero(np.diff(loud, prepend=np.int8(9)))
+        for sign, length in zip(loud[starts].tolist(), np.diff(starts, append=len(loud)).tolist(), strict=True):
+            if sign == self.sign:
+                self.run += length
+            else:
+                self.finish()
+                self.sign, self.run = sign, length
+
+    def finish(self) -> int:
+        """End the last run; return the samples counted so far."""
+        self.count += self.run if self.sign and self.run >= CLIPPED_RUN else 0
+        self.run = self.sign = 0
+        return self.count
 
 
 def clipped_share(samples: NDArray[np.float32]) -> float:
     """Return the share of samples `[samples]` in runs of three or more at full scale of one sign."""
-    loud = np.where(np.abs(samples) >= FULL_SCALE, np.sign(samples), 0)
-    edges = np.flatnonzero(np.diff(loud, prepend=0, append=0))
-    runs = np.diff(edges)[loud[edges[:-1]] != 0] if len(edges) else edges
-    return float(runs[runs >= CLIPPED_RUN].sum() / len(samples))
+    clipping = Clipping()
+    clipping.add(samples)
+    return clipping.finish() / len(samples)
 
 
 def silent_share(samples: NDArray[np.float32], sampling_rate: int) -> float:
-    """Return the share of stretches of 20 ms of `[samples]` below -60 dB; what is left at the end is one more."""
-    starts = np.arange(0, len(samples), max(1, round(STRETCH_SECONDS * sampling_rate)))
+    """Return the share of stretches of 20 ms of samples `[samples]` below -60 dB; the rest at the end is one more."""
+    return float(silent_stretches(samples, max(1, round(STRETCH_SECONDS * sampling_rate))).mean())
+
+
+def silent_stretches(samples: NDArray[np.float32], stretch: int) -> NDArray[np.bool_]:
+    """Tell of each stretch of so many samples `[samples]` whether it is below -60 dB, `[stretches]`."""
+    starts = np.arange(0, len(samples), stretch)
     sizes = np.diff(starts, append=len(samples))
     powers = np.add.reduceat(np.square(samples, dtype=np.float64), starts) / sizes
-    return float(np.mean(powers < SILENCE**2))
+    return np.asarray(powers < SILENCE**2)

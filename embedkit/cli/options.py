@@ -24,6 +24,10 @@ Where = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps. [default: auto]")]
 
+MaxHours = Annotated[
+    float, typer.Option(metavar="HOURS", min=0.001, help="Refuse an utterance that lasts longer. [default: 24]")
+]
+
 AllowCode = Annotated[
     list[str] | None,
     typer.Option(

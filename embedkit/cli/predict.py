@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from embedkit.cli.options import AllowCode, Device
+from embedkit.audio import MOST_HOURS
+from embedkit.cli.options import AllowCode, Device, MaxHours
 from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 from embedkit.errors import ConfigError
@@ -49,6 +50,7 @@ def predict(
         Literal["fail", "skip"],
         typer.Option(metavar="WORD", help="fail: stop at the first audio that cannot be used; skip: say so and go on."),
     ] = "fail",
+    max_hours: MaxHours = MOST_HOURS,
     allow_code: AllowCode = None,
 ) -> None:
     """Classify (or rate) audio with a fitted run.
@@ -85,6 +87,7 @@ def predict(
             on_error=on_error,
             sources=read_config().encoders,
             allow_code=allow_code or (),
+            max_hours=max_hours,
             tell=tell,
         )
         _write(render_predictions(watched(predictions), chosen, segments=segments), out)

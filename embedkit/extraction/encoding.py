@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedkit.audio import DIGEST_RATE, digest_audio, digest_samples, read_audio
+from embedkit.audio import DIGEST_RATE, MOST_HOURS, digest_audio, digest_samples, read_audio
 from embedkit.encoders.base import Encoder
 from embedkit.errors import AudioError, ExtractionError
 from embedkit.extraction.batches import batch_clips
@@ -39,6 +39,10 @@ class Waveform(NamedTuple):
     reason: str = ""
 
 
+LONGEST_WHOLE_SECONDS = 3600
+"""What an encoder without windows hears at once: an hour of MFCC takes about 1 GB."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncodingConfig:
     """How clips become rows.
@@ -53,6 +57,7 @@ class EncodingConfig:
         passes: Passes that run side by side.
         workers: Threads that read audio.
         on_error: Whether a clip that cannot be used ends the extraction.
+        max_hours: What a clip may last.
     """
 
     encoder: Encoder
@@ -64,6 +69,7 @@ class EncodingConfig:
     passes: int = 1
     workers: int = 2
     on_error: OnError = "fail"
+    max_hours: float = MOST_HOURS
 
     @property
     def row_shape(self) -> tuple[int, int]:
@@ -131,16 +137,22 @@ def open_encoding(config: EncodingConfig, tell: Tell, advice: str = ADVICE) -> I
 
 def read_waveform(config: EncodingConfig, segment: AudioSegment) -> Waveform:
     """Read and digest the audio of one utterance; one too long for a single pass is only digested."""
-    path = config.root / segment.path
+    path, rate = config.root / segment.path, config.encoder.sampling_rate
     longest = None if config.windows is None else config.windows.samples
-    samples, times = None, {"start": segment.start, "end": segment.end}
+    read: dict[str, Any] = {"start": segment.start, "end": segment.end, "most_hours": config.max_hours}
+    samples = None
     try:
         if longest is None or segment.samples <= longest:
-            samples = read_audio(path, sampling_rate=config.encoder.sampling_rate, **times)
-        if samples is not None and config.encoder.sampling_rate == DIGEST_RATE:
+            if segment.samples > LONGEST_WHOLE_SECONDS * rate:
+                raise AudioError(
+                    f"It lasts {segment.samples / rate:.0f} s, more than the {LONGEST_WHOLE_SECONDS} s that "
+                    f"{config.encoder.name} is given at once; cut it into windows with --max-seconds 60."
+                )
+            samples = read_audio(path, sampling_rate=rate, **read)
+        if samples is not None and rate == DIGEST_RATE:
             audio_digest = digest_samples(samples)
         else:
-            audio_digest = digest_audio(path, **times)
+            audio_digest = digest_audio(path, **read)
         if samples is not None:
             # Resampling may give a sample more than the header promised.
             samples = samples[:longest]

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from embedkit.audio import MOST_HOURS
 from embedkit.corpora.base import Corpus
 from embedkit.corpora.manifest import GENERIC
 from embedkit.encoders import encoder_label
@@ -46,6 +47,7 @@ class ExtractionRequest:
         workers: Threads that read audio.
         on_error: Whether an utterance that cannot be used ends the extraction.
         max_file_gb: A larger store is kept in shards of this size, in gigabytes; None: as the store is, else one file.
+        max_hours: What an utterance may last.
         overwrite: Whether a store, or an unfinished extraction, of other options is replaced.
         tell, progress: How the user hears of it, of progress in seconds of audio; `tell` may be called from any thread.
     """
@@ -65,6 +67,7 @@ class ExtractionRequest:
     workers: int = 2
     on_error: OnError = "fail"
     max_file_gb: float | None = None
+    max_hours: float = MOST_HOURS
     overwrite: bool = False
     tell: Tell = lambda sentence: None
     progress: Progress | None = None

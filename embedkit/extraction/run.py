@@ -65,6 +65,7 @@ def _run_locked(request: ExtractionRequest, found: StoreComparison, engine: Engi
         sampling_rate=request.encoder.sampling_rate,
         workers=request.workers,
         failures=found.failures,
+        most_seconds=request.max_hours * 3600,
     )
     if not segments and not found.kept:
         raise _nothing_usable(request, found.failures)
@@ -117,6 +118,7 @@ def _encode(
         passes=plan.passes,
         workers=request.workers,
         on_error=request.on_error,
+        max_hours=request.max_hours,
     )
     tasks = [task for key, task in plan.tasks(request.work).items() if key not in shards]
     watch = watch_progress(request, plan, tasks)

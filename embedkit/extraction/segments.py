@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from embedkit.audio import TOLERANCE_SECONDS, digest_file, probe_audio
+from embedkit.audio import MOST_HOURS, TOLERANCE_SECONDS, digest_file, probe_audio, too_long
 from embedkit.corpora.base import Corpus, Utterance
 from embedkit.errors import AudioError, ExtractionError
 from embedkit.store.layout import digest_bytes, storable_text
@@ -109,6 +109,7 @@ def survey(
     sampling_rate: int,
     workers: int,
     failures: Failures,
+    most_seconds: float = MOST_HOURS * 3600,
 ) -> list[AudioSegment]:
     """Read the headers of the utterances' audio files; utterances that cannot be used are noted in order."""
     paths = {utterance.path: corpus.audio_path(utterance) for utterance in utterances}
@@ -118,6 +119,8 @@ def survey(
     for utterance in utterances:
         with noting(failures, utterance.id):
             seconds = _length(utterance, lengths[utterance.path])
+            if seconds > most_seconds:
+                raise too_long(f"The audio in {utterance.path!r}", seconds, most_seconds / 3600)
             samples = max(1, round(seconds * sampling_rate))
             stamp = stamps[utterance.id]
             items.append(AudioSegment(utterance.id, utterance.path, utterance.start, utterance.end, samples, *stamp))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from embedkit.audio import MOST_HOURS
 from embedkit.options.option import COUNT, POSITIVE, declared, option
 
 
@@ -96,6 +97,13 @@ class ExtractOptions:
         panel="Data",
         metavar="WORD",
         help="fail: stop at the first audio that cannot be used; skip: list it and go on.",
+    )
+    max_hours: float = option(
+        MOST_HOURS,
+        panel="Data",
+        metavar="HOURS",
+        help="Refuse an utterance that lasts longer: a damaged header, or a few megabytes, can claim days.",
+        bound=POSITIVE,
     )
     limit: int | None = option(
         panel="Data", metavar="N", help="Take only so many utterances, evenly spread.", bound=COUNT, usual="all"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from embedkit.audio import MOST_HOURS
 from embedkit.checking import findings
 from embedkit.checking.audio import Measures, measure_corpus
 from embedkit.checking.findings import Finding
@@ -106,6 +107,7 @@ def check_corpus(
     merge: Mapping[str, str] | None = None,
     where: Sequence[str] = (),
     workers: int | None = None,
+    max_hours: float = MOST_HOURS,
     progress: Progress | bool | None = False,
 ) -> CorpusCheck:
     """Look at labels, speakers, folds and all audio of a corpus before a study.
@@ -116,6 +118,7 @@ def check_corpus(
         classes, merge: The study's labels and labels that count as another; by default the corpus's task.
         where: Filters `COLUMN=VALUE`; all must hold.
         workers: Threads that decode audio; by default up to four.
+        max_hours: What an utterance may last.
         progress: Called with utterances done and in all; True shows a bar, None shows one on a terminal.
 
     Raises:
@@ -129,7 +132,7 @@ def check_corpus(
     plan = _plan(chosen, labels, kind)
     with show_progress(progress, "check") as report:
         threads = max(1, min(4, count_cores()) if workers is None else workers)
-        measures, unreadable = measure_corpus(opened, chosen, workers=threads, progress=report)
+        measures, unreadable = measure_corpus(opened, chosen, workers=threads, max_hours=max_hours, progress=report)
     found = chain(
         findings.find_faults_in_audio(measures, unreadable),
         findings.find_duplicates(chosen, labels, measures),

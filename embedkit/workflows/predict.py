@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedkit.arguments import checked
-from embedkit.audio import probe_audio
+from embedkit.audio import MOST_HOURS, probe_audio, too_long
 from embedkit.corpora.clips import Clip, find_clips
 from embedkit.devices import resolve_device
 from embedkit.encoders.precision import true_fp32
@@ -91,6 +91,7 @@ def stream_predictions(
     on_error: OnError = "fail",
     sources: Mapping[str, str] | None = None,
     allow_code: str | Sequence[str] = (),
+    max_hours: float = MOST_HOURS,
     tell: Tell = lambda _: None,
 ) -> Iterator[Prediction]:
     """Encode clips as the run's corpus was and average what all its heads say: probabilities, or ratings.
@@ -107,6 +108,7 @@ def stream_predictions(
         on_error: "fail" at the first clip that cannot be used, or "skip" it and tell.
         sources: Where encoder names lead, if elsewhere than when the store was made (`[encoders]` of embedkit.toml).
         allow_code: Packages of your own that the run may name parts of; see docs/security.md.
+        max_hours: What a clip may last.
         tell: Receives what is worth saying.
 
     Yields:
@@ -137,7 +139,9 @@ def stream_predictions(
             f"The run has {len(groups)} encoders, and all of them hear every clip; --fold and --seed choose one, which "
             f"takes 1/{len(groups)} of the time."
         )
-    parts = [_Part(predictor, heads, device=device, sources=sources, tell=tell) for heads in groups]
+    parts = [
+        _Part(predictor, heads, device=device, sources=sources, max_hours=max_hours, tell=tell) for heads in groups
+    ]
     usable = 0
     for clip, *found in zip(clips, *(part.score(clips) for part in parts), strict=True):
         outputs = [one for one in found if not isinstance(one, AudioError)]
@@ -163,6 +167,7 @@ class _Part:
         *,
         device: str,
         sources: Mapping[str, str] | None,
+        max_hours: float,
         tell: Tell,
     ) -> None:
         self.device = resolve_device(device)
@@ -180,6 +185,7 @@ class _Part:
             batch_seconds=BATCH_SECONDS[self.device.type],
             # One file is as likely as thousands, and should have all threads.
             threads=torch.get_num_threads(),
+            max_hours=max_hours,
         )
 
     def score(self, clips: Sequence[Clip]) -> Iterator[NDArray[np.float64] | AudioError]:
@@ -189,7 +195,14 @@ class _Part:
 
         def wanted() -> Iterator[AudioSegment | AudioError]:
             for clip in clips:
-                pieces.append(_cut(clip, self.encoder.sampling_rate, math.inf if whole else LONGEST_PIECE_SECONDS))
+                pieces.append(
+                    _cut(
+                        clip,
+                        self.encoder.sampling_rate,
+                        math.inf if whole else LONGEST_PIECE_SECONDS,
+                        self.config.max_hours,
+                    )
+                )
                 yield from pieces[-1]
 
         stream = embed_stream(self.config, wanted(), self.tell)
@@ -222,7 +235,7 @@ class _Part:
         return scores
 
 
-def _cut(clip: Clip, rate: int, most_seconds: float) -> list[AudioSegment | AudioError]:
+def _cut(clip: Clip, rate: int, most_seconds: float, max_hours: float) -> list[AudioSegment | AudioError]:
     """Read a clip's header and cut it into equal pieces of at most so many seconds."""
     try:
         duration = probe_audio(clip.path).duration_seconds
@@ -233,6 +246,8 @@ def _cut(clip: Clip, rate: int, most_seconds: float) -> list[AudioSegment | Audi
         return [AudioError(f"Cannot read the audio file {str(clip.path)!r} ({error.strerror}).")]
     start = clip.start or 0.0
     end = duration if clip.end is None else min(clip.end, duration)
+    if end - start > max_hours * 3600:
+        return [too_long(f"The audio in {str(clip.path)!r}", end - start, max_hours)]
     count = max(1, math.ceil((end - start) / most_seconds))
     edges = [clip.start, *(start + (end - start) * number / count for number in range(1, count)), clip.end]
     samples = max(1, round((end - start) / count * rate))
