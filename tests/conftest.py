@@ -10,6 +10,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture
+def own_parts_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every `module:Name` for one that the user typed, as the commands and calls do that lead to these tests."""
+
+    class Typed(dict[str, str]):
+        def __contains__(self, _: object) -> bool:
+            return True
+
+        def __missing__(self, _: str) -> str:
+            return os.getcwd()
+
+    monkeypatch.setattr("embedkit.imports._WORD", Typed())
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _log_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:

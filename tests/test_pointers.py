@@ -11,7 +11,7 @@ import pytest
 
 from embedkit.audio import probe_audio
 from embedkit.encoders import load_encoder
-from embedkit.encoders.layout import read_object
+from embedkit.encoders.layout import read_settings_file
 from embedkit.errors import EmbedkitError
 from embedkit.export.predictor import open_predictor
 from embedkit.pointers import describe_pointer
@@ -24,7 +24,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "clip.wav": probe_audio,
     "clip.flac": probe_audio,
     "store.h5": open_store,
-    "config.json": read_object,
+    "config.json": read_settings_file,
     "weights.pth": lambda path: load_encoder("vggish", sources={"vggish": str(path)}),
     "weights.safetensors": lambda path: load_encoder("vggish", sources={"vggish": str(path)}),
     "heads.safetensors": lambda path: RunRecord(folder=path.parent, config={}, metrics={}).load_heads(),

@@ -22,6 +22,8 @@ from embedkit.registry import split_specs
 from embedkit.training.live.augmentation import change_waveform
 from tests.encoders.single_layer import speechlike
 
+pytestmark = pytest.mark.usefixtures("own_parts_typed")
+
 RATE = 16_000
 OWN = """
 import torch

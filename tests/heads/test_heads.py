@@ -15,6 +15,8 @@ from embedkit.heads.base import Classifier, Head, HeadInputs, HeadShape
 from embedkit.heads.stack import load_states, restack, slice_state
 from embedkit.losses import LOSSES, build_loss
 
+pytestmark = pytest.mark.usefixtures("own_parts_typed")
+
 SPECS = [
     "linear",
     "superb:hidden=5",

@@ -16,6 +16,8 @@ from embedkit.heads import resolve_head
 from embedkit.heads.base import Head, HeadInputs, HeadShape
 from embedkit.heads.stack import load_states, restack, slice_state
 
+pytestmark = pytest.mark.usefixtures("own_parts_typed")
+
 SHAPE = HeadShape(groups=2, members=3, layers=3, dimensions=8, classes=4)
 
 

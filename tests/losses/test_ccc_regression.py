@@ -106,6 +106,7 @@ def test_agreement_costs_nothing_and_opposition_most(loss: Loss) -> None:
     assert loss(torch.zeros(0, 3), torch.zeros(0, 3)) == 0
 
 
+@pytest.mark.usefixtures("own_parts_typed")
 def test_a_plain_loss_is_given_scores_and_ratings_of_one_head() -> None:
     scores, _ = draw(5, 2, 3, 6, 4)
     ratings = draw(6, 2, 1, 6, 4)[1]

@@ -16,6 +16,8 @@ from embedkit.errors import ConfigError, UnknownNameError
 from embedkit.losses import LOSSES, build_loss
 from embedkit.losses.base import Loss
 
+pytestmark = pytest.mark.usefixtures("own_parts_typed")
+
 Naive = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
 

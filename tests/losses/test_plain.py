@@ -15,6 +15,8 @@ from torch.nn.functional import cross_entropy
 from embedkit.errors import ConfigError
 from embedkit.losses import build_loss
 
+pytestmark = pytest.mark.usefixtures("own_parts_typed")
+
 
 def squared(scores: Tensor, targets: Tensor) -> Tensor:
     return (scores - torch.nn.functional.one_hot(targets, scores.shape[-1])).square().mean()

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import embedkit
 from embedkit.cli import app
 from embedkit.errors import RunError
+from embedkit.reporting.metrics import METRICS
 from embedkit.training.runs import RunRecord
 from tests.documents import write_tiny_emodb
 from tests.encoders.checkpoints import write_conv_checkpoint
@@ -133,10 +134,7 @@ def test_scores_stand_with_their_intervals(records: list[RunRecord], page: Page)
     for row, record in zip(rows, records, strict=False):
         for name in ("ua", "wa", "f1"):
             low, high = record.metrics[f"{name}_ci"]
-            assert (
-                row["UAR" if name == "ua" else name.upper()]
-                == f"{100 * record.metrics[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-            )
+            assert row[METRICS[name].label] == f"{100 * record.metrics[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
     assert any("UAR in %" in caption for caption in page.tables)
 
 
