@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -22,9 +22,15 @@ from embedkit.errors import AudioError, CorpusError
 from embedkit.pointers import describe_pointer
 from embedkit.received import open_regular
 from embedkit.system import native_path
+from embedkit.wording import count_noun, list_some
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 """What is looked for in folders; a file that is named itself may end as it likes."""
+
+UNREAD = (
+    ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".webm", ".mkv", ".aac", ".wma", ".amr", ".3gp", ".avi", ".mka", ".ape",
+)  # fmt: skip
+"""What else holds sound as a rule, and is not decoded."""
 
 DIGEST_RATE = 16_000
 """Hertz at which audio is decoded to tell one recording from another."""
@@ -144,22 +150,36 @@ def _resampled(blocks: Iterator[NDArray[np.float32]], before: int, after: int) -
         held = following
 
 
-def find_audio(folder: str | PathLike[str]) -> list[Path]:
+def find_audio(folder: str | PathLike[str], tell: Callable[[str], None] = lambda _: None) -> list[Path]:
     """List the audio files below a folder, in sorted order; what is hidden is passed over.
+
+    Args:
+        folder: Where to look.
+        tell: Hears of files that hold sound as a rule and are not decoded (m4a, mp4, ...).
 
     Raises:
         CorpusError: the folder is missing, cannot be listed, or holds none.
     """
     found: list[Path] = []
+    unread: list[str] = []
     for root, folders, names in os.walk(folder, onerror=_cannot_list):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(root, name) for name in sorted(names) if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        ]
+        shown = sorted(name for name in names if not name.startswith("."))
+        found += [Path(root, name) for name in shown if name.lower().endswith(SUFFIXES)]
+        unread += [name for name in shown if name.lower().endswith(UNREAD)]
+    left = ""
+    if unread:
+        left = (
+            f"{count_noun(len(unread), 'file')} in {str(folder)!r} cannot be decoded here and left out "
+            f"({list_some(unread, 5)}); convert them to WAV, for example with ffmpeg."
+        )
     if not found:
         raise CorpusError(
             f"The folder {str(folder)!r} holds no audio; expected files that end in {', '.join(SUFFIXES)}."
+            f"{' ' if left else ''}{left}"
         )
+    if left:
+        tell(left)
     return found
 
 
@@ -239,6 +259,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     except OSError as error:
         raise _unreadable(path, error) from error
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
+        find_mend(path, "WAV", 0)
         reason = describe_pointer(path) or f"{_reason(error)}; convert it to WAV"
         raise AudioError(f"Cannot decode {_name(path)} as audio: {reason}.") from error
     with sound:

@@ -122,6 +122,8 @@ def _joined(path: str) -> AudioError:
 
 def _mend_riff(path: str, data: mmap.mmap) -> Mend | None:
     """Give a data chunk without a length the rest of the file; refuse a second file after it."""
+    if data[:4] not in (b"RIFF", b"RF64"):
+        return None
     place, wide = 12, 0
     for _ in range(_MOST_CHUNKS):
         if place + 8 > len(data):

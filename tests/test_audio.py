@@ -223,9 +223,16 @@ def test_samples_that_are_not_finite_are_told(tmp_path: Path, bad: float, rate: 
     assert "NaN or infinite" in message(write(tmp_path / "a.wav", samples, rate))
 
 
-def test_samples_too_large_to_resample_are_told(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.wav", np.full(4000, 3e38, np.float32), 44100)
-    assert "too large" in message(file)
+@pytest.mark.parametrize("peak", [17.0, 9830.0, 3e38])
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_floats_in_the_scale_of_integers_are_told(tmp_path: Path, peak: float, subtype: str) -> None:
+    samples = np.zeros(3_000_000, np.float32)
+    samples[-1] = -peak
+    soundfile.write(tmp_path / "a.wav", samples, 44100, subtype=subtype)
+    assert "expected [-1, 1]: the scale of integers" in message(tmp_path / "a.wav")
+    samples[-1] = 15.0
+    soundfile.write(tmp_path / "a.wav", samples, 44100, subtype=subtype)
+    assert len(read_audio(tmp_path / "a.wav", sampling_rate=16_000))
 
 
 @pytest.mark.parametrize("rate", [1, 999, 768001, 2_000_000])

@@ -68,7 +68,7 @@ def predict(
     from embedkit.progress import show_progress
     from embedkit.workflows.predict import render_predictions, stream_predictions
 
-    clips = find_clips(audio)
+    clips = find_clips(audio, tell)
     segments = any(clip.start is not None or clip.end is not None for clip in clips)
     with show_progress(False if out is None else None, "predict") as report:
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from embedkit.audio import find_audio
 from embedkit.errors import CorpusError
+from embedkit.progress import Tell
 from embedkit.received import open_text
 
 LISTS = (".csv", ".tsv")
@@ -34,21 +35,21 @@ class Clip:
     end: float | None = None
 
 
-def find_clips(inputs: Sequence[str | os.PathLike[str]]) -> list[Clip]:
+def find_clips(inputs: Sequence[str | os.PathLike[str]], tell: Tell = lambda _: None) -> list[Clip]:
     """List the clips behind files, folders (searched to the bottom, in sorted order) and CSV lists, in order.
 
     A list has a column `path`, relative to the list's folder, and may have `start` and `end` in seconds; other columns
-    are left alone.
+    are left alone. `tell` hears of files in folders that are not decoded.
 
     Raises:
         CorpusError: a folder without audio, or a list that cannot be read.
     """
-    return [clip for given in inputs for clip in _expand(Path(given))]
+    return [clip for given in inputs for clip in _expand(Path(given), tell)]
 
 
-def _expand(path: Path) -> Iterator[Clip]:
+def _expand(path: Path, tell: Tell) -> Iterator[Clip]:
     if path.is_dir():
-        yield from (Clip(name=str(file), path=file) for file in find_audio(path))
+        yield from (Clip(name=str(file), path=file) for file in find_audio(path, tell))
     elif path.suffix.lower() in LISTS and path.is_file():
         yield from _read_list(path)
     else:

@@ -24,6 +24,7 @@ FrameCounter: TypeAlias = Callable[[int], int]
 
 CHECKED_SECONDS = (0.31, 0.73, 1.5, 2.11)
 LONGEST_HOP_SECONDS = 2.0
+LONGEST_TRIED_SECONDS = 120
 
 
 class GenericEncoder(PretrainedEncoder):
@@ -54,6 +55,8 @@ class GenericEncoder(PretrainedEncoder):
         self._count, self.frame_rate = find_frame_count(
             lru_cache(maxsize=None)(self._probe), self.smallest_input, self.sampling_rate
         )
+        if not self.frame_rate:
+            self._find_window()
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the numbers."""
@@ -77,13 +80,13 @@ class GenericEncoder(PretrainedEncoder):
                 "expected one length in a batch."
             )
         states, frames = self._forward(clips)
-        own = torch.full((len(clips),), frames)
+        own = torch.full((len(clips),), min(frames, self.frame_count(len(clips[0]))))
         for position, layer in enumerate(self.layers):
             sink(position, states[layer].float(), own)
 
     def _forward(self, clips: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], int]:
         """Return the hidden states and every clip's own frames: those that the extractor does not mark as padding."""
-        alone = [self._extractor(clip.numpy(), sampling_rate=self.sampling_rate, return_tensors="pt") for clip in clips]
+        alone = [self._extract(clip) for clip in clips]
         batch = {key: to_device(torch.cat([inputs[key] for inputs in alone]), self.device) for key in alone[0]}
         cast = {key: value.to(self.dtype) if value.is_floating_point() else value for key, value in batch.items()}
         states: tuple[Tensor, ...] = self._model(**cast, output_hidden_states=True).hidden_states or ()
@@ -91,6 +94,9 @@ class GenericEncoder(PretrainedEncoder):
         if not states or mask is None or mask.shape != states[0].shape[:2]:
             return states, states[0].shape[1] if states else 0
         return states, int(mask[0].sum())
+
+    def _extract(self, clip: Tensor) -> Any:
+        return self._extractor(clip.numpy(), sampling_rate=self.sampling_rate, return_tensors="pt")
 
     def _check_states(self) -> tuple[int, int]:
         """Return the number of the last layer and the dimensions."""
@@ -119,6 +125,35 @@ class GenericEncoder(PretrainedEncoder):
         except Exception:
             return 0
         return frames if all(bool(state.isfinite().all()) for state in states) else 0
+
+    def _find_window(self) -> None:
+        """Find what a model that pads or cuts every clip to one length hears of it, and which frames are a clip's own.
+
+        Extractors of Whisper's kind say how many samples they pad to; their frames follow each other in time. Of others
+        it is tried out which samples change the features; which of their states belong to a clip is unknown, and all
+        count, as in the models' own use.
+        """
+        frames = self._count(self.sampling_rate)
+        padded = getattr(self._extractor, "n_samples", None)
+        if isinstance(padded, int) and padded % frames == 0:
+            hop = padded // frames
+            self._count, self.frame_rate = (lambda samples: min(frames, -(-samples // hop))), self.sampling_rate / hop
+            self.largest_input = padded
+            return
+        heard, unheard = 0, LONGEST_TRIED_SECONDS * self.sampling_rate
+        if self._hears_beyond(unheard // 2, unheard):
+            return
+        while unheard - heard > 1:
+            middle = (heard + unheard) // 2
+            heard, unheard = (middle, unheard) if self._hears_beyond(middle, unheard) else (heard, middle)
+        self.largest_input = unheard
+
+    def _hears_beyond(self, samples: int, length: int) -> bool:
+        """Tell whether what comes after so many samples changes the features of a clip."""
+        tone = _tone(length)
+        changed = torch.cat([tone[:samples], 0.5 - tone[samples:]])
+        one, other = (self._extract(clip) for clip in (tone, changed))
+        return any(not torch.equal(one[key], other[key]) for key in one)
 
     def _find_smallest_input(self) -> int:
         refused, accepted = 0, self.sampling_rate

@@ -143,10 +143,12 @@ def read_waveform(config: EncodingConfig, segment: AudioSegment) -> Waveform:
     samples = None
     try:
         if longest is None or segment.samples <= longest:
-            if segment.samples > LONGEST_WHOLE_SECONDS * rate:
+            most = config.encoder.largest_input or LONGEST_WHOLE_SECONDS * rate
+            if segment.samples > most:
                 raise AudioError(
-                    f"It lasts {segment.samples / rate:.0f} s, more than the {LONGEST_WHOLE_SECONDS} s that "
-                    f"{config.encoder.name} is given at once; cut it into windows with --max-seconds 60."
+                    f"It lasts {segment.samples / rate:.2f} s, more than the {most / rate:g} s that "
+                    f"{config.encoder.name} hears at once; cut it, or encode it in windows with --max-seconds "
+                    "where the encoder can."
                 )
             samples = read_audio(path, sampling_rate=rate, **read)
         if samples is not None and rate == DIGEST_RATE:

@@ -61,6 +61,9 @@ class Windows:
             return None
         if max_seconds is None and largest is not None:
             wanted = min(wanted, largest)
+        if not encoder.frame_rate and asked is None:
+            # What is longer than such an encoder hears is refused where it is read.
+            return None
         if not encoder.frame_rate:
             raise ExtractionError(f"{encoder.name} gives one vector a clip and cannot be cut; leave out --max-seconds.")
         hop = round(encoder.sampling_rate / encoder.frame_rate)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from embedkit.audio import MOST_HOURS
 from embedkit.options.option import COUNT, POSITIVE, declared, option
 
 
@@ -99,7 +98,7 @@ class ExtractOptions:
         help="fail: stop at the first audio that cannot be used; skip: list it and go on.",
     )
     max_hours: float = option(
-        MOST_HOURS,
+        24.0,
         panel="Data",
         metavar="HOURS",
         help="Refuse an utterance that lasts longer: a damaged header, or a few megabytes, can claim days.",

@@ -126,7 +126,7 @@ def stream_predictions(
     source = run if isinstance(run, RunRecord) else Path(run)
     predictor = open_predictor(source, fold=fold, seed=seed, allow_code=allow_code, tell=tell)
     given = [audio] if isinstance(audio, str | os.PathLike) else audio
-    clips = [clip for one in given for clip in ([one] if isinstance(one, Clip) else find_clips([one]))]
+    clips = [clip for one in given for clip in ([one] if isinstance(one, Clip) else find_clips([one], tell))]
     if on_error == "fail":
         for clip in clips:
             if not clip.path.is_file():
