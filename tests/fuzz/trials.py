@@ -27,7 +27,7 @@ EVIL = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\nclass H
 
 
 def make_honest(folder: Path) -> Path:
-    """Write what is spoiled later: a corpus, a store, a run, an exported folder, a checkpoint, a clip of each format."""
+    """Write what is spoiled later: a corpus, a store, a run, an exported folder, a checkpoint, and clips."""
     import numpy as np
     import soundfile
 
