@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
+from embedkit.arguments import fits
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.encoders.checkpoint import digest_weights, write_model
 from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE, Checkpoint
@@ -27,6 +28,7 @@ from embedkit.errors import EncoderError
 ALGORITHM = 1
 """Raised when embedkit computes other numbers from the same weights and options."""
 
+LARGEST_SAMPLING_RATE = 768_000
 DEFAULT_SAMPLING_RATE = 16_000
 
 _logger = logging.getLogger("embedkit")
@@ -72,7 +74,7 @@ class PretrainedEncoder(Encoder):
         self.checkpoint = request.checkpoint
         self.weights_digest = digest_weights(model)
         self.trained_on = read_card(request.checkpoint.folder).get("trained_on", {})
-        self.sampling_rate = int(request.preprocessor.get("sampling_rate", DEFAULT_SAMPLING_RATE))
+        self.sampling_rate = _sampling_rate(request)
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the numbers."""
@@ -167,3 +169,13 @@ class PretrainedEncoder(Encoder):
             )
         missing = self.smallest_input - len(waveform)
         return pad(waveform, (0, missing)) if missing > 0 else waveform
+
+
+def _sampling_rate(request: EncoderRequest) -> int:
+    rate = request.preprocessor.get("sampling_rate", DEFAULT_SAMPLING_RATE)
+    if not fits(rate, int) or not 0 < rate <= LARGEST_SAMPLING_RATE:
+        raise EncoderError(
+            f"The checkpoint {request.name!r} has the sampling rate {str(rate)[:40]!r}, expected a whole number of Hz "
+            f"up to {LARGEST_SAMPLING_RATE:,}."
+        )
+    return int(rate)

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from embedkit.encoders.base import Encoder
 from embedkit.export.ensemble import Ensemble
 from embedkit.export.predictor import Predictor
+from embedkit.training.recorded import reading
 
 
 class FrameHeads(nn.Module):
@@ -57,7 +58,8 @@ class ClipHeads(nn.Module):
 def layer_place(predictor: Predictor) -> int | None:
     """Return the place of the only layer that the heads read among those of the encoder; None for all."""
     layer = predictor.config.get("layer")
-    return None if layer is None else list(predictor.identity["layers"]).index(layer)
+    with reading(predictor.folder):
+        return None if layer is None else list(predictor.identity["layers"]).index(layer)
 
 
 def encode_clip(encoder: Encoder, waveform: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from embedkit.encoders.run_encoders import tuned_folder
 from embedkit.encoders.sources import VGGISH_FILE
 from embedkit.errors import RunError
 from embedkit.export.predictor import ChosenHead, Predictor
+from embedkit.training.recorded import reading
 
 TUNED = ("finetune", "lora")
 """Modes in which every fold and seed has an encoder of its own."""
@@ -58,6 +59,17 @@ def find_encoder(
         RunError: the encoder found has other weights, or one that was trained was not kept.
         EncoderError: it is no longer available.
     """
+    with reading(predictor.folder):
+        return _find_encoder(predictor, heads, device, precision, sources)
+
+
+def _find_encoder(
+    predictor: Predictor,
+    heads: tuple[ChosenHead, ...],
+    device: str,
+    precision: str | None,
+    sources: Mapping[str, str] | None,
+) -> Encoder:
     identity = _identity_of(predictor, heads[0])
     network = next((part for part in parts_of(identity) if part.get("weights_digest")), None)
     window = network.get("window") if network else None

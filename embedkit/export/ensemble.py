@@ -15,6 +15,7 @@ from embedkit.heads.stack import load_states
 from embedkit.losses import build_loss
 from embedkit.losses.base import Loss
 from embedkit.training.data.targets import Scale
+from embedkit.training.recorded import reading
 
 
 class Ensemble(nn.Module):
@@ -28,15 +29,16 @@ class Ensemble(nn.Module):
         super().__init__()
         chosen = predictor.heads if heads is None else heads
         folds = dict.fromkeys(head.number for head in chosen)
-        loss = build_loss(predictor.config["loss_spec"])
-        try:
-            self.folds = nn.ModuleList(
-                FoldHeads(predictor, [head for head in chosen if head.number == number], loss) for number in folds
-            )
-        except KeyError as error:
-            raise RunError(
-                f"The heads of {predictor.folder} lack {error}; run embedkit fit again with --overwrite."
-            ) from None
+        with reading(predictor.folder):
+            loss = build_loss(predictor.config["loss_spec"])
+            try:
+                self.folds = nn.ModuleList(
+                    FoldHeads(predictor, [head for head in chosen if head.number == number], loss) for number in folds
+                )
+            except KeyError as error:
+                raise RunError(
+                    f"The heads of {predictor.folder} lack {error}; run embedkit fit again with --overwrite."
+                ) from None
         self.eval().requires_grad_(False)
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -63,6 +65,7 @@ class FoldHeads(nn.Module):
         tensors, number = predictor.tensors, heads[0].number
         self.register_buffer("mean", tensors[f"{number}/mean"].float())
         self.register_buffer("scale", tensors[f"{number}/scale"].float())
+        _check_standardiser(predictor, self.mean, self.scale)
         self.loss = loss
         self.ratings = _Ratings(predictor, number) if predictor.rates else None
         groups = {spec: [head for head in heads if head.spec == spec] for spec in dict.fromkeys(h.spec for h in heads)}
@@ -115,6 +118,17 @@ class _Ratings(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         return scores * self.deviation + self.mean
+
+
+def _check_standardiser(predictor: Predictor, mean: Tensor, scale: Tensor) -> None:
+    encoder = predictor.config.get("store", {}).get("encoder", {})
+    layers = 1 if predictor.config.get("layer") is not None else len(encoder.get("layers", mean))
+    read = (layers, encoder.get("dimensions", mean.shape[-1]))
+    if not mean.shape == scale.shape == read:
+        raise RunError(
+            f"The heads of {predictor.folder} standardise {list(mean.shape)} and {list(scale.shape)} numbers, expected "
+            f"{list(read)}; make them again."
+        )
 
 
 def _state(predictor: Predictor, prefix: str) -> dict[str, Tensor]:

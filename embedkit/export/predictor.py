@@ -16,6 +16,7 @@ from embedkit.progress import Tell
 from embedkit.received import read_object, require_regular
 from embedkit.registry import unknown_name
 from embedkit.system import safe_name
+from embedkit.training.recorded import check_config, reading
 from embedkit.training.runs import CONFIG_FILE, RunRecord, read_run
 from embedkit.trust import AllowCode, find_mentions, require_word
 
@@ -139,7 +140,8 @@ def open_predictor(
             f"The run {folder} normalises each speaker by all of their utterances, which single files cannot "
             "give; fit one without --normalise to predict with."
         )
-    heads = _choose_heads(folder, config, fold, seed)
+    with reading(folder):
+        heads = _choose_heads(folder, config, fold, seed)
     return Predictor(folder=folder, config=config, tensors=tensors, exported=exported, heads=heads)
 
 
@@ -168,6 +170,8 @@ def _require_whole(folder: Path, config: Mapping[str, Any]) -> None:
     missing = next((name for name in needed if name not in config), None)
     if missing is None and not (config.get("classes") or config.get("dimensions")):
         missing = "classes"
+    if missing is None and "encoder" not in config["store"]:
+        missing = "store.encoder"
     if missing is not None:
         raise RunError(f"The configuration in {folder} lacks {missing!r}; run embedkit fit again with --overwrite.")
 
@@ -178,6 +182,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
         config = read_object(path)
         if config["format"] != FORMAT:
             raise ValueError(f"its format is {config['format']!r}")
+        check_config(config)
         version = config["format_version"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunError(f"The file {path} is damaged ({error}); export the run again.") from error

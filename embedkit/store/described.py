@@ -95,7 +95,7 @@ def check_described(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     _check_types("corpus_info.task.merge", task.get("merge", {}), dict.fromkeys(task.get("merge", {}), str))
     _check_extraction(found["extraction"])
     _check_training(found["trained_on"])
-    _check_encoder("encoder", found["encoder"])
+    check_encoder("encoder", found["encoder"])
     return found
 
 
@@ -131,7 +131,13 @@ def _check_types(where: str, found: Mapping[str, Any], kinds: Mapping[str, Any])
         raise ValueError(f"{where}: {wrong} is of another type than it should be")
 
 
-def _check_encoder(where: str, encoder: Mapping[str, Any]) -> None:
+def check_encoder(where: str, encoder: Mapping[str, Any]) -> None:
+    """Check what an encoder says of itself.
+
+    Raises:
+        KeyError, ValueError: it lacks layers or dimensions, or says what no encoder is.
+    """
+    _check_types(where, encoder, _ENCODER)
     check_name("encoder", encoder.get("name", "?"), LONGEST_ENCODER)
     layers, dimensions = encoder["layers"], encoder["dimensions"]
     if not 0 < len(set(layers)) == len(layers) <= MOST_LAYERS or dimensions < 1:
@@ -140,8 +146,7 @@ def _check_encoder(where: str, encoder: Mapping[str, Any]) -> None:
         if not 0 <= encoder.get(name, 0) <= LARGEST_RATE:
             raise ValueError(f"{where}: {name} is {encoder[name]}, expected at most {LARGEST_RATE:,} Hz")
     for part in encoder.get("parts", ()):
-        _check_types(f"{where}.parts", part, _ENCODER)
-        _check_encoder(f"{where}.parts", part)
+        check_encoder(f"{where}.parts", part)
 
 
 def _check_extraction(extraction: Mapping[str, Any]) -> None:

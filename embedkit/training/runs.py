@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from embedkit.errors import RunError
 from embedkit.pointers import describe_pointer
 from embedkit.received import read_object, require_regular
+from embedkit.training.recorded import METRICS, check_config, check_curves, check_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +66,7 @@ class RunRecord:
             return None
         try:
             curves: dict[str, Any] = read_object(self.folder / _CURVES)
+            check_curves(curves)
         except (OSError, ValueError) as error:
             raise RunError(
                 f"The curves of {self.folder} cannot be read ({error}); run embedkit fit again with --overwrite."
@@ -142,7 +144,8 @@ def read_run(folder: str | Path) -> RunRecord:
         config = read_object(folder / CONFIG_FILE)
         metrics = read_object(folder / _METRICS)
         version = config["format_version"]
-        _require_row(config, metrics)
+        check_config(config)
+        check_shape("", metrics, METRICS)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunError(f"The run {folder} is damaged ({error}); run embedkit fit again with --overwrite.") from error
     if version != RUN_FORMAT_VERSION:
@@ -166,22 +169,6 @@ def require_writable(folder: Path) -> None:
         raise RunError(
             f"Runs cannot be kept in {folder} ({error.strerror}); give a folder that can be written to with --runs."
         ) from error
-
-
-_TEXTS = ("corpus", "encoder", "head", "loss", "mode", "folds", "selection", "precision", "loss_spec", "head_spec")
-_NUMBERS = ("seeds", "utterances", "speakers", "wa", "wa_std", "ua", "ua_std", "f1", "f1_std", "ccc", "ccc_std")
-
-
-def _require_row(config: Any, metrics: Any) -> None:
-    """Check that what is there is of the types that a table needs."""
-    if not isinstance(config, dict) or not isinstance(metrics, dict):
-        raise TypeError("expected a JSON object in each file")
-    for name in _TEXTS:
-        if not isinstance(metrics.get(name, ""), str):
-            raise TypeError(f"{_METRICS}: {name} is {metrics[name]!r}, expected a text")
-    for name in _NUMBERS:
-        if isinstance(metrics.get(name, 0), bool) or not isinstance(metrics.get(name, 0), int | float):
-            raise TypeError(f"{_METRICS}: {name} is {metrics[name]!r}, expected a number")
 
 
 def find_runs(folder: str | Path) -> list[RunRecord]:

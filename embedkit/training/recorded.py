@@ -1,0 +1,134 @@
+"""What the files of a run may say: the types of what is read from them. What is not known is left as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from embedkit.arguments import fits
+from embedkit.errors import EmbedkitError, RunError, lacks_memory
+from embedkit.store.described import check_encoder
+
+Shape: TypeAlias = Any
+"""A type, `[shape]` for a list of it, `(shape, shape)` for a list of two, or a mapping of known keys, none needed."""
+
+_STORE: Shape = {
+    "path": str,
+    "fingerprint": str,
+    "digest": str,
+    "encoder": Mapping[str, Any],
+    "encoders": [Mapping[str, Any]],
+    "options": {"frame_dtype": str | None},
+}
+CONFIG: Shape = {
+    "corpus": str,
+    "encoder": str,
+    "head": str,
+    "head_spec": str,
+    "loss": str,
+    "loss_spec": str,
+    "mode": str,
+    "folds": {"kind": str, "names": [str], "train": [int], "test": [int]},
+    "classes": [str],
+    "dimensions": [str],
+    "layer": int | None,
+    "seeds": [int],
+    "store": _STORE,
+    "test_store": _STORE,
+    "choices": [{"fold": str, "seed": int, "head": str}],
+}
+_ROW_TEXTS = ("corpus", "encoder", "head", "loss", "mode", "folds", "selection", "precision", "loss_spec", "head_spec")
+_SCORES = ("wa", "ua", "f1", "ccc")
+_ROW_NUMBERS = ("seeds", "utterances", "speakers", *_SCORES, *(f"{name}_std" for name in _SCORES))
+METRICS: Shape = {
+    **dict.fromkeys(_ROW_TEXTS, str),
+    **dict.fromkeys(_ROW_NUMBERS, float),
+    **dict.fromkeys(("nll", "nll_std", "ece", "ece_std"), float | None),
+    **{f"{name}_ci": (float, float) for name in _SCORES},
+    "classes": [str],
+    "dimensions": [str],
+    "layer": int | None,
+    "head_options": Mapping[str, Any],
+    "loss_options": Mapping[str, Any],
+}
+CURVES: Shape = {"seeds": [int], "score": str, "loss": [[float]], "dev": [[float]]}
+
+
+def check_shape(where: str, value: Any, shape: Shape) -> None:
+    """Check a decoded JSON value.
+
+    Raises:
+        ValueError: it, or a part of it, is of another type, or a number that is not finite.
+    """
+    if isinstance(shape, Mapping):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} is no object")
+        for key in shape.keys() & value.keys():
+            check_shape(f"{where}.{key}" if where else key, value[key], shape[key])
+    elif isinstance(shape, tuple):
+        if not isinstance(value, list) or len(value) != len(shape):
+            raise ValueError(f"{where} is no list of {len(shape)}")
+        for one, own in zip(value, shape, strict=True):
+            check_shape(where, one, own)
+    elif isinstance(shape, list):
+        if not isinstance(value, list):
+            raise ValueError(f"{where} is no list")
+        for one in value:
+            check_shape(where, one, shape[0])
+    elif not fits(value, shape) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{where} is of another type than it should be")
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Check the configuration of a run, or of a folder that was exported from one.
+
+    Raises:
+        ValueError: as `check_shape`, or an encoder that is described as none.
+    """
+    check_shape("", config, CONFIG)
+    for store in (config.get("store", {}), config.get("test_store", {})):
+        for encoder in (store.get("encoder", {}), *store.get("encoders", ())):
+            if encoder:
+                check_encoder("store.encoder", encoder)
+        if windows := (store.get("options") or {}).get("max_seconds"):
+            check_shape("store.options.max_seconds", windows, {"seconds": float})
+            if not windows["seconds"] > 0:
+                raise ValueError("store.options.max_seconds is no length")
+
+
+def check_curves(curves: Mapping[str, Any]) -> None:
+    """Check how heads learned.
+
+    Raises:
+        ValueError: as `check_shape`, or curves of different lengths.
+    """
+    check_shape("", curves, CURVES)
+    for name in ("loss", "dev"):
+        if len({len(row) for row in curves.get(name, ())}) > 1:
+            raise ValueError(f"{name} holds curves of different lengths")
+    if curves.get("dev") and "score" not in curves:
+        raise ValueError("score is missing")
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Name a run whose parts are each well-formed, but do not fit together.
+
+    Raises:
+        RunError: instead of what building heads and encoders from them raises.
+    """
+    try:
+        yield
+    except EmbedkitError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        if lacks_memory(error):
+            raise
+        said = str(error).splitlines()[:1]
+        raise RunError(
+            f"What {folder} says of its encoder and its heads does not fit together ({type(error).__name__}: "
+            f"{''.join(said)[:200]}); make it again."
+        ) from error
