@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embedkit.cells import read_cell
 from embedkit.errors import RunError
 from embedkit.evaluation.significance import FloatArray, agreement_moments, mean_concordance, recall_shares
 from embedkit.received import open_text
@@ -79,7 +80,7 @@ def _read_columns(path: Path, names: Sequence[str]) -> list[list[str]]:
             header = next(reader, [])
             pick = itemgetter(*(header.index(name) for name in names))
             # One flat list: the garbage collector would look through one of rows again and again.
-            cells = [cell for row in reader for cell in pick(row)]
+            cells = [read_cell(cell) for row in reader for cell in pick(row)]
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise RunError(f"{path} cannot be read ({error}).") from error
     if not cells:

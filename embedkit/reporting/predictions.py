@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from embedkit.cells import read_cell
 from embedkit.errors import RunError
 from embedkit.received import open_text
 
@@ -53,7 +54,10 @@ def read_predictions(record: RunRecord) -> Predictions:
     try:
         with open_text(record.predictions_path, newline="", encoding="utf-8") as file:
             by_seed: dict[str, dict[str, Mapping[str, str]]] = {}
-            for row in csv.DictReader(file):
+            lines = csv.reader(file)
+            header = next(lines, [])
+            for cells in filter(None, lines):
+                row = dict(zip(map(read_cell, header), map(read_cell, cells), strict=True))
                 by_seed.setdefault(row["seed"], {})[row["id"]] = row
         return _arrange(list(by_seed.values()), [str(name) for name in record.config.get("classes", ())])
     except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from embedkit.cells import write_cell
 from embedkit.reporting.labels import Row
 
 KEYS = (
@@ -65,7 +66,7 @@ def render_csv(rows: Sequence[Row]) -> str:
     writer = csv.DictWriter(buffer, keys, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: _csv_value(value) for key, value in _record(row, keys).items()})
+        writer.writerow({key: write_cell(_csv_value(value)) for key, value in _record(row, keys).items()})
     return buffer.getvalue().rstrip("\n")
 
 

@@ -41,6 +41,12 @@ def no_room(folder: Path, needed: int, reason: str | None = None) -> str:
     )
 
 
+def create_afresh(part: Path) -> None:
+    """Make an empty file in place of what lies there: left by a killed process, or a link that somebody planted."""
+    part.unlink(missing_ok=True)
+    part.open("xb").close()
+
+
 def replace_durably(part: Path, path: Path) -> None:
     """Sync a finished file, give it its name in one step, and sync the folder."""
     system.sync_file(part)
@@ -51,5 +57,6 @@ def replace_durably(part: Path, path: Path) -> None:
 def write_durably(path: Path, data: bytes) -> None:
     """Write a small file in one step: either all of it is there, or nothing has changed."""
     part = path.with_name(path.name + ".part")
+    create_afresh(part)
     part.write_bytes(data)
     replace_durably(part, path)

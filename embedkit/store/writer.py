@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from embedkit.errors import StoreError
 from embedkit.store import layout
 from embedkit.store.described import check_described
-from embedkit.store.files import replace_durably, writing_to
+from embedkit.store.files import create_afresh, replace_durably, writing_to
 from embedkit.store.hdf5 import create_dataset, create_virtual, fill, opened
 from embedkit.store.layout import Array
 from embedkit.store.split import (
@@ -160,6 +160,7 @@ def _write_file(path: Path, content: StoreContent, values: Iterator[Chunks], sha
     attributes = _attributes(content, shards)
     part = path.with_name(path.name + ".part")
     with _removed_on_error(part):
+        create_afresh(part)
         _reserve(part, _file_size(content, parts, shards))
         offsets = _write_skeleton(part, content, attributes, parts, shards)
         _reserve(part, part.stat().st_size)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embedkit.cells import write_cell
 from embedkit.errors import RunError
 from embedkit.pointers import describe_pointer
 from embedkit.received import read_object, require_regular
@@ -111,8 +112,7 @@ def write_run(
         _write_json(partial / _METRICS, metrics)
         with open(partial / _PREDICTIONS, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(predictions[0])
-            writer.writerows(predictions[1])
+            writer.writerows([write_cell(cell) for cell in row] for row in (predictions[0], *predictions[1]))
         save_file({name: tensor.contiguous() for name, tensor in heads.items()}, partial / _HEADS)
         if curves is not None:
             _write_json(partial / _CURVES, curves)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from embedkit.arguments import checked
 from embedkit.audio import MOST_HOURS, probe_audio, too_long
+from embedkit.cells import write_cell
 from embedkit.corpora.clips import Clip, find_clips
 from embedkit.devices import resolve_device
 from embedkit.encoders.precision import true_fp32
@@ -301,7 +302,7 @@ def _csv_lines(predictions: Iterable[Prediction], *, segments: bool) -> Iterator
 
 def _csv_line(fields: Sequence[Any]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="").writerow(fields)
+    csv.writer(buffer, lineterminator="").writerow([write_cell(field) for field in fields])
     return buffer.getvalue()
 
 
