@@ -22,7 +22,8 @@ class Utterance:
         session: The recording session; empty where the corpus has none.
         split: "train", "dev" or "test" where the corpus gives one, else empty.
         start, end: Segment in seconds within the file; None means the file's start or end.
-        columns: Further columns (ratings, text, gender, ...); the same keys in every utterance of a corpus.
+        columns: Further columns (text, gender, ...); the same keys in every utterance of a corpus. Texts, whatever they
+            look like: only ratings of a corpus that says so (valence, ...) are numbers.
     """
 
     id: str
@@ -42,6 +43,9 @@ class Utterance:
             return value
         return self.columns.get(column)
 
+
+IDENTIFIERS = ("label", "speaker", "session", "split")
+"""Standard columns of names, which stay texts whatever they look like, as ids and paths do."""
 
 STANDARD_COLUMNS = ("id", "path", "label", "speaker", "session", "split", "start", "end")
 
@@ -70,6 +74,8 @@ class Corpus:
         utterances: All of them, also those outside the standard task.
         task: What `fit` takes as default.
         notes: What a user must be told, one sentence each (counts that differ from the published ones, ...).
+        uses: What the columns of its table are used as ("emotion" -> "label"), in their order; those that are kept
+            under their name are not among them.
     """
 
     name: str
@@ -78,6 +84,7 @@ class Corpus:
     utterances: tuple[Utterance, ...]
     task: Task = field(default_factory=Task)
     notes: tuple[str, ...] = ()
+    uses: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.name

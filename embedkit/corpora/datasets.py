@@ -18,6 +18,7 @@ from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance, Value
 from embedkit.corpora.demo import cache_folder
 from embedkit.corpora.manifest import SPLITS
 from embedkit.corpora.reader import Reader, left_out_note, list_names, sort_utterances
+from embedkit.corpora.texts import as_text
 from embedkit.errors import CorpusError
 from embedkit.received import read_object
 from embedkit.registry import import_extra
@@ -63,7 +64,7 @@ def read_dataset(folder: Path) -> Corpus:
         files = {Path(name).stem: name for name in list_names(root / _place(side))}
         for number, row in enumerate(rows):
             name = f"{_place(side)}-{number:06d}"
-            if not _text(row[label]):
+            if not as_text(row[label]):
                 unlabelled.append(name)
                 continue
             utterances.append(_utterance(name, f"{_place(side)}/{files[f'{number:06d}']}", row, label, side))
@@ -149,16 +150,16 @@ def _label_column(parts: Mapping[str, Any], shared: set[str], folder: Path, libr
 
 
 def _rows(part: Any, names: Sequence[str], library: Any) -> list[dict[str, Value]]:
-    """Return texts and numbers of every row; classes by their names, what is missing as "" or NaN."""
+    """Return every row: floats of ratings as numbers, all else as texts; classes by their names, missing ones as ""."""
     columns: dict[str, list[Value]] = {}
     for name in names:
         feature, values = part.features[name], list(part[name])
         if isinstance(feature, library.ClassLabel):
             columns[name] = ["" if value is None or value < 0 else feature.int2str(value) for value in values]
-        elif _NUMBER_TYPE.match(feature.dtype):
+        elif feature.dtype.startswith("float") and name not in (*LABEL_COLUMNS, *SPEAKER_COLUMNS, *SESSION_COLUMNS):
             columns[name] = [float("nan") if value is None else float(value) for value in values]
         else:
-            columns[name] = ["" if value is None else str(value).replace("\0", "") for value in values]
+            columns[name] = [as_text(value) for value in values]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -169,19 +170,12 @@ def _utterance(name: str, path: str, row: Mapping[str, Value], label: str, side:
     return Utterance(
         id=name,
         path=path,
-        label=_text(row[label]),
-        speaker=_text(row[speaker]) if speaker else "",
-        session=_text(row[session]) if session else "",
+        label=as_text(row[label]),
+        speaker=as_text(row[speaker]) if speaker else "",
+        session=as_text(row[session]) if session else "",
         split=SPLITS.get(side.lower(), ""),
         columns={key: value for key, value in row.items() if key not in taken},
     )
-
-
-def _text(value: Value) -> str:
-    """Write a name; whole numbers, of which speakers are often made, without a fraction."""
-    if isinstance(value, float):
-        return "" if value != value else f"{value:g}"
-    return value
 
 
 def _place(side: str) -> str:

@@ -1,24 +1,27 @@
 """Any corpus, by a CSV manifest: columns `path,label`, optionally `id,speaker,session,split,start,end`, and more.
 
-Comma, semicolon and tab are told apart by the header. Paths are relative to the manifest's folder. Rows are counted
-as spreadsheets do: the header is row 1. A row that cannot be read ends the reading; whether a segment lies in its file
-is seen when the audio is.
+Comma, semicolon, tab and bar are told apart by the header. Paths are relative to the manifest's folder. Rows are
+counted as spreadsheets do: the header is row 1. A row that cannot be read ends the reading; whether a segment lies in
+its file is seen when the audio is.
 """
 
 from __future__ import annotations
 
 import csv
-import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance, Value
+from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
+from embedkit.corpora.delimited import Delimited, decode_table, read_delimited, read_header, row_error
 from embedkit.corpora.manifest_ids import Clip, name_clips
 from embedkit.corpora.reader import Reader, list_names, sort_utterances
+from embedkit.corpora.spelled_paths import SpelledPaths
+from embedkit.corpora.times import TimeColumns, TimesError, find_times
 from embedkit.errors import CorpusError
-from embedkit.received import open_text
+from embedkit.received import open_regular
 
 SUFFIXES = (".csv", ".tsv")
 SPLITS = {
@@ -39,17 +42,20 @@ REQUIRED = ("path", "label")
 GENERIC = ("annotations", "data", "dataset", "filelist", "index", "labels", "manifest", "meta", "metadata")
 """Names of files that say nothing about the corpus."""
 
-_DELIMITERS = (",", ";", "\t")
-_LONGEST_FIELD = 1 << 24
+_KIND = "manifest"
+_HEADER_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A manifest's header and its rows, each with its number."""
+    """A manifest, read as text."""
 
-    file: Path
+    text: Delimited
     header: tuple[str, ...]
-    rows: list[tuple[int, list[str]]]
+
+    @property
+    def rows(self) -> list[tuple[int, list[str]]]:
+        return self.text.rows
 
     def column(self, name: str) -> list[str]:
         """Return a column's text, stripped; empty text where there is no such column."""
@@ -59,11 +65,7 @@ class _Table:
         return [fields[index].strip() for _, fields in self.rows]
 
     def error(self, row: int, problem: str) -> CorpusError:
-        return _row_error(self.file, row, problem)
-
-
-def _row_error(file: Path, row: int, problem: str) -> CorpusError:
-    return CorpusError(f"Row {row} of the manifest {str(file)!r} {problem} (the header is row 1).")
+        return row_error(self.text.file, _KIND, row, problem)
 
 
 def name_file(file: Path) -> str:
@@ -77,8 +79,11 @@ def is_manifest(file: Path) -> bool:
     if file.suffix.lower() not in SUFFIXES or file.name.startswith("._") or not file.is_file():
         return False
     try:
-        with open_text(file, encoding="utf-8-sig", newline="") as stream:
-            return set(REQUIRED) <= set(_read_header(stream.readline())[1])
+        with open_regular(file) as stream:
+            data = stream.read(_HEADER_BYTES)
+        # A cut in the middle of a character would make the rest unclear.
+        text, _ = decode_table(data[: data.rfind(b"\n") + 2 if len(data) == _HEADER_BYTES else None])
+        return _is_header(read_header(text, _is_header)[1])
     except (OSError, UnicodeError, csv.Error):
         return False
 
@@ -98,8 +103,8 @@ def read_manifest(source: Path) -> Corpus:
 
     The corpus is called like the file, or like its folder where the file has a generic name such as metadata.csv.
 
-    Further columns become floats where every row holds a number or nothing (NaN) and some row a number, else text.
-    An id that is not given is the file's stem, where several share it with the segment or the path added.
+    Further columns are texts; times are found by their names (`embedkit.corpora.times`). An id that is not given is the
+    file's stem, where several share it with the segment or the path added.
 
     Raises:
         CorpusError: the file cannot be read as a table, lacks a column, or a row holds what it may not.
@@ -108,13 +113,16 @@ def read_manifest(source: Path) -> Corpus:
     table = _read_table(file)
     root = Path(os.path.abspath(file.parent))
     labels = table.column("label")
-    paths = _paths(table, root)
-    segments = list(zip(_seconds(table, "start"), _seconds(table, "end"), strict=True))
+    spelled = SpelledPaths(root)
+    paths = _paths(table, root, spelled)
+    times = _times(table)
+    segments = _segments(table, times)
     for (row, _), label in zip(table.rows, labels, strict=True):
         if not label:
             raise table.error(row, "has no label; give one or leave the row out")
     ids = _ids(table, paths, segments)
-    columns = _further_columns(table)
+    uses = _uses(table, times)
+    columns = {name: table.column(name) for name in table.header if name not in uses}
     utterances = (
         Utterance(
             id=id_, path=path, label=label, speaker=speaker, session=session, split=split, start=start, end=end,
@@ -125,7 +133,14 @@ def read_manifest(source: Path) -> Corpus:
             zip(*columns.values(), strict=True) if columns else [()] * len(labels), strict=True,
         )
     )  # fmt: skip
-    return Corpus(name=name_file(file), kind="manifest", root=root, utterances=sort_utterances(utterances))
+    return Corpus(
+        name=name_file(file),
+        kind="manifest",
+        root=root,
+        utterances=sort_utterances(utterances),
+        notes=(*table.text.notes(), *spelled.explain(paths)),
+        uses=uses,
+    )
 
 
 def _only_manifest(folder: Path) -> Path:
@@ -139,32 +154,23 @@ def _only_manifest(folder: Path) -> Path:
     return found[0]
 
 
-def _read_header(line: str) -> tuple[str, list[str]]:
-    """Return the delimiter that gives the required columns, else the most columns, and the columns' names."""
-    headers = {}
-    for delimiter in _DELIMITERS:
-        names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
-        headers[delimiter] = [name.lower() if name.lower() in STANDARD_COLUMNS else name for name in names]
-    return max(headers.items(), key=lambda item: (set(REQUIRED) <= set(item[1]), len(item[1])))
+def _names(header: Sequence[str]) -> list[str]:
+    return [name.lower() if name.lower() in STANDARD_COLUMNS else name for name in header]
+
+
+def _is_header(header: Sequence[str]) -> bool:
+    return set(REQUIRED) <= set(_names(header))
 
 
 def _read_table(file: Path) -> _Table:
-    name = str(file)
-    try:
-        with open_text(file, encoding="utf-8-sig", newline="") as stream:
-            delimiter, header = _read_header(stream.readline())
-            _check_header(file, header)
-            rows = list(_read_rows(file, csv.reader(stream, delimiter=delimiter, strict=True), len(header)))
-    except OSError as error:
-        raise CorpusError(f"Cannot read the manifest {name!r} ({error.strerror}).") from error
-    except UnicodeError as error:
-        raise CorpusError(f"The manifest {name!r} is not UTF-8 text; save it as CSV in UTF-8.") from error
-    if not rows:
-        raise CorpusError(f"The manifest {name!r} has no rows below its header; add one per utterance.")
-    return _Table(file, tuple(header), rows)
+    text = read_delimited(file, _KIND, _is_header, partial(_check_header, file))
+    if not text.rows:
+        raise CorpusError(f"The manifest {str(file)!r} has no rows below its header; add one per utterance.")
+    return _Table(text, tuple(_names(text.header)))
 
 
 def _check_header(file: Path, header: Sequence[str]) -> None:
+    header = _names(header)
     missing = [f"`{name}`" for name in REQUIRED if name not in header]
     if missing:
         found = ", ".join(repr(name) for name in header) or "none"
@@ -179,25 +185,7 @@ def _check_header(file: Path, header: Sequence[str]) -> None:
             raise CorpusError(f"The manifest {str(file)!r} has two columns {name!r}; rename or remove one.")
 
 
-def _read_rows(file: Path, lines: Iterator[list[str]], width: int) -> Iterator[tuple[int, list[str]]]:
-    row = 1
-    limit = csv.field_size_limit(_LONGEST_FIELD)
-    try:
-        for row, fields in enumerate(lines, start=2):
-            if not any(field.strip() for field in fields):
-                continue
-            if len(fields) == width:
-                yield row, fields
-            else:
-                problem = f"has {len(fields)} fields, but the header has {width}; quote fields that hold the delimiter"
-                raise _row_error(file, row, problem)
-    except csv.Error as error:
-        raise _row_error(file, row + 1, f"cannot be read as CSV ({error})") from error
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _paths(table: _Table, root: Path) -> list[str]:
+def _paths(table: _Table, root: Path, spelled: SpelledPaths) -> list[str]:
     resolved: dict[str, str] = {}
     paths = []
     for (row, _), path in zip(table.rows, table.column("path"), strict=True):
@@ -205,7 +193,7 @@ def _paths(table: _Table, root: Path) -> list[str]:
             raise table.error(row, "has no path; give the audio file's")
         if "\0" in path:
             raise table.error(row, "has a path with a NUL character; correct it")
-        folder, name = os.path.split(path)
+        folder, name = os.path.split(spelled.find(path))
         if folder not in resolved:
             resolved[folder] = _resolve(folder, root)
         paths.append(os.path.join(resolved[folder], name).replace(os.sep, "/"))
@@ -224,14 +212,31 @@ def _resolve(folder: str, root: Path) -> str:
     return normal[len(prefix) :] if normal.startswith(prefix) else normal
 
 
-def _seconds(table: _Table, column: str) -> list[float | None]:
-    values: list[float | None] = []
-    for (row, _), text in zip(table.rows, table.column(column), strict=True):
-        number = _number(text) if text else 0.0
-        if number is None or not math.isfinite(number):
-            raise table.error(row, f"has {text!r} as {column}, expected seconds such as 1.25, or nothing")
-        values.append(number if text else None)
-    return values
+def _times(table: _Table) -> TimeColumns:
+    try:
+        return find_times(table.header)
+    except TimesError as error:
+        raise CorpusError(f"The manifest {str(table.text.file)!r} {error}.") from error
+
+
+def _segments(table: _Table, times: TimeColumns) -> list[tuple[float | None, float | None]]:
+    columns = {name: table.column(name) for name in times.uses()}
+    comma = table.text.delimiter != ","
+    segments = []
+    for index, (row, _) in enumerate(table.rows):
+        try:
+            own = {name: column[index] for name, column in columns.items()}
+            segments.append(times.segment(own.__getitem__, comma=comma))
+        except TimesError as error:
+            raise table.error(row, str(error)) from error
+    return segments
+
+
+def _uses(table: _Table, times: TimeColumns) -> dict[str, str]:
+    """Say of every column that is not kept what it is used as, in the order of the header."""
+    used = {name: name for name in STANDARD_COLUMNS if name in table.header and name not in ("start", "end")}
+    used |= times.uses()
+    return {name: used[name] for name in table.header if name in used}
 
 
 def _splits(table: _Table) -> list[str]:
@@ -259,28 +264,6 @@ def _ids(table: _Table, paths: list[str], segments: list[tuple[float | None, flo
             second, f"repeats the path and the segment of row {first}; remove it, or give both rows an id"
         )
     return ids
-
-
-def _further_columns(table: _Table) -> dict[str, Sequence[Value]]:
-    return {name: _typed(table.column(name)) for name in table.header if name not in STANDARD_COLUMNS}
-
-
-def _typed(texts: list[str]) -> Sequence[Value]:
-    numbers = []
-    for text in texts:
-        number = _number(text) if text else math.nan
-        if number is None:
-            return texts
-        numbers.append(number)
-    return numbers if any(texts) else texts
-
-
-def _number(text: str) -> float | None:
-    # float() also takes "1_000", which is a name rather than a number.
-    try:
-        return None if "_" in text else float(text)
-    except ValueError:
-        return None
 
 
 READER = Reader(

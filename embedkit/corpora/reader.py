@@ -77,7 +77,19 @@ def sort_utterances(utterances: Iterable[Utterance]) -> tuple[Utterance, ...]:
     return tuple(sorted(utterances, key=lambda utterance: utterance.id))
 
 
-def left_out_note(names: Sequence[str], what: str) -> tuple[str, ...]:
+class LeftOut(str):
+    """A note on what was not read; extractions and checks list it in their table.
+
+    Attributes:
+        what: What they are ("files without a label").
+        names: All of them, sorted.
+    """
+
+    what: str
+    names: tuple[str, ...]
+
+
+def left_out_note(names: Sequence[str], what: str, *, verb: str = "Left out") -> tuple[str, ...]:
     """Say how many things were left out and name the first; no note where there is none.
 
     >>> left_out_note(["b.wav", "a.wav"], "file{s} without a label")
@@ -85,7 +97,10 @@ def left_out_note(names: Sequence[str], what: str) -> tuple[str, ...]:
     """
     if not names:
         return ()
-    return (f"Left out {len(names):,} {what.format(s='' if len(names) == 1 else 's')}, such as {min(names)!r}.",)
+    told = what.format(s="" if len(names) == 1 else "s")
+    note = LeftOut(f"{verb} {len(names):,} {told}, such as {min(names)!r}.")
+    note.what, note.names = told, tuple(sorted(names))
+    return (note,)
 
 
 def count_note(found: int, published: int, corpus: str) -> tuple[str, ...]:

@@ -32,7 +32,9 @@ class _Filter:
 def select(corpus: Corpus, where: Sequence[str]) -> Corpus:
     """Keep the utterances for which every filter holds.
 
-    `label=anger,happiness` keeps either, `valence!=nan` all but; columns of numbers are compared as numbers.
+    `label=anger,happiness` keeps either, `label!=anger` all but; names are compared as texts ("007" is not "7"), and
+    columns of numbers as numbers. `nan` is a missing number, also in a column of texts that are all numbers
+    (`valence!=nan`).
 
     Raises:
         ConfigError: a filter is not COLUMN=VALUE, or compares a column of numbers with a word.
@@ -75,6 +77,8 @@ def _parse(text: str, corpus: Corpus) -> _Filter:
     values: list[Value] = [value.strip() for value in match["values"].split(",")]
     if column in ("start", "end") or any(isinstance(item.value(column), float) for item in corpus.utterances):
         values = [_number(text, column, str(value)) for value in values]
+    elif "nan" in values and _all_numbers(item.value(column) for item in corpus.utterances):
+        values.append("")
     return _Filter(text, column, frozenset(map(_comparable, values)), match["operator"] == "!=")
 
 
@@ -85,6 +89,15 @@ def _number(text: str, column: str, value: str) -> float:
         raise ConfigError(
             f"The filter {text!r} compares {column} with {value!r}, but {column} holds numbers."
         ) from None
+
+
+def _all_numbers(values: Iterable[Value | None]) -> bool:
+    """Tell whether texts are numbers where they are not empty, and some are."""
+    texts = {str(value) for value in values if value not in (None, "")}
+    try:
+        return bool([float(text) for text in texts])
+    except ValueError:
+        return False
 
 
 def _comparable(value: Value | None) -> Value | None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from embedkit.corpora.base import STANDARD_COLUMNS, Corpus
+from embedkit.corpora.base import IDENTIFIERS, STANDARD_COLUMNS, Corpus
+from embedkit.corpora.texts import as_text
 from embedkit.extraction.segments import Stamp
 from embedkit.extraction.shards import Measured
 from embedkit.store.layout import MEASURED_COLUMNS, Array
@@ -18,20 +19,22 @@ VOLATILE_COLUMNS = ("audio_size", "audio_mtime")
 
 
 def corpus_columns(corpus: Corpus, ids: list[str]) -> dict[str, Any]:
-    """Return the corpus's columns for these utterances; a column named like a measured one gets `corpus.` before it."""
+    """Return the corpus's columns for these utterances; one named like a measured one gets `corpus.` before it."""
     by_id = {utterance.id: utterance for utterance in corpus.utterances}
     utterances = [by_id[name] for name in ids]
     columns: dict[str, Any] = {
         name: [getattr(utterance, name) for utterance in utterances] for name in STANDARD_COLUMNS
     }
+    columns |= {name: [as_text(value) for value in columns[name]] for name in IDENTIFIERS}
     for name in ("start", "end"):
         columns[name] = np.array([np.nan if value is None else value for value in columns[name]], np.float64)
     own = sorted({name for utterance in utterances for name in utterance.columns} - set(STANDARD_COLUMNS))
     for name in own:
         values = [utterance.columns.get(name, "") for utterance in utterances]
         stored = f"corpus.{name}" if name in MEASURED_COLUMNS else name
-        numeric = all(isinstance(value, int | float) for value in values)
-        columns[stored] = np.array(values, np.float64) if numeric else [str(value) for value in values]
+        # Whole numbers name things (a participant, a session) more often than they rate: --targets reads texts, too.
+        numeric = all(isinstance(value, float) for value in values)
+        columns[stored] = np.array(values, np.float64) if numeric else [as_text(value) for value in values]
     return columns
 
 
@@ -71,4 +74,15 @@ def describe_corpus(corpus: Corpus) -> dict[str, Any]:
 
 def _equal(stored: Array, values: Any) -> bool:
     numeric = isinstance(values, np.ndarray)
+    if not numeric and stored.dtype.kind == "f":
+        # Stores of before kept columns of numbers as such; the same numbers as texts make no other corpus.
+        return [_as_number(text) for text in values] == ["" if one != one else one for one in stored.tolist()]
     return bool((stored.dtype.kind != "U") == numeric and np.array_equal(stored, values, equal_nan=numeric))
+
+
+def _as_number(text: str) -> float | str:
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return "" if number != number else number

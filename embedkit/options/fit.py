@@ -100,7 +100,7 @@ class TrainingOptions:
     test_merge: Mapping[str, str] | None = option(
         panel="Data",
         metavar="LABEL=LABEL",
-        help="Count a label of the --test-on corpus as another, beside its usual ones; repeatable.",
+        help="Count a label of the --test-on corpus as another, beside its usual ones, as in --merge; repeatable.",
         usual="none",
         record="test_merge",
         resolved=True,
@@ -140,7 +140,8 @@ class TrainingOptions:
     merge: Mapping[str, str] | None = option(
         panel="Data",
         metavar="LABEL=LABEL",
-        help="Count a label as another; repeatable.",
+        help="Count a label as another; 'HAPPY*=happiness' takes all that match (* any text, ? a character), case, "
+        "spaces and invisible characters aside; repeatable.",
         usual="the corpus's task",
         record="merge",
         resolved=True,

@@ -6,7 +6,9 @@ import difflib
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from embedkit.corpora.texts import MISSING_WORDS
 from embedkit.errors import FitError
 from embedkit.losses.base import Loss
 from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
@@ -24,7 +26,7 @@ def define_dimensions(store: Source, dimensions: Sequence[str], *, where: Sequen
 
     Args:
         store: Where the utterances come from.
-        dimensions: Columns of numbers.
+        dimensions: Columns of numbers, or of texts that are all numbers ("2.5") or say that one is missing ("", "nan").
         where: `COLUMN=VALUE` filters, all of which must hold.
 
     Raises:
@@ -33,7 +35,7 @@ def define_dimensions(store: Source, dimensions: Sequence[str], *, where: Sequen
     """
     _require_columns(store, dimensions)
     rows = filter_rows(store, where)
-    ratings = np.stack([store.column(name)[rows].astype(np.float64) for name in dimensions], axis=1)
+    ratings = np.stack([_read_ratings(store, name)[rows] for name in dimensions], axis=1)
     rated = np.isfinite(ratings).all(axis=1)
     if rated.sum() < 2:
         raise FitError(
@@ -80,6 +82,8 @@ def _require_columns(store: Source, dimensions: Sequence[str]) -> None:
     if len(set(dimensions)) < len(dimensions):
         raise FitError(f"The targets {', '.join(dimensions)} hold one twice; name each once.")
     for name in dimensions:
+        if name in store.columns and name not in STANDARD_COLUMNS:
+            _read_ratings(store, name)
         if name in store.columns and _is_numeric(store, name):
             continue
         nearest = difflib.get_close_matches(name, find_rating_columns(store), n=1)
@@ -100,5 +104,38 @@ def _told(store: Source) -> str:
     return f"{store.corpus} has {', '.join(names)}" if names else f"{store.corpus} has no column of numbers"
 
 
+def _read_ratings(store: Source, name: str) -> NDArray[np.float64]:
+    """Read a column as numbers `[utterances]`, NaN where one is missing.
+
+    Raises:
+        FitError: a text in it is no number.
+    """
+    column = store.column(name)
+    if column.dtype.kind in "iufb":
+        return column.astype(np.float64)
+    texts = np.unique(column)
+    numbers = {text: _number(text) for text in texts.tolist()}
+    odd = next((text for text, number in numbers.items() if number is None), None)
+    if odd is not None:
+        raise FitError(
+            f"The targets need columns of numbers, but {name!r} holds texts, such as {odd!r}: {_told(store)}."
+        )
+    return np.array([numbers[text] for text in column.tolist()], dtype=np.float64)
+
+
+def _number(text: str) -> float | None:
+    if text.strip().lower() in MISSING_WORDS:
+        return float("nan")
+    # float() also takes "1_000", which is a name rather than a number.
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None
+
+
 def _is_numeric(store: Source, name: str) -> bool:
-    return store.column(name).dtype.kind in "iuf"
+    column = store.column(name)
+    if column.dtype.kind in "iuf":
+        return True
+    numbers = [_number(text) for text in np.unique(column).tolist()] if column.dtype.kind == "U" else []
+    return None not in numbers and any(number == number for number in numbers)

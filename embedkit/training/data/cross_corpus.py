@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from embedkit.corpora.texts import expand_merge
 from embedkit.errors import FitError
 from embedkit.training.data.attributes import define_dimensions
 from embedkit.training.data.folds import ONE_SPEAKER_GROUP, Fold, FoldPlan, Names, choose_validations
@@ -25,7 +26,7 @@ def define_transfer(store: Source, data: TaskData, other: Source, merge: Mapping
     Args:
         store, data: The store trained on and its task.
         other: The store tested on.
-        merge: Labels of the other corpus that count as another, beside the corpus's usual ones.
+        merge: Labels of the other corpus, or patterns of them, that count as another, beside the corpus's usual ones.
 
     Raises:
         FitError: another encoder, the same corpus, or a class or a dimension that the other corpus lacks.
@@ -39,8 +40,9 @@ def define_transfer(store: Source, data: TaskData, other: Source, merge: Mapping
         raise FitError(f"Both stores hold {store.corpus}; leave out --test-on, or test on another corpus.")
     if data.dimensions:
         return define_dimensions(other, data.dimensions)
-    usual = {**other.task["merge"], **merge}
-    labels = {usual.get(label, label) for label in other.column("label").tolist()}
+    original = other.column("label").tolist()
+    usual = expand_merge({**other.task["merge"], **merge}, original)
+    labels = {usual.get(label, label) for label in original}
     missing = [label for label in data.classes if label not in labels]
     if missing:
         raise FitError(

@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 
 from embedkit.corpora.base import Corpus, Utterance
 from embedkit.corpora.selection import select
+from embedkit.corpora.texts import expand_merge
 from embedkit.errors import FitError
 from embedkit.registry import unknown_name
 from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
 from embedkit.training.data.folds import CROSSED, Indices, Names
 from embedkit.training.data.source import Source
+
+LARGEST_EXACT = 2.0**53
+"""Above this, neighbouring whole numbers are one float."""
 
 _FIELDS = ("id", "path", "label", "speaker", "session", "split")
 
@@ -80,7 +84,7 @@ def define_task(
     Args:
         store: Where the utterances come from.
         classes: Labels that take part, after merging; None for the standard ones (all labels where there are none).
-        merge: Labels that count as another; None for the standard ones.
+        merge: Labels, or patterns of labels, that count as another; None for the standard ones.
         where: `COLUMN=VALUE` filters, all of which must hold.
 
     Raises:
@@ -88,8 +92,8 @@ def define_task(
         ConfigError, CorpusError, UnknownNameError: a filter that cannot be read or leaves nothing.
     """
     rows = filter_rows(store, where)
-    merge = dict(store.task["merge"] if merge is None else merge)
     original = store.column("label")
+    merge = expand_merge(store.task["merge"] if merge is None else merge, original.tolist())
     _require_labels([*merge], original, store)
     labels = np.array([merge.get(label, label) for label in original[rows].tolist()], dtype=np.str_)
     wanted = list(classes if classes is not None else store.task["classes"]) or sorted({*labels.tolist()})
@@ -134,7 +138,13 @@ def fold_column(store: Source, data: TaskData, kind: str) -> Names | None:
         own = [name for name in store.columns if name not in (*STANDARD_COLUMNS, *MEASURED_COLUMNS)]
         kinds = ["speaker", "session", "split", "random"]
         raise FitError(unknown_name("fold column", column, [*kinds, *own, *(f"{CROSSED}{name}" for name in own)]))
-    return np.array([str(value) for value in store.column(column)[data.rows].tolist()], dtype=np.str_)
+    values = store.column(column)
+    if values.dtype.kind == "f" and np.any(np.abs(values) > LARGEST_EXACT):
+        raise FitError(
+            f"The column {column!r} of {store.path} was kept as numbers too large to be told apart; extract the corpus "
+            "again, which keeps them as texts."
+        )
+    return np.array([str(value) for value in values[data.rows].tolist()], dtype=np.str_)
 
 
 def require_frames(store: Source, reader: str) -> None:
