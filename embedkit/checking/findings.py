@@ -12,6 +12,7 @@ import numpy as np
 from embedkit.checking.audio import Measures
 from embedkit.checking.near_duplicates import find_near_duplicates
 from embedkit.corpora import Utterance
+from embedkit.corpora.texts import find_doubtful
 from embedkit.errors import FitError
 from embedkit.training.data.folds import INNER_FOLDS, Fold, FoldPlan
 from embedkit.wording import count_noun, list_some
@@ -140,6 +141,13 @@ def find_faults_in_labels(utterances: Sequence[Utterance], labels: Mapping[str, 
                 "few for a stable recall. Leave it out with --classes, or merge it with another by --merge.",
                 [utterance.id for utterance in utterances if labels[utterance.id] == label],
             )
+
+
+def find_doubtful_names(utterances: Sequence[Utterance]) -> Iterator[Finding]:
+    """Find labels and speakers that look alike, or that stand for a missing value."""
+    for column in ("label", "speaker"):
+        for sentence in find_doubtful(column, (str(utterance.value(column)) for utterance in utterances)):
+            yield _finding("names", sentence)
 
 
 def find_faults_in_split(utterances: Sequence[Utterance]) -> Iterator[Finding]:

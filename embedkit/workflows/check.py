@@ -19,6 +19,7 @@ from embedkit.checking.findings import Finding
 from embedkit.corpora import Corpus, Utterance, select
 from embedkit.corpora.base import STANDARD_COLUMNS
 from embedkit.corpora.opening import as_corpus
+from embedkit.corpora.texts import expand_merge
 from embedkit.errors import FitError
 from embedkit.options.fit import TrainingOptions
 from embedkit.options.option import declared
@@ -137,6 +138,7 @@ def check_corpus(
         findings.find_faults_in_audio(measures, unreadable),
         findings.find_duplicates(chosen, labels, measures),
         findings.find_faults_in_labels(chosen, labels),
+        findings.find_doubtful_names(chosen),
         findings.find_faults_in_split(chosen),
         findings.find_faults_in_folds(chosen, labels, plan),
     )
@@ -154,6 +156,7 @@ def _choose(
     corpus: Corpus, classes: Sequence[str] | None, merge: Mapping[str, str]
 ) -> tuple[tuple[Utterance, ...], dict[str, str]]:
     """Return the utterances that take part and their labels, after merging, by id."""
+    merge = expand_merge(merge, (utterance.label for utterance in corpus.utterances))
     merged = {utterance.id: merge.get(utterance.label, utterance.label) for utterance in corpus.utterances}
     known = {*merged.values(), *corpus.task.classes}
     for name in classes or ():

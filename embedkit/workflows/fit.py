@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from embedkit.arguments import as_list, checked
 from embedkit.corpora import Corpus
+from embedkit.corpora.texts import find_doubtful
 from embedkit.devices import resolve_device
 from embedkit.encoders.run_encoders import find_folders
 from embedkit.errors import FitError
@@ -84,6 +85,11 @@ def fit_heads(
         store.require_undamaged()
     said = [describe_plain_parts(one.grid[0].head, one.loss) for one in experiments]
     said.append(note_older_stores([*opened, *(one.other for one in experiments[:1] if one.other is not None)]))
+    said += [
+        list(find_doubtful(column, store.column(column).tolist()))
+        for store in opened
+        for column in ("label", "speaker")
+    ]
     said += [[f"{note[0].upper()}{note[1:]}." for note in one.left_out] for one in experiments]
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)

@@ -251,3 +251,16 @@ def test_runs_at_full_scale_and_silent_stretches_by_hand() -> None:
     samples[[0, 650]] = 1.0
     assert silent_share(samples, 10_000) == 0.6
     assert silent_share(np.full(3, 0.002, np.float32), 16_000) == 0
+
+
+def test_names_that_look_alike_or_stand_for_a_missing_value_are_told(rows: Rows) -> None:
+    rows[0] |= {"label": "Joy"}
+    rows[1] |= {"label": "joy\u200b"}
+    rows[2] |= {"speaker": "n/a"}
+    told = [one.message for one in embedkit.check_corpus(write(rows)).findings if one.kind == "names"]
+    assert len(told) == 2
+    assert "'Joy' (1) = 'joy' (38) = 'joy\\u200b' (1)" in told[0]
+    assert "--merge 'joy*=joy' counts them as one" in told[0]
+    assert "speaker is 'n/a' (1): programs write this where a value is missing" in told[1]
+    merged = embedkit.check_corpus(Path("own.csv"), merge={"joy*": "joy"})
+    assert set(merged.labels.values()) == {"joy", "sorrow"}
