@@ -18,6 +18,7 @@ from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance, Value
 from embedkit.corpora.manifest import SPLITS
 from embedkit.corpora.manifest_ids import Clip, name_clips
 from embedkit.corpora.reader import Reader, left_out_note, sort_utterances
+from embedkit.corpora.texts import as_text
 from embedkit.errors import CorpusError
 from embedkit.received import read_text
 from embedkit.registry import import_extra
@@ -31,15 +32,32 @@ _TIMES = ("time", "date")
 
 
 class _Column(NamedTuple):
-    """A column's values: by clip, and by file where its table holds whole files."""
+    """A column's values: by clip, and by file where its table holds whole files, or says who speaks in them.
+
+    Attributes:
+        files: Values that all segments of a file share; empty for columns that may differ from segment to segment.
+    """
 
     table: str
     name: str
     values: Mapping[Clip, Any]
+    files: Mapping[str, Any] = {}
 
     def of(self, clip: Clip) -> Any:
         """Return the value of a clip, else that of its file; None where there is none."""
-        return self.values.get(clip, self.values.get(Clip(clip.path, None, None)))
+        whole = Clip(clip.path, None, None)
+        if clip in self.values:
+            return self.values[clip]
+        return self.values[whole] if whole in self.values else self.files.get(clip.path)
+
+    @classmethod
+    def by_file(cls, table: str, name: str, values: Mapping[Clip, Any]) -> _Column:
+        """Make a column of what a file has once, though its table may hold segments: speakers, sessions."""
+        told: dict[str, set[Any]] = {}
+        for clip, value in values.items():
+            if value is not None:
+                told.setdefault(clip.path, set()).add(value)
+        return cls(table, name, values, {path: found.pop() for path, found in told.items() if len(found) == 1})
 
 
 def recognise(folder: Path) -> bool:
@@ -145,11 +163,12 @@ def _columns(database: Any, audformat: Any) -> Iterator[_Column]:
             scheme = database.schemes.get(column.scheme_id)
             if scheme is not None and scheme.dtype in _TIMES:
                 continue
-            yield _Column(table_id, name, dict(zip(clips, _values(column.get()), strict=True)))
+            make = _Column.by_file if name in ("speaker", "session") else _Column
+            yield make(table_id, name, dict(zip(clips, _values(column.get()), strict=True)))
             if name == "speaker" and scheme is not None and isinstance(scheme.labels, dict):
                 keys = {key for entry in scheme.labels.values() if isinstance(entry, dict) for key in entry}
                 speakers += [
-                    _Column(table_id, key, dict(zip(clips, _values(column.get(map=key)), strict=True)))
+                    _Column.by_file(table_id, key, dict(zip(clips, _values(column.get(map=key)), strict=True)))
                     for key in sorted(keys)
                 ]
     yield from speakers
@@ -208,13 +227,13 @@ def _require_inside(file: str, folder: Path) -> None:
 
 def _first(columns: list[_Column], name: str, clip: Clip) -> str:
     values = (column.of(clip) for column in columns if column.name == name)
-    return next((str(value) for value in values if value is not None), "")
+    return next((as_text(value) for value in values if value is not None), "")
 
 
 def _typed(values: list[Any]) -> list[Value]:
-    if all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values):
-        return [float("nan") if value is None else float(value) for value in values]
-    return ["" if value is None else str(value).replace("\0", "") for value in values]
+    if all(value is None or isinstance(value, float) for value in values):
+        return [float("nan") if value is None else value for value in values]
+    return [as_text(value) for value in values]
 
 
 READER = Reader(

@@ -27,17 +27,18 @@ LABELS = {
     "X": "undecided",
 }
 TASK = Task(classes=tuple(sorted(set(LABELS.values()) - {"other", "undecided"})))
-SIDES = {"Train": "train", "Development": "dev", "Test1": "test"}
+SIDES = {"train": "train", "development": "dev", "validation": "dev", "test1": "test"}
 """The parts of the given split; other partitions (Test2, Test3) are tests of their own."""
 
-_TABLE = Path("Labels") / "labels_consensus.csv"
+_TABLES = tuple(Path("Labels") / name for name in ("labels_consensus.csv", "labels_concensus.csv"))
+"""As releases spell it; those before 1.11 the second way."""
 _FOLDERS = ("Audios", "Audio")
 _COLUMNS = ("FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set")
 
 
 def recognise(folder: Path) -> bool:
     """Tell whether a folder holds the table of consensus labels."""
-    return (folder / _TABLE).is_file()
+    return any((folder / table).is_file() for table in _TABLES)
 
 
 def read_msp_podcast(folder: Path) -> Corpus:
@@ -49,7 +50,7 @@ def read_msp_podcast(folder: Path) -> Corpus:
     Raises:
         CorpusError: the table cannot be read, or no utterance has audio.
     """
-    rows = read_labels(folder / _TABLE, _COLUMNS)
+    rows = read_labels(_table(folder), _COLUMNS)
     # Only names that are listed are used: no row can lead out of the folder.
     audio = {name: f"{inner}/{name}" for inner in reversed(_FOLDERS) for name in list_audio(folder / inner)}
     known = [row for row in rows if row["EmoClass"] in LABELS]
@@ -70,13 +71,17 @@ def read_msp_podcast(folder: Path) -> Corpus:
     return Corpus(name="msp-podcast", kind="msp-podcast", root=folder, utterances=utterances, task=TASK, notes=notes)
 
 
+def _table(folder: Path) -> Path:
+    return next((folder / table for table in _TABLES if (folder / table).is_file()), folder / _TABLES[0])
+
+
 def _utterance(row: dict[str, str], path: str) -> Utterance:
     return Utterance(
         id=Path(path).stem,
         path=path,
         label=LABELS[row["EmoClass"]],
         speaker="" if row["SpkrID"].lower() == "unknown" else row["SpkrID"],
-        split=SIDES.get(row["Split_Set"], ""),
+        split=SIDES.get(row["Split_Set"].lower(), ""),
         columns={
             "valence": number_or_nan(row["EmoVal"]),
             "arousal": number_or_nan(row["EmoAct"]),
@@ -102,7 +107,7 @@ def _note_apart(utterances: tuple[Utterance, ...]) -> tuple[str, ...]:
 def _require_unique(utterances: tuple[Utterance, ...], folder: Path) -> None:
     for first, second in pairwise(utterances):
         if first.id == second.id:
-            raise CorpusError(f"The table {str(folder / _TABLE)!r} holds {first.id!r} twice; remove one row.")
+            raise CorpusError(f"The table {str(_table(folder))!r} holds {first.id!r} twice; remove one row.")
 
 
 READER = Reader(
