@@ -54,7 +54,7 @@ METRICS: Shape = {
     "head_options": Mapping[str, Any],
     "loss_options": Mapping[str, Any],
 }
-CURVES: Shape = {"seeds": [int], "score": str, "loss": [[float]], "dev": [[float]]}
+CURVES: Shape = {"seeds": [int], "score": str, "loss": [[float | None]], "dev": [[float | None]]}
 
 
 def check_shape(where: str, value: Any, shape: Shape) -> None:
@@ -69,6 +69,9 @@ def check_shape(where: str, value: Any, shape: Shape) -> None:
         for key in shape.keys() & value.keys():
             check_shape(f"{where}.{key}" if where else key, value[key], shape[key])
     elif isinstance(shape, tuple):
+        if value is None:
+            # An interval that cannot be estimated, as of a single speaker.
+            return
         if not isinstance(value, list) or len(value) != len(shape):
             raise ValueError(f"{where} is no list of {len(shape)}")
         for one, own in zip(value, shape, strict=True):
