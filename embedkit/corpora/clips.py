@@ -35,8 +35,8 @@ class Clip:
 def find_clips(inputs: Sequence[str | os.PathLike[str]]) -> list[Clip]:
     """List the clips behind files, folders (searched to the bottom, in sorted order) and CSV lists, in order.
 
-    A list has a column `path`, relative to the list's folder, and may have times as a manifest has them (`start`, `end`,
-    ...); other columns are left alone.
+    A list has a column `path`, relative to the list's folder, and may have times as a manifest has them (`start`,
+    `end`, ...); other columns are left alone.
 
     Raises:
         CorpusError: a folder without audio, or a list that cannot be read.

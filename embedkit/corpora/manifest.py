@@ -1,8 +1,8 @@
 """Any corpus, by a CSV manifest: columns `path,label`, optionally `id,speaker,session,split,start,end`, and more.
 
-Comma, semicolon, tab and bar are told apart by the header. Paths are relative to the manifest's folder. Rows are counted
-as spreadsheets do: the header is row 1. A row that cannot be read ends the reading; whether a segment lies in its file
-is seen when the audio is.
+Comma, semicolon, tab and bar are told apart by the header. Paths are relative to the manifest's folder. Rows are
+counted as spreadsheets do: the header is row 1. A row that cannot be read ends the reading; whether a segment lies in
+its file is seen when the audio is.
 """
 
 from __future__ import annotations
@@ -213,7 +213,9 @@ def _segments(table: _Table, times: TimeColumns) -> list[tuple[float | None, flo
     segments = []
     for index, (row, _) in enumerate(table.rows):
         try:
-            segments.append(times.segment({name: column[index] for name, column in columns.items()}.__getitem__, comma=comma))
+            segments.append(
+                times.segment({name: column[index] for name, column in columns.items()}.__getitem__, comma=comma)
+            )
         except TimesError as error:
             raise table.error(row, str(error)) from error
     return segments

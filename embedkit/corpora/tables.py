@@ -23,9 +23,7 @@ def read_labels(file: Path, required: Sequence[str]) -> list[dict[str, str]]:
             raise CorpusError(f"The table {str(file)!r} has no column {', '.join(missing)}; columns found: {found}.")
 
     table = read_delimited(file, "table", lambda header: set(required) <= set(header), check, decode=_decode)
-    return [
-        dict(zip(table.header, (field.strip() for field in fields), strict=True)) for _, fields in table.rows
-    ]
+    return [dict(zip(table.header, (field.strip() for field in fields), strict=True)) for _, fields in table.rows]
 
 
 def _decode(data: bytes) -> tuple[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from embedkit.wording import count_noun, list_some
 
@@ -28,7 +29,7 @@ def as_text(value: Any) -> str:
     """
     if value is None or value != value:
         return ""
-    if isinstance(value, float) and math.isfinite(value) and value.is_integer() and abs(value) < _EXACT:
+    if isinstance(value, float | np.floating) and float(value).is_integer() and abs(value) < _EXACT:
         return str(int(value))
     return str(value).replace("\0", "")
 
