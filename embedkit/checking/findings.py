@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from embedkit.checking.audio import Measures
-from embedkit.corpora import Utterance
+from embedkit.corpora import Corpus, Utterance
+from embedkit.corpora.texts import as_text, find_doubtful, looking_like
 from embedkit.errors import FitError
 from embedkit.training.data.folds import INNER_FOLDS, Fold, FoldPlan
 from embedkit.wording import count_noun, list_some
@@ -99,6 +100,26 @@ def find_duplicates(
             pairs = "; ".join(" = ".join(ids[:_SHOWN]) for ids in found[:_SHOWN])
             message = f"The same audio has several ids {how}, {count_noun(len(found), 'time')} ({pairs}). Keep one."
             yield _finding("duplicates", message, [id_ for ids in found for id_ in ids], problem=problem)
+
+
+def find_doubtful_names(
+    corpus: Corpus, chosen: Sequence[Utterance], labels: Mapping[str, str], merge: Mapping[str, str], column: str
+) -> Iterator[Finding]:
+    """Find names written in several ways, and words that stand for a missing value.
+
+    Args:
+        corpus: All utterances, also those whose label takes no part because it is written otherwise.
+        chosen, labels: Those that take part, and their labels after merging, by id.
+        merge: How labels were merged.
+        column: What folds rotate over.
+    """
+    every = [merge.get(utterance.label, utterance.label) for utterance in corpus.utterances]
+    columns = {"label": looking_like(every, labels.values())}
+    for name in dict.fromkeys(("speaker", "session", column)):
+        columns[name] = [as_text(utterance.value(name)) for utterance in chosen]
+    for name, values in columns.items():
+        for message in find_doubtful(name, values):
+            yield _finding("names", message)
 
 
 def find_faults_in_labels(utterances: Sequence[Utterance], labels: Mapping[str, str]) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ LABEL_COLUMNS = ("emotion", "label")
 _TABLE_ID = re.compile(r"\w[\w.-]*")
 _SUFFIXES = (".parquet", ".csv")
 _TIMES = ("time", "date")
-_TEXTS = ("str", "object")
+_TEXTS = ("str", "object", "int")
 _TOLERANCE = 1e-3
 
 
@@ -206,7 +206,7 @@ def _columns(database: Any, audformat: Any, written: Mapping[str, Mapping[str, l
                 continue
             values = _values(column.get())
             texts = written.get(str(table_id), {}).get(name, [])
-            # The library takes "NA" for a missing value, and "007" without a scheme for a number.
+            # The library takes "NA" for missing, "007" without a scheme for a number, integers beside a gap for floats.
             if (scheme is None or scheme.dtype in _TEXTS) and len(texts) == len(values):
                 values = texts
             yield _Column(table_id, name, dict(zip(clips, values, strict=True)))

@@ -49,8 +49,9 @@ def read_dataset(folder: Path) -> Corpus:
 
     Speakers and sessions are those of the columns "speaker" (or "speaker_id") and "session"; columns of times are found
     by their names (`embedkit.corpora.times`); the split is that of the column "split", else the dataset's part
-    ("train", "validation", "test"); ids are those of the column "id" where none is there twice, else the rows' numbers. Columns
-    of single values come along as texts. The corpus's root is the folder in the cache to which the audio was written.
+    ("train", "validation", "test"); ids are those of the column "id" where none is there twice, else the rows' numbers.
+    Columns of single values come along as texts. The corpus's root is the folder in the cache to which the audio was
+    written.
 
     Raises:
         CorpusError: datasets is not installed; the folder is damaged, has no column of audio or of labels, holds no

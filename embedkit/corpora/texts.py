@@ -78,6 +78,13 @@ def match_labels(pattern: str, labels: Iterable[str]) -> list[str]:
     return [label for label in labels if fnmatch.fnmatchcase(fold_text(label), folded)]
 
 
+def looking_like(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Keep the names that look like one of others."""
+    seen, found = {fold_text(other) for other in set(others)}, list(names)
+    alike = {name for name in set(found) if fold_text(name) in seen}
+    return [name for name in found if name in alike]
+
+
 def find_doubtful(what: str, values: Iterable[str]) -> Iterator[str]:
     """Yield a sentence for names that look alike, and one for words that stand for a missing value.
 

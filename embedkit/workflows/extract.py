@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from embedkit.arguments import checked
+from embedkit.checking.reading import render_reading
 from embedkit.corpora import Corpus
+from embedkit.corpora.reader import LeftOut
 from embedkit.corpora.selection import choose_utterances
 from embedkit.encoders import ENCODERS, load_encoder, split_name
 from embedkit.errors import ConfigError
@@ -70,8 +72,10 @@ def extract_embeddings(
         StoreError: the store that is there is damaged, or there is too little room.
     """
     chosen, selection = choose_utterances(corpus, options.where, options.limit)
+    reading = render_reading(chosen)
     for note in chosen.notes:
-        tell(note)
+        if not isinstance(note, LeftOut):
+            tell(note)
     path = options.out or default_path(chosen.name, encoder)
     if path.is_dir():
         raise ConfigError(f"--out {str(path)!r} is a folder, expected the path of a file (.h5).")
@@ -104,6 +108,7 @@ def extract_embeddings(
             ),
             runner,
         )
+    tell(reading)
     return open_store(path)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from embedkit.audio import read_audio
 from embedkit.corpora.base import STANDARD_COLUMNS, Corpus
 from embedkit.corpora.opening import as_corpus
+from embedkit.corpora.texts import as_text
 from embedkit.encoders import encoder_label, load_encoder
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.identity import determining
@@ -152,7 +153,7 @@ class LiveSource(EmbeddingSource):
         values = [utterance.value(name) for utterance in self.utterances]
         if name in ("start", "end"):
             return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-        return np.array(values)
+        return np.array([as_text(value) for value in values] if any(isinstance(one, str) for one in values) else values)
 
     def describe(self, plan: FoldPlan) -> dict[str, Any]:
         """Say beside where the shortest, the middle and the longest clip lie."""
