@@ -10,7 +10,7 @@ from rich.text import Text
 
 from embedkit.corpora import Corpus
 from embedkit.corpora.reader import LeftOut
-from embedkit.wording import list_some
+from embedkit.wording import count_noun, list_some
 
 WIDTH = 80
 UNUSED = "not used"
@@ -35,7 +35,8 @@ def draw_reading(corpus: Corpus) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row(Text("read", style="bold"), Text(f"{len(corpus.utterances):,} utterances of {corpus.name}"))
+    count = count_noun(len(corpus.utterances), "utterance")
+    table.add_row(Text("read", style="bold"), Text(f"{count} of {corpus.name}"))
     for name, value in _rows(corpus):
         table.add_row(Text(name), Text(value))
     return table
@@ -50,4 +51,4 @@ def _rows(corpus: Corpus) -> Iterator[tuple[str, str]]:
             yield title, list_some(names, _MOST_COLUMNS)
     for note in (*corpus.notes, *corpus.unread):
         if isinstance(note, LeftOut):
-            yield "not read", f"{note.count:,} {note.what}: {list_some(map(repr, note.names), _SHOWN)}"
+            yield "not read", f"{len(note.names):,} {note.what}: {list_some(map(repr, note.names), _SHOWN)}"

@@ -122,7 +122,7 @@ class _Columns:
     @cached_property
     def uses(self) -> dict[str, str]:
         """Say what each column is used as that is not kept under its name."""
-        found = {name: name for name in ("id", "split") if name in self.names}
+        found: dict[str, str] = {name: name for name in ("id", "split") if name in self.names}
         found |= {name: "not used" for name in ("path",) if name in self.names}
         named = ((self.label, "label"), (self.speaker, "speaker"), (self.session, "session"))
         # A column "label" beside "emotion" has no place: what it holds is the other's.

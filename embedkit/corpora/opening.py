@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from embedkit.arguments import checked
 from embedkit.corpora.base import IDENTIFIERS, Corpus, Utterance
@@ -101,7 +102,7 @@ def _with_texts(corpus: Corpus) -> Corpus:
 
 
 def _texts_of(utterance: Utterance) -> Utterance:
-    names = {
+    names: dict[str, Any] = {
         name: as_text(value) for name in ("id", *IDENTIFIERS) if not isinstance(value := getattr(utterance, name), str)
     }
     columns = {name: as_text(value) for name, value in utterance.columns.items() if not isinstance(value, str | float)}

@@ -83,12 +83,10 @@ class LeftOut(str):
     """A note on what was not read; extractions and checks list it in their table.
 
     Attributes:
-        count: How many there are.
         what: What they are ("files without a label").
         names: All of them, sorted.
     """
 
-    count: int
     what: str
     names: tuple[str, ...]
 
@@ -103,7 +101,7 @@ def left_out_note(names: Sequence[str], what: str, *, verb: str = "Left out") ->
         return ()
     told = what.format(s="" if len(names) == 1 else "s")
     note = LeftOut(f"{verb} {len(names):,} {told}, such as {min(names)!r}.")
-    note.count, note.what, note.names = len(names), told, tuple(sorted(names))
+    note.what, note.names = told, tuple(sorted(names))
     return (note,)
 
 

@@ -29,7 +29,7 @@ def as_text(value: Any) -> str:
     """
     if value is None or value != value:
         return ""
-    if isinstance(value, float | np.floating) and float(value).is_integer() and abs(value) < _EXACT:
+    if isinstance(value, float | np.floating) and float(value).is_integer() and abs(float(value)) < _EXACT:
         return str(int(value))
     return str(value).replace("\0", "")
 
