@@ -11,8 +11,8 @@ import numpy as np
 
 from embedkit.checking.audio import Measures
 from embedkit.checking.near_duplicates import find_near_duplicates
-from embedkit.corpora import Utterance
-from embedkit.corpora.texts import find_doubtful
+from embedkit.corpora import Corpus, Utterance
+from embedkit.corpora.texts import as_text, find_doubtful, looking_like
 from embedkit.errors import FitError
 from embedkit.training.data.folds import INNER_FOLDS, Fold, FoldPlan
 from embedkit.wording import count_noun, list_some
@@ -119,6 +119,26 @@ def _tell_copies(
             yield _finding(kind, message, dict.fromkeys(id_ for ids in found for id_ in ids), problem=problem)
 
 
+def find_doubtful_names(
+    corpus: Corpus, chosen: Sequence[Utterance], labels: Mapping[str, str], merge: Mapping[str, str], column: str
+) -> Iterator[Finding]:
+    """Find names written in several ways, and words that stand for a missing value.
+
+    Args:
+        corpus: All utterances, also those whose label takes no part because it is written otherwise.
+        chosen, labels: Those that take part, and their labels after merging, by id.
+        merge: How labels were merged.
+        column: What folds rotate over.
+    """
+    every = [merge.get(utterance.label, utterance.label) for utterance in corpus.utterances]
+    columns = {"label": looking_like(every, labels.values())}
+    for name in dict.fromkeys(("speaker", "session", column)):
+        columns[name] = [as_text(utterance.value(name)) for utterance in chosen]
+    for name, values in columns.items():
+        for message in find_doubtful(name, values):
+            yield _finding("names", message)
+
+
 def find_faults_in_labels(utterances: Sequence[Utterance], labels: Mapping[str, str]) -> Iterator[Finding]:
     """Find labels that rest on few utterances or few speakers, and unknown speakers."""
     speakers: dict[str, set[str]] = defaultdict(set)
@@ -141,13 +161,6 @@ def find_faults_in_labels(utterances: Sequence[Utterance], labels: Mapping[str, 
                 "few for a stable recall. Leave it out with --classes, or merge it with another by --merge.",
                 [utterance.id for utterance in utterances if labels[utterance.id] == label],
             )
-
-
-def find_doubtful_names(utterances: Sequence[Utterance]) -> Iterator[Finding]:
-    """Find labels and speakers that look alike, or that stand for a missing value."""
-    for column in ("label", "speaker"):
-        for sentence in find_doubtful(column, (str(utterance.value(column)) for utterance in utterances)):
-            yield _finding("names", sentence)
 
 
 def find_faults_in_split(utterances: Sequence[Utterance]) -> Iterator[Finding]:

@@ -11,12 +11,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from embedkit.checking.reading import WIDTH, draw_reading
+from embedkit.corpora.reader import LeftOut
 from embedkit.wording import count_noun
 
 if TYPE_CHECKING:
     from embedkit.workflows.check import CorpusCheck
 
-WIDTH = 80
 MOST_ROWS, MOST_LABELS = 24, 8
 """More speakers or sessions than these are summed up, for more labels there is no column each."""
 
@@ -41,6 +42,7 @@ def _parts(check: CorpusCheck) -> Sequence[RenderableType]:
         messages = [finding.message for finding in check.findings if finding.severity == severity]
         if messages:
             parts += ["", Text(title, style="bold"), *(_item(message) for message in messages)]
+    parts += ["", draw_reading(check.corpus)]
     verdict = "Nothing was found that makes results invalid." if check.ok else "Correct the problems before a study."
     return [*parts, "", Text(verdict, style="bold")]
 
@@ -61,7 +63,7 @@ def _summary(facts: Mapping[str, Any]) -> Table:
         ),
         ("format", f"{', '.join(formats)}; channels: {channels}" if formats else ""),
         ("folds", f"by {facts['folds']}"),
-        *(("note", note) for note in facts["notes"]),
+        *(("note", note) for note in facts["notes"] if not isinstance(note, LeftOut)),
     ]
     for name, value in rows:
         if value:

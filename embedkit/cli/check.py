@@ -31,7 +31,9 @@ def check(
     ] = None,
     merge: Annotated[
         list[str] | None,
-        typer.Option(metavar="LABEL=LABEL", help="Count a label as another, as in fit; repeatable. [default: fit's]"),
+        typer.Option(
+            metavar="LABEL=LABEL", help="Count a label as another, patterns as in fit; repeatable. [default: fit's]"
+        ),
     ] = None,
     where: Where = None,
     workers: Annotated[

@@ -49,11 +49,25 @@ def extract(
     require_word_for({"corpus": corpus, "encoder": encoders}, allow_code)
     if corpus is None:
         tell("No corpus is given and embedkit.toml names none: the demo corpus is used, synthetic speech to try out.")
+    from embedkit.checking.reading import ReadingTable
+    from embedkit.corpora.opening import as_corpus
     from embedkit.encoders.run_encoders import expand_runs
     from embedkit.workflows.extract import extract_embeddings
 
-    for name in expand_runs(encoders, tell):
+    names = expand_runs(encoders, tell)
+    opened = as_corpus(corpus or "demo")
+    tables: dict[str, None] = {}
+
+    def tell_or_keep(sentence: str) -> None:
+        if isinstance(sentence, ReadingTable):
+            tables[sentence] = None
+        else:
+            tell(sentence)
+
+    for name in names:
         store = extract_embeddings(
-            corpus or "demo", encoder=name, sources=config.encoders, progress=None, tell=tell, **options
+            opened, encoder=name, sources=config.encoders, progress=None, tell=tell_or_keep, **options
         )
         show(store.path)
+    for table in tables:
+        tell(table)

@@ -76,6 +76,7 @@ class Corpus:
         notes: What a user must be told, one sentence each (counts that differ from the published ones, ...).
         uses: What the columns of its table are used as ("emotion" -> "label"), in their order; those that are kept
             under their name are not among them.
+        unread: Notes on audio files in its folders that were not read; a store does not keep them.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Corpus:
     task: Task = field(default_factory=Task)
     notes: tuple[str, ...] = ()
     uses: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.name

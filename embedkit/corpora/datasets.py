@@ -11,14 +11,19 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance, Value
+import numpy as np
+
+from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
 from embedkit.corpora.demo import cache_folder
 from embedkit.corpora.manifest import SPLITS
 from embedkit.corpora.reader import Reader, left_out_note, list_names, sort_utterances
 from embedkit.corpora.texts import as_text
+from embedkit.corpora.times import TimeColumns, TimesError, find_times
 from embedkit.errors import CorpusError
 from embedkit.received import read_object
 from embedkit.registry import import_extra
@@ -30,8 +35,7 @@ SESSION_COLUMNS = ("session", "session_id")
 _DICT, _STATE, _INFO = "dataset_dict.json", "state.json", "dataset_info.json"
 _PLAIN = re.compile(r"\w[\w.-]*")
 _SUFFIX = re.compile(r"\.(wav|flac|mp3|ogg|opus|aiff?|au)")
-_NUMBER_TYPE = re.compile(r"u?int|float")
-_PLAIN_TYPE = re.compile(r"u?int|float|bool|string|large_string")
+_BINARY_TYPE = re.compile(r"(large_)?binary")
 _ROWS = 64
 
 
@@ -43,33 +47,42 @@ def recognise(folder: Path) -> bool:
 def read_dataset(folder: Path) -> Corpus:
     """Read a saved dataset: one column of audio, labels in the column "emotion" or "label", or the only class column.
 
-    Speakers and sessions are those of the columns "speaker" (or "speaker_id") and "session"; the splits "train",
-    "validation" and "test" are the corpus's; columns of texts and numbers come along. The corpus's root is the folder
-    in the cache to which the audio was written.
+    Speakers and sessions are those of the columns "speaker" (or "speaker_id") and "session"; columns of times are found
+    by their names (`embedkit.corpora.times`); the split is that of the column "split", else the dataset's part
+    ("train", "validation", "test"); ids are those of the column "id" where none is there twice, else the rows' numbers.
+    Columns of single values come along as texts. The corpus's root is the folder in the cache to which the audio was
+    written.
 
     Raises:
-        CorpusError: datasets is not installed; the folder is damaged, has no column of audio or of labels, or holds
-            no bytes for some audio; the cache folder cannot be written to.
+        CorpusError: datasets is not installed; the folder is damaged, has no column of audio or of labels, holds no
+            bytes for some audio, or times or splits that are not clear; the cache folder cannot be written to.
     """
     library = import_extra("datasets", extra="datasets", needed_by="A saved dataset", error=CorpusError)
     parts = {side: _load(folder / side, library) for side in _sides(folder)}
     audio = {side: _audio_column(part, folder, library) for side, part in parts.items()}
     root = _write_audio(folder, parts, audio, library)
     shared = set.intersection(*(set(_plain_columns(part, library)) for part in parts.values()))
-    label = _label_column(parts, shared, folder, library)
-    utterances: list[Utterance] = []
-    unlabelled: list[str] = []
+    first = next(iter(parts.values()))
+    columns = _Columns.find(first, [name for name in first.column_names if name in shared], folder, library)
+    kept, unlabelled, odd = [], [], []
     for side, part in parts.items():
-        rows = _rows(part, [name for name in part.column_names if name in shared], library)
         files = {Path(name).stem: name for name in list_names(root / _place(side))}
-        for number, row in enumerate(rows):
+        for number, row in enumerate(_rows(part, columns.names, library)):
             name = f"{_place(side)}-{number:06d}"
-            if not as_text(row[label]):
+            split = SPLITS.get(row.get("split", "").lower())
+            odd += [row["split"]] if split is None else []
+            if not row[columns.label]:
                 unlabelled.append(name)
                 continue
-            utterances.append(_utterance(name, f"{_place(side)}/{files[f'{number:06d}']}", row, label, side))
-    if not utterances:
-        raise CorpusError(f"No row of the dataset {str(folder)!r} has a value in the column {label!r}.")
+            path = f"{_place(side)}/{files[f'{number:06d}']}"
+            kept.append(
+                (side, row.get("id", ""), columns.utterance(name, path, row, split or SPLITS.get(side.lower(), "")))
+            )
+    if not kept:
+        raise CorpusError(f"No row of the dataset {str(folder)!r} has a value in the column {columns.label!r}.")
+    _require_one_split(kept, folder)
+    utterances, notes = _name_rows(kept)
+    ignored = {name: "not used" for part in parts.values() for name in part.column_names if name not in columns.names}
     return Corpus(
         name=folder.name,
         kind="datasets",
@@ -78,8 +91,87 @@ def read_dataset(folder: Path) -> Corpus:
         notes=(
             f"The audio of {folder.name} was written once to {str(root)!r}.",
             *left_out_note(unlabelled, "row{s} without a label"),
+            *left_out_note(odd, "value{s} of the column split that are none of train, dev and test"),
+            *notes,
         ),
+        uses={**columns.uses, **ignored, **dict.fromkeys(audio.values(), "audio")},
     )
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What the columns of single values are."""
+
+    names: list[str]
+    label: str
+    speaker: str | None
+    session: str | None
+    times: TimeColumns
+
+    @classmethod
+    def find(cls, part: Any, names: list[str], folder: Path, library: Any) -> _Columns:
+        try:
+            times = find_times(names)
+        except TimesError as error:
+            raise CorpusError(f"The dataset {str(folder)!r} {error}; rename_column does so.") from error
+        speaker, session = (
+            next((name for name in known if name in names), None) for known in (SPEAKER_COLUMNS, SESSION_COLUMNS)
+        )
+        return cls(names, _label_column(part, names, folder, library), speaker, session, times)
+
+    @cached_property
+    def uses(self) -> dict[str, str]:
+        """Say what each column is used as that is not kept under its name."""
+        found: dict[str, str] = {name: name for name in ("id", "split") if name in self.names}
+        found |= {name: "not used" for name in ("path",) if name in self.names}
+        named = ((self.label, "label"), (self.speaker, "speaker"), (self.session, "session"))
+        # A column "label" beside "emotion" has no place: what it holds is the other's.
+        found |= {name: "not used" for name in ("label", "speaker", "session") if name in self.names}
+        return found | {name: use for name, use in named if name} | self.times.uses()
+
+    def utterance(self, name: str, path: str, row: Mapping[str, str], split: str) -> Utterance:
+        """Make an utterance of a row."""
+        try:
+            start, end = self.times.segment(row.__getitem__)
+        except TimesError as error:
+            raise CorpusError(f"The row {name} of the dataset {error}.") from error
+        uses = self.uses
+        return Utterance(
+            id=name,
+            path=path,
+            label=row[self.label],
+            speaker=row[self.speaker] if self.speaker else "",
+            session=row[self.session] if self.session else "",
+            split=split,
+            start=start,
+            end=end,
+            columns={key: value for key, value in row.items() if key not in uses and key not in STANDARD_COLUMNS},
+        )
+
+
+def _require_one_split(kept: Sequence[tuple[str, str, Utterance]], folder: Path) -> None:
+    """Refuse a column "split" that contradicts the parts of a dataset that has several."""
+    known = {side: SPLITS[side.lower()] for side, _, _ in kept if SPLITS.get(side.lower())}
+    for side, _, utterance in kept if len(known) > 1 else ():
+        if utterance.split != known.get(side, utterance.split):
+            raise CorpusError(
+                f"The row {utterance.id} of the dataset {str(folder)!r} lies in {side!r}, but its column split says "
+                f"{utterance.split!r}; remove the column or save the parts anew."
+            )
+
+
+def _name_rows(kept: Sequence[tuple[str, str, Utterance]]) -> tuple[list[Utterance], tuple[str, ...]]:
+    """Give rows the ids of their column "id", with their part before it where parts share some; say where it cannot."""
+    given = [(side, id_) for side, id_, _ in kept]
+    utterances = [utterance for _, _, utterance in kept]
+    if not any(id_ for _, id_ in given):
+        return utterances, ()
+    if len(set(given)) < len(given) or not all(id_ for _, id_ in given):
+        note = "The column id is empty or the same in several rows, which go by their part and number instead."
+        return utterances, (note,)
+    shared = len({id_ for _, id_ in given}) < len(given)
+    ids = [f"{_place(side)}-{id_}" if shared else id_ for side, id_ in given]
+    return [replace(utterance, id=id_) for utterance, id_ in zip(utterances, ids, strict=True)], ()
 
 
 def _sides(folder: Path) -> list[str]:
@@ -133,49 +225,33 @@ def _plain_columns(part: Any, library: Any) -> list[str]:
         name
         for name, feature in part.features.items()
         if isinstance(feature, library.ClassLabel)
-        or (isinstance(feature, library.Value) and _PLAIN_TYPE.match(feature.dtype))
+        or (isinstance(feature, library.Value) and not _BINARY_TYPE.match(feature.dtype))
     ]
 
 
-def _label_column(parts: Mapping[str, Any], shared: set[str], folder: Path, library: Any) -> str:
-    features = next(iter(parts.values())).features
-    classes = [name for name in shared if isinstance(features[name], library.ClassLabel)]
-    named = [name for name in LABEL_COLUMNS if name in shared]
+def _label_column(part: Any, names: Sequence[str], folder: Path, library: Any) -> str:
+    classes = [name for name in names if isinstance(part.features[name], library.ClassLabel)]
+    named = [name for name in LABEL_COLUMNS if name in names]
     if named or len(classes) == 1:
         return (named or classes)[0]
     raise CorpusError(
         f"The dataset {str(folder)!r} has no column 'emotion' or 'label', nor a single one of type ClassLabel; columns "
-        f"found: {', '.join(sorted(features))}."
+        f"found: {', '.join(sorted(part.features))}."
     )
 
 
-def _rows(part: Any, names: Sequence[str], library: Any) -> list[dict[str, Value]]:
-    """Return every row: floats of ratings as numbers, all else as texts; classes by their names, missing ones as ""."""
-    columns: dict[str, list[Value]] = {}
+def _rows(part: Any, names: Sequence[str], library: Any) -> list[dict[str, str]]:
+    """Return every row as texts; classes by their names, what is missing as ""."""
+    columns: dict[str, list[str]] = {}
     for name in names:
         feature, values = part.features[name], list(part[name])
         if isinstance(feature, library.ClassLabel):
             columns[name] = ["" if value is None or value < 0 else feature.int2str(value) for value in values]
-        elif feature.dtype.startswith("float") and name not in (*LABEL_COLUMNS, *SPEAKER_COLUMNS, *SESSION_COLUMNS):
-            columns[name] = [float("nan") if value is None else float(value) for value in values]
         else:
-            columns[name] = [as_text(value) for value in values]
+            # Single precision has fewer digits than what Python makes of it.
+            written = np.float32 if feature.dtype in ("float32", "float16") else lambda value: value
+            columns[name] = ["" if value is None else as_text(written(value)) for value in values]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _utterance(name: str, path: str, row: Mapping[str, Value], label: str, side: str) -> Utterance:
-    speaker = next((column for column in SPEAKER_COLUMNS if column in row), None)
-    session = next((column for column in SESSION_COLUMNS if column in row), None)
-    taken = {label, speaker, session, *STANDARD_COLUMNS}
-    return Utterance(
-        id=name,
-        path=path,
-        label=as_text(row[label]),
-        speaker=as_text(row[speaker]) if speaker else "",
-        session=as_text(row[session]) if session else "",
-        split=SPLITS.get(side.lower(), ""),
-        columns={key: value for key, value in row.items() if key not in taken},
-    )
 
 
 def _place(side: str) -> str:

@@ -165,4 +165,5 @@ READER = Reader(
     layout="IEMOCAP (Session1/dialog/EmoEvaluation and Session1/sentences/wav)",
     recognise=recognise,
     read=read_iemocap,
+    apart=("Session*/dialog/*",),
 )

@@ -8,12 +8,15 @@ from dataclasses import replace
 from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from embedkit.arguments import checked
-from embedkit.corpora.base import Corpus
+from embedkit.corpora.base import IDENTIFIERS, Corpus, Utterance
 from embedkit.corpora.demo import open_demo_corpus
 from embedkit.corpora.manifest import SUFFIXES, find_manifests, read_manifest
 from embedkit.corpora.reader import Reader, list_names, walk_files
+from embedkit.corpora.texts import as_text
+from embedkit.corpora.unread import DEPTH, add_unread, is_audio_of_any_kind
 from embedkit.errors import ConfigError, CorpusError
 from embedkit.imports import looks_like_target, take_word
 from embedkit.registry import Part, Registry, load_own
@@ -41,8 +44,6 @@ CORPORA = Registry(
 )
 DEMO = "demo"
 
-_AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".au", ".sph"})
-_DEPTH = 5
 _LEVELS_UP = 4
 _SUBFOLDERS = 200
 
@@ -68,13 +69,13 @@ def open_corpus(source: str | PathLike[str]) -> Corpus:
     if path.is_dir():
         for _, reader in _readers():
             if reader.recognise(path):
-                return reader.read(path)
+                return _add_unread(reader.read(path), reader)
         raise _not_recognised(path)
     if not path.exists():
         raise CorpusError(_missing(source, path))
     if path.suffix.lower() in SUFFIXES:
-        return read_manifest(path)
-    if path.suffix.lower() in _AUDIO_SUFFIXES:
+        return add_unread(read_manifest(path), beside=True)
+    if is_audio_of_any_kind(path):
         raise CorpusError(
             f"{str(path)!r} is a single audio file; give the folder of its corpus, or a CSV manifest with the columns "
             "path and label."
@@ -88,7 +89,26 @@ def open_corpus(source: str | PathLike[str]) -> Corpus:
 
 def as_corpus(corpus: str | PathLike[str] | Corpus) -> Corpus:
     """Open a corpus unless it is opened; see `open_corpus`."""
-    return corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
+    return _with_texts(corpus) if isinstance(corpus, Corpus) else open_corpus(corpus)
+
+
+def _add_unread(corpus: Corpus, reader: Reader) -> Corpus:
+    # The audio of a saved dataset was written to the cache, all of it.
+    kind = corpus.kind
+    return corpus if kind == "datasets" else add_unread(corpus, beside=kind == "manifest", apart=reader.apart)
+
+
+def _with_texts(corpus: Corpus) -> Corpus:
+    """Write the names that code of one's own gives as numbers as texts; floats in further columns are ratings."""
+    return replace(corpus, utterances=tuple(map(_texts_of, corpus.utterances)))
+
+
+def _texts_of(utterance: Utterance) -> Utterance:
+    names: dict[str, Any] = {
+        name: as_text(value) for name in ("id", *IDENTIFIERS) if not isinstance(value := getattr(utterance, name), str)
+    }
+    columns = {name: as_text(value) for name, value in utterance.columns.items() if not isinstance(value, str | float)}
+    return replace(utterance, **names, columns={**utterance.columns, **columns}) if names or columns else utterance
 
 
 def rename_corpus(corpus: Corpus, name: str | None) -> Corpus:
@@ -127,7 +147,7 @@ def _read_own(target: str, folder: str) -> Corpus:
     corpus = read(path)
     if not isinstance(corpus, Corpus):
         raise CorpusError(f"{target!r} returned a {type(corpus).__name__}, expected an embedkit.corpora.Corpus.")
-    return corpus
+    return _with_texts(corpus)
 
 
 def _readers() -> Iterator[tuple[str, Reader]]:
@@ -151,7 +171,7 @@ def _not_recognised(folder: Path) -> CorpusError:
     if hint:
         return CorpusError(f"The folder {str(folder)!r} is not recognised as a corpus, but {hint}; give that.")
     layouts = ", ".join(reader.layout for name, reader in _readers() if name != DEMO)
-    if not any(file.suffix.lower() in _AUDIO_SUFFIXES for file in walk_files(folder, depth=_DEPTH)):
+    if not any(is_audio_of_any_kind(file) for file in walk_files(folder, depth=DEPTH)):
         return CorpusError(f"There is no audio in the folder {str(folder)!r}; looked for {layouts}.")
     return CorpusError(
         f"The corpus in {str(folder)!r} is not recognised; looked for {layouts}: write a manifest for any other corpus."

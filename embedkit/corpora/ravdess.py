@@ -51,15 +51,12 @@ def read_ravdess(folder: Path) -> Corpus:
     Raises:
         CorpusError: no audio-only speech file is there.
     """
-    files = [(path, name_matches(_NAME, path.name)) for path in walk_files(folder, depth=_DEPTH)]
-    named = [(path, match) for path, match in files if match is not None]
-    strangers = [relative_path(folder, path) for path, match in files if match is None and is_audio(path.name)]
+    named = [(path, match) for path in walk_files(folder, depth=_DEPTH) if (match := name_matches(_NAME, path.name))]
     video = [path.name for path, match in named if not is_audio(path.name) or match["modality"] != "03"]
     audio = [(path, match) for path, match in named if is_audio(path.name) and match["modality"] == "03"]
     song = [path.name for path, match in audio if match["channel"] == "02"]
     speech, repeated = keep_first_of_each_name(path for path, match in audio if match["channel"] == "01")
     notes = (
-        *left_out_note(strangers, "file{s} whose name is not one of this corpus"),
         *left_out_note(song, "song file{s}"),
         *left_out_note(video, "video file{s}"),
         *left_out_note([relative_path(folder, path) for path in repeated], "repetition{s} of a file"),

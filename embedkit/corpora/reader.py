@@ -22,11 +22,13 @@ class Reader:
         layout: What its folder looks like, in words.
         recognise: Tells from a folder's listing alone whether it is one.
         read: Turns the folder (or the manifest's file) into a corpus; opens no audio file.
+        apart: Patterns of paths in it (`*` is any text) that hold audio for something else.
     """
 
     layout: str
     recognise: Callable[[Path], bool]
     read: Callable[[Path], Corpus]
+    apart: tuple[str, ...] = ()
 
 
 def is_audio(name: str) -> bool:

@@ -32,7 +32,7 @@ class _Filter:
 def select(corpus: Corpus, where: Sequence[str]) -> Corpus:
     """Keep the utterances for which every filter holds.
 
-    `label=anger,happiness` keeps either, `label!=anger` all but; names are compared as texts ("007" is not "7"), and
+    `label=anger,happiness` keeps either, `label!=anger` all but; names are compared as texts ("007" is not "7"),
     columns of numbers as numbers. `nan` is a missing number, also in a column of texts that are all numbers
     (`valence!=nan`).
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from embedkit.wording import count_noun, list_some
 
@@ -28,7 +29,7 @@ def as_text(value: Any) -> str:
     """
     if value is None or value != value:
         return ""
-    if isinstance(value, float) and math.isfinite(value) and value.is_integer() and abs(value) < _EXACT:
+    if isinstance(value, float | np.floating) and float(value).is_integer() and abs(float(value)) < _EXACT:
         return str(int(value))
     return str(value).replace("\0", "")
 
@@ -75,6 +76,13 @@ def match_labels(pattern: str, labels: Iterable[str]) -> list[str]:
     """List the labels that a pattern matches."""
     folded = fold_text(pattern).replace("[", "[[]")
     return [label for label in labels if fnmatch.fnmatchcase(fold_text(label), folded)]
+
+
+def looking_like(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Keep the names that look like one of others."""
+    seen, found = {fold_text(other) for other in set(others)}, list(names)
+    alike = {name for name in set(found) if fold_text(name) in seen}
+    return [name for name in found if name in alike]
 
 
 def find_doubtful(what: str, values: Iterable[str]) -> Iterator[str]:

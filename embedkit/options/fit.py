@@ -100,7 +100,8 @@ class TrainingOptions:
     test_merge: Mapping[str, str] | None = option(
         panel="Data",
         metavar="LABEL=LABEL",
-        help="Count a label of the --test-on corpus as another, beside its usual ones, as in --merge; repeatable.",
+        help="Count a label of the --test-on corpus as another, beside its usual ones; takes patterns as --merge; "
+        "repeatable.",
         usual="none",
         record="test_merge",
         resolved=True,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from embedkit.arguments import as_list
+from embedkit.checking.reading import ReadingTable
 from embedkit.corpora.base import Corpus
 from embedkit.corpora.opening import as_corpus, rename_corpus
 from embedkit.encoders.run_encoders import expand_runs
@@ -119,7 +120,7 @@ class StudyPlan:
                     f"Two corpora are called {found.name!r} ({str(known.root)!r} and {str(found.root)!r}), but stores "
                     "and runs go by that name; rename one, or give each a study of its own."
                 )
-        for note in dict.fromkeys(note for corpus in opened.values() for note in corpus.notes):
+        for note in dict.fromkeys(note for corpus in opened.values() for note in (*corpus.notes, *corpus.unread)):
             self.tell(note)
         expanded = {name: tuple(expand_runs([name], self.tell)) for name in self.options.encoder}
         return [Pair(corpus, *encoder) for corpus in opened.values() for encoder in expanded.items()]
@@ -175,7 +176,7 @@ class StudyPlan:
             return None
 
         def tell(sentence: str) -> None:
-            if sentence not in pair.corpus.notes:
+            if sentence not in pair.corpus.notes and not isinstance(sentence, ReadingTable):
                 self.tell(sentence)
 
         def extract() -> list[Store]:

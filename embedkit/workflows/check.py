@@ -19,7 +19,7 @@ from embedkit.checking.findings import Finding
 from embedkit.corpora import Corpus, Utterance, select
 from embedkit.corpora.base import STANDARD_COLUMNS
 from embedkit.corpora.opening import as_corpus
-from embedkit.corpora.texts import expand_merge
+from embedkit.corpora.texts import as_text, expand_merge
 from embedkit.errors import FitError
 from embedkit.options.fit import TrainingOptions
 from embedkit.options.option import declared
@@ -75,6 +75,11 @@ class CorpusCheck:
             **{f"{name}s": self._count_by(name) for name in ("label", "speaker", "session", "split")},
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
             "notes": list(self.corpus.notes),
+            "columns": {
+                **dict.fromkeys(self.corpus.utterances[0].columns, "kept"),
+                **self.corpus.uses,
+            },
+            "unread": list(self.corpus.unread),
         }
 
     def _count_by(self, column: str) -> dict[str, dict[str, Any]]:
@@ -128,7 +133,8 @@ def check_corpus(
     """
     folds = declared(TrainingOptions)["folds"].read(folds, "folds")
     opened = select(as_corpus(corpus), where)
-    chosen, labels = _choose(opened, classes, opened.task.merge if merge is None else merge)
+    merge = expand_merge(opened.task.merge if merge is None else merge, (item.label for item in opened.utterances))
+    chosen, labels = _choose(opened, classes, merge)
     kind = folds or default_folds(_column(chosen, "session"), _column(chosen, "speaker"))
     plan = _plan(chosen, labels, kind)
     with show_progress(progress, "check") as report:
@@ -138,9 +144,9 @@ def check_corpus(
         findings.find_faults_in_audio(measures, unreadable),
         findings.find_duplicates(chosen, labels, measures),
         findings.find_faults_in_labels(chosen, labels),
-        findings.find_doubtful_names(chosen),
         findings.find_faults_in_split(chosen),
         findings.find_faults_in_folds(chosen, labels, plan),
+        findings.find_doubtful_names(opened, chosen, labels, merge, kind.removeprefix(CROSSED)),
     )
     return CorpusCheck(
         corpus=dataclasses.replace(opened, utterances=chosen),
@@ -170,7 +176,7 @@ def _choose(
 
 
 def _column(utterances: Sequence[Utterance], name: str) -> Any:
-    return np.array([str(utterance.value(name) or "") for utterance in utterances], dtype=np.str_)
+    return np.array([as_text(utterance.value(name)) for utterance in utterances], dtype=np.str_)
 
 
 def _plan(utterances: Sequence[Utterance], labels: Mapping[str, str], kind: str) -> FoldPlan | FitError:

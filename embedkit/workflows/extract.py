@@ -15,8 +15,10 @@ import torch
 
 from embedkit.arguments import checked
 from embedkit.audio import digest_audio
+from embedkit.checking.reading import render_reading
 from embedkit.corpora import Corpus, Utterance
 from embedkit.corpora.opening import as_corpus, rename_corpus
+from embedkit.corpora.reader import LeftOut
 from embedkit.corpora.selection import choose_utterances
 from embedkit.encoders import ENCODERS, load_encoder, split_name
 from embedkit.errors import AudioError, ConfigError
@@ -77,8 +79,10 @@ def extract_embeddings(
     opened = as_corpus(corpus)
     named = keep_former_name(opened) if options.corpus_name is None else rename_corpus(opened, options.corpus_name)
     chosen, selection = choose_utterances(named, options.where, options.limit)
+    reading = render_reading(chosen)
     for note in chosen.notes:
-        tell(note)
+        if not isinstance(note, LeftOut):
+            tell(note)
     path = options.out or default_path(chosen.name, encoder)
     if path.is_dir():
         raise ConfigError(f"--out {str(path)!r} is a folder, expected the path of a file (.h5).")
@@ -102,6 +106,7 @@ def extract_embeddings(
             ExtractionRequest(corpus=chosen, encoder=loaded, tell=tell, progress=report, **wanted),
             runner,
         )
+    tell(reading)
     return open_store(path)
 
 

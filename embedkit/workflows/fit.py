@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 from embedkit.arguments import as_list, checked
 from embedkit.corpora import Corpus
-from embedkit.corpora.texts import find_doubtful
 from embedkit.devices import resolve_device
 from embedkit.encoders.run_encoders import find_folders
 from embedkit.errors import FitError
@@ -22,6 +21,7 @@ from embedkit.training.data.fold_stores import group_stores
 from embedkit.training.data.recordings import note_older_stores
 from embedkit.training.data.source import Source
 from embedkit.training.data.store_source import StoreSource, as_store
+from embedkit.training.data.task import find_doubtful_names
 from embedkit.training.experiment import Experiment
 from embedkit.training.live.source import open_live_sources
 from embedkit.training.plain import describe_plain_parts
@@ -85,12 +85,9 @@ def fit_heads(
         store.require_undamaged()
     said = [describe_plain_parts(one.grid[0].head, one.loss) for one in experiments]
     said.append(note_older_stores([*opened, *(one.other for one in experiments[:1] if one.other is not None)]))
-    said += [
-        list(find_doubtful(column, store.column(column).tolist()))
-        for store in opened
-        for column in ("label", "speaker")
-    ]
     said += [[f"{note[0].upper()}{note[1:]}." for note in one.left_out] for one in experiments]
+    parts = {id(store): (store, data) for one in experiments for store, data in zip(one.stores, one.parts, strict=True)}
+    said += [find_doubtful_names(store, data, options.folds or "") for store, data in parts.values()]
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)
     require_writable(options.runs)

@@ -1,6 +1,5 @@
 """Databases that audformat itself writes are read as it reads them, but nothing in them is executed."""
 
-import math
 import os
 import re
 import sys
@@ -14,6 +13,7 @@ from embedkit.errors import CorpusError
 from embedkit.installation import install_command
 
 audformat = pytest.importorskip("audformat", reason="audformat is not installed (pip install '.[audformat]')")
+pd = pytest.importorskip("pandas", reason="pandas is not installed (audformat brings it)")
 
 FILES = [f"wav/{number}.wav" for number in range(4)]
 
@@ -56,9 +56,9 @@ def test_files_with_speakers_splits_and_further_columns(tmp_path: Path, storage:
     assert [item.split for item in corpus.utterances] == ["train", "train", "test"]
     assert [item.speaker for item in corpus.utterances] == ["1", "2", "2"]
     assert [item.session for item in corpus.utterances] == ["a", "a", "b"]
-    assert dict(first.columns) == {"transcription": "eins", "valence": 0.25, "age": 31.0, "gender": "male"}
+    assert dict(first.columns) == {"transcription": "eins", "valence": "0.25", "age": "31", "gender": "male"}
     assert second.columns["transcription"] == ""
-    assert math.isnan(float(second.columns["valence"]))
+    assert second.columns["valence"] == ""
     assert third.columns["gender"] == "female"
 
 
@@ -76,7 +76,89 @@ def test_segments_from_all_tables_that_have_labels(tmp_path: Path) -> None:
         ("wav/0.wav", 1.5, None, "anger", "train", "1"),
         ("wav/1.wav", None, None, "joy", "test", "2"),
     }
-    assert {item.columns["valence"] for item in utterances if item.path == "wav/0.wav"} == {0.25}
+    assert {item.columns["valence"] for item in utterances if item.path == "wav/0.wav"} == {"0.25"}
+
+
+FILEWISE = [(None, None)] * 4
+HALVES = [(0.0, 0.5), (0.5, 1.0)]
+
+
+def index_of(files: list[str], times: list[tuple[float | None, float | None]]) -> Any:
+    if times[0] == (None, None):
+        return audformat.filewise_index(files)
+    starts, ends = ([None if value is None else f"{value}s" for value in column] for column in zip(*times, strict=True))
+    return audformat.segmented_index(files, starts, ends)
+
+
+@pytest.mark.parametrize("storage", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    ("labelled", "spoken", "speakers"),
+    [
+        ((FILES, FILEWISE), (FILES, [(0.0, 1.0)] * 4), "abcd"),
+        ((FILES, [(0.0, 1.0)] * 4), (FILES, FILEWISE), "abcd"),
+        ((FILES, [(0.1, 0.9)] * 4), (FILES, [(0.0, 1.0)] * 4), "abcd"),
+        ((FILES, [(0.1, None)] * 4), (FILES, [(0.0, None)] * 4), "abcd"),
+        ((FILES[:1] * 2, HALVES), (FILES[:1] * 2, HALVES), "ab"),
+        ((FILES[:1] * 2, [(0.6, 0.9), (0.0, 0.4)]), (FILES[:1] * 2, HALVES), "ba"),
+        ((FILES[:1] * 2, [(0.4, 0.6), (0.0, 0.4)]), (FILES[:1] * 2, HALVES), ".a"),
+        ((FILES[:1], FILEWISE[:1]), (FILES[:1] * 2, HALVES), "."),
+        ((FILES[:2], FILEWISE[:2]), (FILES[:1], [(0.0, 1.0)]), "a."),
+    ],
+)  # fmt: skip
+def test_speakers_are_found_by_file_and_by_segment(
+    tmp_path: Path, storage: str, labelled: Any, spoken: Any, speakers: str
+) -> None:
+    database = audformat.Database("mine")
+    database.schemes["emotion"] = audformat.Scheme(labels=["joy"])
+    add(database, "emotion", index_of(*labelled), emotion=["joy"] * len(labelled[0]))
+    add(database, "files", index_of(*spoken), speaker=list("abcd")[: len(spoken[0])])
+    database.save(str(tmp_path), storage_format=storage)
+    corpus = open_corpus(tmp_path)
+    by_clip = {(item.path, item.start or 0.0): item.speaker or "." for item in corpus.utterances}
+    wanted = [(path, start or 0.0) for path, (start, _) in zip(*labelled, strict=True)]
+    assert "".join(by_clip[clip] for clip in wanted) == speakers
+    missing = [note for note in corpus.notes if note.startswith("Did not find")]
+    assert len(missing) == ("." in speakers)
+    assert corpus.uses["files.speaker"] == "speaker"
+
+
+@pytest.mark.parametrize("storage", ["parquet", "csv"])
+def test_names_stay_what_they_are(tmp_path: Path, storage: str) -> None:
+    database = audformat.Database("mine")
+    database.schemes["emotion"] = audformat.Scheme("str")
+    database.schemes["session"] = audformat.Scheme("int")
+    add(database, "emotion", audformat.filewise_index(FILES), emotion=["NA", "None", "nan", "joy"],
+        speaker=["007", "7", "NA", "1e5"], session=[1, None, 20231015123456781, 20231015123456782])  # fmt: skip
+    database.save(str(tmp_path), storage_format=storage)
+    utterances = open_corpus(tmp_path).utterances
+    assert [item.label for item in utterances] == ["NA", "None", "nan", "joy"]
+    assert [item.speaker for item in utterances] == ["007", "7", "NA", "1e5"]
+    assert [item.session for item in utterances] == ["1", "", "20231015123456781", "20231015123456782"]
+
+
+def test_speakers_described_in_a_table_of_their_own(tmp_path: Path) -> None:
+    database = audformat.Database("mine")
+    database.schemes["emotion"] = audformat.Scheme("str")
+    index = audformat.utils.set_index_dtypes(pd.Index(["a", "b"], name="speaker"), "string")
+    database["speaker"] = audformat.MiscTable(index)
+    database["speaker"]["gender"] = audformat.Column()
+    database["speaker"]["gender"].set(["female", "male"])
+    database.schemes["speaker"] = audformat.Scheme("str", labels="speaker")
+    add(database, "emotion", audformat.filewise_index(FILES[:2]), emotion=["joy", "joy"], speaker=["a", "b"])
+    database.save(str(tmp_path))
+    assert [item.columns["gender"] for item in open_corpus(tmp_path).utterances] == ["female", "male"]
+
+
+def test_files_in_another_unicode_form_are_found(tmp_path: Path) -> None:
+    database = audformat.Database("mine")
+    database.schemes["emotion"] = audformat.Scheme("str")
+    add(database, "emotion", audformat.filewise_index(["wav/é.wav", "wav/ü.wav"]), emotion=["joy", "joy"])
+    database.save(str(tmp_path))
+    (tmp_path / "wav").mkdir()
+    (tmp_path / "wav" / "é.wav").touch()
+    corpus = open_corpus(tmp_path)
+    assert corpus.audio_path(corpus.utterances[0]).exists()
+    assert any("'wav/ü.wav'" in note for note in corpus.notes)
 
 
 def test_tables_that_contradict_each_other_or_have_no_labels(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 import io
 import json
-import math
 import re
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,11 @@ def test_one_dataset(tmp_path: Path) -> None:
     assert [item.label for item in corpus.utterances] == ["anger", "joy", "anger"]
     assert [item.speaker for item in corpus.utterances] == ["7", "8", "7"]
     assert {item.split for item in corpus.utterances} == {""}
-    assert dict(first.columns) == {"text": "one", "valence": 0.5, "native": "True"}
-    assert second.columns["text"] == ""
-    assert math.isnan(float(second.columns["valence"]))
+    assert dict(first.columns) == {"text": "one", "valence": "0.5", "native": "True"}
+    assert (second.columns["text"], second.columns["valence"]) == ("", "")
+    assert corpus.uses == {
+        "emotion": "label", "speaker_id": "speaker", "frames": "not used", "audio": "audio"
+    }  # fmt: skip
     assert third.columns["native"] == ""
     for seed, utterance in enumerate(corpus.utterances):
         assert utterance.path == f"rows/{seed:06d}.flac"
@@ -82,7 +84,7 @@ def test_splits_shuffled_rows_and_columns_that_only_some_splits_have(tmp_path: P
         "train-000000": "train", "train-000001": "train", "validation-000000": "dev",
     }  # fmt: skip
     assert corpus.audio_path(found["train-000000"]).read_bytes() == wave(2)
-    assert found["train-000000"].columns["valence"] == 1.5
+    assert found["train-000000"].columns["valence"] == "1.5"
     assert {tuple(item.columns) for item in corpus.utterances} == {("valence", "native")}
 
 
@@ -113,6 +115,66 @@ def test_labels_of_other_names_and_rows_without(tmp_path: Path) -> None:
     made.remove_columns("feeling").add_column("mood", ["x", "y", "z"]).save_to_disk(tmp_path / "d")
     with pytest.raises(CorpusError, match=r"no column 'emotion' or 'label', nor a single one .* found: audio, mood"):
         open_corpus(tmp_path / "d")
+
+
+BIG = 20231015123456780
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "speakers"),
+    [
+        ([1234561, 1234562, 1234563], "int64", ["1234561", "1234562", "1234563"]),
+        ([BIG + 1, BIG + 2, BIG + 3], "int64", [str(BIG + 1), str(BIG + 2), str(BIG + 3)]),
+        ([2**62 + 1, 7, 2**62], "uint64", [str(2**62 + 1), "7", str(2**62)]),
+        ([1.0, None, 3.0], "float64", ["1", "", "3"]),
+        ([1.0, float("nan"), 1234567.0], "float32", ["1", "", "1234567"]),
+        ([Decimal(BIG + 1), Decimal(BIG + 2), None], "decimal128(20, 0)", [str(BIG + 1), str(BIG + 2), ""]),
+        (["007", "7", "1e5"], "string", ["007", "7", "1e5"]),
+        (["NA", "None", None], "large_string", ["NA", "None", ""]),
+        ([1, 2, 3], "int8", ["1", "2", "3"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["speaker", "speaker_id", "session", "participant"])
+def test_identifiers_of_any_type_stay_what_they_are(
+    tmp_path: Path, name: str, values: list[Any], kind: str, speakers: list[str]
+) -> None:
+    make(**{name: values}).cast_column(name, datasets.Value(kind)).save_to_disk(tmp_path / "speech")
+    found = [item.value(name.removesuffix("_id")) for item in open_corpus(tmp_path / "speech").utterances]
+    assert found == speakers
+
+
+def test_times_splits_and_ids_are_used(tmp_path: Path) -> None:
+    made = make(id=["c", "a", "b"], offset=[0.0, 0.1, 0.25], duration=[0.1, 0.2, 0.25], path=["x", "y", "z"],
+                split=["train", "validation", "held"])  # fmt: skip
+    made.save_to_disk(tmp_path / "speech")
+    corpus = open_corpus(tmp_path / "speech")
+    assert [(item.id, item.start, item.end, item.split) for item in corpus.utterances] == [
+        ("a", 0.1, 0.3, "dev"), ("b", 0.25, 0.5, ""), ("c", 0.0, 0.1, "train")
+    ]  # fmt: skip
+    assert [item.path for item in corpus.utterances] == ["rows/000001.flac", "rows/000002.flac", "rows/000000.flac"]
+    assert any("1 value of the column split" in note and "'held'" in note for note in corpus.notes)
+    assert (corpus.uses["offset"], corpus.uses["path"]) == ("start", "not used")
+    assert [item.seconds for item in embedkit.check_corpus(corpus).measures] == pytest.approx([0.2, 0.25, 0.1])
+    made.rename_column("offset", "start_sample").save_to_disk(tmp_path / "samples")
+    with pytest.raises(CorpusError, match=r"in samples or frames \(start_sample\)"):
+        open_corpus(tmp_path / "samples")
+
+
+def test_ids_and_splits_across_parts(tmp_path: Path) -> None:
+    made = make(id=[0, 1, 2])
+    datasets.DatasetDict(train=made, test=made).save_to_disk(tmp_path / "counted")
+    ids = [item.id for item in open_corpus(tmp_path / "counted").utterances]
+    assert ids == ["test-0", "test-1", "test-2", "train-0", "train-1", "train-2"]
+    make(id=["x", "x", "y"]).save_to_disk(tmp_path / "twice")
+    corpus = open_corpus(tmp_path / "twice")
+    assert [item.id for item in corpus.utterances] == ["rows-000000", "rows-000001", "rows-000002"]
+    assert any("column id is empty or the same in several rows" in note for note in corpus.notes)
+    split = make(split=["train", "test", "test"])
+    datasets.DatasetDict(train=split).save_to_disk(tmp_path / "one")
+    assert [item.split for item in open_corpus(tmp_path / "one").utterances] == ["train", "test", "test"]
+    datasets.DatasetDict(train=split, test=split).save_to_disk(tmp_path / "two")
+    with pytest.raises(CorpusError, match="lies in 'train', but its column split says 'test'"):
+        open_corpus(tmp_path / "two")
 
 
 def test_datasets_that_cannot_be_used(tmp_path: Path) -> None:

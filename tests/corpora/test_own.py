@@ -6,10 +6,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from embedkit.corpora import Corpus, Utterance, open_corpus
+from embedkit.corpora.opening import as_corpus
 from embedkit.corpora.reader import Reader
 from embedkit.errors import CorpusError, EmbedkitError, UnknownNameError
 
@@ -61,3 +63,22 @@ def test_a_folder_is_read_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_what_cannot_be_read_is_told(source: str, error: type[EmbedkitError], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
         open_corpus(source)
+
+
+def read_numbers(folder: Path) -> Corpus:
+    rows = [(20231015123456781, 1.0, 7), (20231015123456782, float("nan"), None)]
+    utterances: list[Any] = [
+        Utterance(id=id_, path="a.wav", label=1, speaker=speaker, columns={"take": take, "valence": 2.5})  # type: ignore[arg-type]
+        for id_, speaker, take in rows
+    ]
+    return Corpus(name="mine", kind="mine", root=folder, utterances=tuple(utterances))
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_numbers_that_are_names_become_texts(tmp_path: Path, opened: bool) -> None:
+    vars(sys.modules["own.corpora"])["read_numbers"] = read_numbers
+    corpus = as_corpus(read_numbers(tmp_path)) if opened else as_corpus(f"own.corpora:read_numbers:{tmp_path}")
+    assert [(item.id, item.label, item.speaker, dict(item.columns)) for item in corpus.utterances] == [
+        ("20231015123456781", "1", "1", {"take": "7", "valence": 2.5}),
+        ("20231015123456782", "1", "", {"take": "", "valence": 2.5}),
+    ]

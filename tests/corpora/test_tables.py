@@ -48,6 +48,32 @@ def test_msp_podcast(tmp_path: Path, folder: str) -> None:
     assert "2 utterances of Test2 and Test3; to test on them, extract --where partition=Test2" in note
 
 
+@pytest.mark.parametrize("name", ["labels_consensus.csv", "labels_concensus.csv"])
+@pytest.mark.parametrize(
+    ("partition", "side"),
+    [("Train", "train"), ("Validation", "dev"), ("Development", "dev"), ("development", "dev"), ("Test1", "test"),
+     ("Test", "test"), ("Test2", ""), ("Test3", "")],
+)  # fmt: skip
+def test_partitions_of_every_release_of_msp_podcast(tmp_path: Path, name: str, partition: str, side: str) -> None:
+    row = MSP_ROWS[0].replace("Test1", partition)
+    (write_msp(tmp_path, [row]) / "Labels" / "labels_consensus.csv").rename(tmp_path / "Labels" / name)
+    (found,) = open_corpus(tmp_path).utterances
+    assert (found.split, found.columns["partition"]) == (side, partition)
+
+
+def test_speakers_and_partitions_in_lists_of_their_own(tmp_path: Path) -> None:
+    rows = [",".join(row.split(",")[:5]) for row in MSP_ROWS[:2]]
+    write_msp(tmp_path, rows, header="FileName,EmoClass,EmoAct,EmoVal,EmoDom")
+    corpus = open_corpus(tmp_path)
+    assert [(item.speaker, item.split) for item in corpus.utterances] == [("", "")] * 2
+    assert "labels_consensus.csv has no column SpkrID, and there is no Speaker_ids.txt." in corpus.notes
+    names = [row.split(",")[0] for row in rows]
+    (tmp_path / "Speaker_ids.txt").write_text("".join(f"{name}; 00{number}\n" for number, name in enumerate(names)))
+    (tmp_path / "Partitions.txt").write_text(f"Train; {names[0]}\n\nValidation;{names[1]}\n")
+    found = open_corpus(tmp_path).utterances
+    assert [(item.speaker, item.split) for item in found] == [("000", "train"), ("001", "dev")]
+
+
 def test_rows_of_msp_podcast_without_audio_are_told_and_none_leads_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "secret.wav").touch()
     rows = [*MSP_ROWS[:3], "../../secret.wav,N,1,1,1,1,Male,Train", "/etc/passwd,N,1,1,1,1,Male,Train",
@@ -66,7 +92,7 @@ def test_rows_of_msp_podcast_without_audio_are_told_and_none_leads_out_of_the_fo
         (
             "FileName,EmoClass",
             ["a.wav,N"],
-            r"no column EmoAct, EmoVal, EmoDom, SpkrID, Gender, Split_Set; columns found",
+            r"no column EmoAct, EmoVal, EmoDom; columns found",
         ),
         (MSP_HEADER, ["a.wav,N"], "Row 2 of the table .* fields, but the header has 8"),
         (MSP_HEADER, [MSP_ROWS[0] + ",more"], "Row 2 of the table .* fields, but the header has 8"),

@@ -53,7 +53,8 @@ def test_defaults_lead_to_embeddings_corpus_encoder(manifest: Path, encoder: Fak
     assert "10 utterances, 0.00 hours" in told[0]
     assert "will take" in told[0]
     assert "free" in told[0]
-    assert told[-1].startswith("Wrote 'embeddings/speech/fake.h5': 10 utterances")
+    assert told[-2].startswith("Wrote 'embeddings/speech/fake.h5': 10 utterances")
+    assert told[-1] == "read          10 utterances of speech\ncolumns used  path, label, speaker"
 
 
 @pytest.mark.parametrize(

@@ -82,14 +82,14 @@ def _require_columns(store: Source, dimensions: Sequence[str]) -> None:
     if len(set(dimensions)) < len(dimensions):
         raise FitError(f"The targets {', '.join(dimensions)} hold one twice; name each once.")
     for name in dimensions:
-        if name in store.columns and name not in STANDARD_COLUMNS:
-            _read_ratings(store, name)
         if name in store.columns and _is_numeric(store, name):
             continue
         nearest = difflib.get_close_matches(name, find_rating_columns(store), n=1)
         hint = f", did you mean {nearest[0]!r}?" if nearest else "."
         what = "holds texts" if name in store.columns else "is none of its columns"
-        raise FitError(f"The targets need columns of numbers, but {name!r} {what}: {_told(store)}{hint}")
+        odd = _first_text(store, name) if name in store.columns else None
+        told = "" if odd is None or nearest else f" {odd!r} is no number."
+        raise FitError(f"The targets need columns of numbers, but {name!r} {what}: {_told(store)}{hint}{told}")
     taken = {*_KEYS, *(f"{name}_{end}" for name in dimensions for end in _KEYS)}
     for name in dimensions:
         if name in taken:
@@ -105,22 +105,16 @@ def _told(store: Source) -> str:
 
 
 def _read_ratings(store: Source, name: str) -> NDArray[np.float64]:
-    """Read a column as numbers `[utterances]`, NaN where one is missing.
-
-    Raises:
-        FitError: a text in it is no number.
-    """
+    """Read a column of numbers, or of texts that are, `[utterances]`; NaN where one is missing."""
     column = store.column(name)
-    if column.dtype.kind in "iufb":
+    if column.dtype.kind != "U":
         return column.astype(np.float64)
-    texts = np.unique(column)
-    numbers = {text: _number(text) for text in texts.tolist()}
-    odd = next((text for text, number in numbers.items() if number is None), None)
-    if odd is not None:
-        raise FitError(
-            f"The targets need columns of numbers, but {name!r} holds texts, such as {odd!r}: {_told(store)}."
-        )
-    return np.array([numbers[text] for text in column.tolist()], dtype=np.float64)
+    return np.array([_number(text) for text in column.tolist()], dtype=np.float64)
+
+
+def _first_text(store: Source, name: str) -> str | None:
+    """Return a text that is no number; None where there is none."""
+    return next((str(text) for text in store.column(name).tolist() if _number(str(text)) is None), None)
 
 
 def _number(text: str) -> float | None:

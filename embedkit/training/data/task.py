@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embedkit.corpora.base import Corpus, Utterance
 from embedkit.corpora.selection import select
-from embedkit.corpora.texts import expand_merge
+from embedkit.corpora.texts import as_text, expand_merge, find_doubtful, looking_like
 from embedkit.errors import FitError
 from embedkit.registry import unknown_name
 from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
@@ -176,6 +176,22 @@ def filter_rows(store: Source, where: Sequence[str]) -> Indices:
     corpus = Corpus(name=store.corpus, kind="store", root=store.path.parent, utterances=tuple(utterances))
     kept = {utterance.id for utterance in select(corpus, where).utterances}
     return np.flatnonzero([name in kept for name in columns["id"]])
+
+
+def find_doubtful_names(store: Source, data: TaskData, folds: str) -> list[str]:
+    """Say which labels, speakers, sessions and fold columns are written in several ways, or as missing values.
+
+    Labels that take no part count where they look like one that does.
+    """
+    kind = folds.removeprefix(CROSSED)
+    columns = {"speaker": data.speakers.tolist(), "session": data.sessions.tolist()}
+    if kind in store.columns and kind not in columns:
+        columns[kind] = [as_text(value) for value in store.column(kind)[data.rows].tolist()]
+    if not data.dimensions:
+        labels = store.column("label")[filter_rows(store, data.where)].tolist()
+        every = [data.merge.get(label, label) for label in labels]
+        columns = {"label": looking_like(every, data.classes), **columns}
+    return [sentence for name, values in columns.items() for sentence in find_doubtful(name, values)]
 
 
 def _plain(value: str | float) -> str | float:

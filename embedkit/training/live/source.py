@@ -16,6 +16,7 @@ from torch import Tensor
 from embedkit.audio import digest_audio, read_audio
 from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
 from embedkit.corpora.opening import as_corpus, rename_corpus
+from embedkit.corpora.texts import as_text
 from embedkit.encoders import encoder_label, load_encoder
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.identity import determining
@@ -155,7 +156,7 @@ class LiveSource(EmbeddingSource):
         values = [utterance.value(name) for utterance in self.utterances]
         if name in ("start", "end"):
             return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-        return np.array(values)
+        return np.array([as_text(value) for value in values] if any(isinstance(one, str) for one in values) else values)
 
     def audio_digests(self) -> NDArray[np.str_]:
         """Decode every utterance once, `[utterances]`; those that cannot be used have an empty digest."""
