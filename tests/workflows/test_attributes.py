@@ -187,7 +187,7 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ("options", "sentence"),
     [
         ({"targets": ["valance"]}, "is none of its columns: synthetic has arousal, valence, did you mean 'valence'?"),
-        ({"targets": ["text"]}, "'text' holds texts, such as 't0': synthetic has arousal, valence."),
+        ({"targets": ["text"]}, "'text' holds texts: synthetic has arousal, valence. 't0' is no number."),
         ({"targets": ["valence", "valence"]}, "twice"),
         ({"loss": ["ce"]}, "choose --loss ccc-regression"),
         ({"loss": "all"}, "choose --loss ccc-regression"),
@@ -207,7 +207,7 @@ def test_what_cannot_be_predicted_is_told(tmp_path: Path, options: dict[str, Any
 
 def test_a_corpus_without_ratings_is_told(tmp_path: Path) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", valence=["high", "low"] * 30)
-    with pytest.raises(FitError, match="holds texts, such as 'high': synthetic has no column of numbers"):
+    with pytest.raises(FitError, match="holds texts: synthetic has no column of numbers"):
         fit(tmp_path, store)
 
 

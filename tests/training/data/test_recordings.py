@@ -166,7 +166,7 @@ def test_stores_of_before_fall_back_to_files_and_say_so(monkeypatch: pytest.Monk
     fit(store, duplicates="drop", tell=told.append)
     assert any("keeps no digests of decoded audio" in line for line in told)
     extract("mine.csv", tell=told.append)
-    assert "up to date" in told[-1]
+    assert any("up to date" in line for line in told)
 
 
 def test_runs_on_another_corpus_of_the_name_are_kept_apart() -> None:
