@@ -462,7 +462,7 @@ def write_run(folder: Path, **changes: Any) -> None:
         **changes,
     }
     folder.mkdir(parents=True)
-    config = dict.fromkeys(("head_spec", "loss_spec", "classes", "seeds", "folds", "store"))
+    config = {"head_spec": "lstm", "loss_spec": "ce", "classes": ["a", "b"], "seeds": [0], "folds": {}, "store": {}}
     (folder / "config.json").write_text(json.dumps({**config, "format_version": 1}))
     (folder / "metrics.json").write_text(json.dumps(metrics))
 

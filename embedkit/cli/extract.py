@@ -50,12 +50,9 @@ def extract(
     if corpus is None:
         tell("No corpus is given and embedkit.toml names none: the demo corpus is used, synthetic speech to try out.")
     from embedkit.checking.reading import ReadingTable
-    from embedkit.corpora.opening import as_corpus
     from embedkit.encoders.run_encoders import expand_runs
     from embedkit.workflows.extract import extract_embeddings
 
-    names = expand_runs(encoders, tell)
-    opened = as_corpus(corpus or "demo")
     tables: dict[str, None] = {}
 
     def tell_or_keep(sentence: str) -> None:
@@ -64,9 +61,9 @@ def extract(
         else:
             tell(sentence)
 
-    for name in names:
+    for name in expand_runs(encoders, tell):
         store = extract_embeddings(
-            opened, encoder=name, sources=config.encoders, progress=None, tell=tell_or_keep, **options
+            corpus or "demo", encoder=name, sources=config.encoders, progress=None, tell=tell_or_keep, **options
         )
         show(store.path)
     for table in tables:

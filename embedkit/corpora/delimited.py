@@ -19,6 +19,7 @@ MOST_TABLE = 1 << 30
 DELIMITERS = (",", ";", "\t", "|")
 
 _LONGEST_FIELD = 1 << 24
+_BEGINNING = 1 << 16
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -96,6 +97,22 @@ def read_header(text: str, choose: Callable[[list[str]], bool]) -> tuple[str, li
     headers = {delimiter: _split(first, delimiter) for delimiter in DELIMITERS}
     delimiter, names = max(headers.items(), key=lambda item: (choose(item[1]), len(item[1])))
     return delimiter, names, 1
+
+
+def peek_header(file: Path, choose: Callable[[list[str]], bool]) -> list[str]:
+    """Read the names in a file's header alone; see `read_header`.
+
+    Raises:
+        OSError, UnicodeError, csv.Error: it cannot be read.
+    """
+    with file.open("rb") as stream:
+        data = stream.read(_BEGINNING)
+    encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None)
+    if encoding is not None:
+        return read_header(data.decode(encoding, errors="ignore"), choose)[1]
+    # The last character may be cut.
+    whole = data[: data.rfind(b"\n") + 1] if len(data) == _BEGINNING else data
+    return read_header(decode_table(whole)[0], choose)[1]
 
 
 def _split(line: str, delimiter: str) -> list[str]:

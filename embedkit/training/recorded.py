@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -94,7 +94,8 @@ def check_config(config: Mapping[str, Any]) -> None:
     check_shape("", config, CONFIG)
     for store in (config.get("store", {}), config.get("test_store", {})):
         for encoder in (store.get("encoder", {}), *store.get("encoders", ())):
-            if encoder:
+            # What is missing is told where it is needed: tables need no encoder.
+            with suppress(KeyError):
                 check_encoder("store.encoder", encoder)
         if windows := (store.get("options") or {}).get("max_seconds"):
             check_shape("store.options.max_seconds", windows, {"seconds": float})

@@ -355,6 +355,19 @@ def test_manifests_are_told_from_other_tables(tmp_path: Path) -> None:
     assert not is_manifest(tmp_path / "missing.csv")
 
 
+def test_a_column_that_may_be_the_speaker_is_named(tmp_path: Path) -> None:
+    for name, told in (("speaker_id", True), ("Participant", True), ("speaker_age", False), ("speaker", False)):
+        corpus = read_manifest(write(tmp_path, rows(f"path,label,{name}", "1.wav,x,s1")))
+        assert [f"There is no column speaker; if {name!r} says who is speaking, call it so."] * told == [*corpus.notes]
+
+
+def test_a_long_manifest_is_known_by_its_beginning(tmp_path: Path) -> None:
+    for encoding in ("utf-8", "utf-16", "cp1252"):
+        for shift in range(3):
+            lines = ["x" * shift + "é.wav,Ärger"] * 6_000
+            assert is_manifest(write(tmp_path, rows("path,label", *lines), encoding=encoding))
+
+
 WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=8).map(str.strip).filter(bool)
 NAMES = WORDS.filter(lambda word: word not in (".", "..") and "/" not in word and "\\" not in word)
 SECONDS = st.none() | st.floats(0, 1e4, allow_subnormal=False)
