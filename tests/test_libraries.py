@@ -30,9 +30,9 @@ BROKEN = {
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("checkpoints")
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    spectrogram = transformers.ASTModel(transformers.ASTConfig(**shape, max_length=64, num_mel_bins=32))
+    spectrogram = transformers.ASTModel(transformers.ASTConfig(**shape, max_length=128, num_mel_bins=32))
     write_checkpoint(folder / "ast", spectrogram)
-    transformers.ASTFeatureExtractor(max_length=64, num_mel_bins=32).save_pretrained(folder / "ast")
+    transformers.ASTFeatureExtractor(max_length=128, num_mel_bins=32).save_pretrained(folder / "ast")
     return [
         write_conv_checkpoint(folder / "hubert", "hubert"),
         write_whisper_checkpoint(folder / "whisper"),
