@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from embedkit.audio_headers import Mended, find_mend
 from embedkit.errors import AudioError, CorpusError
 from embedkit.pointers import describe_pointer
-from embedkit.received import open_regular
+from embedkit.received import MOST_HOURS, open_regular
 from embedkit.system import native_path
 from embedkit.wording import count_noun, list_some
 
@@ -37,8 +37,6 @@ DIGEST_RATE = 16_000
 
 SMALLEST_RATE = 1_000
 LARGEST_RATE = 768_000
-MOST_HOURS = 24.0
-"""What is decoded of one file, unless more is asked for: a few megabytes of FLAC can hold days of silence."""
 LARGEST_FLOAT = 16.0
 """Beyond it samples that are stored as floats have another scale than [-1, 1]."""
 TOLERANCE_SECONDS = 0.05

@@ -18,6 +18,8 @@ MOST_JSON = 64 * 1024**2
 MOST_TOML = 1024**2
 MOST_TEXT = 1024**3
 """Bytes of the largest file of each kind that is read: settings, and tables of one row an utterance."""
+MOST_HOURS = 24.0
+"""What is decoded of one file of audio unless more is asked for: a few megabytes of FLAC can hold days of silence."""
 DEEPEST = 64
 """Lists and objects within each other."""
 LONGEST_NUMBER = 40

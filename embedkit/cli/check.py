@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from embedkit.audio import MOST_HOURS
 from embedkit.cli.options import AllowCode, MaxHours, Where, require_word_for
 from embedkit.cli.output import show, writes_bold
 from embedkit.config import read_config
 from embedkit.options.option import read_pairs, split_texts
+from embedkit.received import MOST_HOURS
 
 
 def check(
@@ -40,7 +40,7 @@ def check(
         int | None, typer.Option(min=1, metavar="N", help="Threads that decode audio. [default: up to 4]")
     ] = None,
     format: Annotated[Literal["text", "json"], typer.Option(metavar="FORMAT", help="text or json.")] = "text",
-    max_hours: MaxHours = MOST_HOURS,
+    max_hours: MaxHours = None,
     allow_code: AllowCode = None,
 ) -> None:
     """Look at a corpus before a study: labels, speakers, folds and all audio.
@@ -68,7 +68,7 @@ def check(
         merge=(read_pairs(merge, "--merge") if merge else study.get("merge")) or None,
         where=where or study.get("where", ()),
         workers=workers,
-        max_hours=max_hours,
+        max_hours=MOST_HOURS if max_hours is None else max_hours,
         progress=None,
     )
     if format == "json":

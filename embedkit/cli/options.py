@@ -13,6 +13,7 @@ import typer
 from embedkit.cli.completion import complete_names
 from embedkit.cli.output import tell
 from embedkit.config import FILE_NAME, Config
+from embedkit.options.extract import ExtractOptions
 from embedkit.options.option import COUNT, Declared, Panel, declared, read_options
 from embedkit.trust import find_mentions, require_word
 
@@ -23,10 +24,6 @@ Where = Annotated[
     typer.Option(metavar="COLUMN=VALUE", help="Take only utterances with this value; repeatable: all must hold."),
 ]
 Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps. [default: auto]")]
-
-MaxHours = Annotated[
-    float, typer.Option(metavar="HOURS", min=0.001, help="Refuse an utterance that lasts longer. [default: 24]")
-]
 
 AllowCode = Annotated[
     list[str] | None,
@@ -84,6 +81,9 @@ def _make_parameter(one: Declared) -> inspect.Parameter:
     return inspect.Parameter(
         one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
     )
+
+
+MaxHours = _make_parameter(declared(ExtractOptions)["max_hours"]).annotation
 
 
 def choose_options(cls: type[Any], command: str, config: Config, given: Mapping[str, Any]) -> dict[str, Any]:

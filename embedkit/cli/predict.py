@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from embedkit.audio import MOST_HOURS
 from embedkit.cli.options import AllowCode, Device, MaxHours
 from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 from embedkit.errors import ConfigError
+from embedkit.received import MOST_HOURS
 
 Format: TypeAlias = Literal["text", "csv", "json", "jsonl"]
 
@@ -50,7 +50,7 @@ def predict(
         Literal["fail", "skip"],
         typer.Option(metavar="WORD", help="fail: stop at the first audio that cannot be used; skip: say so and go on."),
     ] = "fail",
-    max_hours: MaxHours = MOST_HOURS,
+    max_hours: MaxHours = None,
     allow_code: AllowCode = None,
 ) -> None:
     """Classify (or rate) audio with a fitted run.
@@ -87,7 +87,7 @@ def predict(
             on_error=on_error,
             sources=read_config().encoders,
             allow_code=allow_code or (),
-            max_hours=max_hours,
+            max_hours=MOST_HOURS if max_hours is None else max_hours,
             tell=tell,
         )
         _write(render_predictions(watched(predictions), chosen, segments=segments), out)

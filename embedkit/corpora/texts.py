@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import numbers
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-
-import numpy as np
 
 from embedkit.wording import count_noun, list_some
 
@@ -29,7 +28,8 @@ def as_text(value: Any) -> str:
     """
     if value is None or value != value:
         return ""
-    if isinstance(value, float | np.floating) and float(value).is_integer() and abs(float(value)) < _EXACT:
+    is_fraction = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
+    if is_fraction and float(value).is_integer() and abs(float(value)) < _EXACT:
         return str(int(value))
     return str(value).replace("\0", "")
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedkit.audio import DIGEST_RATE, MOST_HOURS, digest_audio, digest_samples, read_audio
+from embedkit.audio import DIGEST_RATE, digest_audio, digest_samples, read_audio
 from embedkit.encoders.base import Encoder
 from embedkit.errors import AudioError, ExtractionError
 from embedkit.extraction.batches import batch_clips
@@ -25,6 +25,7 @@ from embedkit.extraction.shards import Measured, new_shard
 from embedkit.extraction.threads import Ahead, computing_with, open_ahead
 from embedkit.extraction.windows import Merge, Window, Windows
 from embedkit.progress import Tell
+from embedkit.received import MOST_HOURS
 from embedkit.store.layout import Array
 from embedkit.store.writer import UtteranceEmbedding
 

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from embedkit.audio import MOST_HOURS
 from embedkit.corpora.base import Corpus
 from embedkit.corpora.manifest import GENERIC
 from embedkit.encoders import encoder_label
@@ -18,6 +17,7 @@ from embedkit.encoders.identity import determining
 from embedkit.extraction.segments import OnError
 from embedkit.extraction.windows import Windows
 from embedkit.progress import Progress, Tell
+from embedkit.received import MOST_HOURS
 from embedkit.store.layout import canonical_json
 from embedkit.store.reader import open_store
 from embedkit.system import safe_name

@@ -10,9 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from embedkit.audio import MOST_HOURS, TOLERANCE_SECONDS, digest_file, probe_audio, too_long
+from embedkit.audio import TOLERANCE_SECONDS, digest_file, probe_audio, too_long
 from embedkit.corpora.base import Corpus, Utterance
 from embedkit.errors import AudioError, ExtractionError
+from embedkit.received import MOST_HOURS
 from embedkit.store.layout import digest_bytes, storable_text
 
 OnError: TypeAlias = Literal["fail", "skip"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from embedkit.options.option import COUNT, POSITIVE, declared, option
+from embedkit.received import MOST_HOURS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ class ExtractOptions:
         help="fail: stop at the first audio that cannot be used; skip: list it and go on.",
     )
     max_hours: float = option(
-        24.0,
+        MOST_HOURS,
         panel="Data",
         metavar="HOURS",
         help="Refuse an utterance that lasts longer: a damaged header, or a few megabytes, can claim days.",

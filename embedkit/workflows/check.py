@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from embedkit.audio import MOST_HOURS
 from embedkit.checking import findings
 from embedkit.checking.audio import Measures, measure_corpus
 from embedkit.checking.findings import Finding
@@ -21,9 +20,11 @@ from embedkit.corpora.base import STANDARD_COLUMNS
 from embedkit.corpora.opening import as_corpus
 from embedkit.corpora.texts import as_text, expand_merge
 from embedkit.errors import FitError
+from embedkit.options.extract import ExtractOptions
 from embedkit.options.fit import TrainingOptions
 from embedkit.options.option import declared
 from embedkit.progress import Progress, show_progress
+from embedkit.received import MOST_HOURS
 from embedkit.registry import unknown_name
 from embedkit.system import count_cores
 from embedkit.training.data.folds import CROSSED, FoldPlan, default_folds, plan_folds
@@ -132,6 +133,7 @@ def check_corpus(
         FitError: a class or a fold column that the corpus does not have.
     """
     folds = declared(TrainingOptions)["folds"].read(folds, "folds")
+    declared(ExtractOptions)["max_hours"].check(max_hours, "--max-hours")
     opened = select(as_corpus(corpus), where)
     merge = expand_merge(opened.task.merge if merge is None else merge, (item.label for item in opened.utterances))
     chosen, labels = _choose(opened, classes, merge)

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedkit.arguments import checked
-from embedkit.audio import MOST_HOURS, probe_audio, too_long
+from embedkit.audio import probe_audio, too_long
 from embedkit.cells import write_cell
 from embedkit.corpora.clips import Clip, find_clips
 from embedkit.devices import resolve_device
@@ -34,7 +34,10 @@ from embedkit.extraction.request import BATCH_SECONDS
 from embedkit.extraction.segments import AudioSegment, file_stamp
 from embedkit.extraction.streaming import embed_stream
 from embedkit.extraction.windows import Windows
+from embedkit.options.extract import ExtractOptions
+from embedkit.options.option import declared
 from embedkit.progress import Tell
+from embedkit.received import MOST_HOURS
 from embedkit.store.writer import UtteranceEmbedding
 from embedkit.training.runs import RunRecord
 
@@ -124,6 +127,7 @@ def stream_predictions(
     """
     if on_error not in ("fail", "skip"):
         raise ConfigError(f"--on-error is {on_error!r}, expected fail or skip.")
+    declared(ExtractOptions)["max_hours"].check(max_hours, "--max-hours")
     source = run if isinstance(run, RunRecord) else Path(run)
     predictor = open_predictor(source, fold=fold, seed=seed, allow_code=allow_code, tell=tell)
     given = [audio] if isinstance(audio, str | os.PathLike) else audio
