@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.errors import CorpusError
-from embedkit.received import read_bytes
-
-MOST_TABLE = 1 << 30
-"""Bytes of a table of text."""
+from embedkit.received import MOST_TEXT, open_regular, read_bytes
 
 DELIMITERS = (",", ";", "\t", "|")
 
@@ -105,7 +102,7 @@ def peek_header(file: Path, choose: Callable[[list[str]], bool]) -> list[str]:
     Raises:
         OSError, UnicodeError, csv.Error: it cannot be read.
     """
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         data = stream.read(_BEGINNING)
     encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None)
     if encoding is not None:
@@ -140,14 +137,14 @@ def read_delimited(
         CorpusError: the file cannot be read as a table, or a row has not as many fields as the header.
     """
     try:
-        text, guessed = decode(read_bytes(file, MOST_TABLE))
+        text, guessed = decode(read_bytes(file, MOST_TEXT))
     except OSError as error:
         raise CorpusError(f"Cannot read the {kind} {str(file)!r} ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise CorpusError(
             f"The {kind} {str(file)!r} is not the text that it begins as ({error.reason}); save it as CSV in UTF-8."
         ) from error
-    except UnicodeError as error:
+    except ValueError as error:
         raise CorpusError(f"The {kind} {str(file)!r} {error}.") from error
     delimiter, header, lines = read_header(text, choose)
     check(header)

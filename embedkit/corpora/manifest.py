@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
-from embedkit.corpora.delimited import Delimited, decode_table, read_delimited, read_header, row_error
+from embedkit.corpora.delimited import Delimited, peek_header, read_delimited, row_error
 from embedkit.corpora.manifest_ids import Clip, name_clips
 from embedkit.corpora.reader import Reader, list_names, sort_utterances
 from embedkit.corpora.spelled_paths import SpelledPaths
 from embedkit.corpora.times import TimeColumns, TimesError, find_times
 from embedkit.errors import CorpusError
-from embedkit.received import open_regular
 
 SUFFIXES = (".csv", ".tsv")
 SPLITS = {
@@ -43,7 +43,7 @@ GENERIC = ("annotations", "data", "dataset", "filelist", "index", "labels", "man
 """Names of files that say nothing about the corpus."""
 
 _KIND = "manifest"
-_HEADER_BYTES = 1 << 16
+_SPEAKER = re.compile(r"(speaker|spk|spkr|subject|participant|actor)_?(id|name)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,7 @@ def is_manifest(file: Path) -> bool:
     if file.suffix.lower() not in SUFFIXES or file.name.startswith("._") or not file.is_file():
         return False
     try:
-        with open_regular(file) as stream:
-            data = stream.read(_HEADER_BYTES)
-        # A cut in the middle of a character would make the rest unclear.
-        text, _ = decode_table(data[: data.rfind(b"\n") + 2 if len(data) == _HEADER_BYTES else None])
-        return _is_header(read_header(text, _is_header)[1])
+        return _is_header(peek_header(file, _is_header))
     except (OSError, UnicodeError, csv.Error):
         return False
 
@@ -138,9 +134,17 @@ def read_manifest(source: Path) -> Corpus:
         kind="manifest",
         root=root,
         utterances=sort_utterances(utterances),
-        notes=(*table.text.notes(), *spelled.explain(paths)),
+        notes=(*table.text.notes(), *_note_speakers(table), *spelled.explain(paths)),
         uses=uses,
     )
+
+
+def _note_speakers(table: _Table) -> tuple[str, ...]:
+    """Say which column may be meant as the speaker's."""
+    found = [name for name in table.header if _SPEAKER.fullmatch(name)]
+    if not found or "speaker" in table.header:
+        return ()
+    return (f"There is no column speaker; if {found[0]!r} says who is speaking, call it so.",)
 
 
 def _only_manifest(folder: Path) -> Path:
