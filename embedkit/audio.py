@@ -17,20 +17,12 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from embedkit.audio_headers import Mended, find_mend
+from embedkit.audio_headers import SUFFIXES, UNREAD, Mended, find_mend
 from embedkit.errors import AudioError, CorpusError
 from embedkit.pointers import describe_pointer
 from embedkit.received import MOST_HOURS, open_regular
 from embedkit.system import native_path
 from embedkit.wording import count_noun, list_some
-
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
-"""What is looked for in folders; a file that is named itself may end as it likes."""
-
-UNREAD = (
-    ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".webm", ".mkv", ".aac", ".wma", ".amr", ".3gp", ".avi", ".mka", ".ape",
-)  # fmt: skip
-"""What else holds sound as a rule, and is not decoded."""
 
 DIGEST_RATE = 16_000
 """Hertz at which audio is decoded to tell one recording from another."""

@@ -7,31 +7,9 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from embedkit.audio_headers import SUFFIXES, UNREAD
 from embedkit.corpora.base import Corpus
 from embedkit.corpora.reader import LeftOut, left_out_note, list_names, relative_path, walk_files
-
-SUFFIXES = frozenset(
-    f".{name}"
-    for name in [
-        "wav",
-        "flac",
-        "mp3",
-        "ogg",
-        "opus",
-        "m4a",
-        "mp4",
-        "webm",
-        "aac",
-        "aif",
-        "aiff",
-        "au",
-        "caf",
-        "w64",
-        "sph",
-        "wma",
-    ]
-)
-"""Of audio, and of videos whose sound can be read."""
 
 DEPTH = 5
 
@@ -66,7 +44,7 @@ def add_unread(corpus: Corpus, *, beside: bool, apart: tuple[str, ...] = ()) -> 
 
 def is_audio_of_any_kind(path: Path) -> bool:
     """Tell whether a file's name is one of audio, or of video with sound."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return path.suffix.lower() in (*SUFFIXES, *UNREAD) and not path.name.startswith(".")
 
 
 def _namer(corpus: Corpus) -> str:
