@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from embedkit.audio import DIGEST_RATE, digest_audio
+from embedkit.audio import DIGEST_RATE
 from embedkit.corpora.base import Corpus, Utterance
 from embedkit.encoders.identity import determining
 from embedkit.errors import AudioError, ExtractionError
@@ -21,7 +21,7 @@ from embedkit.extraction.columns import (
     same_columns,
 )
 from embedkit.extraction.request import ExtractionRequest
-from embedkit.extraction.segments import Failures, OnError, Stamp, segment_digest, stamp_files
+from embedkit.extraction.segments import Failures, OnError, Stamp, recording_digest, segment_digest, stamp_files
 from embedkit.extraction.shards import Measured
 from embedkit.store.reader import Store, open_store
 from embedkit.store.verify import require_undamaged
@@ -165,11 +165,11 @@ _DIGESTS = ("digest", "audio_digest")
 
 def _is_known(utterance: Utterance, corpus: Corpus, stamps: Mapping[str, Stamp], known: Mapping[str, set[str]]) -> bool:
     """Tell whether a store has the audio of an utterance, under whatever id."""
-    path, times = corpus.audio_path(utterance), (utterance.start, utterance.end)
+    where = corpus.audio_path(utterance), stamps[utterance.id], utterance.start, utterance.end
     try:
-        if segment_digest(path, stamps[utterance.id], *times) in known["digest"]:
+        if segment_digest(*where) in known["digest"]:
             return True
-        return "audio_digest" in known and digest_audio(path, start=times[0], end=times[1]) in known["audio_digest"]
+        return "audio_digest" in known and recording_digest(*where) in known["audio_digest"]
     except AudioError:
         return False
 
@@ -193,7 +193,7 @@ def _same(old: _Known, corpus: Corpus, utterance: Utterance, stamp: Stamp) -> Me
             return old.measured
         # Samples that are equal at one rate may differ at a higher one.
         comparable = 0 < old.sampling_rate <= DIGEST_RATE and old.measured.audio_digest
-        if not comparable or digest_audio(path, start=times[0], end=times[1]) != old.measured.audio_digest:
+        if not comparable or recording_digest(path, stamp, *times) != old.measured.audio_digest:
             return None
     except AudioError:
         return None

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -59,6 +59,7 @@ class EncodingConfig:
         workers: Threads that read audio.
         on_error: Whether a clip that cannot be used ends the extraction.
         max_hours: What a clip may last.
+        digests: Whether audio is digested, for a store.
     """
 
     encoder: Encoder
@@ -71,6 +72,7 @@ class EncodingConfig:
     workers: int = 2
     on_error: OnError = "fail"
     max_hours: float = MOST_HOURS
+    digests: bool = True
 
     @property
     def row_shape(self) -> tuple[int, int]:
@@ -137,10 +139,9 @@ def open_encoding(config: EncodingConfig, tell: Tell, advice: str = ADVICE) -> I
 
 
 def read_waveform(config: EncodingConfig, segment: AudioSegment) -> Waveform:
-    """Read and digest the audio of one utterance; one too long for a single pass is only digested."""
+    """Read the audio of one utterance, and digest it for a store; one too long for a single pass is only digested."""
     path, rate = config.root / segment.path, config.encoder.sampling_rate
     longest = None if config.windows is None else config.windows.samples
-    read: dict[str, Any] = {"start": segment.start, "end": segment.end, "most_hours": config.max_hours}
     samples = None
     try:
         if longest is None or segment.samples <= longest:
@@ -151,21 +152,25 @@ def read_waveform(config: EncodingConfig, segment: AudioSegment) -> Waveform:
                     f"{config.encoder.name} hears at once; cut it, or encode it in windows with --max-seconds "
                     "where the encoder can."
                 )
-            samples = read_audio(path, sampling_rate=rate, **read)
-        if samples is not None and rate == DIGEST_RATE:
-            audio_digest = digest_samples(samples)
-        else:
-            audio_digest = digest_audio(path, **read)
-        if samples is not None:
-            # Resampling may give a sample more than the header promised.
-            samples = samples[:longest]
-        stamp = Stamp(segment.size, segment.mtime)
-        digest = segment_digest(path, stamp, segment.start, segment.end)
-        if file_stamp(path) != stamp:
+            samples = read_audio(
+                path, sampling_rate=rate, start=segment.start, end=segment.end, most_hours=config.max_hours
+            )
+        digests = _digest(config, segment, samples) if config.digests else ("", "")
+        if file_stamp(path) != Stamp(segment.size, segment.mtime):
             raise AudioError(f"The audio file {str(path)!r} changed while it was read; run the command again.")
     except (AudioError, OSError) as error:
         return Waveform(segment, reason=str(error))
-    return Waveform(segment, samples, digest, audio_digest)
+    # Resampling may give a sample more than the header promised.
+    return Waveform(segment, None if samples is None else samples[:longest], *digests)
+
+
+def _digest(config: EncodingConfig, segment: AudioSegment, samples: NDArray[np.float32] | None) -> tuple[str, str]:
+    """Digest the bytes of a segment and its samples, which are decoded anew where they are not at hand."""
+    path = config.root / segment.path
+    whole = segment_digest(path, Stamp(segment.size, segment.mtime), segment.start, segment.end)
+    if samples is not None and config.encoder.sampling_rate == DIGEST_RATE:
+        return whole, digest_samples(samples)
+    return whole, digest_audio(path, start=segment.start, end=segment.end, most_hours=config.max_hours)
 
 
 class StartedBatch(NamedTuple):

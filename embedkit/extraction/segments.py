@@ -10,11 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from embedkit.audio import TOLERANCE_SECONDS, digest_file, probe_audio, too_long
+from embedkit.audio import TOLERANCE_SECONDS, digest_audio, digest_file, probe_audio, too_long
 from embedkit.corpora.base import Corpus, Utterance
 from embedkit.errors import AudioError, ExtractionError
 from embedkit.received import MOST_HOURS
 from embedkit.store.layout import digest_bytes, storable_text
+from embedkit.system import count_cores
 
 OnError: TypeAlias = Literal["fail", "skip"]
 
@@ -138,6 +139,29 @@ def segment_digest(path: Path, stamp: Stamp, start: float | None, end: float | N
     return digest_bytes(f"{whole} {_seconds(start)} {_seconds(end)}".encode())
 
 
+def recording_digest(path: Path, stamp: Stamp, start: float | None, end: float | None) -> str:
+    """Digest the decoded samples of an audio file, or of a segment of it; decoded once as long as the stamp holds.
+
+    Raises:
+        AudioError: as `digest_audio`.
+    """
+    return _recording_digest(str(path), stamp, start, end)
+
+
+def corpus_digests(corpus: Corpus) -> list[str]:
+    """Return the digest of every utterance's decoded samples, nothing for those that cannot be read."""
+
+    def digest(utterance: Utterance) -> str:
+        path = corpus.audio_path(utterance)
+        try:
+            return recording_digest(path, file_stamp(path), utterance.start, utterance.end)
+        except (AudioError, OSError):
+            return ""
+
+    with ThreadPoolExecutor(min(4, count_cores())) as pool:
+        return list(pool.map(digest, corpus.utterances))
+
+
 def file_stamp(path: Path) -> Stamp:
     """Return size and time of a file."""
     status = path.stat()
@@ -191,3 +215,8 @@ def _seconds(value: float | None) -> str:
 @lru_cache(maxsize=1024)
 def _file_digest(path: str, stamp: Stamp) -> str:
     return digest_file(path)
+
+
+@lru_cache(maxsize=1 << 16)
+def _recording_digest(path: str, _: Stamp, start: float | None, end: float | None) -> str:
+    return digest_audio(path, start=start, end=end)

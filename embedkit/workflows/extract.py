@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -14,17 +13,17 @@ from typing import Any
 import torch
 
 from embedkit.arguments import checked
-from embedkit.audio import digest_audio
 from embedkit.checking.reading import render_reading
-from embedkit.corpora import Corpus, Utterance
+from embedkit.corpora import Corpus
 from embedkit.corpora.opening import as_corpus, rename_corpus
 from embedkit.corpora.reader import LeftOut
 from embedkit.corpora.selection import choose_utterances
 from embedkit.encoders import ENCODERS, load_encoder, split_name
-from embedkit.errors import AudioError, ConfigError
+from embedkit.errors import ConfigError
 from embedkit.extraction.engines import LoadEncoder, open_engine
 from embedkit.extraction.request import ExtractionRequest, default_path, keep_former_name
 from embedkit.extraction.run import run_extraction
+from embedkit.extraction.segments import corpus_digests
 from embedkit.extraction.windows import Windows
 from embedkit.imports import WithWord, has_word
 from embedkit.options.call import takes_options
@@ -121,23 +120,13 @@ def mark_seen(corpus: Corpus, trained_on: Mapping[str, Any]) -> Corpus:
         if known["corpus"] == corpus.name:
             parts["train"].update(known["utterances"])
             parts["dev"].update(known["development_utterances"])
-    with ThreadPoolExecutor(min(4, count_cores())) as pool:
-        digests = list(pool.map(partial(_digest, corpus), corpus.utterances))
-    names = zip((one.id for one in corpus.utterances), digests, strict=True)
+    names = zip((one.id for one in corpus.utterances), corpus_digests(corpus), strict=True)
     seen = [next((part for part, known in parts.items() if known & set(own)), "") for own in names]
     marked = [
         replace(one, columns={**one.columns, SEEN_COLUMN: part})
         for one, part in zip(corpus.utterances, seen, strict=True)
     ]
     return replace(corpus, utterances=tuple(marked))
-
-
-def _digest(corpus: Corpus, utterance: Utterance) -> str:
-    """Digest an utterance's audio, by which it is known under whatever name; nothing for what cannot be read."""
-    try:
-        return digest_audio(corpus.audio_path(utterance), start=utterance.start, end=utterance.end)
-    except AudioError:
-        return ""
 
 
 def _prepare_loading(

@@ -191,6 +191,7 @@ class _Part:
             # One file is as likely as thousands, and should have all threads.
             threads=torch.get_num_threads(),
             max_hours=max_hours,
+            digests=False,
         )
 
     def score(self, clips: Sequence[Clip]) -> Iterator[NDArray[np.float64] | AudioError]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedkit.audio import digest_audio, read_audio
-from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
+from embedkit.audio import read_audio
+from embedkit.corpora.base import STANDARD_COLUMNS, Corpus
 from embedkit.corpora.opening import as_corpus, rename_corpus
 from embedkit.corpora.texts import as_text
 from embedkit.encoders import encoder_label, load_encoder
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.identity import determining
-from embedkit.errors import AudioError, FitError
-from embedkit.extraction.segments import AudioSegment, Failures, stamp_files, survey
+from embedkit.errors import FitError
+from embedkit.extraction.segments import AudioSegment, Failures, corpus_digests, stamp_files, survey
 from embedkit.extraction.windows import Windows
 from embedkit.options.fit import FitOptions, require_one_named
 from embedkit.registry import unknown_name
@@ -109,7 +108,7 @@ class LiveSource(EmbeddingSource):
         processes: Processes = ALONE,
         tuner: Callable[[FitOptions], FineTuner] | None = None,
     ) -> None:
-        self.utterances, self.root = corpus.utterances, corpus.root
+        self.speech, self.utterances, self.root = corpus, corpus.utterances, corpus.root
         self.live_encoder, self.name, self.threads, self.processes = encoder, name, threads, processes
         self.tuner = tuner or share_tuner(encoder, processes)
         self.failures = Failures("skip")
@@ -125,7 +124,6 @@ class LiveSource(EmbeddingSource):
         )
         self.items: dict[str, AudioSegment] = {item.id: item for item in found}
         self._waves: dict[int, Tensor] = {}
-        self._digests: NDArray[np.str_] | None = None
         self._fits = False
         self._describe(corpus)
 
@@ -160,18 +158,7 @@ class LiveSource(EmbeddingSource):
 
     def audio_digests(self) -> NDArray[np.str_]:
         """Decode every utterance once, `[utterances]`; those that cannot be used have an empty digest."""
-        if self._digests is None:
-            with ThreadPoolExecutor(min(4, count_cores())) as pool:
-                self._digests = np.array(list(pool.map(self._digest_audio, self.utterances)), dtype="<U32")
-        return self._digests
-
-    def _digest_audio(self, utterance: Utterance) -> str:
-        item = self.items.get(utterance.id)
-        try:
-            return "" if item is None else digest_audio(self.root / item.path, start=item.start, end=item.end)
-        except AudioError:
-            # What cannot be read is refused where it is trained on.
-            return ""
+        return np.array(corpus_digests(self.speech), dtype="<U32")
 
     def describe(self, plan: FoldPlan) -> dict[str, Any]:
         """Say beside where the shortest, the middle and the longest clip lie."""
