@@ -96,6 +96,7 @@ def check_described(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     _check_extraction(found["extraction"])
     _check_training(found["trained_on"])
     check_encoder("encoder", found["encoder"])
+    _require_size(found["encoder"])
     return found
 
 
@@ -132,14 +133,14 @@ def _check_types(where: str, found: Mapping[str, Any], kinds: Mapping[str, Any])
 
 
 def check_encoder(where: str, encoder: Mapping[str, Any]) -> None:
-    """Check what an encoder says of itself.
+    """Check what an encoder says of itself; what it does not say is told where it is needed.
 
     Raises:
-        KeyError, ValueError: it lacks layers or dimensions, or says what no encoder is.
+        ValueError: it says what no encoder is.
     """
     _check_types(where, encoder, _ENCODER)
     check_name("encoder", encoder.get("name", "?"), LONGEST_ENCODER)
-    layers, dimensions = encoder["layers"], encoder["dimensions"]
+    layers, dimensions = encoder.get("layers", [0]), encoder.get("dimensions", 1)
     if not 0 < len(set(layers)) == len(layers) <= MOST_LAYERS or dimensions < 1:
         raise ValueError(f"{where}: expected 1 to {MOST_LAYERS:,} different layers, and one dimension at least")
     for name in ("frame_rate", "sampling_rate"):
@@ -147,6 +148,15 @@ def check_encoder(where: str, encoder: Mapping[str, Any]) -> None:
             raise ValueError(f"{where}: {name} is {encoder[name]}, expected at most {LARGEST_RATE:,} Hz")
     for part in encoder.get("parts", ()):
         check_encoder(f"{where}.parts", part)
+
+
+def _require_size(encoder: Mapping[str, Any]) -> None:
+    """Require what the rows of a store are read by, of an encoder and its parts."""
+    for name in ("layers", "dimensions"):
+        if name not in encoder:
+            raise KeyError(name)
+    for part in encoder.get("parts", ()):
+        _require_size(part)
 
 
 def _check_extraction(extraction: Mapping[str, Any]) -> None:

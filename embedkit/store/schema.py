@@ -98,16 +98,7 @@ def open_member(group: Any, name: str) -> Any:
     Raises:
         KeyError, ValueError: there is none, or another kind of link or object.
     """
-    where = f"{group.name.rstrip('/')}/{name}"
-    link = name.encode()
-    if link not in group.id:
-        raise KeyError(f"it has no {where}")
-    if group.id.links.get_info(link).type != h5py.h5l.TYPE_HARD:
-        raise ValueError(f"{where} is a link that leads elsewhere, expected a dataset")
-    found = h5py.h5o.open(group.id, link)
-    if not isinstance(found, h5py.h5d.DatasetID):
-        raise ValueError(f"{where} is no dataset")
-    return h5py.Dataset(found)
+    return h5py.Dataset(_open_hard(group, name, h5py.h5d.DatasetID, "dataset"))
 
 
 def open_array(file: Any, name: str, *, virtual: bool = False) -> Any:
@@ -138,15 +129,20 @@ def open_array(file: Any, name: str, *, virtual: bool = False) -> Any:
 
 
 def _open_group(file: Any, name: str) -> Any:
-    link = name.encode()
-    if link not in file.id:
-        raise KeyError(f"it has no /{name}")
-    if file.id.links.get_info(link).type != h5py.h5l.TYPE_HARD:
-        raise ValueError(f"/{name} is a link that leads elsewhere, expected a group")
-    found = h5py.h5o.open(file.id, link)
-    if not isinstance(found, h5py.h5g.GroupID):
-        raise ValueError(f"/{name} is no group")
-    return h5py.Group(found)
+    return h5py.Group(_open_hard(file, name, h5py.h5g.GroupID, "group"))
+
+
+def _open_hard(group: Any, name: str, kind: type[Any], told: str) -> Any:
+    """Return what a hard link of a group leads to, of one kind."""
+    where, link = f"{group.name.rstrip('/')}/{name}", name.encode()
+    if link not in group.id:
+        raise KeyError(f"it has no {where}")
+    if group.id.links.get_info(link).type != h5py.h5l.TYPE_HARD:
+        raise ValueError(f"{where} is a link that leads elsewhere, expected a {told}")
+    found = h5py.h5o.open(group.id, link)
+    if not isinstance(found, kind):
+        raise ValueError(f"{where} is no {told}")
+    return found
 
 
 def _list_members(group: Any) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -89,14 +89,12 @@ def check_config(config: Mapping[str, Any]) -> None:
     """Check the configuration of a run, or of a folder that was exported from one.
 
     Raises:
-        ValueError: as `check_shape`, or an encoder that is described as none.
+        ValueError: as `check_shape`, or an encoder that is none.
     """
     check_shape("", config, CONFIG)
     for store in (config.get("store", {}), config.get("test_store", {})):
         for encoder in (store.get("encoder", {}), *store.get("encoders", ())):
-            # What is missing is told where it is needed: tables need no encoder.
-            with suppress(KeyError):
-                check_encoder("store.encoder", encoder)
+            check_encoder("store.encoder", encoder)
         if windows := (store.get("options") or {}).get("max_seconds"):
             check_shape("store.options.max_seconds", windows, {"seconds": float})
             if not windows["seconds"] > 0:
