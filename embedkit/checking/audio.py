@@ -153,18 +153,6 @@ class Clipping:
         return self.count
 
 
-def clipped_share(samples: NDArray[np.float32]) -> float:
-    """Return the share of samples `[samples]` in runs of three or more at full scale of one sign."""
-    clipping = Clipping()
-    clipping.add(samples)
-    return clipping.finish() / len(samples)
-
-
-def silent_share(samples: NDArray[np.float32], sampling_rate: int) -> float:
-    """Return the share of stretches of 20 ms of samples `[samples]` below -60 dB; the rest at the end is one more."""
-    return float(silent_stretches(samples, max(1, round(STRETCH_SECONDS * sampling_rate))).mean())
-
-
 def silent_stretches(samples: NDArray[np.float32], stretch: int) -> NDArray[np.bool_]:
     """Tell of each stretch of so many samples `[samples]` whether it is below -60 dB, `[stretches]`."""
     starts = np.arange(0, len(samples), stretch)

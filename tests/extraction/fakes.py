@@ -168,3 +168,24 @@ class DyingEncoder(FakeEncoder):
 def load_dying(*, device: str, precision: str, markers: Path, after: int) -> DyingEncoder:
     """Load an encoder that kills its process."""
     return DyingEncoder(markers, after)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != "audio")
+
+
+def no_call(encoder: FakeEncoder) -> bool:
+    return not encoder.calls
+
+
+class Interrupting(FakeEncoder):
+    """Stops the extraction in the n-th batch."""
+
+    def __init__(self, after: int, error: BaseException) -> None:
+        super().__init__()
+        self.after, self.error = after, error
+
+    def encode(self, waveforms: Any, sink: Any) -> None:
+        if len(self.calls) == self.after:
+            raise self.error
+        super().encode(waveforms, sink)

@@ -19,20 +19,7 @@ from embedkit.errors import ExtractionError, StoreError
 from embedkit.extraction import compare
 from embedkit.extraction.run import run_extraction
 from embedkit.store import find_damage, open_store
-from tests.extraction.fakes import FakeEncoder, request_for, write_clip, write_corpus
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Corpus:
-    return write_corpus(tmp_path / "audio")
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != "audio")
-
-
-def no_call(encoder: FakeEncoder) -> bool:
-    return not encoder.calls
+from tests.extraction.fakes import FakeEncoder, leftovers, no_call, request_for, write_clip, write_corpus
 
 
 def test_a_second_run_returns_at_once_and_says_so(tmp_path: Path, corpus: Corpus) -> None:

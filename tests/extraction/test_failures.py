@@ -20,33 +20,7 @@ from embedkit.errors import ExtractionError, StoreError
 from embedkit.extraction import encoding, shards
 from embedkit.extraction.run import run_extraction
 from embedkit.store import open_store
-from tests.extraction.fakes import FakeEncoder, request_for, write_clip, write_corpus
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Corpus:
-    return write_corpus(tmp_path / "audio")
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != "audio")
-
-
-def no_call(encoder: FakeEncoder) -> bool:
-    return not encoder.calls
-
-
-class Interrupting(FakeEncoder):
-    """Stops the extraction in the n-th batch."""
-
-    def __init__(self, after: int, error: BaseException) -> None:
-        super().__init__()
-        self.after, self.error = after, error
-
-    def encode(self, waveforms: Any, sink: Any) -> None:
-        if len(self.calls) == self.after:
-            raise self.error
-        super().encode(waveforms, sink)
+from tests.extraction.fakes import FakeEncoder, Interrupting, leftovers, no_call, request_for, write_clip
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_stored(

@@ -17,29 +17,7 @@ from embedkit.extraction.lock import locked
 from embedkit.extraction.run import run_extraction
 from embedkit.extraction.shards import ShardReader
 from embedkit.store import open_store
-from tests.extraction.fakes import FakeEncoder, request_for, write_clip, write_corpus
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Corpus:
-    return write_corpus(tmp_path / "audio")
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != "audio")
-
-
-class Interrupting(FakeEncoder):
-    """Stops the extraction in the n-th batch."""
-
-    def __init__(self, after: int, error: BaseException) -> None:
-        super().__init__()
-        self.after, self.error = after, error
-
-    def encode(self, waveforms: Any, sink: Any) -> None:
-        if len(self.calls) == self.after:
-            raise self.error
-        super().encode(waveforms, sink)
+from tests.extraction.fakes import FakeEncoder, Interrupting, leftovers, request_for, write_clip
 
 
 @pytest.mark.parametrize("changes", [{"batch_seconds": 9.0}, {"shard_seconds": 9.0}, {"threads": 2}])

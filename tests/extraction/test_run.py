@@ -19,16 +19,7 @@ from embedkit.errors import ExtractionError
 from embedkit.extraction.run import run_extraction
 from embedkit.extraction.windows import Windows
 from embedkit.store import find_damage, open_store
-from tests.extraction.fakes import FakeEncoder, request_for, write_clip, write_corpus
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Corpus:
-    return write_corpus(tmp_path / "audio")
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != "audio")
+from tests.extraction.fakes import FakeEncoder, leftovers, request_for, write_clip, write_corpus
 
 
 def test_every_row_equals_the_clip_encoded_alone(tmp_path: Path, corpus: Corpus) -> None:
