@@ -34,6 +34,21 @@ def as_text(value: Any) -> str:
     return str(value).replace("\0", "")
 
 
+def read_number(text: str) -> float | None:
+    """Read a text that may be a number: NaN for words of a missing value, None for a name.
+
+    >>> read_number("2.5"), read_number("1_000"), read_number("n/a")
+    (2.5, None, nan)
+    """
+    if text.strip().lower() in MISSING_WORDS:
+        return float("nan")
+    # float() also takes "1_000", which is a name rather than a number.
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None
+
+
 def fold_text(text: str) -> str:
     """Write what a reader sees of a text: no case, no invisible characters, single spaces, one Unicode form.
 

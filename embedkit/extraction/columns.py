@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from embedkit.corpora.base import IDENTIFIERS, STANDARD_COLUMNS, Corpus
-from embedkit.corpora.texts import as_text
+from embedkit.corpora.texts import as_text, read_number
 from embedkit.extraction.segments import Stamp
 from embedkit.extraction.shards import Measured
 from embedkit.store.layout import MEASURED_COLUMNS, Array
@@ -76,13 +76,6 @@ def _equal(stored: Array, values: Any) -> bool:
     numeric = isinstance(values, np.ndarray)
     if not numeric and stored.dtype.kind == "f":
         # Stores of before kept columns of numbers as such; the same numbers as texts make no other corpus.
-        return [_as_number(text) for text in values] == ["" if one != one else one for one in stored.tolist()]
+        numbers = [read_number(text) for text in values]
+        return None not in numbers and np.array_equal(stored, np.array(numbers, np.float64), equal_nan=True)
     return bool((stored.dtype.kind != "U") == numeric and np.array_equal(stored, values, equal_nan=numeric))
-
-
-def _as_number(text: str) -> float | str:
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return "" if number != number else number

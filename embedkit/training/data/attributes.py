@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.corpora.texts import MISSING_WORDS
+from embedkit.corpora.texts import read_number
 from embedkit.errors import FitError
 from embedkit.losses.base import Loss
 from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
@@ -109,27 +109,17 @@ def _read_ratings(store: Source, name: str) -> NDArray[np.float64]:
     column = store.column(name)
     if column.dtype.kind != "U":
         return column.astype(np.float64)
-    return np.array([_number(text) for text in column.tolist()], dtype=np.float64)
+    return np.array([read_number(text) for text in column.tolist()], dtype=np.float64)
 
 
 def _first_text(store: Source, name: str) -> str | None:
     """Return a text that is no number; None where there is none."""
-    return next((str(text) for text in store.column(name).tolist() if _number(str(text)) is None), None)
-
-
-def _number(text: str) -> float | None:
-    if text.strip().lower() in MISSING_WORDS:
-        return float("nan")
-    # float() also takes "1_000", which is a name rather than a number.
-    try:
-        return None if "_" in text else float(text)
-    except ValueError:
-        return None
+    return next((str(text) for text in store.column(name).tolist() if read_number(str(text)) is None), None)
 
 
 def _is_numeric(store: Source, name: str) -> bool:
     column = store.column(name)
     if column.dtype.kind in "iuf":
         return True
-    numbers = [_number(text) for text in np.unique(column).tolist()] if column.dtype.kind == "U" else []
+    numbers = [read_number(text) for text in np.unique(column).tolist()] if column.dtype.kind == "U" else []
     return None not in numbers and any(number == number for number in numbers)
