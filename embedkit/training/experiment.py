@@ -21,12 +21,13 @@ from embedkit.training.cross_validation import count_heads
 from embedkit.training.data.attributes import define_dimensions, require_fitting_loss
 from embedkit.training.data.cross_corpus import define_transfer, join_tasks, name_other, plan_transfer
 from embedkit.training.data.features import Features
-from embedkit.training.data.folds import Fold, FoldPlan, Names, default_folds, describe_folds, plan_folds
+from embedkit.training.data.folds import Fold, FoldPlan, Indices, Names, default_folds, describe_folds, plan_folds
 from embedkit.training.data.joined_features import JoinedFeatures
 from embedkit.training.data.leakage import find_leaks, require_unseen
 from embedkit.training.data.recordings import (
     drop_copies,
     find_trained,
+    number_recordings,
     recording_keys,
     require_untrained,
     sketch_recordings,
@@ -80,8 +81,9 @@ class Experiment:
         if options.duplicates == "drop":
             self.parts = drop_copies(self.stores, self.parts)
         self.data: TaskData = self.parts[0]
+        self.other_name = "" if other is None else name_other(store, other)
         if other is not None:
-            self.data = join_tasks(self.parts[0], self.parts[1], names=(store.corpus, name_other(store, other)))
+            self.data = join_tasks(self.parts[0], self.parts[1], names=(store.corpus, self.other_name))
 
     @property
     def stores(self) -> list[Source]:
@@ -97,8 +99,7 @@ class Experiment:
     def plan(self) -> FoldPlan:
         if self.other is not None:
             speakers, hold_out = self.data.speakers, self.level == "frame"
-            other = name_other(self.store, self.other)
-            return plan_transfer(len(self.parts[0]), speakers, other, hold_out=hold_out)
+            return plan_transfer(len(self.parts[0]), speakers, self.other_name, hold_out=hold_out)
         # An encoder that was trained has seen all but its own fold's test and development groups.
         held_out = self.store.fine_tuned or self.options.tuned
         usual = self.store.usual_folds or default_folds(self.data.sessions, self.data.speakers)
@@ -173,7 +174,7 @@ class Experiment:
             for source, data, fold in self._sources_of_folds():
                 require_unseen(source, data, fold)
             for fold in self.plan.folds:
-                require_untrained(self.data, self.recordings, fold)
+                require_untrained(self.data, self.recording_numbers, fold)
 
     def _sources_of_folds(self) -> Iterator[tuple[Source, TaskData, Fold]]:
         """Yield every fold with what it reads; a fold over two corpora as the part that lies in each."""
@@ -193,11 +194,16 @@ class Experiment:
         """What is equal for utterances of one recording, `[utterances]`."""
         return recording_keys(self.stores, self.parts)
 
+    @cached_property
+    def recording_numbers(self) -> Indices:
+        """The same as numbers, `[utterances]`."""
+        return number_recordings(self.recordings)
+
     @property
     def leaks(self) -> bool:
         """Whether something is tested that was trained on: recordings, or speakers that the encoder knows."""
         known = any(find_leaks(*read) for read in self._sources_of_folds())
-        return known or any(len(find_trained(self.recordings, fold)) for fold in self.plan.folds)
+        return known or any(len(find_trained(self.recording_numbers, fold)) for fold in self.plan.folds)
 
     @property
     def left_out(self) -> list[str]:
@@ -227,7 +233,7 @@ class Experiment:
         if self.options.allow_leak and self.leaks:
             found |= {"leak": True}
         if self.other is not None:
-            found |= {"test_corpus": name_other(self.store, self.other), "test_merge": dict(self.parts[1].merge)}
+            found |= {"test_corpus": self.other_name, "test_merge": dict(self.parts[1].merge)}
         return found
 
     @property
@@ -300,11 +306,7 @@ class Experiment:
         told = "" if not layers else f" layer {layers[0]}"
         if len(layers) > 1:
             told = f" layers {layers[0]} to {layers[-1]} one by one"
-        corpus = (
-            self.store.corpus
-            if self.other is None
-            else f"{self.store.corpus} tested on {name_other(self.store, self.other)}"
-        )
+        corpus = f"{self.store.corpus} tested on {self.other_name}" if self.other_name else self.store.corpus
         mode = "" if self.options.mode == "cached" else f" {self.options.mode}"
         return f"{corpus} {self.store.path.stem}{mode}{told}, {self.head}"
 

@@ -67,17 +67,23 @@ def drop_copies(sources: Sequence[Source], parts: Sequence[TaskData]) -> tuple[T
     return tuple(kept)
 
 
-def require_untrained(data: TaskData, keys: Names, fold: Fold) -> None:
-    """Refuse a fold that tests recordings which it trains on, by their keys `[utterances]`.
+def number_recordings(keys: Names) -> Indices:
+    """Return a number for each recording, by their keys `[utterances]`; -1 where it is unknown."""
+    numbers = np.unique(keys, return_inverse=True)[1].astype(np.int64)
+    return np.where(keys == "", -1, numbers)
+
+
+def require_untrained(data: TaskData, numbers: Indices, fold: Fold) -> None:
+    """Refuse a fold that tests recordings which it trains on, by their numbers `[utterances]`.
 
     Raises:
         FitError: names some of them, and what to do.
     """
-    tested = find_trained(keys, fold)
+    tested = find_trained(numbers, fold)
     if not len(tested):
         return
-    owner = {keys[place]: place for place in fold.train[::-1].tolist()}
-    pairs = [f"{data.ids[place]} = {data.ids[owner[keys[place]]]}" for place in tested.tolist()]
+    owner = {numbers[place]: place for place in fold.train[::-1].tolist()}
+    pairs = [f"{data.ids[place]} = {data.ids[owner[numbers[place]]]}" for place in tested.tolist()]
     raise FitError(
         f"{len(tested)} of {len(fold.test)} test utterances of the fold {fold.name!r} are recordings that are trained "
         f"on, too ({list_some(pairs, SHOWN)}); take one of each with --duplicates drop, or add "
@@ -85,10 +91,13 @@ def require_untrained(data: TaskData, keys: Names, fold: Fold) -> None:
     )
 
 
-def find_trained(keys: Names, fold: Fold) -> Indices:
-    """Return the test utterances of a fold whose recordings, by their keys `[utterances]`, are trained or chosen on."""
-    trained = np.unique(keys[fold.train])
-    return fold.test[np.isin(keys[fold.test], trained[trained != ""])]
+def find_trained(numbers: Indices, fold: Fold) -> Indices:
+    """Return the tested utterances whose recordings, by their numbers `[utterances]`, are trained or chosen on."""
+    # The last place is that of the number -1.
+    trained = np.zeros(numbers.max(initial=-1) + 2, dtype=np.bool_)
+    trained[numbers[fold.train]] = True
+    trained[-1] = False
+    return fold.test[trained[numbers[fold.test]]]
 
 
 def digest_recordings(keys: Names) -> str | None:

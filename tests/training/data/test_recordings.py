@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
 import embedkit
 from embedkit.errors import ConfigError, ExtractionError, FitError
 from embedkit.extraction.columns import measured_columns
+from embedkit.training.data.folds import Fold
+from embedkit.training.data.recordings import find_trained, number_recordings
 from embedkit.training.runs import RunRecord
 
 RATE = 16_000
@@ -201,3 +205,17 @@ def test_a_store_has_its_corpuss_name() -> None:
     write_corpus("mine.csv", CLIPS)
     with pytest.raises(FitError, match="--corpus-name 'x'"):
         fit(extract("mine.csv"), corpus_name="x")
+
+
+@given(
+    keys=st.lists(st.sampled_from(["", "a", "b", "c"]), min_size=2, max_size=12),
+    tested=st.lists(st.booleans(), min_size=12, max_size=12),
+)
+def test_what_is_trained_is_found_whatever_is_unknown(keys: list[str], tested: list[bool]) -> None:
+    places = np.arange(len(keys))
+    test = places[tested[: len(keys)]]
+    train = places[~np.array(tested[: len(keys)])]
+    fold = Fold(name="x", train=train, test=test, validations=(), refit=True)
+    known = {keys[place] for place in train} - {""}
+    found = find_trained(number_recordings(np.array(keys)), fold)
+    assert found.tolist() == [place for place in test if keys[place] in known]
