@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from embedkit.audio_headers import SUFFIXES, UNREAD
 from embedkit.corpora.base import Corpus
 from embedkit.corpora.reader import LeftOut, left_out_note, list_names, relative_path, walk_files
+from embedkit.errors import CorpusError
 
 DEPTH = 5
 
@@ -25,7 +27,10 @@ def add_unread(corpus: Corpus, *, beside: bool, apart: tuple[str, ...] = ()) -> 
     told = {name for note in corpus.notes if isinstance(note, LeftOut) for name in note.names}
     read = {utterance.path for utterance in corpus.utterances}
     stems = {PurePosixPath(path).stem for path in read}
-    files = _files_beside(corpus.root, read) if beside else _files_below(corpus.root)
+    try:
+        files = list(_files_beside(corpus.root, read) if beside else _files_below(corpus.root))
+    except CorpusError as error:
+        return replace(corpus, notes=(*corpus.notes, f"Which files were not read is unknown. {error}"))
     found = [
         path
         for path in files
@@ -55,7 +60,11 @@ def _namer(corpus: Corpus) -> str:
 def _files_beside(root: Path, read: set[str]) -> Iterator[str]:
     folders = {path.rpartition("/")[0] for path in read if not path.startswith("/") and ":" not in path}
     for folder in sorted(folders):
-        for name in list_names(root / folder):
+        # What lies in a folder that cannot be listed is told of the utterances that are read from it.
+        names: list[str] = []
+        with suppress(CorpusError):
+            names = list_names(root / folder)
+        for name in names:
             if is_audio_of_any_kind(Path(name)):
                 yield f"{folder}/{name}".removeprefix("/")
 

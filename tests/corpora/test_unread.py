@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from embedkit.checking.reading import render_reading
-from embedkit.corpora import open_corpus
+from embedkit.corpora import Corpus, Utterance, open_corpus
+from embedkit.corpora.unread import add_unread
+from embedkit.errors import CorpusError
 
 RAVDESS = [f"03-01-0{emotion}-01-01-01-0{actor}.wav" for emotion in (3, 5) for actor in (1, 2)]
 CREMA = ["1001_DFA_ANG_XX.wav", "1002_DFA_HAP_XX.wav"]
@@ -77,3 +79,25 @@ def test_the_table_of_what_was_read(tmp_path: Path) -> None:
         "not read      29 audio files that the manifest does not name: '001.wav',\n"
         "              '002.wav', '003.wav' and 26 more"
     )
+
+
+@pytest.mark.parametrize("kind", ["manifest", "layout"])
+def test_a_folder_that_cannot_be_listed_ends_nothing(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.wav").touch()
+
+    def refuse(folder: Path) -> list[str]:
+        if folder.name == "sub":
+            raise CorpusError(f"Cannot list the folder {str(folder)!r} (Permission denied).")
+        return ["sub"]
+
+    monkeypatch.setattr("embedkit.corpora.unread.list_names", refuse)
+    monkeypatch.setattr("embedkit.corpora.reader.list_names", refuse)
+    utterance = Utterance(id="a", path="sub/a.wav", label="x")
+    corpus = Corpus(name="mine", kind=kind, root=tmp_path, utterances=(utterance,))
+    found = add_unread(corpus, beside=kind == "manifest")
+    assert found.utterances == corpus.utterances
+    assert found.unread == ()
+    assert ["Permission denied" in note for note in found.notes] == [True] * (kind == "layout")
