@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# What a spreadsheet may run (OWASP, "CSV Injection"), after any apostrophes, so that every text comes back.
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+# What a spreadsheet may run (OWASP, "CSV Injection"), full-width signs as well, after any apostrophes, so that every
+# text comes back.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 

@@ -48,6 +48,9 @@ class Log:
     def __init__(self, path: Path | None, command: str) -> None:
         self.path, self._named = path, path is not None
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        if path is None or path.parts[:2] != ("/", "dev"):
+            # /dev/stderr is a link by nature; others may have been put there by somebody.
+            flags |= getattr(os, "O_NOFOLLOW", 0)
         try:
             if path is None:
                 self.path = default_log_file(command)

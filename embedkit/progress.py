@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from embedkit import terminal
+from embedkit.wording import escape_controls
 
 Progress: TypeAlias = Callable[[float, float], None]
 """Called with the amount of work done and in all."""
@@ -41,7 +42,7 @@ def show_progress(
         def get_renderables(self) -> Iterator[RenderableType]:
             yield self.make_tasks_table(self.tasks)
             if text := note():
-                yield Text(text, style="dim")
+                yield Text(escape_controls(text), style="dim")
 
     console = Console(file=terminal.stderr(), force_terminal=True) if progress else terminal.console()
     if progress is False or not console.is_terminal:
@@ -51,5 +52,5 @@ def show_progress(
     # Else the bar takes what is printed, and shows it above itself.
     aside = not terminal.is_lent()
     with NotedBar(*columns, console=console, transient=True, redirect_stdout=aside, redirect_stderr=aside) as bar:
-        task = bar.add_task(title, total=None)
+        task = bar.add_task(escape_controls(title), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

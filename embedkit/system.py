@@ -196,6 +196,12 @@ def name_machine() -> str:
     return socket.gethostname()
 
 
+def name_process_space() -> str:
+    """Name what numbers of processes hold for: this machine, on Linux its container."""
+    space = Path("/proc/self/ns/pid")
+    return f"{name_machine()} {os.readlink(space) if space.is_symlink() else ''}"
+
+
 def is_running(process: int) -> bool:
     """Tell whether there is a process of this number."""
     import psutil

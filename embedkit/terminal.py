@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from embedkit import system
 from embedkit.logs import Log, stamp
+from embedkit.wording import escape_controls
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,8 +64,8 @@ def is_lent() -> bool:
 
 
 def tell(sentence: str) -> None:
-    """Say something on standard error, as it stands: paths may hold brackets."""
-    console().print(sentence, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    """Say something on standard error in one line, as it stands: paths may hold brackets, and what steers terminals."""
+    console().print(escape_controls(sentence), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Categories of characters that steer what shows them: controls, formats (as right-to-left), halves, line breaks."""
+_JOINERS = "\u200c\u200d"
+"""Formats that words of some languages, and emoji, are spelt with."""
 
 
 def count_noun(count: int, noun: str) -> str:
@@ -37,3 +44,28 @@ def format_bytes(count: float) -> str:
             break
         count /= 1000
     return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+
+
+def escape_controls(text: str, keep: str = "") -> str:
+    r"""Write a text so that it steers no terminal and no page that shows it: what is not seen, as Python escapes it.
+
+    >>> escape_controls("a\nb\x1b[2J")
+    'a\\nb\\x1b[2J'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter.encode("unicode_escape").decode()
+        if unicodedata.category(letter) in _INVISIBLE and letter not in _JOINERS and letter not in keep
+        else letter
+        for letter in text
+    )
+
+
+def escape_all(value: Any) -> Any:
+    """Escape every text in mappings and lists; see `escape_controls`."""
+    if isinstance(value, str):
+        return escape_controls(value)
+    if isinstance(value, Mapping):
+        return {escape_all(key): escape_all(item) for key, item in value.items()}
+    return [escape_all(item) for item in value] if isinstance(value, list | tuple) else value

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from embedkit.checking.reading import WIDTH, draw_reading
 from embedkit.corpora.reader import LeftOut
-from embedkit.wording import count_noun
+from embedkit.wording import count_noun, escape_all, escape_controls
 
 if TYPE_CHECKING:
     from embedkit.workflows.check import CorpusCheck
@@ -32,7 +32,7 @@ def render_check(check: CorpusCheck, *, bold: bool = False) -> str:
 
 
 def _parts(check: CorpusCheck) -> Sequence[RenderableType]:
-    facts = check.to_dict()
+    facts = escape_all(check.to_dict())
     labels = list(facts["labels"])
     parts: list[RenderableType] = [_summary(facts), "", _labels(facts["labels"])]
     for name in ("speakers", "sessions", "splits"):
@@ -115,5 +115,5 @@ def _table(first: str, *others: str) -> Table:
 
 def _item(message: str) -> RenderableType:
     grid = Table.grid(padding=(0, 1))
-    grid.add_row("-", Text(message))
+    grid.add_row("-", Text(escape_controls(message)))
     return Padding(grid, (0, 0, 0, 2))

@@ -26,4 +26,5 @@ def demo(
 
     result = run_demo(out, progress=None, tell=tell)
     show(result.table.render(bold=writes_bold()))
-    tell(result.closing_words)
+    for line in result.closing_words.splitlines():
+        tell(line)

@@ -14,6 +14,7 @@ from embedkit import terminal
 from embedkit.cli.output import tell
 from embedkit.errors import EmbedkitError, lacks_memory
 from embedkit.imports import take_word_of
+from embedkit.writing import lacks_room
 
 LOG_FILE = "embedkit.log_file"
 """Where `--log-file` is kept in the context."""
@@ -61,7 +62,7 @@ class Commands(TyperGroup):
                 "where a GPU is full: what was finished is kept."
             ) from None
         except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            if not lacks_room(error) and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             place = f" at {error.filename!r}" if error.filename else ""
             raise _tell_error(f"{error.strerror}{place}; make room or give another place to write to.") from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -31,7 +29,14 @@ def predict(
             metavar="INPUT", help="Audio files, folders of them, or CSV lists (path, perhaps start and end)."
         ),
     ],
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to a file instead, clip by clip.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write to a file instead. A stopped command goes on where it was: until all clips are done, they are "
+            "kept in FILE.unfinished.",
+        ),
+    ] = None,
     format: Annotated[
         Format | None,
         typer.Option(
@@ -61,61 +66,40 @@ def predict(
         embedkit predict runs/demo/mfcc/lstm/ce-1a2b3c4d recordings/ --out found.csv
         embedkit predict exported/ calls.csv --format jsonl --on-error skip
 
-    Results appear clip by clip. The encoder is found again from the run.
+    Results appear clip by clip, or together in --out. The encoder is found again from the run.
     """
     chosen = _choose_format(out, format)
     from embedkit.corpora.clips import find_clips
     from embedkit.progress import show_progress
     from embedkit.workflows.predict import render_predictions, stream_predictions
+    from embedkit.workflows.predict_file import write_predictions
 
     clips = find_clips(audio, tell)
-    segments = any(clip.start is not None or clip.end is not None for clip in clips)
-    with show_progress(False if out is None else None, "predict") as report:
-
-        def watched(predictions: Iterable[Any]) -> Iterable[Any]:
-            for number, found in enumerate(predictions, start=1):
-                yield found
-                if report is not None:
-                    report(number, len(clips))
-
-        predictions = stream_predictions(
-            run,
-            clips,
-            fold=fold,
-            seed=seed,
-            device=device or "auto",
-            on_error=on_error,
-            sources=read_config().encoders,
-            allow_code=allow_code or (),
-            max_hours=MOST_HOURS if max_hours is None else max_hours,
-            tell=tell,
-        )
-        _write(render_predictions(watched(predictions), chosen, segments=segments), out)
+    options: dict[str, Any] = {
+        "fold": fold,
+        "seed": seed,
+        "device": device or "auto",
+        "on_error": on_error,
+        "sources": read_config().encoders,
+        "allow_code": allow_code or (),
+        "max_hours": MOST_HOURS if max_hours is None else max_hours,
+        "tell": tell,
+    }
+    if out is None:
+        segments = any(clip.start is not None or clip.end is not None for clip in clips)
+        for line in render_predictions(stream_predictions(run, clips, **options), chosen, segments=segments):
+            show(line)
+        return
+    with show_progress(None, "predict") as report:
+        write_predictions(run, clips, out, chosen, report=report, **options)
+    show(out)
 
 
 def _choose_format(out: Path | None, format: Format | None) -> Format:
-    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+    if out is not None and ((out.exists() and not out.is_file()) or not out.absolute().parent.is_dir()):
         raise ConfigError(f"--out {str(out)!r} is no file in a folder that is there; name another.")
     if format is not None or out is None:
         return format or "text"
     if out.suffix.lower() not in _FORMATS:
         raise ConfigError(f"--out {str(out)!r} ends in none of {', '.join(_FORMATS)}; name the --format.")
     return _FORMATS[out.suffix.lower()]
-
-
-def _write(lines: Iterable[str], out: Path | None) -> None:
-    """Write lines as they come, so that what is there stays if the next one fails."""
-    if out is None:
-        for line in lines:
-            show(line)
-        return
-    stream = iter(lines)
-    # What is there is only replaced once there is something to write.
-    first = next(stream, None)
-    try:
-        with out.open("w", encoding="utf-8", newline="\n") as file:
-            for line in chain([] if first is None else [first], stream):
-                print(line, file=file, flush=True)
-    except OSError as error:
-        raise ConfigError(f"--out {str(out)!r} cannot be written ({error.strerror}); name another file.") from error
-    show(out)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
-from embedkit.corpora.demo import cache_folder
+from embedkit.corpora.demo import OTHER_CACHE, cache_folder
 from embedkit.corpora.manifest import SPLITS
 from embedkit.corpora.reader import Reader, left_out_note, list_names, sort_utterances
 from embedkit.corpora.texts import as_text
@@ -27,6 +25,7 @@ from embedkit.corpora.times import TimeColumns, TimesError, find_times
 from embedkit.errors import CorpusError
 from embedkit.received import read_object
 from embedkit.registry import import_extra
+from embedkit.writing import new_folder
 
 LABEL_COLUMNS = ("emotion", "label", "emotions", "labels")
 SPEAKER_COLUMNS = ("speaker", "speaker_id")
@@ -263,24 +262,14 @@ def _write_audio(folder: Path, parts: Mapping[str, Any], audio: Mapping[str, str
     target = cache_folder() / "datasets" / f"{folder.name}-{_digest(folder, parts)}"
     if target.is_dir():
         return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        written = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unfinished-"))
-        try:
-            for side, part in parts.items():
-                place = written / _place(side)
-                place.mkdir()
-                stored = part.select_columns([audio[side]]).cast_column(audio[side], library.Audio(decode=False))
-                for batch in range(0, len(stored), _ROWS):
-                    for number, item in enumerate(stored[batch : batch + _ROWS][audio[side]], start=batch):
-                        (place / f"{number:06d}{_suffix(item)}").write_bytes(_bytes(item, folder, number))
-            written.chmod(0o755)
-            written.rename(target)
-        finally:
-            shutil.rmtree(written, ignore_errors=True)
-    except OSError as error:
-        if not target.is_dir():
-            raise CorpusError(f"Cannot write the audio of a dataset to {str(target)!r} ({error.strerror}).") from error
+    with new_folder(target, error=CorpusError, otherwise=OTHER_CACHE, is_whole=Path.is_dir) as written:
+        for side, part in parts.items():
+            place = written / _place(side)
+            place.mkdir()
+            stored = part.select_columns([audio[side]]).cast_column(audio[side], library.Audio(decode=False))
+            for batch in range(0, len(stored), _ROWS):
+                for number, item in enumerate(stored[batch : batch + _ROWS][audio[side]], start=batch):
+                    (place / f"{number:06d}{_suffix(item)}").write_bytes(_bytes(item, folder, number))
     return target
 
 

@@ -6,8 +6,8 @@ up (huggingface_hub 2).
 
 from __future__ import annotations
 
-import errno
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +21,9 @@ from huggingface_hub.utils import WeakFileLock, are_progress_bars_disabled, buil
 
 from embedkit import terminal
 from embedkit.errors import EncoderError
-from embedkit.system import free_space
+from embedkit.system import free_space, replace, sync_file
+from embedkit.writing import lacks_room, open_log
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WAITS = (1.0, 2.0, 4.0)
 """Seconds before each new try, as long as nothing arrives."""
 
@@ -73,16 +73,18 @@ def download(blob: Blob) -> None:
         if path.exists():
             return
         try:
-            with part.open("ab") as file:
+            with open_log(part) as file:
+                file.seek(0, os.SEEK_END)
                 _require_room(blob, file.tell())
                 with _bar(blob) as report:
                     _receive(blob, file, report)
         except OSError as error:
-            if error.errno in NO_ROOM:
+            if lacks_room(error):
                 raise _no_room(blob, part.stat().st_size if part.exists() else 0, error.strerror) from error
             raise
         _verify(blob, part)
-        part.replace(path)
+        sync_file(part)
+        replace(part, path)
 
 
 def _receive(blob: Blob, file: BinaryIO, report: Callable[[int], None]) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 
 from embedkit.encoders.checkpoint import write_model
+from embedkit.errors import EncoderError
 from embedkit.libraries import load_transformers
+from embedkit.writing import new_folder
 
 SEED = 0
 
@@ -33,7 +35,6 @@ def write_tiny_random(folder: Path) -> None:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(SEED)
         model = model_class(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    extractor().save_pretrained(folder)
-    # config.json comes last: a folder that has it is whole.
-    write_model(model, folder)
+    with new_folder(folder, error=EncoderError) as written:
+        extractor().save_pretrained(written)
+        write_model(model, written)

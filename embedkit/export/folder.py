@@ -50,9 +50,6 @@ def write_folder(predictor: Predictor, encoder: Encoder, folder: Path) -> None:
             target.mkdir(exist_ok=True)
             part.save(target)
             _copy(Path(part.identity()["source"]).parent, target, CARD_FILE)
-    for path in folder.rglob("*.safetensors"):
-        # The library leaves its files to their owner alone; a folder that is handed on is for others, too.
-        path.chmod((folder / DESCRIPTION_FILE).stat().st_mode)
 
 
 def _select(predictor: Predictor, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

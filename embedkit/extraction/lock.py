@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from embedkit import system
 from embedkit.errors import ExtractionError
+from embedkit.writing import write_file
 
 _LOCK, _HOLDER = "lock", "holder"
 """What is locked, and beside it who holds it: on Windows nobody else can read a locked file."""
@@ -26,7 +27,8 @@ def locked(folder: Path) -> Iterator[None]:
     """
     lock = _acquire(folder)
     try:
-        (folder / _HOLDER).write_bytes(f"{os.getpid()} {system.name_machine()}\n".encode())
+        holder = f"{os.getpid()} {system.name_machine()}\n"
+        write_file(folder / _HOLDER, holder.encode(), error=ExtractionError)
         yield
     finally:
         _leave(folder, lock)

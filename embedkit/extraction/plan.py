@@ -14,8 +14,8 @@ from embedkit.errors import ExtractionError
 from embedkit.extraction.batches import batch_clips
 from embedkit.extraction.segments import AudioSegment
 from embedkit.received import MOST_TEXT, read_object
-from embedkit.store.files import write_durably
 from embedkit.store.layout import canonical_json, digest_bytes
+from embedkit.writing import write_file
 
 Batch: TypeAlias = tuple[AudioSegment, ...]
 Shard: TypeAlias = tuple[Batch, ...]
@@ -118,7 +118,7 @@ class ExtractionPlan:
         """Write the plan as JSON, in one step."""
         own = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _SETTINGS}
         content = {"version": _VERSION, "settings": self.settings, **own}
-        write_durably(path, json.dumps(content, ensure_ascii=False).encode())
+        write_file(path, json.dumps(content, ensure_ascii=False).encode(), error=ExtractionError)
 
     @classmethod
     def find(cls, path: Path) -> ExtractionPlan | None:

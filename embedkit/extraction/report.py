@@ -19,9 +19,9 @@ from embedkit.extraction.plan import ExtractionPlan, Shard, Watch, WorkerTask
 from embedkit.extraction.request import ExtractionRequest
 from embedkit.extraction.segments import AudioSegment
 from embedkit.extraction.shards import ShardReader
-from embedkit.store.files import no_room
 from embedkit.system import free_space
 from embedkit.wording import count_noun, format_bytes
+from embedkit.writing import no_room
 
 CPU_GAIN = 1.7
 """How much faster bf16 is than fp32 on a CPU with avx512_bf16 (HuBERT-base and Whisper-base)."""
@@ -65,7 +65,7 @@ def check_room(
     if finished:
         request.tell(f"Continuing: {count_done(finished)} of {len(segments)} utterances are finished.")
     if shards + final > free:
-        raise ExtractionError(no_room(request.work.parent, shards + final))
+        raise ExtractionError(no_room(request.work.parent, f"{format_bytes(shards + final)} are"))
     return shards + final
 
 

@@ -17,10 +17,10 @@ from embedkit.extraction.request import ExtractionRequest
 from embedkit.extraction.segments import Failures, survey
 from embedkit.extraction.shards import ShardReader
 from embedkit.store.described import check_corpus_name
-from embedkit.store.files import writing_to
 from embedkit.store.reader import open_store
 from embedkit.store.split import remove_other_shards
 from embedkit.wording import count_noun
+from embedkit.writing import writing_to
 
 
 def run_extraction(request: ExtractionRequest, engine: Engine | None = None) -> None:

@@ -12,16 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
-from uuid import uuid4
 
 import numpy as np
 
 from embedkit.errors import ExtractionError
 from embedkit.extraction.segments import AudioSegment
 from embedkit.received import open_regular, parse_json, require_object
-from embedkit.store.files import replace_durably
 from embedkit.store.layout import Array
 from embedkit.store.writer import UtteranceEmbedding
+from embedkit.writing import new_part
 
 _DIGEST = 16
 _LENGTH = 8
@@ -103,17 +102,12 @@ class ShardWriter:
 @contextmanager
 def new_shard(path: Path, row_shape: tuple[int, int], frame_dtype: str | None) -> Iterator[ShardWriter]:
     """Write a shard under a temporary name; it gets its own when the block ends without an error."""
-    # A process that is believed dead may still be writing the same shard.
-    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
-    try:
-        with part.open("wb") as stream:
+    with new_part(path) as part:
+        with part.path.open("wb") as stream:
             writer = ShardWriter(stream, row_shape, frame_dtype)
             yield writer
             writer.finish()
-        replace_durably(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        part.put(path)
 
 
 class ShardReader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, TypeAlias
 
 Row: TypeAlias = Mapping[str, Any]
@@ -99,7 +100,7 @@ def shorten_names(names: Sequence[str], width: int) -> dict[str, str]:
     Paths and ids lose their folders where the last part is enough; what is still too long loses its middle.
     """
     unique = list(dict.fromkeys(names))
-    last = {name: name.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or name for name in unique}
+    last = {name: _last_part(name) or name for name in unique}
     taken = Counter(last.values())
     short = {name: _cut(last[name] if taken[last[name]] == 1 else name, width) for name in unique}
     doubles = Counter(short.values())
@@ -107,6 +108,12 @@ def shorten_names(names: Sequence[str], width: int) -> dict[str, str]:
         name: text if doubles[text] == 1 else f"{text[: width - 3].rstrip()} {index + 1}"
         for index, (name, text) in enumerate(short.items())
     }
+
+
+def _last_part(name: str) -> str:
+    # Only paths of Windows: elsewhere a backslash begins a character that is written escaped.
+    path = PureWindowsPath(name) if PureWindowsPath(name).drive else PurePosixPath(name)
+    return path.name
 
 
 def _cut(text: str, width: int) -> str:

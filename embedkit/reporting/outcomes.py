@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from embedkit.cells import read_cell
 from embedkit.errors import RunError
 from embedkit.evaluation.significance import FloatArray, agreement_moments, mean_concordance, recall_shares
-from embedkit.received import open_text
+from embedkit.reporting.predictions import read_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +74,11 @@ def read_outcome(path: Path, dimensions: Sequence[str] = ()) -> Outcome:
 
 def _read_columns(path: Path, names: Sequence[str]) -> list[list[str]]:
     try:
-        with open_text(path, newline="", encoding="utf-8") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            pick = itemgetter(*(header.index(name) for name in names))
-            # One flat list: the garbage collector would look through one of rows again and again.
-            cells = [read_cell(cell) for row in reader for cell in pick(row)]
+        rows = read_rows(path)
+        header = next(rows, [])
+        pick = itemgetter(*(header.index(name) for name in names))
+        # One flat list: the garbage collector would look through one of rows again and again.
+        cells = [cell for row in rows for cell in pick(row)]
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise RunError(f"{path} cannot be read ({error}).") from error
     if not cells:

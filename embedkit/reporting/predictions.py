@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +46,17 @@ class Predictions:
         return np.asarray(self.predicted == self.truth)
 
 
+def read_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the header and the rows of a run's predictions, texts as they were before they were written.
+
+    Raises:
+        OSError, ValueError, csv.Error: the file is missing or damaged.
+    """
+    with open_text(path, newline="", encoding="utf-8") as file:
+        for cells in filter(None, csv.reader(file)):
+            yield list(map(read_cell, cells))
+
+
 def read_predictions(record: RunRecord) -> Predictions:
     """Read a run's predictions.
 
@@ -52,13 +64,12 @@ def read_predictions(record: RunRecord) -> Predictions:
         RunError: the file is missing or damaged.
     """
     try:
-        with open_text(record.predictions_path, newline="", encoding="utf-8") as file:
-            by_seed: dict[str, dict[str, Mapping[str, str]]] = {}
-            lines = csv.reader(file)
-            header = next(lines, [])
-            for cells in filter(None, lines):
-                row = dict(zip(map(read_cell, header), map(read_cell, cells), strict=True))
-                by_seed.setdefault(row["seed"], {})[row["id"]] = row
+        by_seed: dict[str, dict[str, Mapping[str, str]]] = {}
+        rows = read_rows(record.predictions_path)
+        header = next(rows, [])
+        for cells in rows:
+            row = dict(zip(header, cells, strict=True))
+            by_seed.setdefault(row["seed"], {})[row["id"]] = row
         return _arrange(list(by_seed.values()), [str(name) for name in record.config.get("classes", ())])
     except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         raise RunError(

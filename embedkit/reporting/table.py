@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from embedkit.reporting.protocol import (
     split_by_protocol,
 )
 from embedkit.reporting.published import lay_out_published
-from embedkit.wording import list_words
+from embedkit.wording import escape_all, list_words
 
 REQUIRED = ("corpus", "encoder", "head", "loss", "folds", "classes", "seeds", "utterances")
 
@@ -105,7 +105,7 @@ def build_table(
         ConfigError: an unknown metric or format.
         RunError: no rows, none that has the metric, or a row that lacks what a table needs.
     """
-    given = [_printable(row) for row in rows]
+    given = list(rows)
     paths = [None] * len(given) if predictions is None else list(predictions)
     pairs = sorted(zip(given, paths, strict=True), key=lambda pair: _order(pair[0]))
     ordered = [row for row, _ in pairs]
@@ -119,7 +119,7 @@ def build_table(
             )
     if any(paths) and (metric in (None, "all", *TESTED.values()) or format in ("csv", "json")):
         compared = compare_runs(ordered, [path for _, path in pairs])
-        ordered = [row | one.to_fields() for row, one in zip(ordered, compared, strict=True)]
+        ordered = [{**row, **one.to_fields()} for row, one in zip(ordered, compared, strict=True)]
     table = Table(
         rows=tuple(ordered),
         metric=None if metric is None else _require("metric", metric, (*METRICS, "all")),
@@ -146,17 +146,6 @@ def _require_metric(rows: Sequence[Row], metric: str) -> None:
             f"No run has {metric!r} in its metrics: they were fitted by an older version; "
             "fit them again with --overwrite."
         )
-
-
-def _printable(value: Any) -> Any:
-    """Take control characters out of every text: a name may not steer the terminal that shows it."""
-    if isinstance(value, str):
-        return "".join(
-            letter if letter.isprintable() or letter.isspace() else "\N{REPLACEMENT CHARACTER}" for letter in value
-        )
-    if isinstance(value, Mapping):
-        return {key: _printable(item) for key, item in value.items()}
-    return [_printable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _require(kind: str, name: str, known: Iterable[str]) -> str:
@@ -188,8 +177,9 @@ def _order(row: Row) -> tuple[Any, ...]:
 
 def _draw(table: Table) -> Document:
     """Lay out every metric and protocol; the demo corpus never stands beside published numbers."""
-    real = [row for row in table.rows if not row.get("demo")]
-    shown = real if table.published and real else list(table.rows)
+    rows: list[Row] = [escape_all(row) for row in table.rows]
+    real = [row for row in rows if not row.get("demo")]
+    shown = real if table.published and real else rows
     groups = split_by_protocol(shown)
     drawn = [(group, metric) for group in groups for metric in _choose_metrics(group, table.metric)]
     grids = [_grid(group, metric) for group, metric in drawn]

@@ -16,8 +16,10 @@ import numpy as np
 from embedkit.store import layout
 from embedkit.store.hdf5 import Piece
 from embedkit.store.layout import Array
+from embedkit.writing import is_temporary
 
 _OURS = re.compile(rf"[0-9a-f]{{{layout.DIGEST_LENGTH}}}\.hdf5|\d+\.part")
+"""Our shards, finished and, by the names of earlier versions, unfinished."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def remove_other_shards(path: Path, shards: Iterable[Path]) -> None:
     kept = {shard.name for shard in shards}
     if folder.is_dir():
         for file in folder.iterdir():
-            if file.name not in kept and _OURS.fullmatch(file.name):
+            if file.name not in kept and (_OURS.fullmatch(file.name) or is_temporary(file.name)):
                 file.unlink()
         remove_folder_if_empty(folder)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from embedkit.errors import StoreError
 from embedkit.store import layout
 from embedkit.store.described import check_described
-from embedkit.store.files import create_afresh, replace_durably, writing_to
 from embedkit.store.hdf5 import create_dataset, create_virtual, fill, opened
 from embedkit.store.layout import Array
 from embedkit.store.split import (
@@ -33,6 +31,7 @@ from embedkit.store.split import (
     shard_name,
 )
 from embedkit.system import reserve_space, write_at
+from embedkit.writing import new_part, writing_to
 
 Texts: TypeAlias = Sequence[str]
 Chunks: TypeAlias = dict[str, NDArray[np.uint8]]
@@ -158,9 +157,8 @@ def _write_file(path: Path, content: StoreContent, values: Iterator[Chunks], sha
     parts = _parts(content) | shard_columns(path, shards)
     parts = dict(sorted(parts.items()))
     attributes = _attributes(content, shards)
-    part = path.with_name(path.name + ".part")
-    with _removed_on_error(part):
-        create_afresh(part)
+    with new_part(path) as new:
+        part = new.path
         _reserve(part, _file_size(content, parts, shards))
         offsets = _write_skeleton(part, content, attributes, parts, shards)
         _reserve(part, part.stat().st_size)
@@ -168,7 +166,7 @@ def _write_file(path: Path, content: StoreContent, values: Iterator[Chunks], sha
         checksums += _write_values(part, offsets, values)
         _check_number(checksums, len(content))
         _seal(part, attributes, parts, checksums)
-        replace_durably(part, path)
+        new.put(path)
 
 
 def _write_shards(path: Path, content: StoreContent, values: Iterator[Chunks], most_bytes: float) -> list[Shard]:
@@ -189,8 +187,8 @@ def _write_shards(path: Path, content: StoreContent, values: Iterator[Chunks], m
 def _write_shard(folder: Path, content: StoreContent, first: int, last: int, values: Iterator[Chunks]) -> Shard:
     shapes = content.shapes(first, last)
     attributes = {"format": layout.SHARD_FORMAT, "format_version": layout.SPLIT_VERSION}
-    part = folder / f"{first}.part"
-    with _removed_on_error(part):
+    with new_part(folder / str(first)) as new:
+        part = new.path
         with opened(part, "w") as file:
             _set_attributes(file, attributes)
             places = {name: create_dataset(file, name, shapes[name], kind) for name, kind in content.kinds.items()}
@@ -203,7 +201,7 @@ def _write_shard(folder: Path, content: StoreContent, first: int, last: int, val
             _set_seals(file, digest)
         path = folder / shard_name(digest)
         is_new = not path.exists()
-        replace_durably(part, path)
+        new.put(path)
     frames = shapes.get(layout.FRAME_VALUES, (0,))[0]
     return Shard(path, digest, last - first, frames, path.stat().st_size, tuple(checksums), is_new)
 
@@ -280,15 +278,6 @@ def _column(name: str, values: Texts | Array) -> Array:
 def _reserve(part: Path, size: int) -> None:
     with part.open("ab") as file:
         reserve_space(file.fileno(), size)
-
-
-@contextmanager
-def _removed_on_error(part: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _attributes(content: StoreContent, shards: Sequence[Shard]) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from embedkit.errors import RunError
 from embedkit.pointers import describe_pointer
 from embedkit.received import read_object, require_regular
 from embedkit.training.recorded import METRICS, check_config, check_curves, check_shape
+from embedkit.writing import new_folder, sync_tree
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,13 +100,13 @@ def write_run(
         heads: Tensors by name.
         curves: How the heads learned.
         folders: Folders that move into the run, by name.
+
+    Raises:
+        RunError: it cannot be written.
     """
     from safetensors.torch import save_file
 
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
+    with new_folder(folder, otherwise="choose another --runs") as partial:
         _write_json(partial / CONFIG_FILE, config)
         _write_json(partial / _METRICS, metrics)
         with open(partial / _PREDICTIONS, "w", newline="", encoding="utf-8") as file:
@@ -116,16 +115,10 @@ def write_run(
         save_file({name: tensor.contiguous() for name, tensor in heads.items()}, partial / _HEADS)
         if curves is not None:
             _write_json(partial / _CURVES, curves)
+        # What moves is lost if the run is not written: all else must be safe before.
+        sync_tree(partial)
         for name, own in (folders or {}).items():
             own.rename(partial / name)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if not isinstance(error, OSError):
-            raise
-        raise RunError(f"The run {folder} cannot be written ({error}); make room or choose another --runs.") from error
     return RunRecord(folder=folder, config=dict(config), metrics=dict(metrics))
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import Any
 
 import numpy as np
 
 from embedkit.encoders.run_encoders import tuned_folder
 from embedkit.encoders.sources import CARD_FILE
-from embedkit.errors import RunError
 from embedkit.training.data.folds import Fold, Indices
 from embedkit.training.data.leakage import past_trainings
 from embedkit.training.experiment import Experiment
 from embedkit.training.identity import record_options
 from embedkit.training.live.fine_tuner import FineTuner
+from embedkit.writing import new_folder
 
 
 class EncoderFolders:
@@ -39,16 +38,12 @@ class EncoderFolders:
             return
         number = [one.name for one in self.experiment.plan.folds].index(fold.name)
         folder = tuned_folder(self.experiment.cache.folder, number, seed)
-        try:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            self.tuner.save(folder)
+        with new_folder(folder, otherwise="choose another --runs") as partial:
+            self.tuner.save(partial)
             card = self._card(fold, number, seed)
             told = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
-            (folder / CARD_FILE).write_text(told, encoding="utf-8", newline="\n")
-            (folder / "README.md").write_text(_model_card(card), encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise RunError(f"The encoder {folder} cannot be written ({error}); make room, and start again.") from error
+            (partial / CARD_FILE).write_text(told, encoding="utf-8", newline="\n")
+            (partial / "README.md").write_text(_model_card(card), encoding="utf-8", newline="\n")
 
     def _card(self, fold: Fold, number: int, seed: int) -> dict[str, Any]:
         experiment, data = self.experiment, self.experiment.data

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,12 +26,15 @@ from embedkit.export.onnx import require_onnx, run_onnx, write_onnx
 from embedkit.export.predictor import DESCRIPTION_FILE, Predictor, open_predictor
 from embedkit.export.recurrent import use_onnx_lstm
 from embedkit.progress import Tell
+from embedkit.system import replace, sync_folder
 from embedkit.training.runs import RunRecord
+from embedkit.writing import new_folder, new_temporary, sync_tree
 
 Format = Literal["onnx", "folder", "both"]
 FORMATS = ("onnx", "folder", "both")
 ONNX_FILE = "model.onnx"
 TOLERANCE = 1e-4
+_OTHERWISE = "choose another --out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,22 +250,17 @@ def _report(predictor: Predictor, export: Export, described: str, tolerance: flo
 def _writing(target: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path]:
     """Give a folder beside the target to write in; what is in it takes the target's place once all went well."""
     _require_free(target, is_folder=is_folder, overwrite=overwrite)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as name:
-            partial = Path(name, "whole")
-            partial.mkdir()
+    if is_folder:
+        with new_folder(target, otherwise=_OTHERWISE) as partial:
             yield partial
-            if is_folder:
-                shutil.rmtree(target, ignore_errors=True)
-                partial.replace(target)
-            else:
-                # The file itself comes last: a reader who finds it finds its weights.
-                for path in sorted(partial.iterdir(), key=lambda path: path.name == target.name):
-                    path.replace(target.with_name(path.name))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RunError(f"{target} cannot be written ({reason}); choose another --out.") from error
+        return
+    with new_temporary(target, otherwise=_OTHERWISE) as partial:
+        yield partial
+        sync_tree(partial)
+        # The file itself comes last: a reader who finds it finds its weights.
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == target.name):
+            replace(path, target.with_name(path.name))
+        sync_folder(target.parent)
 
 
 def _require_free(target: Path, *, is_folder: bool, overwrite: bool) -> None:

@@ -18,6 +18,7 @@ from embedkit.reporting.figures.panels import Panel, plan_panels, tested_stores
 from embedkit.reporting.figures.pdf import convert_to_pdf
 from embedkit.reporting.figures.recall import Read, draw_classes, draw_confusions, draw_speakers
 from embedkit.reporting.predictions import read_predictions
+from embedkit.writing import write_file
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
@@ -75,14 +76,11 @@ def write_figures(
     charts = draw_layers([one.metrics for one in records], metric) if kind == "layers" else _draw(kind, records, runs)
     folder = Path(out)
     paths = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, chart in file_names(charts).items():
-            svg = chart.standalone()
-            paths.append(folder / f"{name}.{format}")
-            paths[-1].write_bytes(svg.encode() if format == "svg" else convert_to_pdf(svg))
-    except OSError as error:
-        raise RunError(f"Figures cannot be written to {folder} ({error.strerror}); choose another --out.") from error
+    for name, chart in file_names(charts).items():
+        svg = chart.standalone()
+        paths.append(folder / f"{name}.{format}")
+        drawn = svg.encode() if format == "svg" else convert_to_pdf(svg)
+        write_file(paths[-1], drawn, otherwise="choose another --out")
     return paths
 
 

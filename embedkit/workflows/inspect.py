@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.store import Store, open_store
-from embedkit.wording import count_noun, format_bytes
+from embedkit.wording import count_noun, escape_controls, format_bytes
 
 WIDTH = 80
 _LABEL_WIDTH = 13
@@ -63,10 +63,10 @@ class StoreDescription:
 
     def render(self) -> str:
         """Write the description as text, at most 80 columns wide."""
-        lines = [self.path.name if len(str(self.path)) > WIDTH else str(self.path)]
+        lines = [escape_controls(self.path.name if len(str(self.path)) > WIDTH else str(self.path))]
         for name, value in self._rows():
             lines += textwrap.wrap(
-                value,
+                escape_controls(value),
                 WIDTH,
                 initial_indent=f"  {name:<{_LABEL_WIDTH}}",
                 subsequent_indent=" " * (_LABEL_WIDTH + 2),

@@ -40,11 +40,13 @@ from embedkit.progress import Tell
 from embedkit.received import MOST_HOURS
 from embedkit.store.writer import UtteranceEmbedding
 from embedkit.training.runs import RunRecord
+from embedkit.wording import escape_controls
 
 LONGEST_PIECE_SECONDS = 300.0
 """Longer clips are heard in pieces where the whole of their frames would have to be in memory."""
 
 OnError = Literal["fail", "skip"]
+Format = Literal["text", "csv", "json", "jsonl"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,7 +272,7 @@ def _prediction(clip: Clip, predictor: Predictor, outputs: NDArray[np.float64]) 
 
 def render_predictions(
     predictions: Iterable[Prediction],
-    format: Literal["text", "csv", "json", "jsonl"] = "text",
+    format: Format = "text",
     *,
     segments: bool = False,
 ) -> Iterator[str]:
@@ -316,6 +318,8 @@ def _describe(found: Prediction) -> str:
     if found.start is not None or found.end is not None:
         where += f" [{found.start or 0:g} s to {'its end' if found.end is None else f'{found.end:g} s'}]"
     if found.dimensions:
-        return f"{where}: " + ", ".join(f"{name} {value:.2f}" for name, value in found.dimensions.items())
-    ranked = sorted(found.probabilities.items(), key=lambda item: -item[1])
-    return f"{where}: {found.label} ({', '.join(f'{label} {share:.2f}' for label, share in ranked)})"
+        told = ", ".join(f"{name} {value:.2f}" for name, value in found.dimensions.items())
+    else:
+        ranked = sorted(found.probabilities.items(), key=lambda item: -item[1])
+        told = f"{found.label} ({', '.join(f'{label} {share:.2f}' for label, share in ranked)})"
+    return escape_controls(f"{where}: {told}")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedkit.errors import RunError
 from embedkit.progress import Tell
 from embedkit.reporting.report import render_report
-from embedkit.system import replace
+from embedkit.writing import write_file
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
@@ -44,13 +42,5 @@ def write_report(
         raise RunError("There are no runs to report; train some first: embedkit fit.")
     path = Path(out)
     page = render_report(records, runs=folder, tell=tell)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8", newline="\n")
-        replace(partial, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise RunError(f"The report {path} cannot be written ({error.strerror}); choose another --out.") from error
+    write_file(path, page.encode(), otherwise="choose another --out")
     return path

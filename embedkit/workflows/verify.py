@@ -10,7 +10,7 @@ from embedkit.errors import AudioError
 from embedkit.extraction.segments import file_stamp, segment_digest
 from embedkit.progress import Progress, show_progress
 from embedkit.store import Store, find_damage, open_store
-from embedkit.wording import count_noun, list_some
+from embedkit.wording import count_noun, escape_controls, list_some
 
 _SHOWN = 10
 
@@ -56,7 +56,7 @@ class Verification:
             lines.append(f"Audio changed or missing: {changed}; extract again to bring it up to date.")
         elif self.changed_audio is not None:
             lines.append("All audio files are as they were.")
-        return "\n".join(lines)
+        return "\n".join(map(escape_controls, lines))
 
 
 def verify_store(

@@ -44,7 +44,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache(tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder into which the small corpus is copied rather than synthesised each time."""
     monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(demo, "write_demo_corpus", partial(shutil.copytree, small, dirs_exist_ok=True))
+    monkeypatch.setattr(demo, "_fill", partial(shutil.copytree, small, dirs_exist_ok=True))
     return tmp_path / "cache"
 
 
@@ -183,7 +183,7 @@ def test_a_write_that_fails_leaves_nothing(cache: Path, monkeypatch: pytest.Monk
         (folder / "Session1").mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "write_demo_corpus", stop)
+    monkeypatch.setattr(demo, "_fill", stop)
     with pytest.raises(KeyboardInterrupt):
         open_corpus("demo")
     assert list(cache.iterdir()) == []
@@ -213,7 +213,7 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(CorpusError, match="EMBEDKIT_CACHE"):
         open_corpus("demo")
-    with pytest.raises(CorpusError, match="Cannot write the demo corpus"):
+    with pytest.raises(CorpusError, match="cannot be written"):
         write_demo_corpus(tmp_path / "file")
     with pytest.raises(ConfigError, match="at least 5"):
         write_demo_corpus(tmp_path / "few", turns=4)

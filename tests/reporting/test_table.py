@@ -1,5 +1,7 @@
 """The table of encoders by losses: what stands where, what is marked, and what is never put side by side."""
 
+import csv
+import io
 import json
 from typing import Any
 
@@ -284,9 +286,10 @@ def test_nothing_to_show_says_what_to_do(make_row: Any) -> None:
 
 
 def test_names_do_not_steer_the_terminal_or_latex(make_row: Any) -> None:
-    table = build_table([make_row(encoder="[e]\x1b[31m")])
-    for format in ("text", "markdown", "latex", "csv", "json"):
-        drawn = table.render(format)
-        assert "\x1b" not in drawn
-        assert "\\u001b" not in drawn
-    assert "\n{[}e{]}" in table.render("latex")
+    name = "[e]\x1b[31m\u202ex"
+    table = build_table([make_row(encoder=name)])
+    for format in ("text", "markdown", "latex", "html"):
+        assert not {"\x1b", "\u202e"} & set(table.render(format))
+    assert "\n{[}e{]}\\textbackslash{}x1b" in table.render("latex")
+    (row,) = csv.DictReader(io.StringIO(table.render("csv")))
+    assert row["encoder"] == json.loads(table.render("json"))[0]["encoder"] == name

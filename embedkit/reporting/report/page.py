@@ -26,7 +26,7 @@ from embedkit.reporting.report.commands import list_commands
 from embedkit.reporting.report.hardest import Tally, list_hardest, tally_utterances
 from embedkit.reporting.report.listings import Listing, list_intervals, list_stores, list_versions
 from embedkit.reporting.table import build_table
-from embedkit.wording import count_noun
+from embedkit.wording import count_noun, escape_all, escape_controls
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
@@ -91,7 +91,9 @@ def render_report(records: Sequence[RunRecord], *, runs: str, tell: Tell = lambd
         for title, group, own, tally in zip(titles, groups, panels, tallies, strict=True)
     ]
     maps, gone = _maps([one for own in panels for one in own], read, tallies, tell)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_escape
+    )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     place = files(__package__)
     texts = {name: place.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")}
@@ -105,7 +107,7 @@ def render_report(records: Sequence[RunRecord], *, runs: str, tell: Tell = lambd
         commands=list_commands(records, runs),
         styles=Markup(_palette() + write_styles(lambda name: f"var(--{name})") + texts["page.css"]),
         script=Markup(texts["page.js"]),
-        data={"side": SIDE, "colours": len(COLOURS), "maps": [one.data for one in maps]},
+        data={"side": SIDE, "colours": len(COLOURS), "maps": [escape_all(one.data) for one in maps]},
         methods=METHODS,
         colour_by=list(dict.fromkeys(name for one in maps for name in one.data["groups"])),
         svg=lambda chart: Markup(chart.inline()),
@@ -113,6 +115,11 @@ def render_report(records: Sequence[RunRecord], *, runs: str, tell: Tell = lambd
         colours=len(COLOURS),
         count=len(records),
     )
+
+
+def _escape(value: Any) -> Any:
+    """Escape what texts would steer the page by; what is markup already is left alone."""
+    return escape_controls(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _palette() -> str:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from embedkit.errors import RunError
 from embedkit.received import open_regular
-from embedkit.system import replace
 from embedkit.training.processes import ALONE, Processes
+from embedkit.writing import new_file
 
 
 class Resumable(Protocol):
@@ -62,7 +60,7 @@ class Checkpoint:
         if self.processes.rank == 0:
             parts = [part.snapshot() for part in [stack, *self.beside]]
             state = {"key": self.key, "epoch": epoch, "parts": parts}
-            write_whole(self.path, lambda path: torch.save(state, path))
+            write_whole(self.path, partial(_save, state))
         self.processes.wait()
 
     def clear(self) -> None:
@@ -77,16 +75,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        replace(partial, path)
-    # A full disk reaches us from torch as RuntimeError.
-    except (OSError, RuntimeError) as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise RunError(
-            f"The checkpoint {path} cannot be written ({error}); make room or choose another --runs, and the same "
-            "command continues."
-        ) from error
+    with new_file(path, otherwise="choose another --runs") as part:
+        write(part)
+
+
+def _save(state: Mapping[str, Any], path: Path) -> None:
+    # Of a file of its own, PyTorch does not tell why it could not be written.
+    with path.open("wb") as file:
+        torch.save(state, file)
