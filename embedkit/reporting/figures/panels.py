@@ -34,6 +34,12 @@ class Panel:
         return f"{self.corpus}: {last_part(self.encoder)}, {self.head}{self.marks}"
 
     @property
+    def chance(self) -> tuple[float, str] | None:
+        """The UAR in % of guessing, and its name; None where no classes are predicted."""
+        classes = next(iter(self.runs.values())).config.get("classes")
+        return (100 / len(classes), "chance") if classes else None
+
+    @property
     def file_name(self) -> str:
         """What a file's name calls them."""
         again = f"-{self.number}" if self.number > 1 else ""
