@@ -15,7 +15,6 @@ IMPORTS: Mapping[str, tuple[str, ...]] = {
     "mkdocs-material": ("material",),
     "pyyaml": ("yaml",),
     "scikit-learn": ("sklearn",),
-    "svglib": ("svglib.svglib",),
     # The package alone loads nothing: what reads audio, and an encoder.
     "transformers": ("transformers.audio_utils", "transformers.models.hubert.modeling_hubert"),
 }

@@ -54,7 +54,8 @@ def write_figures(
     Args:
         runs: The folder that holds the runs.
         kind: "layers" (a metric by layer, from `fit --layers each`), "confusion", "classes" and "speakers" (recall),
-            "calibration" (reliability and NLL), "curves" (validation score and training loss by epoch), "weights" (of the layers), "map" (embeddings).
+            "calibration" (reliability and NLL), "curves" (validation score and training loss by epoch), "weights" (of
+            the layers), "map" (embeddings).
         metric: Of "layers": "ua" or "uar", "wa" or "acc", "f1", "nll", "ece", or "ccc" (the mean over the emotional
             attributes).
         format: "svg", "pdf" or "png".

@@ -26,13 +26,17 @@ def draw_calibration(panels: Sequence[Panel], read: Read) -> dict[str, Figure]:
                 title=f"{panel.name}, reliability", series=series, diagonal="as sure as right"
             )
         rows = {loss: record.metrics for loss, record in panel.runs.items()}
-        scores = {"NLL": {loss: (row["nll"], row.get("nll_std") or 0.0) for loss, row in rows.items() if row.get("nll")}}
+        scores = {
+            "NLL": {loss: (row["nll"], row.get("nll_std") or 0.0) for loss, row in rows.items() if row.get("nll")}
+        }
         if scores["NLL"] and panel.chance:
             likelihood[f"calibration-nll-{panel.file_name}"] = Draft(
                 title=f"{panel.name}, NLL", series=scores, chance=(math.log(100 / panel.chance[0]), "chance")
             )
     axes = Axes(place=f"confidence in %, {BINS} bins", value="accuracy in %", bounds=(0, 100))
-    return draw_lines(reliability, axes) | draw_dots(likelihood, Axes(place="loss", value="NLL in nats, less is better", decimals=3), "loss")
+    return draw_lines(reliability, axes) | draw_dots(
+        likelihood, Axes(place="loss", value="NLL in nats, less is better", decimals=3), "loss"
+    )
 
 
 def _bins(found: Predictions) -> dict[float, Spread]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import isfinite
 from typing import Any, TypeAlias
 
 import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.reporting.figures.theme import HEAT_TURN, LIGHT, Figure, fade, specify, tell_apart
+from embedkit.reporting.figures.theme import HEAT_TURN, LIGHT, Chart, Figure, fade, specify, tell_apart
 
 Spread: TypeAlias = tuple[float, float]
 """Mean and standard deviation."""
@@ -20,8 +21,8 @@ SIDE = 400
 """Of maps; points lie between 0 and it."""
 
 _CROWDED, _WRITTEN, _CROWD = 16, 12, 1500
-"""Lines with more places have bands in place of bars, matrices with more classes no numbers, maps with more points
-smaller ones."""
+"""Lines with more places have smaller points, matrices with more classes no numbers, maps with more points smaller
+ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Draft:
 
     Attributes:
         title: What is shown.
-        series: The numbers; None where there are none.
+        series: The numbers; those that are none are left out.
         chance: Value and name of what stands for guessing.
         spans: Words at a span of places that is shaded, from the first place to the one given.
         diagonal: Words at the line on which value and place are the same, both from 0 to 100.
@@ -41,6 +42,13 @@ class Draft:
     chance: tuple[float, str] | None = None
     spans: Mapping[str, float] = field(default_factory=dict)
     diagonal: str = ""
+
+    def __post_init__(self) -> None:
+        finite = {
+            name: {at: (mean, std if isfinite(std) else 0.0) for at, (mean, std) in points.items() if isfinite(mean)}
+            for name, points in self.series.items()
+        }
+        object.__setattr__(self, "series", {name: points for name, points in finite.items() if points})
 
     @property
     def places(self) -> list[Any]:
@@ -68,64 +76,75 @@ class Axes:
     def scale(self, drafts: Collection[Draft]) -> alt.Scale:
         """Return the scale of values that all drafts fit in."""
         pairs = [pair for one in drafts for points in one.series.values() for pair in points.values()]
-        low, high = self.bounds or (-np.inf, np.inf)
         ends = [one.chance[0] for one in drafts if one.chance]
-        ends += [float(np.clip(mean + sign * std, low, high)) for mean, std in pairs for sign in (-1, 1)]
+        ends += [self.clip(mean + sign * std) for mean, std in pairs for sign in (-1, 1)]
         ends += [0, 100] if any(one.diagonal for one in drafts) else []
         if self.log:
-            ends = [end for end in ends if end > 0] + [mean for mean, _ in pairs]
-        return alt.Scale(domain=[min(ends), max(ends)], nice=True, zero=False, type="log" if self.log else "linear")
+            ends = [mean for mean, _ in pairs if mean > 0]
+            return alt.Scale(domain=[min(ends) / 1.1, max(ends) * 1.1], type="log", nice=False, clamp=True)
+        return alt.Scale(domain=[min(ends), max(ends)], nice=True, zero=False)
+
+    def clip(self, value: float) -> float:
+        """Return a value within the bounds."""
+        low, high = self.bounds or (-np.inf, np.inf)
+        return float(np.clip(value, low, high))
 
 
 def draw_lines(drafts: Mapping[str, Draft], axes: Axes) -> dict[str, Figure]:
-    """Draw series over numbers, with bars or, where there are many places, bands of one standard deviation."""
+    """Draw series over numbers, with bands of one standard deviation."""
+    drafts = {name: one for name, one in drafts.items() if one.series}
     if not drafts:
         return {}
     every = [place for one in drafts.values() for place in [*one.places, *([0, 100] if one.diagonal else [])]]
+    marked = range(0, 101, 20) if any(one.diagonal for one in drafts.values()) else every
     x = alt.X(
         "at:Q",
         title=axes.place,
         scale=alt.Scale(domain=[min(every), max(max(every), min(every) + 1)], nice=False, zero=False),
-        axis=alt.Axis(grid=False, tickMinStep=1, format="~g"),
+        axis=alt.Axis(grid=False, format="~f", values=sorted(set(marked))[:: -(-len(set(marked)) // 13)]),
     )
     y = axes.scale(drafts.values())
-    return {name: _finish(one, axes, _lines(one, axes, x, y), _rows(one, runs=True)) for name, one in drafts.items()}
+    return {
+        name: _finish(one, axes, _lines(one, axes, x, y), _rows(one, axes, runs=True)) for name, one in drafts.items()
+    }
 
 
-def _lines(draft: Draft, axes: Axes, x: alt.X, scale: alt.Scale) -> alt.LayerChart:
+def _lines(draft: Draft, axes: Axes, x: alt.X, scale: alt.Scale) -> Chart:
     base = alt.Chart().encode(x=x, y=alt.Y("mean:Q", title=axes.value, scale=scale))
     kinds = tell_apart(list(draft.series))
-    spread = {"y": alt.Y("low:Q", title=axes.value, scale=scale), "y2": "high:Q", "color": kinds["color"]}
     crowded = len(draft.places) > _CROWDED
-    area = base.mark_area(opacity=0.15) if crowded else base.mark_rule(opacity=0.6)
-    layers = [_span(draft, x), area.encode(**spread, detail="run:N")]
+    around = {"y": alt.Y("low:Q", title=axes.value, scale=scale), "y2": "high:Q", "color": kinds["color"]}
+    layers = [_span(draft, axes), base.mark_area(opacity=0.15).encode(**around, detail="run:N")]
     layers.append(base.mark_line(strokeWidth=2).encode(color=kinds["color"], detail="run:N"))
     dots = base.mark_point(filled=True, size=20 if crowded else 50, opacity=1)
     layers.append(dots.encode(**kinds, tooltip=_told(axes)))
-    return alt.layer(*_guess(draft, "y", scale), *filter(None, layers)).properties(width=320, height=210)
+    return alt.layer(
+        *_guess(draft, alt.Y("chance:Q", title=axes.value, scale=scale)), *filter(None, layers)
+    ).properties(width=320, height=210)
 
 
-def _span(draft: Draft, x: alt.X) -> alt.LayerChart | None:
+def _span(draft: Draft, axes: Axes) -> Chart | None:
     if not draft.spans:
         return None
     first = min(draft.places)
     data = [{"from": first, "to": end, "words": words} for words, end in draft.spans.items() if end > first]
     base = alt.Chart(alt.InlineData(values=data))
-    shade = base.mark_rect(color=LIGHT["soft"], opacity=0.12).encode(x=alt.X("from:Q", title=x.title), x2="to:Q")
+    shade = base.mark_rect(color=LIGHT["soft"], opacity=0.12).encode(x=alt.X("from:Q", title=axes.place), x2="to:Q")
     words = base.mark_text(align="left", baseline="top", dx=3, color=LIGHT["soft"], fontSize=11)
-    return alt.layer(shade, words.encode(x="from:Q", y=alt.value(3), text="words:N"))
+    return alt.layer(shade, words.encode(x=alt.X("from:Q", title=axes.place), y=alt.value(3), text="words:N"))
 
 
 def draw_dots(drafts: Mapping[str, Draft], axes: Axes, role: str) -> dict[str, Figure]:
     """Draw a row for each place, with bars of one standard deviation; `role` says what rows are for a page's choice."""
+    drafts = {name: one for name, one in drafts.items() if one.series}
     scale = axes.scale(drafts.values()) if drafts else alt.Scale()
     return {
-        name: _finish(one, axes, _dots(one, axes, scale, role), [{**row, role: row["at"]} for row in _rows(one)])
+        name: _finish(one, axes, _dots(one, axes, scale, role), [{**row, role: row["at"]} for row in _rows(one, axes)])
         for name, one in drafts.items()
     }
 
 
-def _dots(draft: Draft, axes: Axes, scale: alt.Scale, role: str) -> alt.LayerChart:
+def _dots(draft: Draft, axes: Axes, scale: alt.Scale, role: str) -> Chart:
     names = list(draft.series)
     kinds = tell_apart(names)
     chosen = fade(speaker=role == "speaker", classes=("label",) if role == "label" else ())
@@ -139,8 +158,10 @@ def _dots(draft: Draft, axes: Axes, scale: alt.Scale, role: str) -> alt.LayerCha
         x=alt.X("low:Q", title=axes.value, scale=scale), x2="high:Q", color=kinds["color"]
     )
     dots = base.mark_point(filled=True, size=45).encode(**kinds, tooltip=_told(axes))
-    height = alt.Step(max(18, 8 * len(names)), **{"for": "position"})
-    return alt.layer(*_guess(draft, "x", scale), bars, dots).properties(width=300, height=height)
+    height = alt.Step(max(24, 9 * len(names)), **{"for": "position"})
+    return alt.layer(*_guess(draft, alt.X("chance:Q", title=axes.value, scale=scale)), bars, dots).properties(
+        width=300, height=height
+    )
 
 
 def _told(axes: Axes) -> list[alt.Tooltip]:
@@ -153,26 +174,30 @@ def _told(axes: Axes) -> list[alt.Tooltip]:
     ]
 
 
-def _guess(draft: Draft, channel: str, scale: alt.Scale) -> list[alt.LayerChart]:
-    """Draw a line where guessing would be."""
+def _guess(draft: Draft, along: alt.X | alt.Y) -> list[Chart]:
+    """Draw a dashed line where guessing would be, or where value and place are the same."""
+    looks: dict[str, Any] = {"color": LIGHT["soft"]}
     if draft.diagonal:
-        ends = [{"from": 0, "to": 0, "words": ""}, {"from": 100, "to": 100, "words": draft.diagonal}]
-        base = alt.Chart(alt.InlineData(values=ends)).encode(x="from:Q", y=alt.Y("to:Q", scale=scale))
-        line = base.mark_line(strokeDash=[5, 4], color=LIGHT["soft"])
-        words = base.mark_text(align="right", dx=-14, dy=4, color=LIGHT["soft"], fontSize=11)
-        return [alt.layer(line, words.encode(text="words:N"))]
-    if draft.chance is None:
+        ends = [{"at": 0, "chance": 0, "words": draft.diagonal}, {"at": 100, "chance": 100, "words": ""}]
+        line = alt.Chart().mark_line(strokeDash=[5, 4], **looks)
+        words = alt.Chart().mark_text(align="left", dx=24, dy=-6, fontSize=11, **looks)
+        place: dict[str, Any] = {"x": alt.X("at:Q", title=None)}
+    elif draft.chance:
+        ends = [{"chance": draft.chance[0], "words": draft.chance[1]}]
+        line = alt.Chart().mark_rule(strokeDash=[5, 4], **looks)
+        sideways = isinstance(along, alt.X)
+        words = alt.Chart().mark_text(align="left" if sideways else "right", dy=-6, fontSize=11, **looks)
+        place = {"y": alt.value(0)} if sideways else {"x": alt.value("width")}
+    else:
         return []
-    base = alt.Chart(alt.InlineData(values=[{"chance": draft.chance[0], "words": draft.chance[1]}]))
-    along = alt.X("chance:Q", scale=scale) if channel == "x" else alt.Y("chance:Q", scale=scale)
-    rule = base.mark_rule(strokeDash=[5, 4], color=LIGHT["soft"]).encode(along.copy())
-    aside = {"y": alt.value(-5)} if channel == "x" else {"x": alt.value("width")}
-    align, dy = ("left", 0) if channel == "x" else ("right", -5)
-    words = base.mark_text(align=align, dy=dy, color=LIGHT["soft"], fontSize=11)
-    return [alt.layer(rule, words.encode(along.copy(), text="words:N", **aside))]
+    channel = "x" if isinstance(along, alt.X) else "y"
+    line = line.encode(**{channel: along}, **(place if draft.diagonal else {}))
+    return [
+        alt.layer(line, words.encode(**{channel: along}, **place, text="words:N"), data=alt.InlineData(values=ends))
+    ]
 
 
-def _rows(draft: Draft, *, runs: bool = False) -> list[dict[str, Any]]:
+def _rows(draft: Draft, axes: Axes, *, runs: bool = False) -> list[dict[str, Any]]:
     """Write the data; with `runs`, points between which a place of the smallest distance is missing are kept apart."""
     data = []
     for name, points in draft.series.items():
@@ -181,13 +206,13 @@ def _rows(draft: Draft, *, runs: bool = False) -> list[dict[str, Any]]:
         run = 0
         for at, gap in zip(keys, [0, *gaps] if runs else [0] * len(keys), strict=True):
             mean, std = points[at]
-            run += gap > 1.01 * min(gaps, default=0)
-            numbers = {"mean": mean, "std": std, "low": mean - std, "high": mean + std}
+            run += not draft.diagonal and gap > 1.01 * min(gaps, default=0)
+            numbers = {"mean": mean, "std": std, "low": axes.clip(mean - std), "high": axes.clip(mean + std)}
             data.append({"series": name, "at": at, "run": run, **{key: round(one, 4) for key, one in numbers.items()}})
     return data
 
 
-def _finish(draft: Draft, axes: Axes, chart: alt.LayerChart, data: Sequence[Mapping[str, Any]]) -> Figure:
+def _finish(draft: Draft, axes: Axes, chart: Chart, data: Sequence[Mapping[str, Any]]) -> Figure:
     def told(pair: Spread | None) -> str:
         return "-" if pair is None else f"{pair[0]:.{axes.decimals}f}"
 
@@ -214,7 +239,12 @@ def draw_matrix(title: str, names: Sequence[str], counts: NDArray[np.float64]) -
     ]
     order = list(names)
     base = alt.Chart().encode(
-        x=alt.X("predicted:N", title="predicted class", sort=order, axis=alt.Axis(labelAngle=-40, labelLimit=100)),
+        x=alt.X(
+            "predicted:N",
+            title="predicted class, in % of the true class",
+            sort=order,
+            axis=alt.Axis(labelAngle=-40, labelLimit=100),
+        ),
         y=alt.Y("label:N", title="true class", sort=order, axis=alt.Axis(labelLimit=100)),
         opacity=fade(classes=("label", "predicted")),
         tooltip=[
@@ -224,8 +254,7 @@ def draw_matrix(title: str, names: Sequence[str], counts: NDArray[np.float64]) -
             alt.Tooltip("of:Q", title="utterances of the true class"),
         ],
     )
-    legend = alt.Legend(title="% of the true class", orient="right", symbolType="square", values=[0, 25, 50, 75, 100])
-    heat = alt.FillOpacity("share:Q", scale=alt.Scale(domain=[0, 100], range=[0, 1]), legend=legend)
+    heat = alt.FillOpacity("share:Q", scale=alt.Scale(domain=[0, 100], range=[0, 1]), legend=None)
     cells = base.mark_rect(fill=LIGHT["heat"], stroke=LIGHT["grid"]).encode(fillOpacity=heat)
     turn = alt.condition(f"datum.share > {100 * HEAT_TURN}", alt.value(LIGHT["high"]), alt.value(LIGHT["low"]))
     numbers = base.mark_text().encode(text=alt.Text("share:Q", format=".0f"), color=turn)

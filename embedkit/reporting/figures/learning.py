@@ -47,7 +47,9 @@ def draw_curves(panels: Sequence[Panel]) -> dict[str, Figure]:
                 )
     figures: dict[str, Figure] = {}
     for kind in sorted(drafts):
-        figures |= draw_lines(drafts[kind], _AXES.get(kind) or Axes(place="epoch", value=f"validation {kind[4:]}", decimals=3))
+        figures |= draw_lines(
+            drafts[kind], _AXES.get(kind) or Axes(place="epoch", value=f"validation {kind[4:]}", decimals=3)
+        )
     return figures
 
 
@@ -94,9 +96,9 @@ def draw_weights(panels: Sequence[Panel]) -> dict[str, Figure]:
 
 
 def _spread(values: NDArray[np.float64], places: Sequence[int] | None = None) -> dict[int, Spread]:
-    """Take mean and standard deviation over the first dimension; a place where nothing is known is left out."""
+    """Take mean and standard deviation over the first dimension."""
     if not values.size:
         return {}
     deviations = values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
     found = zip(places or range(1, values.shape[1] + 1), values.mean(axis=0), deviations, strict=True)
-    return {int(place): (float(mean), float(std)) for place, mean, std in found if np.isfinite(mean)}
+    return {int(place): (float(mean), float(std)) for place, mean, std in found}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import altair as alt
 import vl_convert
@@ -79,8 +78,14 @@ _EMOTIONS = (
     "sadness anger disgust happiness fear surprise calm boredom neutral contempt",
     "- - - - - - frustration excitement",
 )
-_PLACES = {name: place for row in (*_EMOTIONS, " ".join(LOSSES)) for place, name in enumerate(row.split())}
+_PLACES = {
+    name: place for row in (*_EMOTIONS, " ".join(LOSSES)) for place, name in enumerate(row.split()) if name != "-"
+}
 """Emotions and losses that have the same colour in every figure; two names share one where corpora have one of them."""
+
+
+Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart
+"""What Altair calls a chart that is drawn as one; the last is never made here, and only part of its types."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,19 +108,17 @@ class Figure:
     @property
     def specification(self) -> dict[str, Any]:
         """Return the whole specification."""
-        return {**self.chart, "datasets": {"rows": self.data}}
+        return {**self.chart, "datasets": {**self.chart.get("datasets", {}), "rows": self.data}}
 
     def render(self, format: str) -> bytes:
-        """Draw as the content of a file with the title: "svg", "png" (two dots a pixel) or "pdf"; "json" of the same."""
+        """Draw as the content of a file with the title: "svg", "png" (two dots a pixel) or "pdf"."""
         whole = {**self.specification, "title": self.title}
-        if format == "json":
-            return json.dumps(whole, ensure_ascii=False, indent=1).encode()
         if format == "png":
             return bytes(vl_convert.vegalite_to_png(whole, scale=2))
         return bytes(vl_convert.vegalite_to_pdf(whole)) if format == "pdf" else write_svg(whole).encode()
 
 
-def specify(chart: alt.LayerChart | alt.Chart) -> dict[str, Any]:
+def specify(chart: Chart) -> dict[str, Any]:
     """Give a chart the theme, its data's name, and what a page may choose: a speaker, a class."""
     axis = alt.AxisConfig(
         labelColor=LIGHT["ink"],
@@ -136,11 +139,12 @@ def specify(chart: alt.LayerChart | alt.Chart) -> dict[str, Any]:
         labelFontSize=12,
         labelLimit=150,
         symbolLimit=0,
+        symbolOpacity=1,
     )
     title = alt.TitleConfig(anchor="start", fontSize=13, color=LIGHT["ink"], offset=12)
     chosen = [alt.param(name=name, value="") for name in ("chosenSpeaker", "chosenClass")]
     whole = chart.properties(data=alt.NamedData(name="rows")).add_params(*chosen)
-    return whole.configure(
+    found: dict[str, Any] = whole.configure(
         background=LIGHT["paper"],
         font="Helvetica, Arial, Liberation Sans, sans-serif",
         aria=False,
@@ -150,6 +154,7 @@ def specify(chart: alt.LayerChart | alt.Chart) -> dict[str, Any]:
         view=alt.ViewConfig(stroke=None),
         text=alt.MarkConfig(color=LIGHT["ink"], fontSize=12),
     ).to_dict()
+    return found
 
 
 def write_svg(specification: Mapping[str, Any]) -> str:
@@ -158,17 +163,15 @@ def write_svg(specification: Mapping[str, Any]) -> str:
 
 
 def write_styles() -> str:
-    """Write the style sheet that has figures follow the reader's choice of light or dark, and print in light colours."""
+    """Write the style sheet that has figures follow the choice of light or dark, and print in light colours."""
     light, dark = ("".join(f"--{name}:{colour};" for name, colour in theme.items()) for theme in (LIGHT, DARK))
-    rules = [
+    rules = "".join(
         f"figure [{kind}='{colour}']{{{kind}:var(--{name})}}"
         for name, colour in LIGHT.items()
         for kind in ("fill", "stroke")
-    ]
-    return (
-        f":root{{color-scheme:light dark;{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-        + "".join(rules)
     )
+    screen = f"@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+    return f":root{{color-scheme:light dark;{light}}}{screen}{rules}"
 
 
 def assign_places(names: Sequence[str]) -> dict[str, int]:
@@ -183,14 +186,15 @@ def assign_places(names: Sequence[str]) -> dict[str, int]:
         if place in free:
             free.remove(place)
             found[name] = place
-    return {name: found[name] if name in found else (free.pop(0) if free else len(COLOURS) - 1) for name in names}
+    rest = len(COLOURS) - 1
+    return {name: found[name] if name in found else free.pop(0) if free else rest for name in names}
 
 
 def tell_apart(names: Sequence[str], field: str = "series") -> dict[str, Any]:
     """Return the channels that give the names in a field their colours and shapes, with one legend for both."""
     places = assign_places(names)
     own = [name for name in names if places[name] < len(COLOURS) - 1]
-    legend = alt.Legend(values=own) if own else None
+    legend = alt.Legend(values=own) if len(own) > 1 else None
     known = list(places)
     return {
         kind: channel(
