@@ -37,8 +37,8 @@ HOSTILE = ["</script><img src=x onerror=alert(1)>", "datum['x']", "a.b[0]", "c\\
 
 
 def channels(specification: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
-    """All encodings of a channel, in any layer."""
-    if name in specification.get("encoding", {}):
+    """All encodings of a field by a channel, in any layer."""
+    if "field" in specification.get("encoding", {}).get(name, {}):
         yield specification["encoding"][name]
     for layer in specification.get("layer", ()):
         yield from channels(layer, name)
@@ -152,12 +152,6 @@ def test_layers_are_drawn_as_they_are(make_row: MakeRow, rows: list[list[float]]
     assert all(low - 1e-3 <= row["low"] <= row["mean"] <= row["high"] <= high + 1e-3 for row in figure.data)
 
 
-def test_layers_that_are_missing_break_the_line(make_row: MakeRow) -> None:
-    rows = [row for row in layer_rows(make_row, {"ce": [0.1] * 6}) if row["layer"] != 3]
-    ((_, figure),) = draw_layers(rows).items()
-    assert [row["run"] for row in figure.data] == [0, 0, 0, 1, 1]
-
-
 def test_encoders_and_protocols_have_figures_of_their_own_on_common_axes(make_row: MakeRow) -> None:
     rows = layer_rows(make_row, {"ce": [0.5, 0.6]}, encoder="hubert")
     rows += layer_rows(make_row, {"ce": [0.7, 0.8, 0.9]}, encoder="wavlm")
@@ -165,16 +159,17 @@ def test_encoders_and_protocols_have_figures_of_their_own_on_common_axes(make_ro
     figures = draw_layers(rows)
     assert len(figures) == 3
     for channel, title in (("x", "layer"), ("y", "UAR in %")):
-        found = [one for figure in figures.values() for one in channels(figure.chart, channel) if "field" in one]
+        found = [one for figure in figures.values() for one in channels(figure.chart, channel)]
         assert {one["title"] for one in found} == {title}
         assert len({str(one["scale"]["domain"]) for one in found if "scale" in one}) == 1
-    chances = [rows for figure in figures.values() for rows in figure.specification["datasets"].values()]
-    assert chances.count([{"chance": 100 / 7, "words": "chance"}]) == 3
+    datasets = [rows for figure in figures.values() for rows in figure.specification["datasets"].values()]
+    line = [{"at": 0, "mean": 100 / 7, "words": "chance"}, {"at": 2, "mean": 100 / 7, "words": ""}]
+    assert datasets.count(line) == 3
 
 
 def test_rows_have_common_axes_from_chance_to_the_best() -> None:
     drafts = {
-        name: Draft(title=name, series={"ce": {"a": (mean, 3.0)}}, chance=(25.0, "chance"))
+        name: Draft(title=name, series={"ce": {"a": (mean, 3.0)}}, guess=(25.0, 25.0, "chance"))
         for name, mean in (("one", 40.0), ("other", 99.0))
     }
     axes = Axes(place="class", value="recall in %", bounds=(0, 100))
@@ -183,12 +178,21 @@ def test_rows_have_common_axes_from_chance_to_the_best() -> None:
         assert [scale["domain"] for scale in scales] == [[25.0, 100.0]] * len(scales)
 
 
-def test_numbers_that_are_none_are_left_out(make_row: MakeRow) -> None:
+def test_numbers_that_are_none_leave_a_gap(make_row: MakeRow) -> None:
     rows = layer_rows(make_row, {"ce": [0.5, float("nan"), 0.6]})
     rows[0]["ua_std"] = float("nan")
     ((_, figure),) = draw_layers(rows).items()
-    assert [row["at"] for row in figure.data] == [0, 2]
+    assert [row["mean"] for row in figure.data] == [50, None, 60]
+    assert [row[1] for row in figure.rows] == ["50.0", "-", "60.0"]
     assert "NaN" not in json.dumps(figure.specification)
+    assert draw_layers(layer_rows(make_row, {"ce": [float("nan")]})) == {}
+
+
+def test_losses_of_nothing_have_a_place_on_a_logarithmic_axis() -> None:
+    draft = Draft(title="x", series={"ce": {1: (1.0, 2.0), 2: (0.0, 0.0)}})
+    (figure,) = draw_lines({"x": draft}, Axes(place="epoch", value="loss in nats", log=True)).values()
+    assert min(row["low"] for row in figure.data) > 0
+    assert "NaN" not in figure.render("svg").decode()
 
 
 def test_runs_of_all_layers_have_no_such_figure(make_row: MakeRow) -> None:

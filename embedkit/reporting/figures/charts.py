@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import partial
 from math import isfinite
 from typing import Any, TypeAlias
 
@@ -20,6 +20,8 @@ Spread: TypeAlias = tuple[float, float]
 SIDE = 400
 """Of maps; points lie between 0 and it."""
 
+SOFT = LIGHT["soft"]
+SMALL: Mapping[str, Any] = {"color": SOFT, "fontSize": 11}
 _CROWDED, _WRITTEN, _CROWD = 16, 12, 1500
 """Lines with more places have smaller points, matrices with more classes no numbers, maps with more points smaller
 ones."""
@@ -31,29 +33,15 @@ class Draft:
 
     Attributes:
         title: What is shown.
-        series: The numbers; those that are none are left out.
-        chance: Value and name of what stands for guessing.
+        series: The numbers; those that are none leave a gap.
+        guess: A dashed line: its values at the first and the last place, and its name.
         spans: Words at a span of places that is shaded, from the first place to the one given.
-        diagonal: Words at the line on which value and place are the same, both from 0 to 100.
     """
 
     title: str
     series: Mapping[str, Mapping[Any, Spread]]
-    chance: tuple[float, str] | None = None
+    guess: tuple[float, float, str] | None = None
     spans: Mapping[str, float] = field(default_factory=dict)
-    diagonal: str = ""
-
-    def __post_init__(self) -> None:
-        finite = {
-            name: {at: (mean, std if isfinite(std) else 0.0) for at, (mean, std) in points.items() if isfinite(mean)}
-            for name, points in self.series.items()
-        }
-        object.__setattr__(self, "series", {name: points for name, points in finite.items() if points})
-
-    @property
-    def places(self) -> list[Any]:
-        """All places, in order of appearance."""
-        return list(dict.fromkeys(place for points in self.series.values() for place in points))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,168 +52,137 @@ class Axes:
         place, value: Titles of the axes, with units.
         decimals: Of values in words.
         bounds: Ends of what values can be.
+        ends: First and last place; those of the numbers where there are none.
         log: Whether values stand on a logarithmic axis.
     """
 
     place: str
     value: str
     decimals: int = 1
-    bounds: Spread | None = None
+    bounds: Spread = (-np.inf, np.inf)
+    ends: Spread | None = None
     log: bool = False
-
-    def scale(self, drafts: Collection[Draft]) -> alt.Scale:
-        """Return the scale of values that all drafts fit in."""
-        pairs = [pair for one in drafts for points in one.series.values() for pair in points.values()]
-        ends = [one.chance[0] for one in drafts if one.chance]
-        ends += [self.clip(mean + sign * std) for mean, std in pairs for sign in (-1, 1)]
-        ends += [0, 100] if any(one.diagonal for one in drafts) else []
-        if self.log:
-            ends = [mean for mean, _ in pairs if mean > 0]
-            return alt.Scale(domain=[min(ends) / 1.1, max(ends) * 1.1], type="log", nice=False, clamp=True)
-        return alt.Scale(domain=[min(ends), max(ends)], nice=True, zero=False)
-
-    def clip(self, value: float) -> float:
-        """Return a value within the bounds."""
-        low, high = self.bounds or (-np.inf, np.inf)
-        return float(np.clip(value, low, high))
 
 
 def draw_lines(drafts: Mapping[str, Draft], axes: Axes) -> dict[str, Figure]:
     """Draw series over numbers, with bands of one standard deviation."""
-    drafts = {name: one for name, one in drafts.items() if one.series}
-    if not drafts:
-        return {}
-    every = [place for one in drafts.values() for place in [*one.places, *([0, 100] if one.diagonal else [])]]
-    marked = range(0, 101, 20) if any(one.diagonal for one in drafts.values()) else every
-    x = alt.X(
-        "at:Q",
-        title=axes.place,
-        scale=alt.Scale(domain=[min(every), max(max(every), min(every) + 1)], nice=False, zero=False),
-        axis=alt.Axis(grid=False, format="~f", values=sorted(set(marked))[:: -(-len(set(marked)) // 13)]),
-    )
-    y = axes.scale(drafts.values())
-    return {
-        name: _finish(one, axes, _lines(one, axes, x, y), _rows(one, axes, runs=True)) for name, one in drafts.items()
-    }
-
-
-def _lines(draft: Draft, axes: Axes, x: alt.X, scale: alt.Scale) -> Chart:
-    base = alt.Chart().encode(x=x, y=alt.Y("mean:Q", title=axes.value, scale=scale))
-    kinds = tell_apart(list(draft.series))
-    crowded = len(draft.places) > _CROWDED
-    around = {"y": alt.Y("low:Q", title=axes.value, scale=scale), "y2": "high:Q", "color": kinds["color"]}
-    layers = [_span(draft, axes), base.mark_area(opacity=0.15).encode(**around, detail="run:N")]
-    layers.append(base.mark_line(strokeWidth=2).encode(color=kinds["color"], detail="run:N"))
-    dots = base.mark_point(filled=True, size=20 if crowded else 50, opacity=1)
-    layers.append(dots.encode(**kinds, tooltip=_told(axes)))
-    return alt.layer(
-        *_guess(draft, alt.Y("chance:Q", title=axes.value, scale=scale)), *filter(None, layers)
-    ).properties(width=320, height=210)
-
-
-def _span(draft: Draft, axes: Axes) -> Chart | None:
-    if not draft.spans:
-        return None
-    first = min(draft.places)
-    data = [{"from": first, "to": end, "words": words} for words, end in draft.spans.items() if end > first]
-    base = alt.Chart(alt.InlineData(values=data))
-    shade = base.mark_rect(color=LIGHT["soft"], opacity=0.12).encode(x=alt.X("from:Q", title=axes.place), x2="to:Q")
-    words = base.mark_text(align="left", baseline="top", dx=3, color=LIGHT["soft"], fontSize=11)
-    return alt.layer(shade, words.encode(x=alt.X("from:Q", title=axes.place), y=alt.value(3), text="words:N"))
+    return _draw(drafts, axes, _lines)
 
 
 def draw_dots(drafts: Mapping[str, Draft], axes: Axes, role: str) -> dict[str, Figure]:
     """Draw a row for each place, with bars of one standard deviation; `role` says what rows are for a page's choice."""
-    drafts = {name: one for name, one in drafts.items() if one.series}
-    scale = axes.scale(drafts.values()) if drafts else alt.Scale()
+    return _draw(drafts, axes, partial(_dots, role=role), role)
+
+
+def _draw(
+    drafts: Mapping[str, Draft],
+    axes: Axes,
+    draw: Callable[[Draft, Axes, alt.Scale, list[Any]], Chart],
+    role: str = "at",
+) -> dict[str, Figure]:
+    """Draw figures whose values stand on one axis, and whose places too."""
+    data = {name: rows for name, one in drafts.items() if (rows := _rows(one, axes, role))}
+    ends = [row[end] for rows in data.values() for row in rows for end in ("low", "high") if row["mean"] is not None]
+    ends += [value for name in data if (guess := drafts[name].guess) for value in guess[:2]]
+    if not ends:
+        return {}
+    kind = {"type": "log", "nice": False} if axes.log else {"nice": True, "zero": False}
+    scale = alt.Scale(domain=[min(ends), max(ends)], **kind)
+    places = list(dict.fromkeys(row["at"] for rows in data.values() for row in rows))
     return {
-        name: _finish(one, axes, _dots(one, axes, scale, role), [{**row, role: row["at"]} for row in _rows(one, axes)])
-        for name, one in drafts.items()
+        name: Figure(
+            title=drafts[name].title,
+            chart=specify(draw(drafts[name], axes, scale, places)),
+            data=rows,
+            headers=(axes.place, *drafts[name].series),
+            rows=_tabulate(drafts[name], axes),
+        )
+        for name, rows in data.items()
     }
 
 
-def _dots(draft: Draft, axes: Axes, scale: alt.Scale, role: str) -> Chart:
+def _rows(draft: Draft, axes: Axes, role: str) -> list[dict[str, Any]]:
+    data = []
+    for name, points in draft.series.items():
+        for at, (mean, std) in points.items():
+            std = std if isfinite(std) else 0.0
+            if axes.log:
+                # Losses are kept to five digits.
+                mean = max(mean, 1e-5)
+            low, high = np.clip([max(mean - std, mean / 10) if axes.log else mean - std, mean + std], *axes.bounds)
+            numbers = {"mean": mean, "std": std, "low": low, "high": high}
+            known = {key: round(float(value), 5) if isfinite(mean) else None for key, value in numbers.items()}
+            data.append({"series": name, "at": at, role: at, **known})
+    return data if any(row["mean"] is not None for row in data) else []
+
+
+def _tabulate(draft: Draft, axes: Axes) -> tuple[tuple[str, ...], ...]:
+    places = dict.fromkeys(place for points in draft.series.values() for place in points)
+    found = {at: [points.get(at, (np.nan, 0.0))[0] for points in draft.series.values()] for at in places}
+    return tuple(
+        (f"{at}", *(f"{mean:.{axes.decimals}f}" if isfinite(mean) else "-" for mean in means))
+        for at, means in found.items()
+    )
+
+
+def _lines(draft: Draft, axes: Axes, scale: alt.Scale, places: list[Any]) -> Chart:
+    first, last = axes.ends or (min(places), max(max(places), min(places) + 1))
+    marked = sorted(places)[:: -(-len(places) // 13)] if axes.ends is None else alt.Undefined
+    x = alt.X(
+        "at:Q",
+        title=axes.place,
+        scale=alt.Scale(domain=[first, last], nice=False, zero=False),
+        axis=alt.Axis(grid=False, format="~f", values=marked),
+    )
+    y, kinds = partial(alt.Y, title=axes.value, scale=scale), tell_apart(list(draft.series))
+    base = alt.Chart().encode(x=x, y=y("mean:Q"))
+    spans = [{"at": first, "to": end, "words": words} for words, end in draft.spans.items() if end > first]
+    value, final, name = draft.guess or (0.0, 0.0, "")
+    guess = [{"at": first, "mean": value, "words": name}, {"at": last, "mean": final, "words": ""}] if name else []
+    aside = alt.Chart().encode(x=x, text="words:N")
+    return alt.layer(
+        alt.Chart(alt.InlineData(values=spans)).mark_rect(color=SOFT, opacity=0.12).encode(x=x, x2="to:Q"),
+        aside.mark_text(align="left", baseline="top", dx=3, **SMALL)
+        .encode(y=alt.value(3))
+        .properties(data=alt.InlineData(values=spans)),
+        base.mark_line(strokeDash=[5, 4], strokeWidth=1, color=SOFT).properties(data=alt.InlineData(values=guess)),
+        aside.mark_text(align="left", dx=24 if value != final else 4, dy=-6, **SMALL)
+        .encode(y=y("mean:Q"))
+        .properties(data=alt.InlineData(values=guess)),
+        base.mark_area(opacity=0.15).encode(y=y("low:Q"), y2="high:Q", color=kinds["color"]),
+        base.mark_line(strokeWidth=2).encode(color=kinds["color"]),
+        base.mark_point(filled=True, size=20 if len(places) > _CROWDED else 50, opacity=1).encode(
+            **kinds, tooltip=_told(axes)
+        ),
+    ).properties(width=320, height=210)
+
+
+def _dots(draft: Draft, axes: Axes, scale: alt.Scale, places: list[Any], role: str) -> Chart:
     names = list(draft.series)
-    kinds = tell_apart(names)
-    chosen = fade(speaker=role == "speaker", classes=("label",) if role == "label" else ())
+    x, kinds = partial(alt.X, title=axes.value, scale=scale), tell_apart(names)
+    order = [str(place) for place in places]
     base = alt.Chart().encode(
-        x=alt.X("mean:Q", title=axes.value, scale=scale),
-        y=alt.Y("at:N", title=axes.place, sort=list(map(str, draft.places)), axis=alt.Axis(grid=True)),
+        x=x("mean:Q"),
+        y=alt.Y("at:N", title=axes.place, sort=order, axis=alt.Axis(grid=True)),
         yOffset=alt.YOffset("series:N", sort=names, scale=alt.Scale(paddingOuter=0.4)),
-        opacity=chosen,
+        opacity=fade(speaker=role == "speaker", classes=("label",) if role == "label" else ()),
     )
-    bars = base.mark_rule(strokeWidth=1.5).encode(
-        x=alt.X("low:Q", title=axes.value, scale=scale), x2="high:Q", color=kinds["color"]
-    )
-    dots = base.mark_point(filled=True, size=45).encode(**kinds, tooltip=_told(axes))
-    height = alt.Step(max(24, 9 * len(names)), **{"for": "position"})
-    return alt.layer(*_guess(draft, alt.X("chance:Q", title=axes.value, scale=scale)), bars, dots).properties(
-        width=300, height=height
-    )
+    guess = alt.InlineData(values=[{"mean": draft.guess[0], "words": draft.guess[2]}] if draft.guess else [])
+    aside = alt.Chart(guess).encode(x=x("mean:Q"))
+    return alt.layer(
+        aside.mark_rule(strokeDash=[5, 4], color=SOFT),
+        aside.mark_text(align="left", dy=-6, **SMALL).encode(y=alt.value(0), text="words:N"),
+        base.mark_rule(strokeWidth=1.5).encode(x=x("low:Q"), x2="high:Q", color=kinds["color"]),
+        base.mark_point(filled=True, size=45).encode(**kinds, tooltip=_told(axes)),
+    ).properties(width=300, height=alt.Step(max(24, 9 * len(names)), **{"for": "position"}))
 
 
 def _told(axes: Axes) -> list[alt.Tooltip]:
-    number = f".{axes.decimals}f"
+    fields = {"series:N": "series", "at:N": axes.place, "mean:Q": axes.value, "std:Q": "standard deviation"}
     return [
-        alt.Tooltip("series:N", title="series"),
-        alt.Tooltip("at:N", title=axes.place),
-        alt.Tooltip("mean:Q", title=axes.value, format=number),
-        alt.Tooltip("std:Q", title="standard deviation", format=number),
+        alt.Tooltip(name, title=title, format=f".{axes.decimals}f" if name.endswith("Q") else alt.Undefined)
+        for name, title in fields.items()
     ]
-
-
-def _guess(draft: Draft, along: alt.X | alt.Y) -> list[Chart]:
-    """Draw a dashed line where guessing would be, or where value and place are the same."""
-    looks: dict[str, Any] = {"color": LIGHT["soft"]}
-    if draft.diagonal:
-        ends = [{"at": 0, "chance": 0, "words": draft.diagonal}, {"at": 100, "chance": 100, "words": ""}]
-        line = alt.Chart().mark_line(strokeDash=[5, 4], **looks)
-        words = alt.Chart().mark_text(align="left", dx=24, dy=-6, fontSize=11, **looks)
-        place: dict[str, Any] = {"x": alt.X("at:Q", title=None)}
-    elif draft.chance:
-        ends = [{"chance": draft.chance[0], "words": draft.chance[1]}]
-        line = alt.Chart().mark_rule(strokeDash=[5, 4], **looks)
-        sideways = isinstance(along, alt.X)
-        words = alt.Chart().mark_text(align="left" if sideways else "right", dy=-6, fontSize=11, **looks)
-        place = {"y": alt.value(0)} if sideways else {"x": alt.value("width")}
-    else:
-        return []
-    channel = "x" if isinstance(along, alt.X) else "y"
-    line = line.encode(**{channel: along}, **(place if draft.diagonal else {}))
-    return [
-        alt.layer(line, words.encode(**{channel: along}, **place, text="words:N"), data=alt.InlineData(values=ends))
-    ]
-
-
-def _rows(draft: Draft, axes: Axes, *, runs: bool = False) -> list[dict[str, Any]]:
-    """Write the data; with `runs`, points between which a place of the smallest distance is missing are kept apart."""
-    data = []
-    for name, points in draft.series.items():
-        keys = sorted(points) if runs else list(points)
-        gaps = [after - before for before, after in pairwise(keys)] if runs else []
-        run = 0
-        for at, gap in zip(keys, [0, *gaps] if runs else [0] * len(keys), strict=True):
-            mean, std = points[at]
-            run += not draft.diagonal and gap > 1.01 * min(gaps, default=0)
-            numbers = {"mean": mean, "std": std, "low": axes.clip(mean - std), "high": axes.clip(mean + std)}
-            data.append({"series": name, "at": at, "run": run, **{key: round(one, 4) for key, one in numbers.items()}})
-    return data
-
-
-def _finish(draft: Draft, axes: Axes, chart: Chart, data: Sequence[Mapping[str, Any]]) -> Figure:
-    def told(pair: Spread | None) -> str:
-        return "-" if pair is None else f"{pair[0]:.{axes.decimals}f}"
-
-    places = draft.places
-    if all(isinstance(place, int | float) for place in places):
-        places = sorted(places)
-    return Figure(
-        title=draft.title,
-        chart=specify(chart),
-        data=data,
-        headers=(axes.place, *draft.series),
-        rows=tuple((f"{at}", *(told(points.get(at)) for points in draft.series.values())) for at in places),
-    )
 
 
 def draw_matrix(title: str, names: Sequence[str], counts: NDArray[np.float64]) -> Figure:

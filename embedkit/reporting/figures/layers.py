@@ -44,15 +44,14 @@ def draw_layers(rows: Iterable[Row], metric: str = "ua") -> dict[str, Figure]:
             own = [row for row, kind in zip(group, kinds, strict=True) if kind == (encoder, head)]
             name = f"layers-{own[0]['corpus']}-{last_part(encoder)}-{head}-{metric}"
             number = sum(other == name or other.startswith(f"{name}-") for other in drafts)
-            guess = (100 / len(own[0]["classes"]), "chance") if metric == "ua" else None
+            guess = (chance := 100 / len(own[0]["classes"]), chance, "chance") if metric == "ua" else None
             drafts[name if not number else f"{name}-{number + 1}"] = Draft(
                 title=f"{describe_title(own[0], metric)}: {last_part(encoder)}, {head}",
                 series=_series(own, metric),
-                chance=guess,
+                guess=guess,
             )
     value = f"{shown.label} {shown.unit}".strip()
-    bounds = (0.0, 100.0) if shown.unit == "in %" else None
-    return draw_lines(drafts, Axes(place="layer", value=value, decimals=shown.decimals, bounds=bounds))
+    return draw_lines(drafts, Axes(place="layer", value=value, decimals=shown.decimals))
 
 
 def _series(rows: Sequence[Row], metric: str) -> dict[str, dict[int, Spread]]:

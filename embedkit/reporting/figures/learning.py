@@ -30,26 +30,22 @@ def draw_curves(panels: Sequence[Panel]) -> dict[str, Figure]:
         series: dict[str, dict[str, Mapping[int, Spread]]] = defaultdict(dict)
         for loss, record in panel.runs.items():
             curves = record.load_curves() or {}
-            score = f"dev-{curves.get('score')}"
-            for kind, values in ((score, curves.get("dev")), (f"loss{_kind(record)}", curves.get("loss"))):
-                points = _spread(np.array(values or [], dtype=np.float64) * (100 if kind == "dev-UA" else 1))
-                series[kind] |= {loss: points} if points else {}
+            for kind, part in ((f"dev-{curves.get('score')}", "dev"), (f"loss{_kind(record)}", "loss")):
+                if curves.get(part):
+                    series[kind][loss] = _spread(np.array(curves[part], np.float64) * (100 if kind == "dev-UA" else 1))
         for kind, own in series.items():
-            if own:
-                part = kind.partition("-")[0] if kind.startswith("dev") else kind
-                drafts[kind][f"curves-{part}-{panel.file_name}"] = Draft(
-                    title=f"{panel.name}, {'validation' if part == 'dev' else 'training'}",
-                    series=own,
-                    chance=panel.chance if kind == "dev-UA" else None,
-                    spans={
-                        f"{loss}: margin grows": end for loss in own if (end := _warm_up(panel.runs[loss])) is not None
-                    },
-                )
+            part, what = (kind, "training") if kind.startswith("loss") else ("dev", "validation")
+            warm_ups = {f"{loss}: margin grows": _warm_up(panel.runs[loss]) for loss in own}
+            drafts[kind][f"curves-{part}-{panel.file_name}"] = Draft(
+                title=f"{panel.name}, {what}",
+                series=own,
+                guess=panel.chance if kind == "dev-UA" else None,
+                spans={words: end for words, end in warm_ups.items() if end},
+            )
     figures: dict[str, Figure] = {}
     for kind in sorted(drafts):
-        figures |= draw_lines(
-            drafts[kind], _AXES.get(kind) or Axes(place="epoch", value=f"validation {kind[4:]}", decimals=3)
-        )
+        other = Axes(place="epoch", value=f"validation {kind[4:]}", decimals=3)
+        figures |= draw_lines(drafts[kind], _AXES.get(kind, other))
     return figures
 
 
@@ -67,11 +63,10 @@ def _kind(record: RunRecord) -> str:
     return "-ccc" if name in _AGREEMENT else "" if name in LOSSES else "-own"
 
 
-def _warm_up(record: RunRecord) -> float | None:
-    """Return the first epoch with the full margin of a loss that has one; None where it is constant."""
-    options = record.config.get("loss_options") or {}
-    share = options.get("warmup")
-    return 1 + share * record.config["budget"]["epochs"] if isinstance(share, int | float) and share > 0 else None
+def _warm_up(record: RunRecord) -> float:
+    """Return the first epoch with the full margin of a loss that has one; 0 where it is constant."""
+    share = (record.config.get("loss_options") or {}).get("warmup") or 0
+    return 1 + share * record.config["budget"]["epochs"] if share else 0
 
 
 def draw_weights(panels: Sequence[Panel]) -> dict[str, Figure]:
@@ -89,16 +84,15 @@ def draw_weights(panels: Sequence[Panel]) -> dict[str, Figure]:
             if found:
                 series[loss] = _spread(100 * np.stack(found), layers)
         if series:
+            equal = 100 / len(layers)
             drafts[f"weights-{panel.file_name}"] = Draft(
-                title=f"{panel.name}, weights of the layers", series=series, chance=(100 / len(layers), "equal weights")
+                title=f"{panel.name}, weights of the layers", series=series, guess=(equal, equal, "equal weights")
             )
     return draw_lines(drafts, Axes(place="layer", value="weight in %", bounds=(0, 100)))
 
 
 def _spread(values: NDArray[np.float64], places: Sequence[int] | None = None) -> dict[int, Spread]:
     """Take mean and standard deviation over the first dimension."""
-    if not values.size:
-        return {}
     deviations = values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
     found = zip(places or range(1, values.shape[1] + 1), values.mean(axis=0), deviations, strict=True)
     return {int(place): (float(mean), float(std)) for place, mean, std in found}

@@ -34,10 +34,14 @@ class Panel:
         return f"{self.corpus}: {last_part(self.encoder)}, {self.head}{self.marks}"
 
     @property
-    def chance(self) -> tuple[float, str] | None:
-        """The UAR in % of guessing, and its name; None where no classes are predicted."""
-        classes = next(iter(self.runs.values())).config.get("classes")
-        return (100 / len(classes), "chance") if classes else None
+    def classes(self) -> int:
+        """How many classes are predicted; 0 where attributes are."""
+        return len(next(iter(self.runs.values())).config.get("classes") or ())
+
+    @property
+    def chance(self) -> tuple[float, float, str] | None:
+        """The line of guessing on an axis of UAR in %."""
+        return (100 / self.classes, 100 / self.classes, "chance") if self.classes else None
 
     @property
     def file_name(self) -> str:

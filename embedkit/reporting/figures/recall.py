@@ -83,7 +83,7 @@ def _draw(
         shown = names[:MOST_SPEAKERS]
         series = {loss: {name: _spread(own[name]) for name in shown if name in own} for loss, own in scores.items()}
         if names:
-            drafts[f"{kind}-{panel.file_name}"] = Draft(title=panel.name, series=series, chance=panel.chance)
+            drafts[f"{kind}-{panel.file_name}"] = Draft(title=panel.name, series=series, guess=panel.chance)
     return draw_dots(drafts, axes, "speaker" if kind == "speakers" else "label")
 
 
