@@ -133,10 +133,10 @@ def test_an_extra_that_is_too_old_says_what_was_found_and_expected(
 
 
 def test_an_extra_that_does_not_load_is_one_sentence(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (site / "svglib.py").write_text("raise ImportError('no\\nlibcairo.')")
-    monkeypatch.delitem(sys.modules, "svglib", raising=False)
-    with pytest.raises(ConfigError, match=r"needs svglib, which cannot be imported \(no libcairo\); run "):
-        import_extra("svglib", extra="pdf", needed_by="PDF", error=ConfigError)
+    (site / "opensmile.py").write_text("raise ImportError('no\\nlibcairo.')")
+    monkeypatch.delitem(sys.modules, "opensmile", raising=False)
+    with pytest.raises(ConfigError, match=r"needs opensmile, which cannot be imported \(no libcairo\); run "):
+        import_extra("opensmile", extra="opensmile", needed_by="eGeMAPS", error=ConfigError)
 
 
 def test_a_command_whose_extra_is_too_old_exits_with_one(

@@ -13,12 +13,13 @@ from embedkit.config import read_config
 
 def figure(
     kind: Annotated[
-        Literal["layers", "confusion", "classes", "speakers", "curves", "weights", "map"],
+        Literal["layers", "confusion", "classes", "speakers", "calibration", "curves", "weights", "map"],
         typer.Argument(
             metavar="KIND",
             show_choices=False,
             help="layers: a metric over the layers of each encoder; confusion: matrices; classes, speakers: recall of "
-            "each; curves: validation score and training loss; weights: of the layers; map: of the embeddings.",
+            "each; calibration: reliability and NLL; curves: validation score and training loss; weights: of the "
+            "layers; map: of the embeddings.",
         ),
     ],
     runs: Annotated[
@@ -29,12 +30,10 @@ def figure(
         Literal["ua", "uar", "wa", "acc", "f1", "nll", "ece", "ccc"],
         typer.Option(metavar="METRIC", help="Of layers: ua (uar), wa (acc), f1, nll, ece or ccc."),
     ] = "ua",
-    format: Annotated[
-        Literal["svg", "pdf"], typer.Option(metavar="FORMAT", help="svg, or pdf with the extra `pdf`.")
-    ] = "svg",
+    format: Annotated[Literal["svg", "pdf", "png"], typer.Option(metavar="FORMAT", help="svg, pdf or png.")] = "svg",
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("figures"),
 ) -> None:
-    """Draw single figures for papers, as SVG or PDF.
+    """Draw single figures for papers, as SVG, PDF or PNG.
 
     Examples:
 

@@ -25,9 +25,9 @@ def report(
         embedkit report
         embedkit report runs/emodb --out emodb.html
 
-    It holds the table with intervals and marks, confusion matrices, recall by class and speaker, learning curves,
-    weights of layers, scores by layer, maps of the embeddings, the hardest utterances, protocol, versions, and the
-    commands that lead there.
+    It holds the table with intervals and marks, confusion matrices, recall by class and speaker, calibration, learning
+    curves, weights of layers, scores by layer, maps of the embeddings, the hardest utterances, protocol, versions, and
+    the commands that lead there.
     """
     folder = runs or read_config().options("fit").get("runs", "runs")
     from embedkit.workflows.report import write_report

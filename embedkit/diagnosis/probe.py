@@ -15,9 +15,9 @@ IMPORTS: Mapping[str, tuple[str, ...]] = {
     "mkdocs-material": ("material",),
     "pyyaml": ("yaml",),
     "scikit-learn": ("sklearn",),
-    "svglib": ("svglib.svglib",),
     # The package alone loads nothing: what reads audio, and an encoder.
     "transformers": ("transformers.audio_utils", "transformers.models.hubert.modeling_hubert"),
+    "vl-convert-python": ("vl_convert",),
 }
 """What to import of a distribution where it is not the module of its name."""
 

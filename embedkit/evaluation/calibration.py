@@ -47,9 +47,14 @@ def expected_calibration_error(targets: ArrayLike, probabilities: ArrayLike, bin
     classes, shares = _checked(targets, probabilities)
     confidence = shares.max(-1)
     surplus = confidence - (shares.argmax(-1) == classes)
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    place = place_in_bins(confidence, bins)
     sums = np.stack([np.where(place == number, surplus, 0.0).sum(-1) for number in range(bins)], axis=-1)
     return np.asarray(np.abs(sums).sum(-1) / len(classes))
+
+
+def place_in_bins(confidence: FloatArray, bins: int = BINS) -> NDArray[np.int64]:
+    """Return the bin of every confidence, from 0: of equal width, open below and closed above."""
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def _spread(classes: NDArray[np.int64], shares: FloatArray) -> NDArray[np.int64]:

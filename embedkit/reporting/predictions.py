@@ -29,6 +29,7 @@ class Predictions:
         truth: Class index of every utterance, `[utterances]`; empty for dimensions.
         predicted: Class index under every seed, `[seeds, utterances]`; empty for dimensions.
         probability: Of the true class under every seed, `[seeds, utterances]`; empty for dimensions.
+        confidence: The highest probability of a class, of the same shape.
     """
 
     ids: tuple[str, ...]
@@ -39,6 +40,7 @@ class Predictions:
     truth: NDArray[np.int64]
     predicted: NDArray[np.int64]
     probability: NDArray[np.float64]
+    confidence: NDArray[np.float64]
 
     @property
     def hits(self) -> NDArray[np.bool_]:
@@ -79,11 +81,21 @@ def read_predictions(record: RunRecord) -> Predictions:
 
 def _arrange(by_seed: Sequence[Mapping[str, Mapping[str, str]]], classes: Sequence[str]) -> Predictions:
     first = list(by_seed[0].values())
-    truth, predicted, probability = np.empty(0, np.int64), np.empty((0, 0), np.int64), np.empty((0, 0))
+    truth, predicted = np.empty(0, np.int64), np.empty((0, 0), np.int64)
+    probability, confidence = np.empty((0, 0)), np.empty((0, 0))
     if "predicted" in first[0]:
         place = {name: number for number, name in enumerate(classes)}
         truth = np.array([place[row["label"]] for row in first])
         predicted = np.array([[place[own[row["id"]]["predicted"]] for row in first] for own in by_seed])
-        probability = np.array([[float(own[row["id"]][f"p_{row['label']}"]) for row in first] for own in by_seed])
+        given = np.array([[[own[row["id"]][f"p_{name}"] for name in classes] for row in first] for own in by_seed])
+        shares = given.astype(np.float64)
+        probability, confidence = shares[:, np.arange(len(truth)), truth], shares.max(-1)
     columns = {f"{name}s": tuple(row[name] for row in first) for name in ("id", "speaker", "session", "label")}
-    return Predictions(**columns, classes=tuple(classes), truth=truth, predicted=predicted, probability=probability)
+    return Predictions(
+        **columns,
+        classes=tuple(classes),
+        truth=truth,
+        predicted=predicted,
+        probability=probability,
+        confidence=confidence,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -15,7 +16,8 @@ ENCODERS = ("mfcc", "logmel")
 HEADS = ("linear", "mlp:hidden=64")
 TINY = "tiny-random"
 """A transformer, made by the demo: libraries that do not work together show in the first minute."""
-OWN = ("embeddings", "encoders", "runs")
+REPORT = "report.html"
+OWN = ("embeddings", "encoders", "runs", REPORT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +29,14 @@ class DemoResult:
         folder: Where stores and runs lie.
         seconds: How long each step took.
         run: The run with the best UA.
+        report: The page that shows all there is to say of the runs.
     """
 
     table: Table
     folder: Path
     seconds: Mapping[str, float]
     run: Path
+    report: Path
 
     @property
     def closing_words(self) -> str:
@@ -40,6 +44,7 @@ class DemoResult:
         steps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())
         return (
             f"Done: {steps}. Stores and runs are kept in {self.folder}.\n"
+            f"Open {self.report} in a browser: tables, figures and maps of these runs.\n"
             f"The weights of {TINY} are random: its row shows that transformers run here, and its number nothing.\n"
             "Next, with these:\n"
             f"  embedkit table {self.folder / 'runs'} --metric all\n"
@@ -72,6 +77,7 @@ def run_demo(
     folder = Path(out)
     _require_own(folder)
     from embedkit.encoders.tiny import write_tiny_random
+    from embedkit.workflows.report import write_report
     from embedkit.workflows.study import run_study
     from embedkit.workflows.table import tabulate_runs
 
@@ -83,12 +89,16 @@ def run_demo(
     write_tiny_random(tiny)
     trial = run(encoder=str(tiny), head=HEADS[0], loss="ce", foresee=False)
     study = run(encoder=ENCODERS, head=HEADS, loss="all")
+    start = time.monotonic()
+    report = write_report(runs, folder / REPORT, tell=tell)
+    seconds = {step: seconds + trial.seconds[step] for step, seconds in study.seconds.items()}
     best = max(study.records, key=lambda record: record.metrics["ua"])
     return DemoResult(
         table=tabulate_runs([*study.records, *trial.records]),
         folder=folder,
-        seconds={step: seconds + trial.seconds[step] for step, seconds in study.seconds.items()},
+        seconds={**seconds, "report": time.monotonic() - start},
         run=best.folder,
+        report=report,
     )
 
 

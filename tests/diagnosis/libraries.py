@@ -55,7 +55,6 @@ def write_libraries(folder: Path, *, cards: int = 0) -> Path:
     )
     (folder / "transformers/models/hubert").mkdir(parents=True)
     (folder / "transformers/models/hubert/modeling_hubert.py").touch()
-    (folder / "svglib/svglib.py").touch()
     return folder
 
 

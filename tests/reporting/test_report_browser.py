@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from tests.reporting.studies import LABELS, fit_study
 PROGRAM = find_browser()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium or Chrome on this machine")
 
-MAP = "document.querySelector('.map')"
+MAP = "document.querySelector('.maps .picture')"
+DRAWN = "document.documentElement.classList.contains('drawn')"
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,21 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def page(browser: Browser, report: Path) -> Browser:
     browser.errors.clear()
     browser.requests.clear()
-    browser.open(report)
+    show(browser, report)
     return browser
+
+
+def show(page: Browser, report: Path, **how: Any) -> None:
+    """Open and wait until the script has drawn all figures."""
+    page.open(report, **how)
+    wait(page, DRAWN)
+
+
+def wait(page: Browser, script: str) -> None:
+    end = time.monotonic() + 30
+    while not page.run(script):
+        assert time.monotonic() < end, (script, page.errors)
+        time.sleep(0.02)
 
 
 def settle(page: Browser, element: str) -> None:
@@ -46,140 +61,148 @@ def settle(page: Browser, element: str) -> None:
     page.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
 
 
-def tip(page: Browser) -> str | None:
-    found: str | None = page.run("(t => t.hidden ? null : t.innerText)(document.getElementById('tip'))")
+def tip(page: Browser) -> str:
+    found: str = page.run(
+        "(t => t?.classList.contains('visible') ? t.innerText : '')(document.getElementById('vg-tooltip-element'))"
+    )
     return found
 
 
-def place(page: Browser, number: int, method: str = "t-SNE") -> tuple[float, float]:
-    x, y = page.run(
-        f"(() => {{ const box = {MAP}.querySelector('svg').getBoundingClientRect();"
-        "const data = JSON.parse(document.getElementById('data').textContent);"
-        f"const xy = data.maps[0].points['{method}'].slice({2 * number}, {2 * number + 2});"
-        "return [box.left + xy[0] / 10 * box.width / 400, box.top + xy[1] / 10 * box.width / 400]; })()"
-    )
+POINTS = "[...document.querySelectorAll('.maps .mark-symbol.role-mark path')]"
+
+
+def middle(page: Browser, element: str) -> tuple[float, float]:
+    settle(page, element)
+    x, y = page.run(f"(b => [b.left + b.width / 2, b.top + b.height / 2])({element}.getBoundingClientRect())")
     return x, y
 
 
 def test_nothing_is_fetched_and_nothing_complains(page: Browser, report: Path) -> None:
     for width in (380, 1200):
-        page.open(report, width=width)
+        show(page, report, width=width)
     assert page.errors == []
     assert set(page.requests) == {report.as_uri()}
 
 
 def test_every_figure_is_drawn(page: Browser) -> None:
     sizes = page.run(
-        "[...document.querySelectorAll('figure svg[role=img]')].map(svg => { const box = svg.getBoundingClientRect(), "
+        "[...document.querySelectorAll('.picture svg')].map(svg => { const box = svg.getBoundingClientRect(), "
         "drawn = svg.getBBox(), view = svg.viewBox.baseVal; return [box.width, box.height, drawn.width / view.width, "
-        "drawn.height / view.height, svg.querySelectorAll('.heat, circle, path').length]; })"
+        "drawn.height / view.height, svg.querySelectorAll('.role-mark path').length]; })"
     )
-    assert len(sizes) == page.run("document.querySelectorAll('figure').length") == 9
+    assert len(sizes) == page.run("document.querySelectorAll('figure').length") == 12
     for width, height, across, down, shapes in sizes:
-        assert min(width, height) > 100
+        assert min(width, height) > 60
         assert 0.8 < across < 1.03
         assert 0.8 < down < 1.03
         assert shapes >= 2
 
 
-def test_pointing_tells_what_a_point_is(page: Browser) -> None:
-    settle(page, MAP)
-    page.point(*place(page, 5))
+def test_pointing_and_clicking_tell_what_a_point_is(page: Browser) -> None:
+    where = middle(page, f"{POINTS}[5]")
+    page.point(*where)
+    wait(page, "document.querySelector('#vg-tooltip-element.visible') !== null")
     told = tip(page)
-    assert told is not None
-    name, label, speaker, session, right = told.split("\n")
-    assert name.startswith("</script><u")
-    assert label.removeprefix("label: ") in LABELS
-    assert speaker.startswith("speaker: s0")
-    assert session.startswith("session: session")
-    assert right.startswith("recognised ")
-    page.press("Escape")
-    assert tip(page) is None
-    settle(page, "document.querySelector('.heat')")
-    x, y = page.run("(b => [b.left + 5, b.top + 5])(document.querySelector('.heat').getBoundingClientRect())")
-    page.point(x, y)
-    assert "predicted as" in (tip(page) or "")
-
-
-def paths(page: Browser) -> list[Any]:
-    found: list[Any] = page.run(f"[...{MAP}.querySelectorAll('path')].map(path => path.getAttribute('d'))")
-    return found
+    for words in ("utterance", "</script><u", "true label", "predicted by most seeds", "speaker", "recognised"):
+        assert words in told
+    page.point(*where, click=True)
+    kept = page.run("document.querySelector('output').innerText").split("\n")
+    label = kept[1].removeprefix("true label: ")
+    assert kept[0].startswith("utterance: </script><u")
+    assert label in LABELS
+    assert kept[2].removeprefix("predicted by most seeds: ") in LABELS
+    assert page.run("document.getElementById('choice').elements.class.value") == label
+    assert page.run("document.querySelectorAll('img').length") == 0
+    assert page.errors == []
 
 
 def choose(page: Browser, value: str) -> None:
-    element = f"document.querySelector('input[value=\"{value}\"]')"
-    settle(page, element)
-    x, y = page.run(f"(b => [b.left + b.width / 2, b.top + b.height / 2])({element}.getBoundingClientRect())")
-    page.point(x, y, click=True)
+    page.point(*middle(page, f"document.querySelector('input[value=\"{value}\"]')"), click=True)
+
+
+def looks(page: Browser, what: str = "getAttribute('fill')") -> list[Any]:
+    found: list[Any] = page.run(f"{POINTS}.map(path => path.{what})")
+    return found
 
 
 def test_colour_and_method_switch(page: Browser) -> None:
-    by_label = paths(page)
-    assert len(by_label) == 3
+    legend = "[...document.querySelectorAll('.maps .role-legend-label text')].map(text => text.textContent)"
+    by_label, places = looks(page), looks(page, "getAttribute('transform')")
+    assert len(set(by_label)) == 3
     choose(page, "speaker")
-    assert len(paths(page)) == 4
-    legend = page.run("[...document.querySelectorAll('.maps .legend button')].map(button => button.innerText.trim())")
-    assert legend == ["s00", "s01", "s02", "s03"]
+    wait(page, f"{legend}.length === 4")
+    assert page.run(legend) == ["s00", "s01", "s02", "s03"]
+    assert looks(page, "getAttribute('transform')") == places
     choose(page, "session")
-    assert len(paths(page)) == 2
+    wait(page, f"{legend}.length === 2")
     choose(page, "PCA")
-    choose(page, "label")
-    assert len(paths(page)) == 3
-    assert paths(page) != by_label
-    assert "PCA, by label" in page.run(f"{MAP}.querySelector('svg').getAttribute('aria-label')")
-    settle(page, MAP)
-    page.point(*place(page, 5, "PCA"))
-    assert tip(page)
+    choose(page, "predicted")
+    wait(page, f"{legend}.length === 3 && {MAP}.innerHTML.includes('% of the variance')")
+    assert looks(page, "getAttribute('transform')") != places
     choose(page, "t-SNE")
-    assert paths(page) == by_label
+    choose(page, "label")
+    wait(page, f"{MAP}.innerHTML.includes('t-SNE 1')")
+    wait(page, f"{POINTS}.map(path => path.getAttribute('fill')).join() === '{','.join(by_label)}'")
+    assert looks(page, "getAttribute('transform')") == places
 
 
-def test_a_name_shows_its_points_alone(page: Browser) -> None:
-    button = "document.querySelector('.maps .legend button')"
-    settle(page, button)
-    x, y = page.run(f"(b => [b.left + b.width / 2, b.top + b.height / 2])({button}.getBoundingClientRect())")
-    faded = f"[...{MAP}.querySelectorAll('path')].map(path => path.classList.contains('faded'))"
-    page.point(x, y, click=True)
-    assert page.run(faded) == [False, True, True]
-    assert page.run(f"{button}.getAttribute('aria-pressed')") == "true"
-    page.point(x, y, click=True)
-    assert page.run(faded) == [False, False, False]
+def test_what_is_chosen_stands_out_in_every_figure(page: Browser) -> None:
+    shapes = "[...box.querySelectorAll('.mark-symbol.role-mark path, .mark-rect path')]"
+    count = f"box => {shapes}.filter(path => path.getAttribute('opacity') === '1').length"
+    bright = f"[...document.querySelectorAll('.picture')].map({count})"
+    before = page.run(bright)
+    select = "document.getElementById('choice').elements"
+    page.run(f"{select}.speaker.value = 's01', document.getElementById('choice').dispatchEvent(new Event('change'))")
+    wait(page, f"{POINTS}.some(path => path.getAttribute('opacity') !== '1')")
+    after = page.run(bright)
+    # One of four speakers: in the map, and in the rows of the two losses.
+    assert (before[-1], after[-1]) == (60, 15)
+    assert [(old, new) for old, new in zip(before, after, strict=True) if old != new] == [(8, 2), (60, 15)]
+    page.point(
+        *middle(page, "document.querySelectorAll('.picture')[0].querySelectorAll('.mark-rect path')[4]"), click=True
+    )
+    assert page.run(f"{select}.class.value") in LABELS
+    wait(page, f"{bright}[0] === 5")
+    chosen = page.run("[...document.querySelectorAll('details.scripted')].map(one => (one.open = true))")
+    wait(page, "document.querySelectorAll('details.scripted tbody tr').length > 0")
+    rows = page.run(
+        "[...document.querySelectorAll('details.scripted tbody tr')]"
+        ".map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    assert chosen == [True]
+    assert {row[1] for row in rows} == {page.run(f"{select}.class.value")}
+    assert {"s01"} == {row[4] for row in rows}
+    assert all(row[0].startswith("</script><u") for row in rows)
 
 
 def test_all_is_reached_by_keyboard(page: Browser) -> None:
     seen = []
     for _ in range(80):
         page.press("Tab")
-        name = page.run(
-            "(e => e === document.body ? '' : e.className || e.id || e.name || e.tagName)(document.activeElement)"
-        )
+        name = page.run("(e => e === document.body ? '' : e.className || e.name || e.tagName)(document.activeElement)")
         seen.append(name)
-        if name == "map":
+        if name == "by":
             break
     assert seen[0] == "skip"
-    assert seen.index("method") < seen.index("by") < seen.index("map")
-    assert "SUMMARY" in seen
-    told = set()
-    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowUp", "ArrowDown", "ArrowDown"):
-        page.press(key)
-        found = tip(page)
-        assert found is not None
-        told.add(found)
-    assert len(told) > 2
+    assert seen.index("speaker") < seen.index("class") < seen.index("SUMMARY") < seen.index("method") < seen.index("by")
+    assert seen.count("SUMMARY") == 11
     page.press("Tab")
-    assert tip(page) is None
     page.press(" ")
-    assert page.run("document.activeElement.getAttribute('aria-pressed')") == "true"
+    wait(page, "document.querySelectorAll('details.scripted tbody tr').length === 60")
+    page.run("document.getElementById('choice').elements.class.focus()")
+    page.press("ArrowDown")
+    wait(page, "document.querySelectorAll('details.scripted tbody tr').length < 60")
 
 
 def test_a_phone_shows_all_within_its_width(page: Browser, report: Path) -> None:
-    page.open(report, width=380)
+    show(page, report, width=380)
     assert page.run("document.documentElement.scrollWidth") <= 380
     widths = page.run("[...document.querySelectorAll('figure')].map(figure => figure.getBoundingClientRect().right)")
     assert max(widths) <= 380
     assert (
         page.run(
-            "Math.min(...[...document.querySelectorAll('figure text')].map(t => t.getBoundingClientRect().height))"
+            "Math.min(...[...document.querySelectorAll('figure text')].filter(t => t.textContent)"
+            ".map(t => t.getBoundingClientRect().height))"
         )
         > 7
     )
@@ -189,7 +212,11 @@ def test_dark_readers_get_a_dark_page(page: Browser, report: Path) -> None:
     paper = "getComputedStyle(document.body).backgroundColor"
     ink = "getComputedStyle(document.querySelector('figure text')).fill"
     light = (page.run(paper), page.run(ink))
-    page.open(report, dark=True)
+    points = "getComputedStyle(document.querySelector('.maps .mark-symbol.role-mark path')).fill"
+    before = page.run(points)
+    show(page, report, dark=True)
+    assert page.run(points) != before
+    assert page.run("getComputedStyle(document.querySelector('.picture svg')).backgroundColor") == "rgba(0, 0, 0, 0)"
     dark = (page.run(paper), page.run(ink))
     assert light[0] == "rgb(255, 255, 255)"
     assert dark[0] == "rgb(20, 23, 28)"
@@ -197,11 +224,11 @@ def test_dark_readers_get_a_dark_page(page: Browser, report: Path) -> None:
 
 
 def test_print_shows_light_colours_and_no_controls(page: Browser, report: Path) -> None:
-    page.open(report, dark=True)
+    show(page, report, dark=True)
     features = [{"name": "prefers-color-scheme", "value": "dark"}]
     page.call("Emulation.setEmulatedMedia", media="print", features=features)
     assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    for hidden in ("nav", "#controls", "details"):
+    for hidden in ("nav", "#choice", "#controls", "details"):
         assert page.run(f"getComputedStyle(document.querySelector('{hidden}')).display") == "none"
     page.call("Emulation.setEmulatedMedia", media="")
 
@@ -210,7 +237,9 @@ def test_without_scripts_the_maps_are_there(page: Browser, report: Path) -> None
     page.call("Emulation.setScriptExecutionDisabled", value=True)
     try:
         page.open(report)
-        assert len(paths(page)) == 3
-        assert page.run("getComputedStyle(document.getElementById('controls')).display") == "none"
+        assert len(looks(page)) == 60
+        assert page.run("document.querySelectorAll('.picture svg').length") == 12
+        for hidden in ("#choice", "#controls", "details.scripted"):
+            assert page.run(f"getComputedStyle(document.querySelector('{hidden}')).display") == "none"
     finally:
         page.call("Emulation.setScriptExecutionDisabled", value=False)

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 
 from embedkit.errors import ConfigError, RunError
 from embedkit.registry import unknown_name
-from embedkit.reporting.figures.chart import Chart
-from embedkit.reporting.figures.lines import Series, draw_lines
+from embedkit.reporting.figures.charts import Axes, Draft, Spread, draw_lines
 from embedkit.reporting.figures.panels import loss_order
+from embedkit.reporting.figures.theme import Figure
 from embedkit.reporting.labels import Row, label_parts
 from embedkit.reporting.metrics import METRICS
 from embedkit.reporting.protocol import describe_title, split_by_protocol
 from embedkit.reporting.published import last_part
 
 
-def draw_layers(rows: Iterable[Row], metric: str = "ua") -> dict[str, Chart]:
+def draw_layers(rows: Iterable[Row], metric: str = "ua") -> dict[str, Figure]:
     """Draw a metric over an encoder's layers, one line per loss, from runs of `fit --layers each`.
 
     Args:
@@ -23,7 +23,7 @@ def draw_layers(rows: Iterable[Row], metric: str = "ua") -> dict[str, Chart]:
         metric: "ua", "wa", "f1", "nll", "ece", or "ccc" (the mean over the emotional attributes).
 
     Returns:
-        Charts by name, one for each corpus, encoder, head and protocol.
+        Figures by name, one for each corpus, encoder, head and protocol.
 
     Raises:
         RunError: no run is of a single layer.
@@ -35,37 +35,33 @@ def draw_layers(rows: Iterable[Row], metric: str = "ua") -> dict[str, Chart]:
     single.sort(key=loss_order)
     if not single:
         raise RunError(f"No run of a single layer has {metric!r}; train some with embedkit fit --layers each.")
-    charts: dict[str, Chart] = {}
+    shown = METRICS[metric]
+    drafts: dict[str, Draft] = {}
     for group in split_by_protocol(single):
         heads = label_parts(group, "head")
         kinds = [(str(row["encoder"]), head) for row, head in zip(group, heads, strict=True)]
         for encoder, head in dict.fromkeys(kinds):
             own = [row for row, kind in zip(group, kinds, strict=True) if kind == (encoder, head)]
             name = f"layers-{own[0]['corpus']}-{last_part(encoder)}-{head}-{metric}"
-            number = sum(other == name or other.startswith(f"{name}-") for other in charts)
-            title = f"{describe_title(own[0], metric)}: {last_part(encoder)}, {head}"
-            shown = METRICS[metric]
-            charts[name if not number else f"{name}-{number + 1}"] = draw_lines(
-                title,
-                _series(own, metric),
-                x_label="layer",
-                y_label=f"{shown.label} {shown.unit}".strip(),
-                decimals=shown.decimals,
+            number = sum(other == name or other.startswith(f"{name}-") for other in drafts)
+            guess = (chance := 100 / len(own[0]["classes"]), chance, "chance") if metric == "ua" else None
+            drafts[name if not number else f"{name}-{number + 1}"] = Draft(
+                title=f"{describe_title(own[0], metric)}: {last_part(encoder)}, {head}",
+                series=_series(own, metric),
+                guess=guess,
             )
-    return charts
+    value = f"{shown.label} {shown.unit}".strip()
+    return draw_lines(drafts, Axes(place="layer", value=value, decimals=shown.decimals))
 
 
-def _series(rows: Sequence[Row], metric: str) -> list[Series]:
+def _series(rows: Sequence[Row], metric: str) -> dict[str, dict[int, Spread]]:
     factor = METRICS[metric].factor
     names = label_parts(rows, "loss")
-    return [
-        Series(
-            name=name,
-            points={
-                int(row["layer"]): (factor * row[metric], factor * (row.get(f"{metric}_std") or 0.0))
-                for row, own in sorted(zip(rows, names, strict=True), key=lambda pair: int(pair[0]["layer"]))
-                if own == name
-            },
-        )
+    return {
+        name: {
+            int(row["layer"]): (factor * row[metric], factor * (row.get(f"{metric}_std") or 0.0))
+            for row, own in sorted(zip(rows, names, strict=True), key=lambda pair: int(pair[0]["layer"]))
+            if own == name
+        }
         for name in dict.fromkeys(names)
-    ]
+    }

@@ -2,49 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.reporting.figures.chart import Chart
-from embedkit.reporting.figures.lines import Series, draw_lines
+from embedkit.losses import LOSSES
+from embedkit.reporting.figures.charts import Axes, Draft, Spread, draw_lines
 from embedkit.reporting.figures.panels import Panel
+from embedkit.reporting.figures.theme import Figure
+
+if TYPE_CHECKING:
+    from embedkit.training.runs import RunRecord
+
+_AGREEMENT = ("ccc", "ccc-regression")
 
 
-def draw_curves(panels: Sequence[Panel]) -> dict[str, Chart]:
+def draw_curves(panels: Sequence[Panel]) -> dict[str, Figure]:
     """Draw validation score and training loss of what was chosen, from runs that keep them.
 
-    Losses are shown as a share of what they were in the first epoch: those of different kinds have different units.
+    Scores and losses of different units stand in figures of their own; epochs in which a margin grows are shaded.
     """
-    charts = {}
+    drafts: dict[str, dict[str, Draft]] = defaultdict(dict)
     for panel in panels:
-        scores, losses, name = [], [], ""
+        series: dict[str, dict[str, Mapping[int, Spread]]] = defaultdict(dict)
         for loss, record in panel.runs.items():
             curves = record.load_curves() or {}
-            dev, train = (np.array(curves.get(key) or [], dtype=np.float64) for key in ("dev", "loss"))
-            if dev.size:
-                name = str(curves["score"])
-                scores += _series(loss, dev * (100 if name == "UA" else 1))
-            if train.size and np.all(train[:, 0] > 0):
-                losses += _series(loss, 100 * train / train[:, :1])
-        if scores:
-            unit, decimals = ("UAR (UA) in %", 1) if name == "UA" else (name, 3)
-            charts[f"curves-dev-{panel.file_name}"] = draw_lines(
-                f"{panel.name}, validation", scores, x_label="epoch", y_label=unit, decimals=decimals
+            for kind, part in ((f"dev-{curves.get('score')}", "dev"), (f"loss{_kind(record)}", "loss")):
+                if curves.get(part):
+                    series[kind][loss] = _spread(np.array(curves[part], np.float64) * (100 if kind == "dev-UA" else 1))
+        for kind, own in series.items():
+            part, what = (kind, "training") if kind.startswith("loss") else ("dev", "validation")
+            warm_ups = {f"{loss}: margin grows": _warm_up(panel.runs[loss]) for loss in own}
+            drafts[kind][f"curves-{part}-{panel.file_name}"] = Draft(
+                title=f"{panel.name}, {what}",
+                series=own,
+                guess=panel.chance if kind == "dev-UA" else None,
+                spans={words: end for words, end in warm_ups.items() if end},
             )
-        if losses:
-            charts[f"curves-loss-{panel.file_name}"] = draw_lines(
-                f"{panel.name}, training", losses, x_label="epoch", y_label="loss in % of the first epoch's"
-            )
-    return charts
+    figures: dict[str, Figure] = {}
+    for kind in sorted(drafts):
+        other = Axes(place="epoch", value=f"validation {kind[4:]}", decimals=3)
+        figures |= draw_lines(drafts[kind], _AXES.get(kind, other))
+    return figures
 
 
-def draw_weights(panels: Sequence[Panel]) -> dict[str, Chart]:
+_AXES = {
+    "dev-UA": Axes(place="epoch", value="validation UAR (UA) in %", bounds=(0, 100)),
+    "loss": Axes(place="epoch", value="training loss in nats", decimals=3, log=True),
+    "loss-ccc": Axes(place="epoch", value="training loss, 1 - CCC", decimals=3),
+    "loss-own": Axes(place="epoch", value="training loss in its own unit", decimals=3),
+}
+
+
+def _kind(record: RunRecord) -> str:
+    """Tell losses of different units apart."""
+    name = record.config["loss"]
+    return "-ccc" if name in _AGREEMENT else "" if name in LOSSES else "-own"
+
+
+def _warm_up(record: RunRecord) -> float:
+    """Return the first epoch with the full margin of a loss that has one; 0 where it is constant."""
+    share = (record.config.get("loss_options") or {}).get("warmup") or 0
+    return 1 + share * record.config["budget"]["epochs"] if share else 0
+
+
+def draw_weights(panels: Sequence[Panel]) -> dict[str, Figure]:
     """Draw the share of every layer in the learned weighted sum of layers, over folds and seeds."""
-    charts = {}
+    drafts = {}
     for panel in panels:
-        series = []
+        series, layers = {}, []
         for loss, record in panel.runs.items():
             found = [
                 value.flatten().double().softmax(0).numpy()
@@ -53,23 +82,17 @@ def draw_weights(panels: Sequence[Panel]) -> dict[str, Chart]:
             ]
             layers = record.config["store"]["encoder"]["layers"]
             if found:
-                series += _series(loss, 100 * np.stack(found), layers)
+                series[loss] = _spread(100 * np.stack(found), layers)
         if series:
-            charts[f"weights-{panel.file_name}"] = draw_lines(
-                f"{panel.name}, weights of the layers", series, x_label="layer", y_label="weight in %"
+            equal = 100 / len(layers)
+            drafts[f"weights-{panel.file_name}"] = Draft(
+                title=f"{panel.name}, weights of the layers", series=series, guess=(equal, equal, "equal weights")
             )
-    return charts
+    return draw_lines(drafts, Axes(place="layer", value="weight in %", bounds=(0, 100)))
 
 
-def _series(name: str, values: NDArray[np.float64], places: Sequence[int] | None = None) -> list[Series]:
-    """Take mean and standard deviation over the first dimension; a place where nothing is known is left out."""
-    known = np.isfinite(values.sum(axis=0))
-    means: NDArray[np.float64] = values.mean(axis=0)
-    deviations = values.std(0, ddof=1) if len(values) > 1 else np.zeros(len(means))
-    numbers = places or range(1, len(means) + 1)
-    points = {
-        int(number): (float(mean), float(std))
-        for number, mean, std, kept in zip(numbers, means, deviations, known, strict=True)
-        if kept
-    }
-    return [Series(name=name, points=points)] if points else []
+def _spread(values: NDArray[np.float64], places: Sequence[int] | None = None) -> dict[int, Spread]:
+    """Take mean and standard deviation over the first dimension."""
+    deviations = values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+    found = zip(places or range(1, values.shape[1] + 1), values.mean(axis=0), deviations, strict=True)
+    return {int(place): (float(mean), float(std)) for place, mean, std in found}

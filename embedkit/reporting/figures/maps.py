@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.errors import EmbedkitError, RunError
-from embedkit.reporting.figures.chart import COLOURS, Chart, points_path
+from embedkit.reporting.figures.charts import SIDE, draw_points
+from embedkit.reporting.figures.theme import Figure
 from embedkit.store.reader import open_store
 
 if TYPE_CHECKING:
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
 
 MOST_POINTS = 6000
-SIDE, _MARGIN = 400, 10
-KINDS = ("dots", "squares", "crosses")
-"""How points look after the colours have been used up."""
-
-CROWD = 1500
-"""More points than these are drawn smaller."""
-
+_MARGIN = 10
 METHODS = ("t-SNE", "PCA")
-COLOUR_BY = ("label", "speaker", "session")
+COLOUR_BY = ("label", "predicted", "speaker", "session")
+
+_TOLD = {
+    "id": "utterance",
+    "label": "true label",
+    "predicted": "predicted by most seeds",
+    "right": "recognised",
+    "speaker": "speaker",
+    "session": "session",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,22 +40,33 @@ class Map:
 
     Attributes:
         title: Of what.
-        ids: Of the utterances shown.
-        groups: Of every utterance its "label", "speaker", "session"; those that are known.
+        columns: Of every utterance its "id" and what is known of `COLOUR_BY`.
         points: By method, `[utterances, 2]` within a square of `SIDE`.
+        axes: Titles of the axes by method.
         note: How it was made.
     """
 
     title: str
-    ids: tuple[str, ...]
-    groups: Mapping[str, tuple[str, ...]]
+    columns: Mapping[str, tuple[str, ...]]
     points: Mapping[str, NDArray[np.float64]]
+    axes: Mapping[str, tuple[str, str]]
     note: str
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        """How points look, smaller where they are many."""
-        return KINDS if len(self.ids) <= CROWD else tuple(f"{kind} small" for kind in KINDS)
+    def coloured_by(self) -> list[str]:
+        """What colours may stand for."""
+        return [name for name in COLOUR_BY if name in self.columns]
+
+    @property
+    def data(self) -> list[dict[str, Any]]:
+        """The rows of its figures, the same for all of them."""
+        places = {
+            f"{side}{number}": np.round(self.points[method][:, axis], 1).tolist()
+            for number, method in enumerate(METHODS)
+            for axis, side in enumerate("xy")
+        }
+        columns = {**self.columns, **places}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def build_map(record: RunRecord, predictions: Predictions) -> Map:
@@ -75,43 +90,37 @@ def build_map(record: RunRecord, predictions: Predictions) -> Map:
         values = store.mean()[[rows[predictions.ids[place]] for place in chosen]].astype(np.float64)
     except (EmbedkitError, KeyError) as error:
         raise RunError(f"{error}") from error
-    columns = {"label": predictions.labels, "speaker": predictions.speakers, "session": predictions.sessions}
-    groups = {name: tuple(column[place] for place in chosen) for name, column in columns.items()}
-    points, note = _project(values)
+    columns = {name: getattr(predictions, f"{name}s") for name in ("id", "label", "speaker", "session")}
+    if len(predictions.truth):
+        votes = [np.bincount(own, minlength=len(predictions.classes)).argmax() for own in predictions.predicted.T]
+        columns["predicted"] = [predictions.classes[place] for place in votes]
+    points, axes, note = _project(values)
     left_out = len(predictions.ids) - len(chosen)
     if left_out:
         note += f" {left_out:,} of {len(predictions.ids):,} utterances, drawn at random, are left out."
     return Map(
         title=f"{store.corpus}: {store.path.stem}",
-        ids=tuple(predictions.ids[place] for place in chosen),
-        groups={name: values for name, values in groups.items() if any(values) and name in COLOUR_BY},
+        columns={name: tuple(values[place] for place in chosen) for name, values in columns.items() if any(values)},
         points=points,
+        axes=axes,
         note=note,
     )
 
 
-def draw_map(found: Map, method: str = "t-SNE", by: str = "label") -> Chart:
-    """Draw a map, coloured by "label", "speaker" or "session"."""
-    owners = found.groups[by]
-    names = sorted(set(owners))
-    place = {name: number for number, name in enumerate(names)}
-    member = np.array([place[owner] for owner in owners])
-    parts = [f'<rect class="grid" fill="none" x="1" y="1" width="{SIDE - 2}" height="{SIDE - 2}"/>']
-    for number in range(len(names)):
-        kind = found.kinds[number // len(COLOURS) % len(KINDS)]
-        path = points_path(found.points[method][member == number], kind)
-        parts.append(f'<path class="s{number % len(COLOURS)} {kind}" d="{path}"/>')
-    return Chart(
-        title=f"{found.title}, {method}, by {by}",
-        body="".join(parts),
-        width=SIDE,
-        height=SIDE,
-        legend=tuple(names),
-        kinds=found.kinds,
+def draw_map(found: Map, method: str = "t-SNE", by: str = "label") -> Figure:
+    """Draw a map, coloured by one of `COLOUR_BY`."""
+    number = METHODS.index(method)
+    return draw_points(
+        f"{found.title}, {method}, by {by}",
+        found.data,
+        by=by,
+        places=(f"x{number}", f"y{number}"),
+        axes=found.axes[method],
+        fields={name: told for name, told in _TOLD.items() if name in found.columns},
     )
 
 
-def _project(values: NDArray[np.float64]) -> tuple[dict[str, NDArray[np.float64]], str]:
+def _project(values: NDArray[np.float64]) -> tuple[dict[str, NDArray[np.float64]], dict[str, tuple[str, str]], str]:
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from sklearn.preprocessing import StandardScaler
@@ -127,27 +136,31 @@ def _project(values: NDArray[np.float64]) -> tuple[dict[str, NDArray[np.float64]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         near = TSNE(init=components[:, :2], perplexity=perplexity, random_state=0).fit_transform(components)
-    explained = 100 * pca.explained_variance_ratio_[:2].sum()
+    first, second = 100 * pca.explained_variance_ratio_[:2] if components.any() else (0, 0)
     note = (
         "Mean over frames and layers, every dimension standardised. "
         f"t-SNE: of the first {components.shape[1]} principal components, perplexity {perplexity:g}; only who is near "
-        f"whom means something. PCA: the first two, with {explained:.0f} % of the variance."
+        "whom means something. PCA: the first two, with their shares of the variance."
     )
-    return {"t-SNE": _fit(near), "PCA": _fit(components[:, :2])}, note
+    axes = {
+        "t-SNE": ("t-SNE 1 (no unit)", "t-SNE 2 (no unit)"),
+        "PCA": (f"component 1 ({first:.0f} % of the variance)", f"component 2 ({second:.0f} % of the variance)"),
+    }
+    return {"t-SNE": _fit(near), "PCA": _fit(components[:, :2])}, axes, note
 
 
 def _fit(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scale both dimensions alike into the square."""
     low, high = points.min(0), points.max(0)
     scale = (SIDE - 2 * _MARGIN) / max(float((high - low).max()), 1e-12)
-    return np.asarray((points - (low + high) / 2) * scale * [1, -1] + SIDE / 2, dtype=np.float64)
+    return np.asarray((points - (low + high) / 2) * scale + SIDE / 2, dtype=np.float64)
 
 
-def draw_maps(maps: Sequence[Map]) -> dict[str, Chart]:
+def draw_maps(maps: Sequence[Map]) -> dict[str, Figure]:
     """Draw every map by every method, coloured by everything that is known."""
     return {
         f"map-{one.title.replace(': ', '-')}-{method}-{by}": draw_map(one, method, by)
         for one in maps
         for method in METHODS
-        for by in one.groups
+        for by in one.coloured_by
     }

@@ -34,6 +34,16 @@ class Panel:
         return f"{self.corpus}: {last_part(self.encoder)}, {self.head}{self.marks}"
 
     @property
+    def classes(self) -> int:
+        """How many classes are predicted; 0 where attributes are."""
+        return len(next(iter(self.runs.values())).config.get("classes") or ())
+
+    @property
+    def chance(self) -> tuple[float, float, str] | None:
+        """The line of guessing on an axis of UAR in %."""
+        return (100 / self.classes, 100 / self.classes, "chance") if self.classes else None
+
+    @property
     def file_name(self) -> str:
         """What a file's name calls them."""
         again = f"-{self.number}" if self.number > 1 else ""

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.evaluation.metrics import confusion_matrix, unweighted_average_recall
-from embedkit.reporting.figures.chart import Chart
-from embedkit.reporting.figures.dots import DotSeries, draw_dots
-from embedkit.reporting.figures.matrix import draw_matrix
+from embedkit.reporting.figures.charts import Axes, Draft, Spread, draw_dots, draw_matrix
 from embedkit.reporting.figures.panels import Panel
+from embedkit.reporting.figures.theme import Figure
 
 if TYPE_CHECKING:
     from embedkit.reporting.predictions import Predictions
@@ -24,7 +23,7 @@ MOST_SPEAKERS = 60
 """Rows of a figure: of more speakers, those with the lowest recall."""
 
 
-def draw_confusions(panels: Sequence[Panel], read: Read) -> dict[str, Chart]:
+def draw_confusions(panels: Sequence[Panel], read: Read) -> dict[str, Figure]:
     """Draw one matrix for each run that predicts classes: mean counts over its seeds."""
     charts = {}
     for panel in panels:
@@ -37,7 +36,7 @@ def draw_confusions(panels: Sequence[Panel], read: Read) -> dict[str, Chart]:
     return charts
 
 
-def draw_classes(panels: Sequence[Panel], read: Read) -> dict[str, Chart]:
+def draw_classes(panels: Sequence[Panel], read: Read) -> dict[str, Figure]:
     """Draw the recall of every class under every loss: mean and standard deviation over seeds."""
 
     def measure(found: Predictions) -> Mapping[str, NDArray[np.float64]]:
@@ -48,10 +47,10 @@ def draw_classes(panels: Sequence[Panel], read: Read) -> dict[str, Chart]:
             if np.any(found.truth == place)
         }
 
-    return _draw(panels, read, measure, "classes", "recall in %")
+    return _draw(panels, read, measure, "classes", Axes(place="class", value="recall in %", bounds=(0, 100)))
 
 
-def draw_speakers(panels: Sequence[Panel], read: Read) -> dict[str, Chart]:
+def draw_speakers(panels: Sequence[Panel], read: Read) -> dict[str, Figure]:
     """Draw the UAR (UA) of every speaker under every loss, over the classes that the speaker has."""
 
     def measure(found: Predictions) -> Mapping[str, NDArray[np.float64]]:
@@ -63,7 +62,8 @@ def draw_speakers(panels: Sequence[Panel], read: Read) -> dict[str, Chart]:
             scores[name] = unweighted_average_recall(found.truth[own], found.predicted[:, own], len(found.classes))
         return scores
 
-    return _draw(panels, read, measure, "speakers", "UAR (UA) of the speaker in %")
+    axes = Axes(place="speaker", value="UAR (UA) of the speaker in %", bounds=(0, 100))
+    return _draw(panels, read, measure, "speakers", axes)
 
 
 def _draw(
@@ -71,28 +71,22 @@ def _draw(
     read: Read,
     measure: Callable[[Predictions], Mapping[str, NDArray[np.float64]]],
     kind: str,
-    x_label: str,
-) -> dict[str, Chart]:
-    charts = {}
+    axes: Axes,
+) -> dict[str, Figure]:
+    drafts = {}
     for panel in panels:
         found = {loss: read(record) for loss, record in panel.runs.items()}
         scores = {loss: measure(own) for loss, own in found.items() if len(own.truth)}
         names = list(dict.fromkeys(name for own in scores.values() for name in own))
-        if not names:
-            continue
         if len(names) > MOST_SPEAKERS:
-            lowest = sorted(
-                names, key=lambda name: np.mean([own[name].mean() for own in scores.values() if name in own])
-            )
-            names = lowest[:MOST_SPEAKERS]
-        series = [
-            DotSeries(name=loss, values=[_spread(own[name]) if name in own else None for name in names])
-            for loss, own in scores.items()
-        ]
-        charts[f"{kind}-{panel.file_name}"] = draw_dots(panel.name, names, series, x_label=x_label)
-    return charts
+            names.sort(key=lambda name: np.mean([own[name].mean() for own in scores.values() if name in own]))
+        shown = names[:MOST_SPEAKERS]
+        series = {loss: {name: _spread(own[name]) for name in shown if name in own} for loss, own in scores.items()}
+        if names:
+            drafts[f"{kind}-{panel.file_name}"] = Draft(title=panel.name, series=series, guess=panel.chance)
+    return draw_dots(drafts, axes, "speaker" if kind == "speakers" else "label")
 
 
-def _spread(values: NDArray[np.float64]) -> tuple[float, float]:
+def _spread(values: NDArray[np.float64]) -> Spread:
     """Return mean and standard deviation over seeds, in percent."""
     return 100 * float(values.mean()), 100 * float(values.std(ddof=1)) if len(values) > 1 else 0.0

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import vl_convert
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from embedkit.errors import RunError
 from embedkit.progress import Tell
-from embedkit.reporting.figures.chart import COLOURS, DARK, LIGHT, Chart, write_styles
+from embedkit.reporting.figures.calibration import draw_calibration
 from embedkit.reporting.figures.layers import draw_layers
 from embedkit.reporting.figures.learning import draw_curves, draw_weights
-from embedkit.reporting.figures.maps import METHODS, SIDE, Map, build_map, draw_map
+from embedkit.reporting.figures.maps import METHODS, build_map, draw_map
 from embedkit.reporting.figures.panels import Panel, is_on_one_store, plan_panels, split_runs, tested_stores
 from embedkit.reporting.figures.recall import MOST_SPEAKERS, Read, draw_classes, draw_confusions, draw_speakers
+from embedkit.reporting.figures.theme import Figure, write_styles, write_svg
 from embedkit.reporting.metrics import METRICS, SCORES, task_of
 from embedkit.reporting.predictions import Predictions, read_predictions
 from embedkit.reporting.protocol import describe_protocol
@@ -32,14 +35,54 @@ if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
 
 
+MOST_DRAWN = 1500
+"""Figures of more rows are drawn by the page's script alone: their SVG would be large."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A figure as it is first shown, its number among what the script draws anew, and its numbers as a table."""
+
+    title: str
+    number: int
+    svg: str
+    headers: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    note: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """Charts under one heading, or why there are none."""
+    """Figures under one heading, or why there are none."""
 
     heading: str
     note: str
-    charts: Sequence[Chart] = ()
+    charts: Sequence[Drawn] = ()
     missing: str = ""
+
+
+class Board:
+    """All figures of a page, drawn and as data of its script: each with its rows by column, and its specifications."""
+
+    def __init__(self) -> None:
+        self.data: list[Mapping[str, Any]] = []
+
+    def add(self, variants: Mapping[str, Figure], *, title: str = "", note: str = "") -> Drawn:
+        """Take figures of the same rows, of which the reader sees one."""
+        first = next(iter(variants.values()))
+        names = list(dict.fromkeys(name for row in first.data for name in row))
+        specs = {
+            key: {name: part for name, part in one.chart.items() if name != "$schema"} for key, one in variants.items()
+        }
+        self.data.append({"specs": specs, "data": {name: [row.get(name) for row in first.data] for name in names}})
+        return Drawn(
+            title=title or first.title,
+            number=len(self.data) - 1,
+            svg=Markup(write_svg(first.specification)) if len(first.data) <= MOST_DRAWN else "",
+            headers=first.headers,
+            rows=first.rows,
+            note=note,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +95,6 @@ class Study:
     intervals: Listing
     figures: Sequence[Figures]
     hardest: Listing | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrawnMap:
-    """A map as it is first shown, and what the script needs to show it otherwise."""
-
-    chart: Chart
-    note: str
-    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 def render_report(records: Sequence[RunRecord], *, runs: str, tell: Tell = lambda _: None) -> str:
@@ -86,11 +120,12 @@ def render_report(records: Sequence[RunRecord], *, runs: str, tell: Tell = lambd
     titles = _titles(groups)
     panels = [plan_panels(group) for group in groups]
     tallies = [tally_utterances(own, read) for own in panels]
+    board = Board()
     studies = [
-        _study(title, group, own, read, tally)
+        _study(title, group, own, read, tally, board)
         for title, group, own, tally in zip(titles, groups, panels, tallies, strict=True)
     ]
-    maps, gone = _maps([one for own in panels for one in own], read, tallies, tell)
+    maps, gone, by = _maps([one for own in panels for one in own], read, tallies, board, tell)
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_escape
     )
@@ -105,14 +140,14 @@ def render_report(records: Sequence[RunRecord], *, runs: str, tell: Tell = lambd
         stores=list_stores(records),
         versions=list_versions(records),
         commands=list_commands(records, runs),
-        styles=Markup(_palette() + write_styles(lambda name: f"var(--{name})") + texts["page.css"]),
+        styles=Markup(write_styles() + texts["page.css"]),
+        library=Markup(_bundle_library()),
         script=Markup(texts["page.js"]),
-        data={"side": SIDE, "colours": len(COLOURS), "maps": [escape_all(one.data) for one in maps]},
+        data=escape_all(board.data),
         methods=METHODS,
-        colour_by=list(dict.fromkeys(name for one in maps for name in one.data["groups"])),
-        svg=lambda chart: Markup(chart.inline()),
-        key=lambda chart, place: Markup(chart.key(6, 6, place)),
-        colours=len(COLOURS),
+        colour_by=by,
+        speakers=sorted({one.speaker for tally in tallies for one in tally.values()} - {""}),
+        classes=sorted({one.label for tally in tallies for one in tally.values()}),
         count=len(records),
     )
 
@@ -122,9 +157,10 @@ def _escape(value: Any) -> Any:
     return escape_controls(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _palette() -> str:
-    light, dark = ("".join(f"--{name}:{colour};" for name, colour in theme.items()) for theme in (LIGHT, DARK))
-    return f":root{{color-scheme:light dark;{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+@cache
+def _bundle_library() -> str:
+    """Return Vega, Vega-Lite and vega-embed as one script, which sets `vegaEmbed`."""
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _titles(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
@@ -141,7 +177,12 @@ def _titles(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
 
 
 def _study(
-    title: str, group: Sequence[RunRecord], panels: Sequence[Panel], read: Read, tallies: dict[str, Tally]
+    title: str,
+    group: Sequence[RunRecord],
+    panels: Sequence[Panel],
+    read: Read,
+    tallies: dict[str, Tally],
+    board: Board,
 ) -> Study:
     whole = [record for record in group if record.metrics.get("layer") is None] or list(group)
     table = build_table([one.metrics for one in whole], predictions=[one.predictions_path for one in whole])
@@ -150,7 +191,7 @@ def _study(
         notes=describe_protocol([record.metrics for record in group]),
         table=Markup(_cut_body(table.render("html"))),
         intervals=list_intervals(panels),
-        figures=_draw_figures(group, panels, read),
+        figures=_draw_figures(group, panels, read, board),
         hardest=list_hardest(tallies) if tallies else None,
     )
 
@@ -159,7 +200,7 @@ def _cut_body(page: str) -> str:
     return page.partition("<body>")[2].partition("</body>")[0]
 
 
-def _draw_figures(group: Sequence[RunRecord], panels: Sequence[Panel], read: Read) -> list[Figures]:
+def _draw_figures(group: Sequence[RunRecord], panels: Sequence[Panel], read: Read, board: Board) -> list[Figures]:
     metric = SCORES[task_of(group[0].metrics)][0]
     no_classes = "No run here predicts classes."
     try:
@@ -175,7 +216,7 @@ def _draw_figures(group: Sequence[RunRecord], panels: Sequence[Panel], read: Rea
         ),
         (
             "Recall of every class",
-            "Dots are means over seeds, bars one standard deviation.",
+            "Dots are means over seeds, bars one standard deviation; the dashed line is chance.",
             draw_classes(panels, read),
             no_classes,
         ),
@@ -187,15 +228,22 @@ def _draw_figures(group: Sequence[RunRecord], panels: Sequence[Panel], read: Rea
             "No run here predicts classes of utterances whose speakers are known.",
         ),
         (
+            "Calibration",
+            "How often heads are right by how sure they are: means over seeds, bands one standard deviation; below the "
+            "dashed line they are too sure. And the NLL of every loss, beside that of guessing.",
+            draw_calibration(panels, read),
+            no_classes,
+        ),
+        (
             "Learning curves",
             "What was chosen, on the inner folds it was chosen on: means over folds, bands one standard deviation over "
-            "seeds. Losses of different kinds have different units, so each is told in percent of its first epoch's.",
+            "seeds. Losses of different units have figures of their own; epochs in which a margin grows are shaded.",
             draw_curves(panels),
             "The runs here keep no learning curves.",
         ),
         (
             "Weights of the layers",
-            "Shares of the encoder's layers in the learned weighted sum of layers; bars are one standard deviation "
+            "Shares of the encoder's layers in the learned weighted sum of layers; bands are one standard deviation "
             "over folds and seeds.",
             draw_weights(panels),
             "No head here weighs several layers.",
@@ -208,17 +256,23 @@ def _draw_figures(group: Sequence[RunRecord], panels: Sequence[Panel], read: Rea
         ),
     ]
     return [
-        Figures(heading=heading, note=note, charts=list(charts.values()), missing="" if charts else missing)
+        Figures(
+            heading=heading,
+            note=note,
+            charts=[board.add({"": one}) for one in charts.values()],
+            missing="" if charts else missing,
+        )
         for heading, note, charts, missing in drawn
         if charts or panels
     ]
 
 
 def _maps(
-    panels: Sequence[Panel], read: Read, tallies: Sequence[dict[str, Tally]], tell: Tell
-) -> tuple[list[DrawnMap], list[str]]:
-    """Draw the embeddings of every store that is still there; say of the others why not."""
+    panels: Sequence[Panel], read: Read, tallies: Sequence[dict[str, Tally]], board: Board, tell: Tell
+) -> tuple[list[Drawn], list[str], list[str]]:
+    """Draw the embeddings of every store that is still there; say of the others why not, and what colours mean."""
     drawn, gone = [], []
+    coloured: dict[str, None] = {}
     stored = tested_stores(panels)
     shown = {(record.metrics["encoder"], "frozen") for _, record in stored}
     others = [record for panel in panels for record in panel.runs.values() if not is_on_one_store(record)]
@@ -236,25 +290,10 @@ def _maps(
         except RunError as error:
             gone.append(f"There is no map of {encoder}. {error}")
             continue
-        by = "label" if "label" in found.groups else next(iter(found.groups))
-        chart = draw_map(found, METHODS[0], by)
-        drawn.append(DrawnMap(chart=chart, note=found.note, data=_pack(found, encoder, tallies)))
-    return drawn, gone
-
-
-def _pack(found: Map, encoder: str, tallies: Sequence[dict[str, Tally]]) -> dict[str, Any]:
-    """Write a map in few letters: coordinates in tenths, groups as numbers."""
-    groups = {}
-    for name, owners in found.groups.items():
-        names = sorted(set(owners))
-        place = {owner: number for number, owner in enumerate(names)}
-        groups[name] = {"names": names, "of": [place[owner] for owner in owners]}
-    heard = [next((one[name] for one in tallies if name in one), None) for name in found.ids]
-    return {
-        "title": found.title,
-        "ids": found.ids,
-        "kinds": found.kinds,
-        "groups": groups,
-        "points": {method: (10 * xy).round().astype(int).ravel().tolist() for method, xy in found.points.items()},
-        "right": [f"{one.right[encoder]} of {one.asked[encoder]}" if one else "" for one in heard],
-    }
+        heard = [next((one[name] for one in tallies if name in one), None) for name in found.columns["id"]]
+        right = tuple(f"{one.right[encoder]} of {one.asked[encoder]}" if one else "" for one in heard)
+        found = replace(found, columns={**found.columns, **({"right": right} if any(right) else {})})
+        coloured |= dict.fromkeys(found.coloured_by)
+        variants = {f"{method}, {by}": draw_map(found, method, by) for method in METHODS for by in found.coloured_by}
+        drawn.append(board.add(variants, title=found.title, note=found.note))
+    return drawn, gone, list(coloured)
