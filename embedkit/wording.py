@@ -55,11 +55,15 @@ def escape_controls(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(
-        letter.encode("unicode_escape").decode()
-        if unicodedata.category(letter) in _INVISIBLE and letter not in _JOINERS and letter not in keep
-        else letter
+        letter.encode("unicode_escape").decode() if _is_no_text(letter) and letter not in keep else letter
         for letter in text
     )
+
+
+def _is_no_text(letter: str) -> bool:
+    # The last two of every plane are no characters, and no XML may hold them.
+    invisible = unicodedata.category(letter) in _INVISIBLE and letter not in _JOINERS
+    return invisible or ord(letter) & 0xFFFE == 0xFFFE
 
 
 def escape_all(value: Any) -> Any:

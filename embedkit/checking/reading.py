@@ -10,7 +10,7 @@ from rich.text import Text
 
 from embedkit.corpora import Corpus
 from embedkit.corpora.reader import LeftOut
-from embedkit.wording import count_noun, list_some
+from embedkit.wording import count_noun, escape_controls, list_some
 
 WIDTH = 80
 UNUSED = "not used"
@@ -36,9 +36,9 @@ def draw_reading(corpus: Corpus) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     count = count_noun(len(corpus.utterances), "utterance")
-    table.add_row(Text("read", style="bold"), Text(f"{count} of {corpus.name}"))
+    table.add_row(Text("read", style="bold"), Text(escape_controls(f"{count} of {corpus.name}")))
     for name, value in _rows(corpus):
-        table.add_row(Text(name), Text(value))
+        table.add_row(Text(name), Text(escape_controls(value)))
     return table
 
 

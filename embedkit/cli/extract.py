@@ -66,5 +66,5 @@ def extract(
             corpus or "demo", encoder=name, sources=config.encoders, progress=None, tell=tell_or_keep, **options
         )
         show(store.path)
-    for table in tables:
-        tell(table)
+    for line in "\n".join(tables).splitlines():
+        tell(line)

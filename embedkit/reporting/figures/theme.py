@@ -10,6 +10,7 @@ import altair as alt
 import vl_convert
 
 from embedkit.losses import LOSSES
+from embedkit.wording import escape_all, escape_controls
 
 COLOURS = (
     "#1a6e9d",
@@ -107,12 +108,15 @@ class Figure:
 
     @property
     def specification(self) -> dict[str, Any]:
-        """Return the whole specification."""
-        return {**self.chart, "datasets": {**self.chart.get("datasets", {}), "rows": self.data}}
+        """Return the whole specification; characters that are no text, which end vl-convert's process, are escaped."""
+        told: dict[str, Any] = escape_all(
+            {**self.chart, "datasets": {**self.chart.get("datasets", {}), "rows": self.data}}
+        )
+        return told
 
     def render(self, format: str) -> bytes:
         """Draw as the content of a file with the title: "svg", "png" (two dots a pixel) or "pdf"."""
-        whole = {**self.specification, "title": self.title}
+        whole = {**self.specification, "title": escape_controls(self.title)}
         if format == "png":
             return bytes(vl_convert.vegalite_to_png(whole, scale=2))
         return bytes(vl_convert.vegalite_to_pdf(whole)) if format == "pdf" else write_svg(whole).encode()

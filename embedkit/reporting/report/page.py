@@ -29,7 +29,7 @@ from embedkit.reporting.report.commands import list_commands
 from embedkit.reporting.report.hardest import Tally, list_hardest, tally_utterances
 from embedkit.reporting.report.listings import Listing, list_intervals, list_stores, list_versions
 from embedkit.reporting.table import build_table
-from embedkit.wording import count_noun, escape_all, escape_controls
+from embedkit.wording import count_noun, escape_controls
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
@@ -143,7 +143,7 @@ def render_report(records: Sequence[RunRecord], *, runs: str, tell: Tell = lambd
         styles=Markup(write_styles() + texts["page.css"]),
         library=Markup(_bundle_library()),
         script=Markup(texts["page.js"]),
-        data=escape_all(board.data),
+        data=board.data,
         methods=METHODS,
         colour_by=by,
         speakers=sorted({one.speaker for tally in tallies for one in tally.values()} - {""}),
