@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from embedkit.training.data.store_source import StoreSource
 from embedkit.training.live.source import LiveSource
 
 PACKAGE = Path(embedkit.__file__).parent
+ROOT = PACKAGE.parent
 SOURCES = {"Store", "Corpus", "Source", "EmbeddingSource", "StoreSource", "FoldStores", "LiveSource"}
 
 
@@ -65,3 +67,9 @@ def test_nothing_is_set_that_is_not_declared() -> None:
         text = path.read_text(encoding="utf-8")
         assert "type: ignore[attr-defined]" not in text, path
         assert "type: ignore[assignment]" not in text, path
+
+
+def test_the_picture_of_the_rooms_is_that_of_the_contracts() -> None:
+    script = runpy.run_path(str(ROOT / ".ci" / "rooms"))
+    drawn = script["draw"](script["read_rows"]())
+    assert (ROOT / "docs/figures/rooms.svg").read_text(encoding="utf-8") == drawn, "run .ci/rooms"
