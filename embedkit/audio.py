@@ -17,8 +17,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from embedkit.audio_headers import SUFFIXES, UNREAD, Mended, find_mend
+from embedkit.audio_headers import SUFFIXES, Mended, find_mend
+from embedkit.audio_streams import CONTAINERS, Stream, find_lack, is_container
 from embedkit.errors import AudioError, CorpusError
+from embedkit.installation import install_command
 from embedkit.pointers import describe_pointer
 from embedkit.received import MOST_HOURS, open_regular
 from embedkit.system import native_path
@@ -145,23 +147,25 @@ def find_audio(folder: str | PathLike[str], tell: Callable[[str], None] = lambda
 
     Args:
         folder: Where to look.
-        tell: Hears of files that hold sound as a rule and are not decoded (m4a, mp4, ...).
+        tell: Hears of files that cannot be decoded without the extra `video` (m4a, mp4, ...).
 
     Raises:
         CorpusError: the folder is missing, cannot be listed, or holds none.
     """
     found: list[Path] = []
     unread: list[str] = []
+    lack = find_lack()
+    read, left_out = (SUFFIXES, CONTAINERS) if lack else ((*SUFFIXES, *CONTAINERS), ())
     for root, folders, names in os.walk(folder, onerror=_cannot_list):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         shown = sorted(name for name in names if not name.startswith("."))
-        found += [Path(root, name) for name in shown if name.lower().endswith(SUFFIXES)]
-        unread += [name for name in shown if name.lower().endswith(UNREAD)]
+        found += [Path(root, name) for name in shown if name.lower().endswith(read)]
+        unread += [name for name in shown if name.lower().endswith(left_out)]
     left = ""
     if unread:
         left = (
-            f"{count_noun(len(unread), 'file')} in {str(folder)!r} cannot be decoded here and left out "
-            f"({list_some(unread, 5)}); convert them to WAV, for example with ffmpeg."
+            f"{count_noun(len(unread), 'file')} in {str(folder)!r} left out ({list_some(unread, 5)}), because decoding "
+            f"needs {lack}; run {install_command('video')}, or convert to WAV."
         )
     if not found:
         raise CorpusError(
@@ -229,8 +233,23 @@ def _unreadable(path: Path, error: Exception) -> AudioError:
     return AudioError(f"Cannot read the audio file {_name(path)} ({reason.strip().rstrip('.')}).")
 
 
+def _open(path: Path) -> soundfile.SoundFile | Stream:
+    """Open a file with what decodes it: its content decides, not its name."""
+    try:
+        sound = soundfile.SoundFile(native_path(path))
+    except soundfile.SoundFileError:
+        if is_container(path):
+            return Stream(path)
+        raise
+    mend = find_mend(path, sound.format, sound.frames)
+    if mend is None:
+        return sound
+    sound.close()
+    return soundfile.SoundFile(Mended(path, mend))
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+def _opened(path: Path) -> Iterator[soundfile.SoundFile | Stream]:
     try:
         if not path.exists():
             raise AudioError(f"There is no audio file {_name(path)}; check the path.")
@@ -240,10 +259,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         with path.open("rb") as stream:
             if not stream.read(1):
                 raise AudioError(f"The audio file {_name(path)} is empty (0 bytes); copy it again or leave it out.")
-        sound = soundfile.SoundFile(native_path(path))
-        if (mend := find_mend(path, sound.format, sound.frames)) is not None:
-            sound.close()
-            sound = soundfile.SoundFile(Mended(path, mend))
+        sound = _open(path)
     except AudioError:
         raise
     except OSError as error:
@@ -262,7 +278,7 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split()).removeprefix("Error : ").rstrip(".")
 
 
-def _info(sound: soundfile.SoundFile) -> AudioInfo:
+def _info(sound: soundfile.SoundFile | Stream) -> AudioInfo:
     return AudioInfo(
         frames=sound.frames,
         sampling_rate=sound.samplerate,
@@ -271,7 +287,7 @@ def _info(sound: soundfile.SoundFile) -> AudioInfo:
     )
 
 
-def _check_header(path: Path, sound: soundfile.SoundFile) -> None:
+def _check_header(path: Path, sound: soundfile.SoundFile | Stream) -> None:
     rate = sound.samplerate
     if not SMALLEST_RATE <= rate <= LARGEST_RATE:
         raise AudioError(
@@ -291,7 +307,7 @@ def _check_header(path: Path, sound: soundfile.SoundFile) -> None:
         _check_length(path, sound, sound.frames * declared / present, sound.frames)
 
 
-def _check_length(path: Path, sound: soundfile.SoundFile, expected: float, found: int) -> None:
+def _check_length(path: Path, sound: soundfile.SoundFile | Stream, expected: float, found: int) -> None:
     if expected - found >= TOLERANCE_SECONDS * sound.samplerate:
         raise AudioError(
             f"The audio file {_name(path)} is truncated: {found / sound.samplerate:.2f} s of "
@@ -323,7 +339,9 @@ def _mean_of_channels(block: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(block.mean(axis=1, dtype=np.float64), np.float32)
 
 
-def _mono_blocks(path: Path, sound: soundfile.SoundFile, first: int, last: int) -> Iterator[NDArray[np.float32]]:
+def _mono_blocks(
+    path: Path, sound: soundfile.SoundFile | Stream, first: int, last: int
+) -> Iterator[NDArray[np.float32]]:
     missing, loudest = last - first, LARGEST_FLOAT if sound.subtype in ("FLOAT", "DOUBLE") else math.inf
     try:
         if first:

@@ -17,12 +17,6 @@ from embedkit.errors import AudioError
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 """What is looked for in folders; a file that is named itself may end as it likes."""
 
-UNREAD = (
-    ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".webm", ".mkv", ".aac", ".wma", ".amr", ".3gp", ".avi", ".mka", ".ape",
-    ".sph",
-)  # fmt: skip
-"""What else holds sound as a rule, and is not decoded."""
-
 _KBITS = {
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
