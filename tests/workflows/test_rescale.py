@@ -11,6 +11,7 @@ import soundfile
 import embedkit
 from embedkit.errors import AudioError, EmbedkitError
 from embedkit.reporting.report.commands import list_commands
+from embedkit.workflows.inspect import describe_store
 from tests.workflows.tones import RATE, fit_tones, write_tones
 
 
@@ -37,6 +38,7 @@ def test_a_store_says_that_it_was_rescaled_and_its_heads_hear_clips_so(tmp_path:
         assert store.fingerprint != plain.fingerprint
         assert store.column("audio_digest").tolist() == plain.column("audio_digest").tolist()
         np.testing.assert_array_equal(store.mean(0), plain.mean(0))
+    assert "rescaled (--rescale)" in str(describe_store(tmp_path / "store.h5"))
     assert any("--rescale" in command for command in list_commands([record], "runs"))
     loud, right = embedkit.predict(record, [corpus / "00.wav", usual / "00.wav"])
     assert loud.probabilities == right.probabilities
