@@ -18,8 +18,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from embedkit.audio_headers import SUFFIXES, Mended, find_mend
-from embedkit.audio_streams import CONTAINERS, Stream, find_lack, is_container
+from embedkit.audio_headers import CONTAINERS, SUFFIXES, Mended, find_lack, find_mend
+from embedkit.audio_streams import Stream, is_container
 from embedkit.errors import AudioError, CorpusError
 from embedkit.installation import install_command
 from embedkit.pointers import describe_pointer

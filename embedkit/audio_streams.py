@@ -15,15 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.errors import AudioError
-from embedkit.installation import describe_lack
 from embedkit.received import open_regular
 from embedkit.registry import import_extra
-
-CONTAINERS = (
-    ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".webm", ".mkv", ".aac", ".wma", ".amr", ".3gp", ".avi", ".mka", ".ape",
-    ".sph",
-)  # fmt: skip
-"""What else than `audio_headers.SUFFIXES` holds sound as a rule."""
 
 TRUNCATED_SECONDS = 0.5
 """What may be missing of the length in a header: the end of a video's sound is not that of its pictures."""
@@ -34,11 +27,6 @@ _STARTS = re.compile(
 )
 """How MP4 and QuickTime, Matroska and WebM, AVI, ASF, AMR, Monkey's Audio and ADTS begin."""
 _PLACE = re.compile(r"^.*\.cpp:\d+, ")
-
-
-def find_lack() -> str | None:
-    """Say what is missing for containers to be read; None if nothing is."""
-    return describe_lack("torchcodec", "video")
 
 
 def is_container(path: Path) -> bool:

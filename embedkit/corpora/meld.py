@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from embedkit.audio_streams import find_lack
+from embedkit.audio_headers import find_lack
 from embedkit.corpora.base import Corpus, Task, Utterance
 from embedkit.corpora.reader import Reader, count_note, is_audio, left_out_note, list_names, sort_utterances
 from embedkit.corpora.tables import read_labels

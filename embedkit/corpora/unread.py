@@ -8,8 +8,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from embedkit.audio_headers import SUFFIXES
-from embedkit.audio_streams import CONTAINERS
+from embedkit.audio_headers import CONTAINERS, SUFFIXES
 from embedkit.corpora.base import Corpus
 from embedkit.corpora.reader import LeftOut, left_out_note, list_names, relative_path, walk_files
 from embedkit.errors import CorpusError

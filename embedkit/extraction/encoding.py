@@ -167,7 +167,7 @@ def read_waveform(config: EncodingConfig, segment: AudioSegment) -> Waveform:
 def read_segment(
     config: EncodingConfig, segment: AudioSegment, start: float | None = None, end: float | None = None
 ) -> NDArray[np.float32]:
-    """Decode an utterance, or what lies between two times in seconds of its file, as a configuration says.
+    """Decode an utterance, or between other times of its file in seconds, as a configuration says, `[samples]`.
 
     Raises:
         AudioError: as `read_audio`.
