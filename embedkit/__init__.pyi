@@ -64,6 +64,7 @@ def extract(
     max_file_gb: float | None = ...,
     on_error: Literal["fail", "skip"] = ...,
     max_hours: float = ...,
+    rescale: bool = ...,
     limit: int | None = ...,
     overwrite: bool = ...,
     encoder: str,

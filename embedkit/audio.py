@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 
@@ -17,8 +18,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from embedkit.audio_headers import SUFFIXES, UNREAD, Mended, find_mend
+from embedkit.audio_headers import CONTAINERS, SUFFIXES, Mended, find_lack, find_mend
+from embedkit.audio_streams import Stream, is_container
 from embedkit.errors import AudioError, CorpusError
+from embedkit.installation import install_command
 from embedkit.pointers import describe_pointer
 from embedkit.received import MOST_HOURS, open_regular
 from embedkit.system import native_path
@@ -31,6 +34,9 @@ SMALLEST_RATE = 1_000
 LARGEST_RATE = 768_000
 LARGEST_FLOAT = 16.0
 """Beyond it samples that are stored as floats have another scale than [-1, 1]."""
+INT16_SCALE = 32_768.0
+LARGEST_INT16 = 2 * INT16_SCALE
+"""Beyond it they are not in the scale of 16 bits either: filters and resampling overshoot by less than twice."""
 TOLERANCE_SECONDS = 0.05
 """A segment's end, and a file's last samples, may miss the length in the header by less than this."""
 
@@ -67,11 +73,13 @@ def read_audio(
     start: float | None = None,
     end: float | None = None,
     most_hours: float = MOST_HOURS,
+    rescale: bool = False,
 ) -> NDArray[np.float32]:
     """Decode a file, or the segment from `start` to `end` seconds, to mono at `sampling_rate`.
 
     Channels are averaged; only the segment is decoded; resampling is soxr's high quality (bit-identical each time).
-    An `end` less than 50 ms beyond the file's end is clipped to it.
+    An `end` less than 50 ms beyond the file's end is clipped to it. With `rescale`, files of floats in the scale of 16
+    bits, which any loud sample in them shows, are divided by 32768.
 
     Returns:
         float32 `[samples]`, at least one, all finite.
@@ -80,7 +88,9 @@ def read_audio(
         AudioError: as `probe_audio`; a segment outside the file, or longer than `most_hours`; values that are not
             finite, or floats in the scale of integers; nothing left.
     """
-    blocks = read_blocks(path, sampling_rate=sampling_rate, start=start, end=end, most_hours=most_hours)
+    blocks = read_blocks(
+        path, sampling_rate=sampling_rate, start=start, end=end, most_hours=most_hours, rescale=rescale
+    )
     return np.concatenate(list(blocks))
 
 
@@ -91,11 +101,12 @@ def read_blocks(
     start: float | None = None,
     end: float | None = None,
     most_hours: float = MOST_HOURS,
+    rescale: bool = False,
 ) -> Iterator[NDArray[np.float32]]:
     """Decode as `read_audio` does, block after block, float32 `[samples]`: together they are the same to the bit.
 
     Args:
-        path, start, end, most_hours: As for `read_audio`.
+        path, start, end, most_hours, rescale: As for `read_audio`.
         sampling_rate: Hertz; None for the file's own.
 
     Raises:
@@ -107,7 +118,7 @@ def read_blocks(
         first, last = _segment(file, info, start, end)
         if last - first > most_hours * 3600 * info.sampling_rate:
             raise too_long(f"{_span(file, start, end)}", (last - first) / info.sampling_rate, most_hours)
-        blocks = _mono_blocks(file, sound, first, last)
+        blocks = _mono_blocks(file, sound, first, last, rescale=rescale)
         if sampling_rate not in (None, info.sampling_rate):
             blocks = _resampled(blocks, info.sampling_rate, sampling_rate or info.sampling_rate)
         some = False
@@ -145,23 +156,25 @@ def find_audio(folder: str | PathLike[str], tell: Callable[[str], None] = lambda
 
     Args:
         folder: Where to look.
-        tell: Hears of files that hold sound as a rule and are not decoded (m4a, mp4, ...).
+        tell: Hears of files that cannot be decoded without the extra `video` (m4a, mp4, ...).
 
     Raises:
         CorpusError: the folder is missing, cannot be listed, or holds none.
     """
     found: list[Path] = []
     unread: list[str] = []
+    lack = find_lack()
+    read, left_out = (SUFFIXES, CONTAINERS) if lack else ((*SUFFIXES, *CONTAINERS), ())
     for root, folders, names in os.walk(folder, onerror=_cannot_list):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         shown = sorted(name for name in names if not name.startswith("."))
-        found += [Path(root, name) for name in shown if name.lower().endswith(SUFFIXES)]
-        unread += [name for name in shown if name.lower().endswith(UNREAD)]
+        found += [Path(root, name) for name in shown if name.lower().endswith(read)]
+        unread += [name for name in shown if name.lower().endswith(left_out)]
     left = ""
     if unread:
         left = (
-            f"{count_noun(len(unread), 'file')} in {str(folder)!r} cannot be decoded here and left out "
-            f"({list_some(unread, 5)}); convert them to WAV, for example with ffmpeg."
+            f"{count_noun(len(unread), 'file')} in {str(folder)!r} left out ({list_some(unread, 5)}), because decoding "
+            f"needs {lack}; run {install_command('video')}, or convert to WAV."
         )
     if not found:
         raise CorpusError(
@@ -202,13 +215,14 @@ def digest_samples(samples: NDArray[np.float32]) -> str:
 def digest_audio(
     path: str | PathLike[str], *, start: float | None = None, end: float | None = None, most_hours: float = MOST_HOURS
 ) -> str:
-    """Decode a file, or a segment in seconds, at `DIGEST_RATE` and digest its samples.
+    """Decode a file, or a segment in seconds, at `DIGEST_RATE` and digest its samples, whatever their scale.
 
     Raises:
         AudioError: as `read_audio`.
     """
     digest = hashlib.blake2b(digest_size=16)
-    for block in read_blocks(path, sampling_rate=DIGEST_RATE, start=start, end=end, most_hours=most_hours):
+    blocks = read_blocks(path, sampling_rate=DIGEST_RATE, start=start, end=end, most_hours=most_hours, rescale=True)
+    for block in blocks:
         digest.update(np.ascontiguousarray(block, "<f4").data)
     return digest.hexdigest()
 
@@ -229,8 +243,23 @@ def _unreadable(path: Path, error: Exception) -> AudioError:
     return AudioError(f"Cannot read the audio file {_name(path)} ({reason.strip().rstrip('.')}).")
 
 
+def _open(path: Path) -> soundfile.SoundFile | Stream:
+    """Open a file with what decodes it: its content decides, not its name."""
+    try:
+        sound = soundfile.SoundFile(native_path(path))
+    except soundfile.SoundFileError:
+        if is_container(path):
+            return Stream(path)
+        raise
+    mend = find_mend(path, sound.format, sound.frames)
+    if mend is None:
+        return sound
+    sound.close()
+    return soundfile.SoundFile(Mended(path, mend))
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+def _opened(path: Path) -> Iterator[soundfile.SoundFile | Stream]:
     try:
         if not path.exists():
             raise AudioError(f"There is no audio file {_name(path)}; check the path.")
@@ -240,10 +269,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         with path.open("rb") as stream:
             if not stream.read(1):
                 raise AudioError(f"The audio file {_name(path)} is empty (0 bytes); copy it again or leave it out.")
-        sound = soundfile.SoundFile(native_path(path))
-        if (mend := find_mend(path, sound.format, sound.frames)) is not None:
-            sound.close()
-            sound = soundfile.SoundFile(Mended(path, mend))
+        sound = _open(path)
     except AudioError:
         raise
     except OSError as error:
@@ -262,7 +288,7 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split()).removeprefix("Error : ").rstrip(".")
 
 
-def _info(sound: soundfile.SoundFile) -> AudioInfo:
+def _info(sound: soundfile.SoundFile | Stream) -> AudioInfo:
     return AudioInfo(
         frames=sound.frames,
         sampling_rate=sound.samplerate,
@@ -271,7 +297,7 @@ def _info(sound: soundfile.SoundFile) -> AudioInfo:
     )
 
 
-def _check_header(path: Path, sound: soundfile.SoundFile) -> None:
+def _check_header(path: Path, sound: soundfile.SoundFile | Stream) -> None:
     rate = sound.samplerate
     if not SMALLEST_RATE <= rate <= LARGEST_RATE:
         raise AudioError(
@@ -291,7 +317,7 @@ def _check_header(path: Path, sound: soundfile.SoundFile) -> None:
         _check_length(path, sound, sound.frames * declared / present, sound.frames)
 
 
-def _check_length(path: Path, sound: soundfile.SoundFile, expected: float, found: int) -> None:
+def _check_length(path: Path, sound: soundfile.SoundFile | Stream, expected: float, found: int) -> None:
     if expected - found >= TOLERANCE_SECONDS * sound.samplerate:
         raise AudioError(
             f"The audio file {_name(path)} is truncated: {found / sound.samplerate:.2f} s of "
@@ -323,9 +349,25 @@ def _mean_of_channels(block: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(block.mean(axis=1, dtype=np.float64), np.float32)
 
 
-def _mono_blocks(path: Path, sound: soundfile.SoundFile, first: int, last: int) -> Iterator[NDArray[np.float32]]:
-    missing, loudest = last - first, LARGEST_FLOAT if sound.subtype in ("FLOAT", "DOUBLE") else math.inf
+@lru_cache(maxsize=1 << 12)
+def _find_scale(path: Path, _: int, __: int) -> float:
+    """Return what the samples of a file of floats are divided by: 32768 where they are in the scale of 16 bits."""
+    peak = 0.0
+    with _opened(path) as sound:
+        most = max(1, _BLOCK_SAMPLES // sound.channels)
+        while len(block := sound.read(most, dtype="float32", always_2d=True)):
+            peak = max(peak, float(np.abs(block).max()))
+    return INT16_SCALE if LARGEST_FLOAT < peak <= LARGEST_INT16 else 1.0
+
+
+def _mono_blocks(
+    path: Path, sound: soundfile.SoundFile | Stream, first: int, last: int, *, rescale: bool
+) -> Iterator[NDArray[np.float32]]:
+    missing, floats, scale = last - first, sound.subtype in ("FLOAT", "DOUBLE"), 1.0
     try:
+        if rescale and floats:
+            status = path.stat()
+            scale = _find_scale(path, status.st_size, status.st_mtime_ns)
         if first:
             sound.seek(first)
         # A damaged header may claim any length: memory is taken for what is there, not for what is claimed.
@@ -335,15 +377,18 @@ def _mono_blocks(path: Path, sound: soundfile.SoundFile, first: int, last: int) 
             if not len(block):
                 break
             missing -= len(block)
+            if scale != 1:
+                block /= scale
             mono = _mean_of_channels(block)
             if not np.isfinite(mono).all():
                 raise AudioError(
                     f"The audio file {_name(path)} holds samples that are NaN or infinite; convert it again."
                 )
-            if (peak := float(np.abs(block).max())) > loudest:
+            if floats and (peak := float(np.abs(block).max())) > LARGEST_FLOAT:
+                ways = "give --rescale to extract or predict, or " if peak <= LARGEST_INT16 and not rescale else ""
                 raise AudioError(
                     f"The audio file {_name(path)} holds floats up to {peak:g}, expected [-1, 1]: the scale of "
-                    "integers, it seems; divide its samples by the largest of that type (32768 for 16 bits)."
+                    f"integers, it seems; {ways}divide its samples by the largest of that type (32768 for 16 bits)."
                 )
             yield mono
     except AudioError:

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from embedkit.errors import AudioError
+from embedkit.installation import describe_lack
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 """What is looked for in folders; a file that is named itself may end as it likes."""
 
-UNREAD = (
+CONTAINERS = (
     ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".webm", ".mkv", ".aac", ".wma", ".amr", ".3gp", ".avi", ".mka", ".ape",
     ".sph",
 )  # fmt: skip
-"""What else holds sound as a rule, and is not decoded."""
+"""What else holds sound as a rule, and is read through TorchCodec (`audio_streams.py`) where that is installed."""
 
 _KBITS = {
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -36,6 +37,11 @@ _FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 _BEGINS_STREAM = 2
 _UNKNOWN_SIZE = 0xFFFFFFFF
 _MOST_CHUNKS = 10_000
+
+
+def find_lack() -> str | None:
+    """Say what is missing for containers to be read; None if nothing is."""
+    return describe_lack("torchcodec", "video")
 
 
 class Mend(NamedTuple):

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, fields
+from textwrap import shorten
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from embedkit.errors import ConfigError, EmbedkitError, UnknownNameError
@@ -166,8 +167,8 @@ def import_extra(
     require_extra(package, extra=extra, needed_by=needed_by, error=error, otherwise=otherwise)
     try:
         return importlib.import_module(package)
-    except ImportError as problem:
-        lack = f"{package}, which cannot be imported ({' '.join(str(problem).split()).rstrip('.')})"
+    except Exception as problem:
+        lack = f"{package}, which cannot be imported ({shorten(str(problem), 200).rstrip('.')})"
         raise error(_write_need(needed_by, lack, extra, otherwise)) from problem
 
 

@@ -13,7 +13,7 @@ import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedkit.audio import AudioInfo, digest_file, probe_audio, read_audio
+from embedkit.audio import AudioInfo, digest_audio, digest_file, probe_audio, read_audio
 from embedkit.errors import AudioError
 
 
@@ -230,9 +230,32 @@ def test_floats_in_the_scale_of_integers_are_told(tmp_path: Path, peak: float, s
     samples[-1] = -peak
     soundfile.write(tmp_path / "a.wav", samples, 44100, subtype=subtype)
     assert "expected [-1, 1]: the scale of integers" in message(tmp_path / "a.wav")
+    assert ("--rescale" in message(tmp_path / "a.wav")) == (peak < 32_768)
     samples[-1] = 15.0
     soundfile.write(tmp_path / "a.wav", samples, 44100, subtype=subtype)
     assert len(read_audio(tmp_path / "a.wav", sampling_rate=16_000))
+
+
+@pytest.mark.parametrize(("scale", "divided"), [(1, 1), (8, 1), (32_768, 32_768), (2**31, None)])
+def test_floats_in_the_scale_of_16_bits_are_divided_where_asked(
+    scale: float, divided: float | None, tmp_path: Path
+) -> None:
+    tone = np.float32(sine(300, 16_000, 0.5))
+    tone[:4_000] *= 1e-5
+    file = write(tmp_path / "a.wav", tone * np.float32(scale))
+    write(tmp_path / "right.wav", tone * np.float32(scale / (divided or 1)))
+    if divided is None:
+        for end in (0.25, None):
+            with pytest.raises(AudioError, match="integers, it seems; divide"):
+                read_audio(file, sampling_rate=16_000, end=end, rescale=True)
+        return
+    # Also what is silent is in the scale of its file.
+    quiet = read_audio(file, sampling_rate=16_000, end=0.25, rescale=True)
+    np.testing.assert_array_equal(quiet, tone[:4_000] * np.float32(scale / divided))
+    for rate in (16_000, 8_000):
+        expected = read_audio(tmp_path / "right.wav", sampling_rate=rate)
+        np.testing.assert_array_equal(read_audio(file, sampling_rate=rate, rescale=True), expected)
+    assert digest_audio(file) == digest_audio(tmp_path / "right.wav")
 
 
 @pytest.mark.parametrize("rate", [1, 999, 768001, 2_000_000])

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 import embedkit
 from embedkit.audio import digest_audio, digest_samples, find_audio, probe_audio, read_audio, read_blocks
 from embedkit.errors import AudioError, CorpusError
+from embedkit.installation import install_command
+from tests.containers import hide_torchcodec
 
 RATE = 16_000
 
@@ -170,7 +172,8 @@ def test_a_small_file_never_becomes_gigabytes(tmp_path: Path) -> None:
     assert told["megabytes"] < 600
 
 
-def test_files_that_are_not_decoded_are_named(tmp_path: Path) -> None:
+def test_files_that_are_not_decoded_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide_torchcodec(monkeypatch)
     soundfile.write(tmp_path / "a.wav", sound(1), RATE)
     for name in ("b.m4a", "c.MP4", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
@@ -179,6 +182,7 @@ def test_files_that_are_not_decoded_are_named(tmp_path: Path) -> None:
     assert len(told) == 1
     assert "2 files" in told[0]
     assert "b.m4a, c.MP4" in told[0]
+    assert install_command("video") in told[0]
     (tmp_path / "a.wav").unlink()
     with pytest.raises(CorpusError, match=r"holds no audio.*2 files.*b\.m4a"):
         find_audio(tmp_path)

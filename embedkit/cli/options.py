@@ -84,6 +84,7 @@ def _make_parameter(one: Declared) -> inspect.Parameter:
 
 
 MaxHours = _make_parameter(declared(ExtractOptions)["max_hours"]).annotation
+Rescale = _make_parameter(declared(ExtractOptions)["rescale"]).annotation
 
 
 def choose_options(cls: type[Any], command: str, config: Config, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from embedkit.cli.options import AllowCode, Device, MaxHours
+from embedkit.cli.options import AllowCode, Device, MaxHours, Rescale
 from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 from embedkit.errors import ConfigError
@@ -56,6 +56,7 @@ def predict(
         typer.Option(metavar="WORD", help="fail: stop at the first audio that cannot be used; skip: say so and go on."),
     ] = "fail",
     max_hours: MaxHours = None,
+    rescale: Rescale = None,
     allow_code: AllowCode = None,
 ) -> None:
     """Classify (or rate) audio with a fitted run.
@@ -83,6 +84,7 @@ def predict(
         "sources": read_config().encoders,
         "allow_code": allow_code or (),
         "max_hours": MOST_HOURS if max_hours is None else max_hours,
+        "rescale": bool(rescale),
         "tell": tell,
     }
     if out is None:

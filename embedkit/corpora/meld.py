@@ -1,7 +1,7 @@
 """MELD, the Multimodal EmotionLines Dataset (Poria et al., ACL 2019).
 
 Labels: `train_sent_emo.csv`, `dev_sent_emo.csv`, `test_sent_emo.csv`, here or in `train/`, `dev/`, `test/`.
-Audio: `dia0_utt0.wav` for each utterance, converted from the published videos, in the folders of those.
+Audio: `dia0_utt0.mp4` for each utterance, as published (with the extra `video`), or `dia0_utt0.wav` in the same folder.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from embedkit.audio_headers import find_lack
 from embedkit.corpora.base import Corpus, Task, Utterance
 from embedkit.corpora.reader import Reader, count_note, is_audio, left_out_note, list_names, sort_utterances
 from embedkit.corpora.tables import read_labels
 from embedkit.errors import CorpusError
+from embedkit.installation import install_command
+from embedkit.wording import count_noun
 
 LABELS = {
     "anger": "anger",
@@ -49,25 +52,36 @@ def read_meld(folder: Path) -> Corpus:
     text, sentiment, dialogue, season and episode.
 
     Raises:
-        CorpusError: a table cannot be read, or no utterance has audio (videos are not decoded).
+        CorpusError: a table cannot be read, or no utterance has audio (videos count with the extra `video`).
     """
     utterances: list[Utterance] = []
     silent: list[str] = []
     unknown: list[str] = []
-    videos = 0
+    undecoded: list[str] = []
+    lack = find_lack()
     for side in FOLDERS:
         clips = dict(_find_clips(folder, side))
-        videos += sum(not is_audio(path) for path in clips.values())
         for row in _read_rows(folder, side):
             clip = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
             if row["Emotion"].lower() not in LABELS:
                 unknown.append(f"{side}_{clip}")
-            elif clip in clips and is_audio(clips[clip]):
+            elif clip not in clips:
+                silent.append(f"{side}_{clip}")
+            elif is_audio(clips[clip]) or not lack:
                 utterances.append(_utterance(row, side, clip, clips[clip]))
             else:
-                silent.append(f"{side}_{clip}")
+                undecoded.append(f"{side}_{clip}")
+    advice = (
+        f"decoding videos needs {lack}; run {install_command('video')}, or write the audio of each beside it, as in: "
+        "ffmpeg -i dia0_utt0.mp4 -ac 1 -ar 16000 dia0_utt0.wav."
+    )
+    if not utterances and undecoded:
+        raise CorpusError(f"The MELD folder {str(folder)!r} holds {len(undecoded):,} videos and no audio, and {advice}")
     if not utterances:
-        raise CorpusError(_no_audio(folder, videos))
+        raise CorpusError(
+            f"The MELD folder {str(folder)!r} holds no audio of its utterances; expected train_splits/dia0_utt0.mp4 "
+            "(or .wav), dev_splits_complete/ and output_repeated_splits_test/."
+        )
     found = sort_utterances({utterance.id: utterance for utterance in utterances}.values())
     return Corpus(
         name="meld",
@@ -78,6 +92,7 @@ def read_meld(folder: Path) -> Corpus:
         notes=(
             *count_note(len(found), _PUBLISHED, "MELD"),
             *left_out_note(silent, "label{s} without audio"),
+            *((f"Left out {count_noun(len(undecoded), 'label')} with a video alone: {advice}",) if undecoded else ()),
             *left_out_note(unknown, "label{s} of no known class"),
         ),
     )
@@ -118,18 +133,6 @@ def _utterance(row: dict[str, str], side: str, clip: str, path: str) -> Utteranc
             "season": row["Season"],
             "episode": row["Episode"],
         },
-    )
-
-
-def _no_audio(folder: Path, videos: int) -> str:
-    if videos:
-        return (
-            f"The MELD folder {str(folder)!r} holds {videos:,} videos and no audio, and videos are not decoded here; "
-            "write the audio of each beside it, as in: ffmpeg -i dia0_utt0.mp4 -ac 1 -ar 16000 dia0_utt0.wav."
-        )
-    return (
-        f"The MELD folder {str(folder)!r} holds no audio of its utterances; expected train_splits/dia0_utt0.wav, "
-        "dev_splits_complete/ and output_repeated_splits_test/."
     )
 
 

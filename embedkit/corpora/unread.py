@@ -8,7 +8,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from embedkit.audio_headers import SUFFIXES, UNREAD
+from embedkit.audio_headers import CONTAINERS, SUFFIXES
 from embedkit.corpora.base import Corpus
 from embedkit.corpora.reader import LeftOut, left_out_note, list_names, relative_path, walk_files
 from embedkit.errors import CorpusError
@@ -49,7 +49,7 @@ def add_unread(corpus: Corpus, *, beside: bool, apart: tuple[str, ...] = ()) -> 
 
 def is_audio_of_any_kind(path: Path) -> bool:
     """Tell whether a file's name is one of audio, or of video with sound."""
-    return path.suffix.lower() in (*SUFFIXES, *UNREAD) and not path.name.startswith(".")
+    return path.suffix.lower() in (*SUFFIXES, *CONTAINERS) and not path.name.startswith(".")
 
 
 def _namer(corpus: Corpus) -> str:

@@ -58,7 +58,10 @@ def module_name(distribution: str) -> str:
 def _load(distribution: str) -> dict[str, Any]:
     for module in IMPORTS.get(distribution, (module_name(distribution),)):
         importlib.import_module(module)
-    version = getattr(sys.modules[module_name(distribution)], "__version__", None)
+    package = sys.modules[module_name(distribution)]
+    if getattr(package, "ffmpeg_major_version", 0) is None:
+        raise ImportError("FFmpeg's libraries are not found or cannot be loaded; install FFmpeg first")
+    version = getattr(package, "__version__", None)
     return {"version": version if isinstance(version, str) else None}
 
 

@@ -1,8 +1,9 @@
-"""Any other audio encoder of transformers, in batches of equal length."""
+"""Any other audio encoder of transformers: in batches of equal length, or in a window of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +15,7 @@ from embedkit.encoders.base import LayerSink
 from embedkit.encoders.checkpoint import load_model, quiet
 from embedkit.encoders.device_copies import to_device
 from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE
+from embedkit.encoders.own_window import MASKED, find_own_window, mask_padding
 from embedkit.encoders.precision import true_fp32
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.selection import select_layers
@@ -24,18 +26,18 @@ FrameCounter: TypeAlias = Callable[[int], int]
 
 CHECKED_SECONDS = (0.31, 0.73, 1.5, 2.11)
 LONGEST_HOP_SECONDS = 2.0
-LONGEST_TRIED_SECONDS = 120
 
 
 class GenericEncoder(PretrainedEncoder):
     """A model whose hidden states are `[batch, frames, dimensions]`, equally many frames in each.
 
     Nothing is known of how its parts treat padding, so clips of a batch must have the same number of samples; the
-    feature extractor sees every clip alone. Layers are the model's hidden states, the first one is layer 0; all of
-    them are computed whichever are kept. Of models with a decoder only the encoder runs.
+    feature extractor sees every clip alone. A model that pads every clip to a window of its own takes clips of any
+    lengths up to that window, and hands over the frames of each. Layers are the model's hidden states, the first one is
+    layer 0; all of them are computed whichever are kept. Of models with a decoder only the encoder runs.
 
     Raises:
-        EncoderError: no feature extractor for audio, or no such hidden states.
+        EncoderError: no feature extractor for audio, no such hidden states, or a window of an unknown kind.
     """
 
     equal_lengths = True
@@ -46,21 +48,35 @@ class GenericEncoder(PretrainedEncoder):
         model: Any = load_model(request.checkpoint, load_transformers("AutoModel"), request.config, heads_allowed=True)
         if getattr(request.config, "is_encoder_decoder", False):
             model = model.get_encoder()
+        # Halves the frames of the last layer for a language model: all layers have the same frames here.
+        if hasattr(model, "avg_pooler"):
+            model.avg_pooler = nn.Identity()
         super().__init__(request, model)
         self.sampling_rate = int(self._extractor.sampling_rate)
         self._model: nn.Module = model.to(self.device, self.dtype)
-        highest, self.dimensions = self._check_states()
+        highest, vectors, self.dimensions = self._check_states()
         self.layers = select_layers(request.layers, highest)
-        self.smallest_input = self._find_smallest_input()
-        self._count, self.frame_rate = find_frame_count(
-            lru_cache(maxsize=None)(self._probe), self.smallest_input, self.sampling_rate
-        )
-        if not self.frame_rate:
-            self._find_window()
+        self._window = find_own_window(self._extractor, request.config, vectors)
+        if self._window is None:
+            self.smallest_input = self._find_smallest_input()
+            self._count, self.frame_rate = find_frame_count(
+                lru_cache(maxsize=None)(self._probe), self.smallest_input, self.sampling_rate
+            )
+            if not self.frame_rate:
+                raise EncoderError(
+                    f"The model of {self.name!r} ({self.family}) has {vectors} vectors for every clip: what it hears "
+                    "of a long clip, and which vectors belong to a short one, is unknown; expected AST, or a feature "
+                    "extractor of Whisper's kind: take another encoder."
+                )
+        else:
+            self.equal_lengths = False
+            self.smallest_input, self.largest_input = self._window.smallest, self._window.samples
+            self._count, self.frame_rate = self._window.own_frames, self.sampling_rate / self._window.hop
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the numbers."""
-        return super().identity() | {"normalisation": type(self._extractor).__name__}
+        own = {} if self._window is None else {"own_window": asdict(self._window)}
+        return super().identity() | {"normalisation": type(self._extractor).__name__} | own
 
     def frame_count(self, samples: int) -> int:
         """Return how many frames a clip of so many samples has, after padding to `smallest_input`."""
@@ -74,20 +90,23 @@ class GenericEncoder(PretrainedEncoder):
         self._extractor.save_pretrained(folder)
 
     def _run(self, clips: list[Tensor], sink: LayerSink) -> None:
-        if len({len(clip) for clip in clips}) > 1:
+        if self.equal_lengths and len({len(clip) for clip in clips}) > 1:
             raise EncoderError(
                 f"The encoder {self.name!r} ({self.family}) is exact only for clips of equal length; "
                 "expected one length in a batch."
             )
         states, frames = self._forward(clips)
-        own = torch.full((len(clips),), min(frames, self.frame_count(len(clips[0]))))
+        own = torch.tensor([min(frames, self.frame_count(len(clip))) for clip in clips])
         for position, layer in enumerate(self.layers):
-            sink(position, states[layer].float(), own)
+            values = states[layer].float()
+            arranged = values if self._window is None else self._window.arrange(values)[:, : int(own.max())]
+            sink(position, arranged, own)
 
     def _forward(self, clips: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], int]:
         """Return the hidden states and every clip's own frames: those that the extractor does not mark as padding."""
         alone = [self._extract(clip) for clip in clips]
-        batch = {key: to_device(torch.cat([inputs[key] for inputs in alone]), self.device) for key in alone[0]}
+        joined = {key: torch.cat([inputs[key] for inputs in alone]) for key in alone[0]}
+        batch = {key: to_device(value, self.device) for key, value in mask_padding(self.family, joined).items()}
         cast = {key: value.to(self.dtype) if value.is_floating_point() else value for key, value in batch.items()}
         states: tuple[Tensor, ...] = self._model(**cast, output_hidden_states=True).hidden_states or ()
         mask = batch.get("attention_mask")
@@ -96,10 +115,11 @@ class GenericEncoder(PretrainedEncoder):
         return states, int(mask[0].sum())
 
     def _extract(self, clip: Tensor) -> Any:
-        return self._extractor(clip.numpy(), sampling_rate=self.sampling_rate, return_tensors="pt")
+        masks = {"return_attention_mask": True} if self.family in MASKED else {}
+        return self._extractor(clip.numpy(), sampling_rate=self.sampling_rate, return_tensors="pt", **masks)
 
-    def _check_states(self) -> tuple[int, int]:
-        """Return the number of the last layer and the dimensions."""
+    def _check_states(self) -> tuple[int, int, int]:
+        """Return the number of the last layer, the vectors of a second, and the dimensions."""
         try:
             with torch.inference_mode(), true_fp32():
                 states, _ = self._forward([_tone(self.sampling_rate)])
@@ -115,7 +135,7 @@ class GenericEncoder(PretrainedEncoder):
                 f"The model of {self.name!r} ({self.family}) gives no hidden states of one shape "
                 "[batch, frames, dimensions]; expected a transformer encoder over time."
             )
-        return len(states) - 1, shape[2]
+        return len(states) - 1, shape[1], shape[2]
 
     def _probe(self, samples: int) -> int:
         """Return the frames of a clip of so many samples; 0 where the model cannot make sense of so short a one."""
@@ -125,35 +145,6 @@ class GenericEncoder(PretrainedEncoder):
         except Exception:
             return 0
         return frames if all(bool(state.isfinite().all()) for state in states) else 0
-
-    def _find_window(self) -> None:
-        """Find what a model that pads or cuts every clip to one length hears of it, and which frames are a clip's own.
-
-        Extractors of Whisper's kind say how many samples they pad to; their frames follow each other in time. Of others
-        it is tried out which samples change the features; which of their states belong to a clip is unknown, and all
-        count, as in the models' own use.
-        """
-        frames = self._count(self.sampling_rate)
-        padded = getattr(self._extractor, "n_samples", None)
-        if isinstance(padded, int) and padded % frames == 0:
-            hop = padded // frames
-            self._count, self.frame_rate = (lambda samples: min(frames, -(-samples // hop))), self.sampling_rate / hop
-            self.largest_input = padded
-            return
-        heard, unheard = 0, LONGEST_TRIED_SECONDS * self.sampling_rate
-        if self._hears_beyond(unheard // 2, unheard):
-            return
-        while unheard - heard > 1:
-            middle = (heard + unheard) // 2
-            heard, unheard = (middle, unheard) if self._hears_beyond(middle, unheard) else (heard, middle)
-        self.largest_input = unheard
-
-    def _hears_beyond(self, samples: int, length: int) -> bool:
-        """Tell whether what comes after so many samples changes the features of a clip."""
-        tone = _tone(length)
-        changed = torch.cat([tone[:samples], 0.5 - tone[samples:]])
-        one, other = (self._extract(clip) for clip in (tone, changed))
-        return any(not torch.equal(one[key], other[key]) for key in one)
 
     def _find_smallest_input(self) -> int:
         refused, accepted = 0, self.sampling_rate

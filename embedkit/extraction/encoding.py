@@ -59,6 +59,7 @@ class EncodingConfig:
         workers: Threads that read audio.
         on_error: Whether a clip that cannot be used ends the extraction.
         max_hours: What a clip may last.
+        rescale: Whether files of floats in the scale of 16 bits are divided by 32768.
         digests: Whether audio is digested, for a store.
     """
 
@@ -72,6 +73,7 @@ class EncodingConfig:
     workers: int = 2
     on_error: OnError = "fail"
     max_hours: float = MOST_HOURS
+    rescale: bool = False
     digests: bool = True
 
     @property
@@ -152,9 +154,7 @@ def read_waveform(config: EncodingConfig, segment: AudioSegment) -> Waveform:
                     f"{config.encoder.name} hears at once; cut it, or encode it in windows with --max-seconds "
                     "where the encoder can."
                 )
-            samples = read_audio(
-                path, sampling_rate=rate, start=segment.start, end=segment.end, most_hours=config.max_hours
-            )
+            samples = read_segment(config, segment)
         digests = _digest(config, segment, samples) if config.digests else ("", "")
         if file_stamp(path) != Stamp(segment.size, segment.mtime):
             raise AudioError(f"The audio file {str(path)!r} changed while it was read; run the command again.")
@@ -162,6 +162,24 @@ def read_waveform(config: EncodingConfig, segment: AudioSegment) -> Waveform:
         return Waveform(segment, reason=str(error))
     # Resampling may give a sample more than the header promised.
     return Waveform(segment, None if samples is None else samples[:longest], *digests)
+
+
+def read_segment(
+    config: EncodingConfig, segment: AudioSegment, start: float | None = None, end: float | None = None
+) -> NDArray[np.float32]:
+    """Decode an utterance, or between other times of its file in seconds, as a configuration says, `[samples]`.
+
+    Raises:
+        AudioError: as `read_audio`.
+    """
+    return read_audio(
+        config.root / segment.path,
+        sampling_rate=config.encoder.sampling_rate,
+        start=segment.start if start is None else start,
+        end=segment.end if end is None else end,
+        most_hours=config.max_hours,
+        rescale=config.rescale,
+    )
 
 
 def _digest(config: EncodingConfig, segment: AudioSegment, samples: NDArray[np.float32] | None) -> tuple[str, str]:
@@ -288,8 +306,7 @@ def _read_window(config: EncodingConfig, segment: AudioSegment, window: Window) 
     rate = config.encoder.sampling_rate
     begin = segment.start or 0.0
     until = segment.end if window.end == segment.samples else begin + window.end / rate
-    samples = read_audio(config.root / segment.path, sampling_rate=rate, start=begin + window.start / rate, end=until)
-    return _padded(samples, config.encoder.smallest_input)
+    return _padded(read_segment(config, segment, begin + window.start / rate, until), config.encoder.smallest_input)
 
 
 def _check_fit(wave: Waveform, frames: Array | None) -> None:

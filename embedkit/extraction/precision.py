@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from embedkit.audio import read_audio
 from embedkit.encoders.base import Encoder
 from embedkit.errors import AudioError
-from embedkit.extraction.encoding import EncodingConfig
+from embedkit.extraction.encoding import EncodingConfig, read_segment
 from embedkit.extraction.passes import Passes, in_order
 from embedkit.extraction.plan import Shard
 from embedkit.extraction.pooling import Pool
@@ -40,7 +39,7 @@ def _beginning(config: EncodingConfig, segment: AudioSegment) -> torch.Tensor | 
     if longest is not None and segment.samples > longest:
         end = (segment.start or 0.0) + longest / rate
     try:
-        samples = read_audio(config.root / segment.path, sampling_rate=rate, start=segment.start, end=end)
+        samples = read_segment(config, segment, end=end)
     except AudioError:
         return None
     wave = torch.from_numpy(samples[:longest])

@@ -48,6 +48,7 @@ class ExtractionRequest:
         on_error: Whether an utterance that cannot be used ends the extraction.
         max_file_gb: A larger store is kept in shards of this size, in gigabytes; None: as the store is, else one file.
         max_hours: What an utterance may last.
+        rescale: Whether files of floats in the scale of 16 bits are divided by 32768.
         overwrite: Whether a store, or an unfinished extraction, of other options is replaced.
         tell, progress: How the user hears of it, of progress in seconds of audio; `tell` may be called from any thread.
     """
@@ -68,6 +69,7 @@ class ExtractionRequest:
     on_error: OnError = "fail"
     max_file_gb: float | None = None
     max_hours: float = MOST_HOURS
+    rescale: bool = False
     overwrite: bool = False
     tell: Tell = lambda sentence: None
     progress: Progress | None = None
@@ -104,6 +106,8 @@ class ExtractionRequest:
             "frame_dtype": self.kept_frames,
             "statistics": "mean and population standard deviation over own frames",
             "max_seconds": self.windows.describe() if self.windows else None,
+            # Otherwise such files are refused, as in stores of before there was a choice.
+            **({"rescale": True} if self.rescale else {}),
         }
 
     @cached_property

@@ -119,6 +119,7 @@ def _encode(
         workers=request.workers,
         on_error=request.on_error,
         max_hours=request.max_hours,
+        rescale=request.rescale,
     )
     tasks = [task for key, task in plan.tasks(request.work).items() if key not in shards]
     watch = watch_progress(request, plan, tasks)

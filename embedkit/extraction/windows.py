@@ -61,8 +61,8 @@ class Windows:
             return None
         if max_seconds is None and largest is not None:
             wanted = min(wanted, largest)
+        # What is longer than an encoder hears that cannot be given windows is refused where it is read.
         if not encoder.frame_rate and asked is None:
-            # What is longer than such an encoder hears is refused where it is read.
             return None
         if not encoder.frame_rate:
             raise ExtractionError(f"{encoder.name} gives one vector a clip and cannot be cut; leave out --max-seconds.")
@@ -75,9 +75,11 @@ class Windows:
                 f"{encoder.name} takes at once; give less, or leave the option out."
             )
         frames = wanted // hop
-        if frames < _SMALLEST:
+        if max_seconds is not None and frames < _SMALLEST:
             least = _SMALLEST * hop / encoder.sampling_rate
-            raise ExtractionError(f"--max-seconds {max_seconds or 0:g} is too short, {encoder.name} needs {least:g}.")
+            raise ExtractionError(f"--max-seconds {max_seconds:g} is too short, {encoder.name} needs {least:g}.")
+        if frames <= 2 * _LEAST_CONTEXT:
+            return None
         return cls(frames * hop, 2 * max(_LEAST_CONTEXT, round(frames * OVERLAP / 2)) * hop, hop, encoder.sampling_rate)
 
     def describe(self) -> dict[str, float]:

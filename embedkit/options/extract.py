@@ -105,6 +105,11 @@ class ExtractOptions:
         help="Refuse an utterance that lasts longer: a damaged header, or a few megabytes, can claim days.",
         bound=POSITIVE,
     )
+    rescale: bool = option(
+        False,
+        panel="Data",
+        help="Divide audio files of floats that are in the scale of 16 bits by 32768; otherwise they are refused.",
+    )
     limit: int | None = option(
         panel="Data", metavar="N", help="Take only so many utterances, evenly spread.", bound=COUNT, usual="all"
     )

@@ -41,6 +41,7 @@ _OPTIONS: Mapping[str, Any] = {
     "frame_dtype": str | None,
     "statistics": str,
     "max_seconds": Mapping[str, Any] | None,
+    "rescale": bool,
 }
 _ENCODER: Mapping[str, Any] = {
     "name": str,

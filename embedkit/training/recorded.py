@@ -21,7 +21,7 @@ _STORE: Shape = {
     "digest": str,
     "encoder": Mapping[str, Any],
     "encoders": [Mapping[str, Any]],
-    "options": {"frame_dtype": str | None},
+    "options": {"frame_dtype": str | None, "rescale": bool},
 }
 CONFIG: Shape = {
     "corpus": str,

@@ -98,6 +98,7 @@ def stream_predictions(
     sources: Mapping[str, str] | None = None,
     allow_code: str | Sequence[str] = (),
     max_hours: float = MOST_HOURS,
+    rescale: bool = False,
     tell: Tell = lambda _: None,
 ) -> Iterator[Prediction]:
     """Encode clips as the run's corpus was and average what all its heads say: probabilities, or ratings.
@@ -115,6 +116,8 @@ def stream_predictions(
         sources: Where encoder names lead, if elsewhere than when the store was made (`[encoders]` of embedkit.toml).
         allow_code: Packages of your own that the run may name parts of; see docs/security.md.
         max_hours: What a clip may last.
+        rescale: Whether files of floats in the scale of 16 bits are divided by 32768, as always if the run's store was
+            made so.
         tell: Receives what is worth saying.
 
     Yields:
@@ -147,7 +150,8 @@ def stream_predictions(
             f"takes 1/{len(groups)} of the time."
         )
     parts = [
-        _Part(predictor, heads, device=device, sources=sources, max_hours=max_hours, tell=tell) for heads in groups
+        _Part(predictor, heads, device=device, sources=sources, max_hours=max_hours, rescale=rescale, tell=tell)
+        for heads in groups
     ]
     usable = 0
     for clip, *found in zip(clips, *(part.score(clips) for part in parts), strict=True):
@@ -175,6 +179,7 @@ class _Part:
         device: str,
         sources: Mapping[str, str] | None,
         max_hours: float,
+        rescale: bool,
         tell: Tell,
     ) -> None:
         self.device = resolve_device(device)
@@ -193,6 +198,7 @@ class _Part:
             # One file is as likely as thousands, and should have all threads.
             threads=torch.get_num_threads(),
             max_hours=max_hours,
+            rescale=rescale or bool(options.get("rescale")),
             digests=False,
         )
 

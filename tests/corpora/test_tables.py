@@ -7,6 +7,7 @@ import pytest
 
 from embedkit.corpora import open_corpus
 from embedkit.errors import CorpusError
+from tests.containers import hide_torchcodec, stand_in
 
 MSP_HEADER = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"
 MSP_ROWS = [
@@ -150,16 +151,21 @@ def test_meld(tmp_path: Path, nested: bool, encoding: str) -> None:
     assert len(corpus.task.classes) == 7
 
 
-def test_audio_of_meld_may_lie_beside_its_videos(tmp_path: Path) -> None:
+def test_audio_of_meld_may_lie_beside_its_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide_torchcodec(monkeypatch)
     write_meld(tmp_path, suffix="mp4")
     with pytest.raises(
-        CorpusError, match=r"4 videos and no audio, and videos are not decoded.*ffmpeg -i dia0_utt0\.mp4"
+        CorpusError, match=r"4 videos and no audio, and decoding videos needs torchcodec.*ffmpeg -i dia0_utt0\.mp4"
     ):
         open_corpus(tmp_path)
     (tmp_path / "train_splits" / "dia0_utt1.wav").touch()
     corpus = open_corpus(tmp_path)
     assert [item.path for item in corpus.utterances] == ["train_splits/dia0_utt1.wav"]
-    assert any("3 labels without audio" in note for note in corpus.notes)
+    assert any("3 labels with a video alone: decoding videos needs torchcodec" in note for note in corpus.notes)
+    stand_in(monkeypatch)
+    paths = {item.path for item in open_corpus(tmp_path).utterances}
+    assert len(paths) == 4
+    assert {Path(path).suffix for path in paths if path != "train_splits/dia0_utt1.wav"} == {".mp4"}
 
 
 def test_meld_without_audio_or_with_a_row_that_has_no_number(tmp_path: Path) -> None:

@@ -73,6 +73,14 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
                 tensor.copy_(noise / tensor[0].numel() ** 0.5)
 
 
+def write_pair(folder: Path, model: Any, extractor: Any) -> Path:
+    """Write a randomised model and a feature extractor."""
+    randomise(model)
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return folder
+
+
 def write_conv_checkpoint(folder: Path, family: str, **overrides: Any) -> Path:
     """Write a checkpoint of one of `CONV_FAMILIES`, and its preprocessor_config.json."""
     prefix, special = CONV_FAMILIES[family]
@@ -82,10 +90,7 @@ def write_conv_checkpoint(folder: Path, family: str, **overrides: Any) -> Path:
 
 def write_checkpoint(folder: Path, model: Any, *, do_normalize: bool = True) -> Path:
     """Write a randomised model and the feature extractor of wav2vec 2.0."""
-    randomise(model)
-    model.save_pretrained(folder)
-    transformers.Wav2Vec2FeatureExtractor(do_normalize=do_normalize).save_pretrained(folder)
-    return folder
+    return write_pair(folder, model, transformers.Wav2Vec2FeatureExtractor(do_normalize=do_normalize))
 
 
 def write_whisper_checkpoint(folder: Path, kind: str = "full", *, dtype: torch.dtype = torch.float32) -> Path:

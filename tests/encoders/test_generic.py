@@ -16,9 +16,9 @@ from tests.encoders.checkpoints import (
     bare_extractor,
     bare_model,
     collect,
-    randomise,
     relative_error,
     speechlike,
+    write_pair,
 )
 
 SHAPE: dict[str, Any] = {
@@ -31,22 +31,15 @@ SHAPE: dict[str, Any] = {
 }
 
 
-def write(folder: Path, model: Any, extractor: Any) -> Path:
-    randomise(model)
-    model.save_pretrained(folder)
-    extractor.save_pretrained(folder)
-    return folder
-
-
 def write_family(folder: Path, family: str) -> Path:
     if family == "sew":
         config = transformers.SEWConfig(**SHAPE, conv_dim=(32,) * 13)
-        return write(folder, transformers.SEWModel(config), transformers.Wav2Vec2FeatureExtractor())
+        return write_pair(folder, transformers.SEWModel(config), transformers.Wav2Vec2FeatureExtractor())
     if family == "wav2vec2-bert":
         config = transformers.Wav2Vec2BertConfig(**SHAPE, feature_projection_input_dim=160)
-        return write(folder, transformers.Wav2Vec2BertModel(config), transformers.SeamlessM4TFeatureExtractor())
+        return write_pair(folder, transformers.Wav2Vec2BertModel(config), transformers.SeamlessM4TFeatureExtractor())
     config = transformers.Wav2Vec2ConformerConfig(**SHAPE, conv_dim=(32,) * 7)
-    return write(folder, transformers.Wav2Vec2ConformerModel(config), transformers.Wav2Vec2FeatureExtractor())
+    return write_pair(folder, transformers.Wav2Vec2ConformerModel(config), transformers.Wav2Vec2FeatureExtractor())
 
 
 @pytest.mark.parametrize(("family", "rate"), [("sew", 25.0), ("wav2vec2-bert", 50.0), ("wav2vec2-conformer", 50.0)])
@@ -91,7 +84,7 @@ def test_unequal_lengths_are_refused(tmp_path: Path) -> None:
 def test_the_head_of_another_task_is_left_out_but_a_foreign_part_is_refused(tmp_path: Path) -> None:
     config = transformers.SEWConfig(**SHAPE, conv_dim=(32,) * 13, num_labels=4)
     model = transformers.SEWForSequenceClassification(config)
-    write(tmp_path, model, transformers.Wav2Vec2FeatureExtractor())
+    write_pair(tmp_path, model, transformers.Wav2Vec2FeatureExtractor())
     assert load_encoder(str(tmp_path)).dimensions == 64
     model.sew.encoder.register_parameter("surplus", torch.nn.Parameter(torch.ones(2)))
     model.save_pretrained(tmp_path)

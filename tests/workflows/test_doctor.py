@@ -168,6 +168,7 @@ def test_what_is_broken_is_named_with_what_mends_it(tmp_path: Path) -> None:
     write_library(folder, "torchvision", "raise RuntimeError('operator torchvision::nms does not exist')")
     write_library(folder, "ray", version="2.3.0")
     write_library(folder, "peft", "raise ImportError('wrong') from KeyError('cause')", version="0.15")
+    write_library(folder, "torchcodec", "ffmpeg_major_version = None", version="0.17")
     write_metadata(folder, "embedkit", "0.1.10")
     result = run_doctor(folder)
     assert result.returncode == 1
@@ -187,6 +188,7 @@ def test_what_is_broken_is_named_with_what_mends_it(tmp_path: Path) -> None:
     assert commands_below(text, "- The extra 'ray'") == f"{PIP} install '{ROOT}[ray]'"
     assert "- The extra 'finetune' does not work: peft 0.15 does not load: KeyError: 'cause'." in one_line
     assert commands_below(text, "- The extra 'finetune'") == f"{PIP} install --force-reinstall --no-deps 'peft>=0.15'"
+    assert "FFmpeg's libraries are not found or cannot be loaded; install FFmpeg first." in one_line
     assert "Another author's distribution 'embedkit' (0.1.10) is installed beside" in one_line
     assert commands_below(text, "- Another author's").startswith(
         f"{PIP} uninstall -y embedkit && {PIP} install --force"

@@ -69,6 +69,7 @@ def _extract(path: str, told: Config) -> str:
     words: list[Any] = ["embedkit", "extract", corpus, *_choose_encoder(told["encoder"])]
     words += ["--level", "both" if "frame" in options.get("levels", ()) else "utterance"]
     words += ["--frame-dtype", options["frame_dtype"]] if options.get("frame_dtype") else []
+    words += ["--rescale"] if options.get("rescale") else []
     words += ["--max-seconds", windows["seconds"]] if windows else []
     for condition in selection.get("where") or ():
         words += ["--where", condition]
