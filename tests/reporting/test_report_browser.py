@@ -43,13 +43,19 @@ def page(browser: Browser, report: Path) -> Browser:
 
 
 def show(page: Browser, report: Path, **how: Any) -> None:
-    """Open and wait until the script has drawn all figures."""
+    """Open the page and all its parts, and wait until the script has drawn all figures."""
     page.open(report, **how)
     wait(page, DRAWN)
+    unfold(page)
+
+
+def unfold(page: Browser) -> None:
+    page.run("for (const part of document.querySelectorAll('details.part')) part.open = true")
+    wait(page, "[...document.querySelectorAll('.picture')].every(box => box.classList.contains('drawn'))")
 
 
 def wait(page: Browser, script: str) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 20
     while not page.run(script):
         assert time.monotonic() < end, (script, page.errors)
         time.sleep(0.02)
@@ -90,7 +96,7 @@ def test_every_figure_is_drawn(page: Browser) -> None:
         "drawn = svg.getBBox(), view = svg.viewBox.baseVal; return [box.width, box.height, drawn.width / view.width, "
         "drawn.height / view.height, svg.querySelectorAll('.role-mark path').length]; })"
     )
-    assert len(sizes) == page.run("document.querySelectorAll('figure').length") == 12
+    assert len(sizes) == page.run("document.querySelectorAll('figure').length") == 13
     for width, height, across, down, shapes in sizes:
         assert min(width, height) > 60
         assert 0.8 < across < 1.03
@@ -238,7 +244,7 @@ def test_without_scripts_the_maps_are_there(page: Browser, report: Path) -> None
     try:
         page.open(report)
         assert len(looks(page)) == 60
-        assert page.run("document.querySelectorAll('.picture svg').length") == 12
+        assert page.run("document.querySelectorAll('.picture svg').length") == 13
         for hidden in ("#choice", "#controls", "details.scripted"):
             assert page.run(f"getComputedStyle(document.querySelector('{hidden}')).display") == "none"
     finally:

@@ -61,8 +61,10 @@ def test_matrices_are_those_of_the_predictions(records: list[RunRecord]) -> None
             for own in by_seed(record)
         ]
         shares = np.mean(counts, axis=0) / np.sum(counts[0], axis=1, keepdims=True)
-        drawn = np.array([[float(value) for value in row[1:]] for row in chart.rows])
-        np.testing.assert_allclose(drawn, 100 * shares, atol=0.051)
+        drawn = np.array([[value.rstrip(")").split(" (") for value in row[1:]] for row in chart.rows], np.float64)
+        np.testing.assert_allclose(drawn[..., 0], 100 * shares, atol=0.051)
+        np.testing.assert_allclose(drawn[..., 1], np.mean(counts, axis=0), atol=0.051)
+        assert [row["count"] for row in chart.data] == pytest.approx(np.mean(counts, axis=0).ravel().tolist(), abs=6e-3)
         cells = {(row["label"], row["predicted"]): row["share"] for row in chart.data}
         np.testing.assert_allclose(list(cells.values()), 100 * shares.ravel(), atol=6e-3)
         assert list(cells) == [(true, other) for true in classes for other in classes]
