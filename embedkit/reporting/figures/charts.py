@@ -213,7 +213,7 @@ def draw_matrix(title: str, names: Sequence[str], counts: NDArray[np.float64]) -
     base = alt.Chart().encode(
         x=alt.X(
             "predicted:N",
-            title="predicted class, in % of the true class",
+            title="predicted class",
             sort=order,
             axis=alt.Axis(labelAngle=-40, labelLimit=100),
         ),
@@ -232,7 +232,11 @@ def draw_matrix(title: str, names: Sequence[str], counts: NDArray[np.float64]) -
     turn = alt.condition(f"datum.share > {100 * HEAT_TURN}", alt.value(LIGHT["high"]), alt.value(LIGHT["low"]))
     written = f"{COUNTS} ? format(datum.count, '.1~f') : format(datum.share, '.0f')"
     numbers = base.transform_calculate(written=written).mark_text().encode(text="written:N", color=turn)
-    chart = alt.layer(cells, *([numbers] if len(names) <= _WRITTEN else [])).properties(width=270, height=270)
+    units = alt.Chart(alt.InlineData(values=[{}])).mark_text(align="left", **SMALL)
+    unit = units.transform_calculate(written=f"{COUNTS} ? 'utterances, mean over seeds' : 'in % of the true class'")
+    above = unit.encode(x=alt.value(0), y=alt.value(-9), text="written:N")
+    shown = [cells, numbers] if len(names) <= _WRITTEN else [cells]
+    chart = alt.layer(*shown, above).properties(width=270, height=270)
     rows = tuple(
         (name, *(f"{share:.1f} ({count:.1f})" for share, count in zip(*row, strict=True)))
         for name, *row in zip(names, shares, counts, strict=True)

@@ -34,7 +34,7 @@ def draw_curves(panels: Sequence[Panel]) -> dict[str, Figure]:
                 if curves.get(part):
                     series[kind][loss] = _spread(np.array(curves[part], np.float64) * (100 if kind == "dev-UA" else 1))
         for kind, own in series.items():
-            part, what = (kind, "training") if kind.startswith("loss") else ("dev", "validation")
+            part, what = (kind, "training loss") if kind.startswith("loss") else ("dev", "validation score")
             warm_ups = {f"{loss}: margin grows": _warm_up(panel.runs[loss]) for loss in own}
             drafts[kind][f"curves-{part}-{panel.file_name}"] = Draft(
                 title=f"{panel.name}, {what}{_UNITS.get(kind, '')}",

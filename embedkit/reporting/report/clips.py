@@ -129,5 +129,5 @@ def _cut(blocks: Iterator[np.ndarray[Any, np.dtype[np.float32]]]) -> Iterator[np
 
 def _compress(blocks: Iterator[np.ndarray[Any, np.dtype[np.float32]]]) -> str:
     file = io.BytesIO()
-    soundfile.write(file, np.clip(np.concatenate(list(blocks)), -1, 1), RATE, format="MP3")
+    soundfile.write(file, np.clip(np.concatenate(list(blocks)), -1, 1), RATE, format="MP3", compression_level=0.9)
     return base64.b64encode(file.getvalue()).decode()

@@ -63,7 +63,7 @@ def _lead(row: Row, name: str, count: int) -> str:
     key = TESTED[task_of(row)]
     metric = METRICS[key]
     unit = " %" if metric.unit == "in %" else ""
-    score, ends = metric.factor * row[key], row.get(f"{key}_ci")
+    score, ends = metric.factor * row[key], row.get(f"{key}_ci") or ()
     inside = f"95 % interval by speaker: {' to '.join(f'{metric.factor * end:.{metric.decimals}f}' for end in ends)}"
     chance = f"chance {100 / len(row['classes']):.1f}" if row.get("classes") and key == "ua" else ""
     aside = "; ".join(filter(None, [inside if ends else "", chance]))

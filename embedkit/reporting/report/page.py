@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +144,7 @@ def _study(
     table = build_table([one.metrics for one in whole], predictions=[one.predictions_path for one in whole])
     opening, matrices = draw_openings(panels, read)
     heard = next((record for _, record in tested_stores(panels)), None)
+    take = None if clips is None else partial(clips.take, heard)
     return Study(
         title=title,
         conclusion=conclude(table.rows),
@@ -152,7 +153,7 @@ def _study(
         table=Markup(_cut_body(table.render("html"))),
         intervals=list_intervals(panels),
         figures=draw_sections(group, panels, read, matrices, board),
-        hardest=list_hardest(tallies, clips and (lambda ids: clips.take(heard, ids))) if tallies else None,
+        hardest=list_hardest(tallies, take) if tallies else None,
     )
 
 
