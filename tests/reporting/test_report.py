@@ -110,7 +110,7 @@ def test_the_page_needs_nothing_else(text: str, page: Page) -> None:
     }
     assert not re.search(r"@import|url\(", own)
     assert "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\"" in text
-    assert len(text) < 1_300_000
+    assert len(text) < 1_400_000
     assert {"iframe", "link", "object", "embed", "img", "base"} & set(page.tags) == set()
 
 
@@ -219,6 +219,18 @@ def test_protocols_stand_apart(tmp_path: Path) -> None:
         assert f"synthetic, folds by {folds}, 2 seeds" in page.text
     assert "SPEAKER-DEPENDENT" in page.text
     assert len(page.maps) == 1
+
+
+def test_titles_name_in_what_protocols_differ(tmp_path: Path) -> None:
+    store = write_store(tmp_path)
+    for more in ({}, {"epochs": 3}, {"classes": LABELS[:2]}):
+        embedkit.fit(store, loss=["ce"], runs=tmp_path / "runs", **QUICK | more)
+    page = Page(embedkit.write_report(tmp_path / "runs", tmp_path / "report.html").read_text())
+    for told in ("3 classes, up to 6 epochs", "3 classes, up to 3 epochs", "2 classes, up to 6 epochs"):
+        assert f"synthetic, folds by speaker, 2 seeds, {told}" in page.text
+    drawn = embedkit.write_figures(tmp_path / "runs", "forest", out=tmp_path / "figures")
+    titles = {re.search(r">(synthetic, [^<]*: UAR with intervals)<", one.read_text(encoding="utf-8")) for one in drawn}
+    assert len(titles) == len(drawn) == 3
 
 
 def run(*arguments: str) -> Any:
