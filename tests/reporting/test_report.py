@@ -23,6 +23,7 @@ from embedkit.training.runs import RunRecord
 from tests.documents import write_tiny_emodb
 from tests.encoders.checkpoints import write_conv_checkpoint
 from tests.reporting.studies import LABELS, QUICK, fit_study, write_store
+from tests.training.stores import write_synthetic_store
 from tests.workflows.tones import write_tones
 
 
@@ -231,6 +232,21 @@ def test_titles_name_in_what_protocols_differ(tmp_path: Path) -> None:
     drawn = embedkit.write_figures(tmp_path / "runs", "forest", out=tmp_path / "figures")
     titles = {re.search(r">(synthetic, [^<]*: UAR with intervals)<", one.read_text(encoding="utf-8")) for one in drawn}
     assert len(titles) == len(drawn) == 3
+
+
+@pytest.mark.slow
+def test_thirty_runs_would_stay_below_eight_megabytes(tmp_path: Path) -> None:
+    once = QUICK | {"seeds": 1, "epochs": 1, "lr": (1e-2,)}
+    for number in range(2):
+        store = write_synthetic_store(
+            tmp_path / f"{number}.h5", speakers=10, each=53, encoder=f"tiny-{number}", seed=number
+        )
+        embedkit.fit(store, loss="all", runs=tmp_path / "runs", **once)
+    report = embedkit.write_report(tmp_path / "runs", tmp_path / "report.html")
+    page = Page(report.read_text(encoding="utf-8"))
+    assert "10 runs" in page.text
+    assert len(page.maps) == 2
+    assert 3 * report.stat().st_size < 8_000_000
 
 
 def run(*arguments: str) -> Any:
