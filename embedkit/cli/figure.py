@@ -13,13 +13,13 @@ from embedkit.config import read_config
 
 def figure(
     kind: Annotated[
-        Literal["layers", "confusion", "classes", "speakers", "calibration", "curves", "weights", "map"],
+        Literal["layers", "forest", "confusion", "classes", "speakers", "calibration", "curves", "weights", "map"],
         typer.Argument(
             metavar="KIND",
             show_choices=False,
-            help="layers: a metric over the layers of each encoder; confusion: matrices; classes, speakers: recall of "
-            "each; calibration: reliability and NLL; curves: validation score and training loss; weights: of the "
-            "layers; map: of the embeddings.",
+            help="layers: a metric over the layers of each encoder; forest: scores with intervals; confusion: "
+            "matrices; classes, speakers: recall of each; calibration: reliability and NLL; curves: validation score "
+            "and training loss; weights: of the layers; map: of the embeddings.",
         ),
     ],
     runs: Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from embedkit.reporting.labels import Row
@@ -65,6 +65,58 @@ def differing_fields(groups: Sequence[Sequence[Row]]) -> list[str]:
         and len({json.dumps(row.get(name), sort_keys=True, default=str) for row in firsts}) > 1
     ]
     return [name.replace("_", " ") for name in differing if name != "recordings" or len(differing) == 1]
+
+
+def tell_protocols_apart(groups: Sequence[Sequence[Row]], known: Collection[str] = ()) -> list[str]:
+    """Write for each group in what its protocol differs from the others of its corpus, as the end of a title.
+
+    What only follows from another difference (utterances, speakers, recordings) is told where nothing else differs.
+
+    Args:
+        groups: Rows of one protocol each.
+        known: Fields that the title tells already.
+    """
+    firsts = [group[0] for group in groups]
+    return [_tell_apart(row, [other for other in firsts if other["corpus"] == row["corpus"]], known) for row in firsts]
+
+
+def _tell_apart(row: Row, others: Sequence[Row], known: Collection[str]) -> str:
+    def is_told(name: str) -> bool:
+        return name not in known and len({json.dumps(other.get(name), default=str) for other in others}) > 1
+
+    words = [how(row, others) for name, how in _DIFFERENCES.items() if is_told(name)]
+    if len({tuple(how(other, others) for how in _DIFFERENCES.values()) for other in others}) < len(others):
+        words += [how(row) for name, how in _FOLLOWING.items() if is_told(name)]
+    return "".join(f", {text}" for text in words if text)
+
+
+def _name_classes(row: Row, others: Sequence[Row]) -> str:
+    counts = {len(other["classes"]) for other in others}
+    return _predicted(row) if len(counts) > 1 or row.get("dimensions") else "/".join(map(str, row["classes"]))
+
+
+def _name_budget(row: Row, others: Sequence[Row]) -> str:
+    budgets = [other.get("budget") or {} for other in others]
+    own: Mapping[str, Any] = row.get("budget") or {}
+    told = {name: value for name, value in own.items() if any(other.get(name) != value for other in budgets)}
+    return ", ".join(_searched(told))
+
+
+_DIFFERENCES: Mapping[str, Callable[[Row, Sequence[Row]], str]] = {
+    "test_corpus": lambda row, _: f"tested on {row['test_corpus']}" if row.get("test_corpus") else "",
+    "task": lambda row, _: str(row.get("task") or ""),
+    "classes": _name_classes,
+    "dimensions": lambda row, _: ", ".join(row.get("dimensions") or ()),
+    "folds": lambda row, _: _folds(row),
+    "seeds": lambda row, _: count_noun(row["seeds"], "seed"),
+    "normalise": lambda row, _: f"normalised by {row['normalise']}" if row.get("normalise") else "",
+    "budget": _name_budget,
+}
+_FOLLOWING: Mapping[str, Callable[[Row], str]] = {
+    "utterances": lambda row: count_noun(row["utterances"], "utterance"),
+    "speakers": lambda row: count_noun(row.get("speakers") or 0, "speaker"),
+    "recordings": lambda row: f"recordings {str(row.get('recordings'))[:6]}",
+}
 
 
 def describe_title(row: Row, metric: str) -> str:
@@ -150,7 +202,11 @@ def _task(row: Row) -> str:
 
 
 def _budget(row: Row) -> str:
-    budget: Mapping[str, Any] = row.get("budget") or {}
+    parts = _searched(row.get("budget") or {})
+    return f"; every configuration searched {', '.join(parts)}" if parts else ""
+
+
+def _searched(budget: Mapping[str, Any]) -> list[str]:
     parts = []
     if budget.get("learning_rates"):
         parts.append(f"learning rates {', '.join(f'{rate:g}' for rate in budget['learning_rates'])}")
@@ -160,7 +216,7 @@ def _budget(row: Row) -> str:
         parts.append(f"up to {budget['epochs']} epoch{'s' if budget['epochs'] != 1 else ''}")
     if budget.get("batch_size"):
         parts.append(f"batches of {budget['batch_size']}")
-    return f"; every configuration searched {', '.join(parts)}" if parts else ""
+    return parts
 
 
 def _searched_settings(row: Row) -> str:

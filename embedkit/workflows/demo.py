@@ -44,7 +44,8 @@ class DemoResult:
         steps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())
         return (
             f"Done: {steps}. Stores and runs are kept in {self.folder}.\n"
-            f"Open {self.report} in a browser: tables, figures and maps of these runs.\n"
+            f"The report {self.report} holds tables, figures and maps of these runs; open it in a browser, or by\n"
+            f"  embedkit report {self.folder / 'runs'} --out {self.report} --open\n"
             f"The weights of {TINY} are random: its row shows that transformers run here, and its number nothing.\n"
             "Next, with these:\n"
             f"  embedkit table {self.folder / 'runs'} --metric all\n"

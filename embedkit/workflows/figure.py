@@ -13,6 +13,7 @@ from embedkit.options.table import TableOptions
 from embedkit.registry import unknown_name
 from embedkit.reporting.figures import draw_layers
 from embedkit.reporting.figures.calibration import draw_calibration
+from embedkit.reporting.figures.forest import draw_forest
 from embedkit.reporting.figures.learning import draw_curves, draw_weights
 from embedkit.reporting.figures.maps import build_map, draw_maps
 from embedkit.reporting.figures.panels import Panel, plan_panels, tested_stores
@@ -28,6 +29,7 @@ FORMATS = ("svg", "pdf", "png")
 _Draw = Callable[[Sequence[Panel], Read], Mapping[str, Figure]]
 
 _KINDS: Mapping[str, tuple[_Draw, str]] = {
+    "forest": (lambda panels, read: draw_forest(panels), "none has a score"),
     "confusion": (draw_confusions, "none predicts classes"),
     "classes": (draw_classes, "none predicts classes"),
     "speakers": (draw_speakers, "none predicts classes of utterances whose speakers are known"),
@@ -54,9 +56,9 @@ def write_figures(
 
     Args:
         runs: The folder that holds the runs.
-        kind: "layers" (a metric by layer, from `fit --layers each`), "confusion", "classes" and "speakers" (recall),
-            "calibration" (reliability and NLL), "curves" (validation score and training loss by epoch), "weights" (of
-            the layers), "map" (embeddings).
+        kind: "layers" (a metric by layer, from `fit --layers each`), "forest" (scores with intervals), "confusion",
+            "classes" and "speakers" (recall), "calibration" (reliability and NLL), "curves" (validation score and
+            training loss by epoch), "weights" (of the layers), "map" (embeddings).
         metric: Of "layers": "ua" or "uar", "wa" or "acc", "f1", "nll", "ece", or "ccc" (the mean over the emotional
             attributes).
         format: "svg", "pdf" or "png".

@@ -19,6 +19,7 @@ def write_report(
     runs: str | Path | Iterable[RunRecord] = "runs",
     out: str | Path = "report.html",
     *,
+    audio: bool = False,
     tell: Tell = lambda _: None,
 ) -> Path:
     """Write all there is to say of runs as one HTML file that needs nothing else.
@@ -26,13 +27,15 @@ def write_report(
     Args:
         runs: A folder that holds runs, or what `embedkit.fit` returned.
         out: The file; its folder is made where it is missing.
-        tell: Receives what takes long: the maps of the embeddings.
+        audio: Embed short clips of the utterances, as far as their files are what was encoded; see that the corpus's
+            licence lets you hand the page on.
+        tell: Receives what takes long (the maps of the embeddings), and how many clips play.
 
     Returns:
         The file.
 
     Raises:
-        RunError: there are no runs, one is damaged, or the file cannot be written.
+        RunError: there are no runs, one is damaged, clips cannot be encoded, or the file cannot be written.
     """
     from embedkit.training.runs import find_runs
 
@@ -41,6 +44,6 @@ def write_report(
     if not records:
         raise RunError("There are no runs to report; train some first: embedkit fit.")
     path = Path(out)
-    page = render_report(records, runs=folder, tell=tell)
+    page = render_report(records, runs=folder, audio=audio, tell=tell)
     write_file(path, page.encode(), otherwise="choose another --out")
     return path

@@ -43,13 +43,19 @@ def page(browser: Browser, report: Path) -> Browser:
 
 
 def show(page: Browser, report: Path, **how: Any) -> None:
-    """Open and wait until the script has drawn all figures."""
+    """Open the page and all its parts, and wait until the script has drawn all figures."""
     page.open(report, **how)
     wait(page, DRAWN)
+    unfold(page)
+
+
+def unfold(page: Browser) -> None:
+    page.run("for (const part of document.querySelectorAll('details.part')) part.open = true")
+    wait(page, "[...document.querySelectorAll('.picture')].every(box => box.classList.contains('drawn'))")
 
 
 def wait(page: Browser, script: str) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 20
     while not page.run(script):
         assert time.monotonic() < end, (script, page.errors)
         time.sleep(0.02)
@@ -90,7 +96,7 @@ def test_every_figure_is_drawn(page: Browser) -> None:
         "drawn = svg.getBBox(), view = svg.viewBox.baseVal; return [box.width, box.height, drawn.width / view.width, "
         "drawn.height / view.height, svg.querySelectorAll('.role-mark path').length]; })"
     )
-    assert len(sizes) == page.run("document.querySelectorAll('figure').length") == 12
+    assert len(sizes) == page.run("document.querySelectorAll('figure').length") == 13
     for width, height, across, down, shapes in sizes:
         assert min(width, height) > 60
         assert 0.8 < across < 1.03
@@ -159,10 +165,10 @@ def test_what_is_chosen_stands_out_in_every_figure(page: Browser) -> None:
     assert (before[-1], after[-1]) == (60, 15)
     assert [(old, new) for old, new in zip(before, after, strict=True) if old != new] == [(8, 2), (60, 15)]
     page.point(
-        *middle(page, "document.querySelectorAll('.picture')[0].querySelectorAll('.mark-rect path')[4]"), click=True
+        *middle(page, "document.querySelectorAll('.picture')[1].querySelectorAll('.mark-rect path')[4]"), click=True
     )
     assert page.run(f"{select}.class.value") in LABELS
-    wait(page, f"{bright}[0] === 5")
+    wait(page, f"{bright}[1] === 5")
     chosen = page.run("[...document.querySelectorAll('details.scripted')].map(one => (one.open = true))")
     wait(page, "document.querySelectorAll('details.scripted tbody tr').length > 0")
     rows = page.run(
@@ -175,23 +181,88 @@ def test_what_is_chosen_stands_out_in_every_figure(page: Browser) -> None:
     assert all(row[0].startswith("</script><u") for row in rows)
 
 
-def test_all_is_reached_by_keyboard(page: Browser) -> None:
-    seen = []
-    for _ in range(80):
-        page.press("Tab")
-        name = page.run("(e => e === document.body ? '' : e.className || e.name || e.tagName)(document.activeElement)")
-        seen.append(name)
-        if name == "by":
-            break
-    assert seen[0] == "skip"
-    assert seen.index("speaker") < seen.index("class") < seen.index("SUMMARY") < seen.index("method") < seen.index("by")
-    assert seen.count("SUMMARY") == 11
-    page.press("Tab")
+def test_all_is_reached_by_keyboard(page: Browser, report: Path) -> None:
+    page.open(report)
+    wait(page, DRAWN)
+    seen = press_tab_until(page, "Commands")
+    assert seen[:4] == ["skip", "speaker", "class", "counts"]
+    titles = page.run("[...document.querySelectorAll('.part > summary')].map(one => one.innerText)")
+    assert [name for name in seen if name in titles] == titles
+    assert len([name for name in seen if name.startswith("Numbers of synthetic, folds by speaker")]) == 2
+    assert not {"method", "by"} & set(seen)
+    page.run("[...document.querySelectorAll('.part > summary')].find(one => one.innerText.startsWith('Maps')).focus()")
+    page.press(" ")
+    wait(page, f"{MAP}.classList.contains('drawn')")
+    assert press_tab_until(page, "Utterances")[:2] == ["method", "by"]
     page.press(" ")
     wait(page, "document.querySelectorAll('details.scripted tbody tr').length === 60")
     page.run("document.getElementById('choice').elements.class.focus()")
     page.press("ArrowDown")
     wait(page, "document.querySelectorAll('details.scripted tbody tr').length < 60")
+
+
+def press_tab_until(page: Browser, last: str) -> list[str]:
+    """Return what is reached, up to what begins with a text."""
+    seen: list[str] = []
+    while not seen or not seen[-1].startswith(last):
+        assert len(seen) < 80, seen
+        page.press("Tab")
+        seen.append(page.run("(e => e.name || e.className || e.textContent.trim())(document.activeElement)"))
+    return seen
+
+
+def test_parts_are_folded_and_drawn_when_they_are_opened(page: Browser, report: Path) -> None:
+    page.open(report)
+    wait(page, DRAWN)
+    drawn = "[...document.querySelectorAll('.picture')].filter(box => box.classList.contains('drawn')).length"
+    assert page.run(drawn) == page.run("document.querySelectorAll('.opening figure').length") == 2
+    assert page.run("document.querySelector('.conclusion').getBoundingClientRect().top") < 400
+    page.point(*middle(page, "document.querySelectorAll('.part > summary')[1]"), click=True)
+    wait(page, f"{drawn} === 3")
+
+
+def test_matrices_show_counts_on_demand(page: Browser) -> None:
+    written = "document.querySelectorAll('.picture')[1].querySelectorAll('.mark-text.role-mark text')"
+    texts = f"[...{written}].map(one => one.textContent)"
+    *shares, unit = page.run(texts)
+    assert unit == "in % of the true class"
+    assert [round(sum(map(int, shares[row : row + 3]))) for row in (0, 3, 6)] == pytest.approx([100] * 3, abs=1)
+    page.point(*middle(page, "document.getElementById('choice').elements.counts"), click=True)
+    wait(page, f"{texts}.at(-1) === 'utterances, mean over seeds'")
+    counts = page.run(texts)[:-1]
+    assert sum(map(float, counts)) == pytest.approx(60)
+
+
+HARDEST = "[...document.querySelectorAll('table')].find(one => one.caption?.textContent.startsWith('Hardest'))"
+
+
+def read_hardest(page: Browser) -> list[list[str]]:
+    """Return the texts of the rows that are not filtered out."""
+    shown = f"[...{HARDEST}.tBodies[0].rows].filter(row => !row.hidden)"
+    found: list[list[str]] = page.run(f"{shown}.map(row => [...row.cells].map(cell => cell.textContent))")
+    return found
+
+
+def test_tables_are_sorted_and_filtered(page: Browser) -> None:
+    before = read_hardest(page)
+    place = len(before[0]) - 1
+    for wanted, sort in (("descending", True), ("ascending", False)):
+        page.point(*middle(page, f"{HARDEST}.tHead.rows[0].cells[{place}].firstChild"), click=True)
+        assert page.run(f"{HARDEST}.tHead.rows[0].cells[{place}].ariaSort") == wanted
+        values = [float(row[place]) for row in read_hardest(page)]
+        assert values == sorted(values, reverse=sort)
+    page.point(*middle(page, f"{HARDEST}.tHead.rows[0].cells[1].firstChild"), click=True)
+    speakers = [row[1] for row in read_hardest(page)]
+    assert speakers == sorted(speakers)
+    page.run(f"{HARDEST}.parentNode.previousElementSibling.focus()")
+    page.call("Input.insertText", text="S02")
+    kept = read_hardest(page)
+    assert {row[1] for row in kept} == {"s02"}
+    assert len(kept) == speakers.count("s02")
+    page.run("document.getElementById('choice').elements.speaker.value = 's02'")
+    page.run("document.getElementById('choice').dispatchEvent(new Event('change'))")
+    others = page.run(f"{HARDEST}.querySelectorAll('tr.other').length")
+    assert others == len(speakers) - len(kept)
 
 
 def test_a_phone_shows_all_within_its_width(page: Browser, report: Path) -> None:
@@ -228,8 +299,12 @@ def test_print_shows_light_colours_and_no_controls(page: Browser, report: Path) 
     features = [{"name": "prefers-color-scheme", "value": "dark"}]
     page.call("Emulation.setEmulatedMedia", media="print", features=features)
     assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    for hidden in ("nav", "#choice", "#controls", "details"):
+    for hidden in ("#choice", "#controls", "details details", ".search"):
         assert page.run(f"getComputedStyle(document.querySelector('{hidden}')).display") == "none"
+    page.run("for (const part of document.querySelectorAll('details.part')) part.open = false")
+    heights = page.run("[...document.querySelectorAll('.part figure')].map(one => one.getBoundingClientRect().height)")
+    assert len(heights) == 11
+    assert min(heights) > 60
     page.call("Emulation.setEmulatedMedia", media="")
 
 
@@ -238,7 +313,7 @@ def test_without_scripts_the_maps_are_there(page: Browser, report: Path) -> None
     try:
         page.open(report)
         assert len(looks(page)) == 60
-        assert page.run("document.querySelectorAll('.picture svg').length") == 12
+        assert page.run("document.querySelectorAll('.picture svg').length") == 13
         for hidden in ("#choice", "#controls", "details.scripted"):
             assert page.run(f"getComputedStyle(document.querySelector('{hidden}')).display") == "none"
     finally:

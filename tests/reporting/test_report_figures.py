@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import embedkit
 from embedkit.errors import ConfigError, RunError
 from embedkit.evaluation.calibration import place_in_bins
 from embedkit.reporting.figures.calibration import draw_calibration
+from embedkit.reporting.figures.forest import draw_forest
 from embedkit.reporting.figures.learning import draw_curves, draw_weights
 from embedkit.reporting.figures.maps import METHODS, build_map, draw_map
 from embedkit.reporting.figures.panels import plan_panels
@@ -61,11 +63,28 @@ def test_matrices_are_those_of_the_predictions(records: list[RunRecord]) -> None
             for own in by_seed(record)
         ]
         shares = np.mean(counts, axis=0) / np.sum(counts[0], axis=1, keepdims=True)
-        drawn = np.array([[float(value) for value in row[1:]] for row in chart.rows])
-        np.testing.assert_allclose(drawn, 100 * shares, atol=0.051)
+        drawn = np.array([[value.rstrip(")").split(" (") for value in row[1:]] for row in chart.rows], np.float64)
+        np.testing.assert_allclose(drawn[..., 0], 100 * shares, atol=0.051)
+        np.testing.assert_allclose(drawn[..., 1], np.mean(counts, axis=0), atol=0.051)
+        assert [row["count"] for row in chart.data] == pytest.approx(np.mean(counts, axis=0).ravel().tolist(), abs=6e-3)
         cells = {(row["label"], row["predicted"]): row["share"] for row in chart.data}
         np.testing.assert_allclose(list(cells.values()), 100 * shares.ravel(), atol=6e-3)
         assert list(cells) == [(true, other) for true in classes for other in classes]
+
+
+def test_the_forest_shows_scores_with_their_intervals_and_chance(records: list[RunRecord]) -> None:
+    (chart,) = draw_forest(plan_panels(records)).values()
+    assert chart.headers == ("encoder, head", "ce", "ccc")
+    ((place, *cells),) = chart.rows
+    assert place == "tiny, linear"
+    for row, cell, record in zip(chart.data, cells, records, strict=False):
+        score, (low, high) = 100 * record.metrics["ua"], (100 * end for end in record.metrics["ua_ci"])
+        assert (row["mean"], row["low"], row["high"]) == pytest.approx((score, low, high), abs=1e-4)
+        assert cell == f"{score:.1f} [{low:.1f}, {high:.1f}]"
+    assert '"mean": 33.33' in json.dumps(chart.chart)
+    blind = [replace(record, metrics={**record.metrics, "ua_ci": None}) for record in records]
+    (chart,) = draw_forest(plan_panels(blind)).values()
+    assert all(row["low"] == row["mean"] == row["high"] for row in chart.data)
 
 
 def test_recalls_are_those_of_the_predictions(records: list[RunRecord]) -> None:

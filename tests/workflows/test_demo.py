@@ -35,7 +35,7 @@ def test_the_demo_runs_and_runs_again_at_once() -> None:
     assert "synthetic demo corpus" in str(first.table)
     assert set(first.seconds) == {"extract", "fit", "table", "report"}
     assert str(first.run) in first.closing_words
-    assert str(first.report) in first.closing_words
+    assert f"--out {first.report} --open" in first.closing_words
     page = first.report.read_text(encoding="utf-8")
     assert all(words in page for words in ("Confusion matrices", "Maps of the embeddings", "tiny-random"))
     assert "mfcc" in first.run.parts

@@ -36,7 +36,7 @@ def draw_calibration(panels: Sequence[Panel], read: Read) -> dict[str, Figure]:
             )
     axes = Axes(place=f"confidence in %, {BINS} bins", value="accuracy in %", bounds=(0, 100), ends=(0, 100))
     return draw_lines(reliability, axes) | draw_dots(
-        likelihood, Axes(place="loss", value="NLL in nats, less is better", decimals=3), "loss"
+        likelihood, Axes(place="loss", value="NLL in nats, lower is better", decimals=3), "loss"
     )
 
 

@@ -12,7 +12,7 @@ import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.reporting.figures.theme import HEAT_TURN, LIGHT, Chart, Figure, fade, specify, tell_apart
+from embedkit.reporting.figures.theme import COUNTS, HEAT_TURN, LIGHT, Chart, Figure, fade, specify, tell_apart
 
 Spread: TypeAlias = tuple[float, float]
 """Mean and standard deviation."""
@@ -36,12 +36,14 @@ class Draft:
         series: The numbers; those that are none leave a gap.
         guess: A dashed line: its values at the first and the last place, and its name.
         spans: Words at a span of places that is shaded, from the first place to the one given.
+        intervals: What is drawn about a mean in place of the deviation, by series and place; None where unknown.
     """
 
     title: str
     series: Mapping[str, Mapping[Any, Spread]]
     guess: tuple[float, float, str] | None = None
     spans: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, Mapping[Any, Spread | None]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,10 @@ def _rows(draft: Draft, axes: Axes, role: str) -> list[dict[str, Any]]:
             if axes.log:
                 # Losses are kept to five digits.
                 mean = max(mean, 1e-5)
-            low, high = np.clip([max(mean - std, mean / 10) if axes.log else mean - std, mean + std], *axes.bounds)
+            ends = [max(mean - std, mean / 10) if axes.log else mean - std, mean + std]
+            if draft.intervals is not None:
+                ends = list(draft.intervals[name].get(at) or (mean, mean))
+            low, high = np.clip(ends, *axes.bounds)
             numbers = {"mean": mean, "std": std, "low": low, "high": high}
             known = {key: round(float(value), 5) if isfinite(mean) else None for key, value in numbers.items()}
             data.append({"series": name, "at": at, role: at, **known})
@@ -118,16 +123,19 @@ def _rows(draft: Draft, axes: Axes, role: str) -> list[dict[str, Any]]:
 
 def _tabulate(draft: Draft, axes: Axes) -> tuple[tuple[str, ...], ...]:
     places = dict.fromkeys(place for points in draft.series.values() for place in points)
-    found = {at: [points.get(at, (np.nan, 0.0))[0] for points in draft.series.values()] for at in places}
-    return tuple(
-        (f"{at}", *(f"{mean:.{axes.decimals}f}" if isfinite(mean) else "-" for mean in means))
-        for at, means in found.items()
-    )
+
+    def write(name: str, at: Any) -> str:
+        mean = draft.series[name].get(at, (np.nan, 0.0))[0]
+        ends = (draft.intervals or {}).get(name, {}).get(at)
+        told = f" [{', '.join(f'{end:.{axes.decimals}f}' for end in ends)}]" if ends else ""
+        return f"{mean:.{axes.decimals}f}{told}" if isfinite(mean) else "-"
+
+    return tuple((f"{at}", *(write(name, at) for name in draft.series)) for at in places)
 
 
 def _lines(draft: Draft, axes: Axes, scale: alt.Scale, places: list[Any]) -> Chart:
     first, last = axes.ends or (min(places), max(max(places), min(places) + 1))
-    marked = sorted(places)[:: -(-len(places) // 13)] if axes.ends is None else alt.Undefined
+    marked = sorted(places)[:: -(-len(places) // 13)] if axes.ends is None else list(np.linspace(first, last, 6))
     x = alt.X(
         "at:Q",
         title=axes.place,
@@ -152,14 +160,14 @@ def _lines(draft: Draft, axes: Axes, scale: alt.Scale, places: list[Any]) -> Cha
         base.mark_area(opacity=0.15).encode(y=y("low:Q"), y2="high:Q", color=kinds["color"]),
         base.mark_line(strokeWidth=2).encode(color=kinds["color"]),
         base.mark_point(filled=True, size=20 if len(places) > _CROWDED else 50, opacity=1).encode(
-            **kinds, tooltip=_told(axes)
+            **kinds, tooltip=_told(draft, axes)
         ),
     ).properties(width=320, height=210)
 
 
 def _dots(draft: Draft, axes: Axes, scale: alt.Scale, places: list[Any], role: str) -> Chart:
     names = list(draft.series)
-    x, kinds = partial(alt.X, title=axes.value, scale=scale), tell_apart(names)
+    x, kinds = partial(alt.X, title=axes.value, scale=scale, axis=alt.Axis(tickCount=6)), tell_apart(names)
     order = [str(place) for place in places]
     base = alt.Chart().encode(
         x=x("mean:Q"),
@@ -173,12 +181,13 @@ def _dots(draft: Draft, axes: Axes, scale: alt.Scale, places: list[Any], role: s
         aside.mark_rule(strokeDash=[5, 4], color=SOFT),
         aside.mark_text(align="left", dy=-6, **SMALL).encode(y=alt.value(0), text="words:N"),
         base.mark_rule(strokeWidth=1.5).encode(x=x("low:Q"), x2="high:Q", color=kinds["color"]),
-        base.mark_point(filled=True, size=45).encode(**kinds, tooltip=_told(axes)),
+        base.mark_point(filled=True, size=45).encode(**kinds, tooltip=_told(draft, axes)),
     ).properties(width=300, height=alt.Step(max(24, 9 * len(names)), **{"for": "position"}))
 
 
-def _told(axes: Axes) -> list[alt.Tooltip]:
-    fields = {"series:N": "series", "at:N": axes.place, "mean:Q": axes.value, "std:Q": "standard deviation"}
+def _told(draft: Draft, axes: Axes) -> list[alt.Tooltip]:
+    fields = {"series:N": "series", "at:N": axes.place, "mean:Q": axes.value}
+    fields |= {"std:Q": "standard deviation"} if draft.intervals is None else {"low:Q": "from", "high:Q": "to"}
     return [
         alt.Tooltip(name, title=title, format=f".{axes.decimals}f" if name.endswith("Q") else alt.Undefined)
         for name, title in fields.items()
@@ -190,7 +199,13 @@ def draw_matrix(title: str, names: Sequence[str], counts: NDArray[np.float64]) -
     totals = counts.sum(1, keepdims=True)
     shares = 100 * np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     data = [
-        {"label": one, "predicted": other, "share": round(float(shares[row, column]), 2), "of": float(totals[row, 0])}
+        {
+            "label": one,
+            "predicted": other,
+            "share": round(float(shares[row, column]), 2),
+            "count": round(float(counts[row, column]), 2),
+            "of": float(totals[row, 0]),
+        }
         for row, one in enumerate(names)
         for column, other in enumerate(names)
     ]
@@ -198,7 +213,7 @@ def draw_matrix(title: str, names: Sequence[str], counts: NDArray[np.float64]) -
     base = alt.Chart().encode(
         x=alt.X(
             "predicted:N",
-            title="predicted class, in % of the true class",
+            title="predicted class",
             sort=order,
             axis=alt.Axis(labelAngle=-40, labelLimit=100),
         ),
@@ -208,15 +223,24 @@ def draw_matrix(title: str, names: Sequence[str], counts: NDArray[np.float64]) -
             alt.Tooltip("label:N", title="true class"),
             alt.Tooltip("predicted:N", title="predicted class"),
             alt.Tooltip("share:Q", title="% of the true class", format=".1f"),
+            alt.Tooltip("count:Q", title="utterances, mean over seeds", format=".1~f"),
             alt.Tooltip("of:Q", title="utterances of the true class"),
         ],
     )
     heat = alt.FillOpacity("share:Q", scale=alt.Scale(domain=[0, 100], range=[0, 1]), legend=None)
     cells = base.mark_rect(fill=LIGHT["heat"], stroke=LIGHT["grid"]).encode(fillOpacity=heat)
     turn = alt.condition(f"datum.share > {100 * HEAT_TURN}", alt.value(LIGHT["high"]), alt.value(LIGHT["low"]))
-    numbers = base.mark_text().encode(text=alt.Text("share:Q", format=".0f"), color=turn)
-    chart = alt.layer(cells, *([numbers] if len(names) <= _WRITTEN else [])).properties(width=270, height=270)
-    rows = tuple((name, *(f"{share:.1f}" for share in row)) for name, row in zip(names, shares, strict=True))
+    written = f"{COUNTS} ? format(datum.count, '.1~f') : format(datum.share, '.0f')"
+    numbers = base.transform_calculate(written=written).mark_text().encode(text="written:N", color=turn)
+    units = alt.Chart(alt.InlineData(values=[{}])).mark_text(align="left", **SMALL)
+    unit = units.transform_calculate(written=f"{COUNTS} ? 'utterances, mean over seeds' : 'in % of the true class'")
+    above = unit.encode(x=alt.value(0), y=alt.value(-9), text="written:N")
+    shown = [cells, numbers] if len(names) <= _WRITTEN else [cells]
+    chart = alt.layer(*shown, above).properties(width=270, height=270)
+    rows = tuple(
+        (name, *(f"{share:.1f} ({count:.1f})" for share, count in zip(*row, strict=True)))
+        for name, *row in zip(names, shares, counts, strict=True)
+    )
     return Figure(title=title, chart=specify(chart), data=data, headers=("true class", *names), rows=rows)
 
 

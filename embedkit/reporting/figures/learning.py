@@ -34,10 +34,10 @@ def draw_curves(panels: Sequence[Panel]) -> dict[str, Figure]:
                 if curves.get(part):
                     series[kind][loss] = _spread(np.array(curves[part], np.float64) * (100 if kind == "dev-UA" else 1))
         for kind, own in series.items():
-            part, what = (kind, "training") if kind.startswith("loss") else ("dev", "validation")
+            part, what = (kind, "training loss") if kind.startswith("loss") else ("dev", "validation score")
             warm_ups = {f"{loss}: margin grows": _warm_up(panel.runs[loss]) for loss in own}
             drafts[kind][f"curves-{part}-{panel.file_name}"] = Draft(
-                title=f"{panel.name}, {what}",
+                title=f"{panel.name}, {what}{_UNITS.get(kind, '')}",
                 series=own,
                 guess=panel.chance if kind == "dev-UA" else None,
                 spans={words: end for words, end in warm_ups.items() if end},
@@ -55,6 +55,7 @@ _AXES = {
     "loss-ccc": Axes(place="epoch", value="training loss, 1 - CCC", decimals=3),
     "loss-own": Axes(place="epoch", value="training loss in its own unit", decimals=3),
 }
+_UNITS = {"loss": " in nats", "loss-ccc": " as 1 - CCC", "loss-own": " in its own unit"}
 
 
 def _kind(record: RunRecord) -> str:

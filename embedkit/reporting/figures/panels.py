@@ -10,7 +10,7 @@ from embedkit.encoders import ENCODERS
 from embedkit.heads import HEADS
 from embedkit.losses import LOSSES
 from embedkit.reporting.labels import Row, place_rows
-from embedkit.reporting.protocol import describe_marks, split_by_protocol
+from embedkit.reporting.protocol import describe_marks, split_by_protocol, tell_protocols_apart
 from embedkit.reporting.published import last_part
 
 if TYPE_CHECKING:
@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """Runs of one encoder and head, by their losses; a number where other protocols have the same."""
+    """Runs of one encoder and head, by their losses; a number where other protocols have the same.
 
+    Attributes:
+        protocol: Equal for panels whose runs may be compared.
+        marks: What titles say of the protocol: what makes numbers easy, and in what it differs from others.
+    """
+
+    protocol: int
     corpus: str
     encoder: str
     head: str
@@ -61,7 +67,9 @@ def split_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 def plan_panels(records: Sequence[RunRecord]) -> list[Panel]:
     """Arrange the runs of all layers together; those of single layers have figures of their own."""
     panels: list[Panel] = []
-    for group in split_runs([record for record in records if record.metrics.get("layer") is None]):
+    groups = split_runs([record for record in records if record.metrics.get("layer") is None])
+    apart = tell_protocols_apart([[record.metrics for record in group] for group in groups])
+    for protocol, (group, difference) in enumerate(zip(groups, apart, strict=True)):
         places = place_rows([record.metrics for record in group])
         for encoder, head in dict.fromkeys((place.encoder, place.head) for place in places):
             own = [
@@ -71,7 +79,8 @@ def plan_panels(records: Sequence[RunRecord]) -> list[Panel]:
             ]
             runs = dict(sorted(own, key=lambda pair: loss_order(pair[1].metrics)))
             corpus = str(group[0].metrics.get("test_corpus") or group[0].metrics["corpus"])
-            panel = Panel(corpus=corpus, encoder=encoder, head=head, runs=runs, marks=describe_marks(group[0].metrics))
+            marks = f"{difference}{describe_marks(group[0].metrics)}"
+            panel = Panel(protocol=protocol, corpus=corpus, encoder=encoder, head=head, runs=runs, marks=marks)
             number = 1 + sum((one.corpus, one.encoder, one.head) == (corpus, encoder, head) for one in panels)
             panels.append(replace(panel, number=number))
     return panels

@@ -74,6 +74,8 @@ DARK: Mapping[str, str] = {
 Cells of `heat` that are more opaque than `HEAT_TURN` take text of `high`."""
 
 HEAT_TURN = 0.7
+COUNTS = "showsCounts"
+"""What a page sets to have matrices show counts in place of shares."""
 
 _EMOTIONS = (
     "sadness anger disgust happiness fear surprise calm boredom neutral contempt",
@@ -123,7 +125,7 @@ class Figure:
 
 
 def specify(chart: Chart) -> dict[str, Any]:
-    """Give a chart the theme, its data's name, and what a page may choose: a speaker, a class."""
+    """Give a chart the theme, its data's name, and what a page may choose: a speaker, a class, counts."""
     axis = alt.AxisConfig(
         labelColor=LIGHT["ink"],
         titleColor=LIGHT["ink"],
@@ -146,7 +148,7 @@ def specify(chart: Chart) -> dict[str, Any]:
         symbolOpacity=1,
     )
     title = alt.TitleConfig(anchor="start", fontSize=13, color=LIGHT["ink"], offset=12)
-    chosen = [alt.param(name=name, value="") for name in ("chosenSpeaker", "chosenClass")]
+    chosen = [alt.param(name=name, value="") for name in ("chosenSpeaker", "chosenClass", COUNTS)]
     whole = chart.properties(data=alt.NamedData(name="rows")).add_params(*chosen)
     found: dict[str, Any] = whole.configure(
         background=LIGHT["paper"],

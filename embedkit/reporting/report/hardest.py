@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedkit.reporting.figures.panels import Panel
@@ -64,8 +64,15 @@ def _start(label: str, speaker: str, session: str) -> Tally:
     return Tally(label=label, speaker=speaker, session=session, right=Counter(), asked=Counter(), wrong=Counter())
 
 
-def list_hardest(tallies: dict[str, Tally]) -> Listing:
-    """List the utterances with the lowest share of right predictions, those with the lowest probability first."""
+def list_hardest(
+    tallies: Mapping[str, Tally], clips: Callable[[Sequence[str]], Sequence[int | None]] | None = None
+) -> Listing:
+    """List the utterances with the lowest share of right predictions, those with the lowest probability first.
+
+    Args:
+        tallies: What was said of utterances.
+        clips: Returns the numbers of their clips; None where none are to be played.
+    """
     ranked = sorted(tallies.items(), key=lambda pair: (pair[1].share, pair[1].probability / pair[1].asked.total()))
     chosen = [(name, tally) for name, tally in ranked[:SHOWN] if tally.share < 1]
     encoders = list(dict.fromkeys(name for tally in tallies.values() for name in tally.asked))
@@ -84,6 +91,11 @@ def list_hardest(tallies: dict[str, Tally]) -> Listing:
                 f"{tally.probability / tally.asked.total():.2f}",
             )
         )
+    heard = clips([name for name, _ in chosen]) if clips else [None] * len(chosen)
+    marks = tuple(
+        {"speaker": tally.speaker, "class": tally.label, **({} if clip is None else {"clip": str(clip)})}
+        for (_, tally), clip in zip(chosen, heard, strict=True)
+    )
     session = ["session"] if with_session else []
     right = [f"right with {one}" for one in encoders]
     headers = (
@@ -95,4 +107,4 @@ def list_hardest(tallies: dict[str, Tally]) -> Listing:
         *right,
         "probability of the true label",
     )
-    return Listing(headers=headers, rows=tuple(rows), labels=4 + with_session)
+    return Listing(headers=headers, rows=tuple(rows), labels=4 + with_session, marks=marks)

@@ -16,11 +16,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A table of texts; the first `labels` columns are no numbers."""
+    """A table of texts.
+
+    Attributes:
+        headers, rows: Its texts.
+        labels: How many columns are no numbers, the first ones.
+        marks: Of every row what a script knows it by: its speaker, class, and clip.
+    """
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     labels: int = 1
+    marks: tuple[Mapping[str, str], ...] = ()
 
 
 def list_intervals(panels: Sequence[Panel]) -> Listing:

@@ -1,0 +1,65 @@
+"""The forest plot: every score with its interval, all encoders, heads and losses of a protocol together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from embedkit.reporting.figures.charts import Axes, Draft, Spread, draw_dots
+from embedkit.reporting.figures.panels import Panel
+from embedkit.reporting.figures.theme import Figure
+from embedkit.reporting.labels import shorten_names
+from embedkit.reporting.metrics import METRICS, SCORES, task_of
+
+_WIDTH = 40
+
+
+def draw_forest(panels: Sequence[Panel]) -> dict[str, Figure]:
+    """Draw a score of every run with its 95 % interval by speaker: UAR, or CCC of emotional attributes.
+
+    Panels of one protocol share a figure; what predicts classes and what does not have axes of their own.
+    """
+    together: dict[int, list[Panel]] = {}
+    for panel in panels:
+        together.setdefault(panel.protocol, []).append(panel)
+    figures: dict[str, Figure] = {}
+    for metric in dict.fromkeys(_metric(own) for own in together.values()):
+        shown = METRICS[metric]
+        drafts = {
+            f"forest-{own[0].corpus}{f'-{number}' if number else ''}": _draft(own, metric)
+            for number, own in enumerate(together.values())
+            if _metric(own) == metric
+        }
+        value = f"{shown.label} {shown.unit}, 95 % interval by speaker".replace(" ,", ",")
+        bounds = (0.0, shown.factor) if shown.task == "classes" else (-shown.factor, shown.factor)
+        figures |= draw_dots(
+            drafts, Axes(place="encoder, head", value=value, decimals=shown.decimals, bounds=bounds), "configuration"
+        )
+    return figures
+
+
+def _metric(panels: Sequence[Panel]) -> str:
+    return SCORES[task_of(next(iter(panels[0].runs.values())).metrics)][0]
+
+
+def _draft(panels: Sequence[Panel], metric: str) -> Draft:
+    factor = METRICS[metric].factor
+    losses = dict.fromkeys(loss for panel in panels for loss in panel.runs)
+    short = shorten_names([panel.encoder for panel in panels], _WIDTH)
+    places = {f"{short[panel.encoder]}, {panel.head}": panel.runs for panel in panels}
+    rows = {loss: {at: runs[loss].metrics for at, runs in places.items() if loss in runs} for loss in losses}
+    chance = panels[0].chance
+    return Draft(
+        title=f"{panels[0].corpus}{panels[0].marks}: {METRICS[metric].label} with intervals",
+        series={
+            loss: {at: (factor * row[metric], factor * (row.get(f"{metric}_std") or 0.0)) for at, row in own.items()}
+            for loss, own in rows.items()
+        },
+        intervals={loss: {at: _interval(row, metric) for at, row in own.items()} for loss, own in rows.items()},
+        guess=chance if metric == "ua" else (0.0, 0.0, "chance"),
+    )
+
+
+def _interval(row: Mapping[str, Any], metric: str) -> Spread | None:
+    ends = row.get(f"{metric}_ci")
+    return (METRICS[metric].factor * ends[0], METRICS[metric].factor * ends[1]) if ends else None
