@@ -43,9 +43,7 @@ class GenericEncoder(PretrainedEncoder):
 
     def __init__(self, request: EncoderRequest) -> None:
         self._extractor = _load_extractor(request)
-        model: Any = load_model(request.checkpoint, load_transformers("AutoModel"), request.config, heads_allowed=True)
-        if getattr(request.config, "is_encoder_decoder", False):
-            model = model.get_encoder()
+        model: Any = load_model(request.checkpoint, request.config)
         super().__init__(request, model)
         self.sampling_rate = int(self._extractor.sampling_rate)
         self._model: nn.Module = model.to(self.device, self.dtype)
