@@ -66,10 +66,11 @@ def load_model(checkpoint: Checkpoint, config: Any) -> nn.Module:
     try:
         with quiet():
             weights = read_weights(checkpoint.folder)
+            prefix = next((one for one in prefixes if any(name.startswith(one) for name in weights)), "")
             model, report = type(encoder).from_pretrained(
                 None,
                 config=encoder.config,
-                state_dict=_without_heads(encoder, weights, prefixes),
+                state_dict=_without_heads(encoder, weights, prefix),
                 dtype=torch.float32,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
@@ -86,7 +87,7 @@ def load_model(checkpoint: Checkpoint, config: Any) -> nn.Module:
             f"The weights of {checkpoint.source!r} cannot be loaded ({explain_unreadable(error)}); "
             "expected safetensors, or a PyTorch file of plain tensors."
         ) from error
-    _check(checkpoint, model, report, sorted(weights))
+    _check(checkpoint, model, report, sorted(weights), prefixless=not prefix)
     model.eval().requires_grad_(False)
     loaded: nn.Module = model
     return loaded
@@ -99,31 +100,20 @@ def _outline(config: Any) -> tuple[Any, list[str]]:
     """
     with quiet(), torch.device("meta"):
         whole = load_transformers("AutoModel").from_config(config)
-    for encoder in (whole.get_encoder(modality="audio"), whole.get_encoder()):
+    for encoder in (getattr(whole, "speech_encoder", whole), whole.get_encoder(modality="audio"), whole.get_encoder()):
         if encoder is not whole and isinstance(encoder, load_transformers("PreTrainedModel")):
             part = next(name for name, module in whole.named_modules() if module is encoder)
             return encoder, [f"{whole.base_model_prefix}.{part}.", f"{part}.", ""]
     return whole, [f"{whole.base_model_prefix}.", ""]
 
 
-def _without_heads(encoder: Any, weights: Weights, prefixes: list[str]) -> Weights:
-    """Return the weights that are the encoder's, or stand where only its own may.
-
-    Where names have the encoder's prefix, all others are heads of a task. Where none has, heads are what lies in no
-    part of the encoder.
-    """
-    own = set(encoder.state_dict())
-    parts = {name for name, _ in encoder.named_children()}
-    prefix = next((one for one in prefixes if any(name.startswith(one) for name in weights)), "")
+def _without_heads(encoder: Any, weights: Weights, prefix: str) -> Weights:
+    """Return the weights below the encoder's prefix: all others are heads of a task."""
     kept = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    return {
-        name: value
-        for name, value in kept.items()
-        if name in own or (name.partition(".")[0] in parts if not prefix else name != MASKING_VECTOR)
-    }
+    return {name: value for name, value in kept.items() if name != MASKING_VECTOR or hasattr(encoder, name)}
 
 
-def _check(checkpoint: Checkpoint, model: Any, report: dict[str, Any], names: list[str]) -> None:
+def _check(checkpoint: Checkpoint, model: Any, report: dict[str, Any], names: list[str], *, prefixless: bool) -> None:
     missing = [key for key in report["missing_keys"] if key != MASKING_VECTOR]
     wrong = [item[0] if isinstance(item, tuple) else item for item in report["mismatched_keys"]]
     state = model.state_dict()
@@ -133,11 +123,14 @@ def _check(checkpoint: Checkpoint, model: Any, report: dict[str, Any], names: li
             f"{list_some(names, SHOWN_KEYS)}); expected a checkpoint with the encoder of the model_type in its "
             "config.json."
         )
+    # Of a checkpoint without prefixes only what lies in a part of the encoder can be meant for it.
+    parts = {name for name, _ in model.named_children()} if prefixless else set()
+    surplus = [key for key in report["unexpected_keys"] if not prefixless or key.partition(".")[0] in parts]
     problems = [
         f"{word}: {list_some(sorted(keys), SHOWN_KEYS)}"
         for word, keys in (
             ("missing", missing),
-            ("unexpected", report["unexpected_keys"]),
+            ("unexpected", surplus),
             ("of another shape", wrong),
         )
         if keys

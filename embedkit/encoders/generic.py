@@ -1,11 +1,12 @@
-"""Any other audio encoder of transformers, in batches of equal length."""
+"""Any other audio encoder of transformers, in exact batches: padded where that is exact, else of equal length."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +14,22 @@ from torch import Tensor, nn
 from embedkit.encoders.base import LayerSink
 from embedkit.encoders.checkpoint import load_model, quiet
 from embedkit.encoders.device_copies import to_device
+from embedkit.encoders.frame_rule import FrameCounter, find_own_rule
+from embedkit.encoders.kernels import pack_linears, watching_linears
 from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE
+from embedkit.encoders.padded import Joiner, PaddingGuard, name_of_mask
 from embedkit.encoders.precision import true_fp32
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.selection import select_layers
 from embedkit.errors import EncoderError
 from embedkit.libraries import load_transformers, muted
 
-FrameCounter: TypeAlias = Callable[[int], int]
-
+TRIED_SECONDS = (0.31, 0.47, 1.0)
+EXACT = 1e-5
+"""How far a clip in a padded batch may be from the clip alone, relative to its norm."""
 CHECKED_SECONDS = (0.31, 0.73, 1.5, 2.11)
+NORMED = "last_hidden_state, which has passed the final norm"
+"""Of encoders whose `hidden_states[-1]` has not: stores of before hold that one."""
 LONGEST_HOP_SECONDS = 2.0
 LONGEST_TRIED_SECONDS = 120
 
@@ -30,9 +37,10 @@ LONGEST_TRIED_SECONDS = 120
 class GenericEncoder(PretrainedEncoder):
     """A model whose hidden states are `[batch, frames, dimensions]`, equally many frames in each.
 
-    Nothing is known of how its parts treat padding, so clips of a batch must have the same number of samples; the
-    feature extractor sees every clip alone. Layers are the model's hidden states, the first one is layer 0; all of
-    them are computed whichever are kept. Of models with a decoder only the encoder runs.
+    How its parts treat padding is tried out when it is loaded: where clips in a padded batch are what they are alone
+    (1e-5), any may share one, else those of the same number of samples. The feature extractor sees every clip alone.
+    Layers are the model's hidden states, the first one is layer 0, the last one `last_hidden_state`; all of them are
+    computed whichever are kept. Of models with a decoder only the encoder runs; an adapter behind the encoder does not.
 
     Raises:
         EncoderError: no feature extractor for audio, or no such hidden states.
@@ -46,19 +54,33 @@ class GenericEncoder(PretrainedEncoder):
         model: Any = load_model(request.checkpoint, request.config)
         super().__init__(request, model)
         self.sampling_rate = int(self._extractor.sampling_rate)
-        self._model: nn.Module = model.to(self.device, self.dtype)
-        highest, self.dimensions = self._check_states()
+        self._model: nn.Module = model.to(self.device)
+        drop_adapter(model)
+        self._guard = PaddingGuard(model)
+        self._input_dtype, self._strided_mask = torch.float32, False
+        clips = [_noise(int(seconds * self.sampling_rate)) for seconds in TRIED_SECONDS]
+        with watching_linears(model) as linears:
+            highest, self.dimensions = self._check_states(clips)
         self.layers = select_layers(request.layers, highest)
-        self.smallest_input = self._find_smallest_input()
-        self._count, self.frame_rate = find_frame_count(
-            lru_cache(maxsize=None)(self._probe), self.smallest_input, self.sampling_rate
-        )
+        self._normed_last &= self.layers[-1] == highest
+        alone = [self._states(clip) for clip in clips]
+        seen = {len(clip): marked[0] for clip, (_, marked) in zip(clips, alone, strict=True)}
+        self.smallest_input, self._count, self.frame_rate = self._find_frames(seen)
         if not self.frame_rate:
             self._find_window()
+        # Batch norms that are trained would see the padding.
+        exact = not request.trainable and self._is_exact_when_padded(clips, [states for states, _ in alone])
+        self.equal_lengths = not exact
+        self._model.to(self.dtype)
+        self._input_dtype = self.dtype
+        packed = self.device.type == "cpu" and not request.trainable
+        self.linear_kernel = pack_linears(model, linears) if packed else "torch"
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the numbers."""
-        return super().identity() | {"normalisation": type(self._extractor).__name__}
+        last = {"last_layer": NORMED} if self._normed_last else {}
+        kinds = {"normalisation": type(self._extractor).__name__, "linear_kernel": self.linear_kernel}
+        return super().identity() | kinds | last
 
     def frame_count(self, samples: int) -> int:
         """Return how many frames a clip of so many samples has, after padding to `smallest_input`."""
@@ -72,40 +94,67 @@ class GenericEncoder(PretrainedEncoder):
         self._extractor.save_pretrained(folder)
 
     def _run(self, clips: list[Tensor], sink: LayerSink) -> None:
-        if len({len(clip) for clip in clips}) > 1:
+        if self.equal_lengths and len({len(clip) for clip in clips}) > 1:
             raise EncoderError(
                 f"The encoder {self.name!r} ({self.family}) is exact only for clips of equal length; "
                 "expected one length in a batch."
             )
-        states, frames = self._forward(clips)
-        own = torch.full((len(clips),), min(frames, self.frame_count(len(clips[0]))))
+        states, marked = self._forward(clips)
+        own = torch.tensor([min(most, self.frame_count(len(clip))) for most, clip in zip(marked, clips, strict=True)])
         for position, layer in enumerate(self.layers):
             sink(position, states[layer].float(), own)
 
-    def _forward(self, clips: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], int]:
-        """Return the hidden states and every clip's own frames: those that the extractor does not mark as padding."""
+    def _forward(self, clips: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], list[int]]:
+        """Return the hidden states and every clip's own frames, as far as the model or the extractor marks them."""
+        output, batch = self._outputs(clips)
+        states: tuple[Tensor, ...] = output.hidden_states or ()
+        if not states:
+            return states, []
+        last = output.get("last_hidden_state")
+        if last is not None and last.shape == states[-1].shape:
+            states = (*states[:-1], last)
+        for mask in (output.get("attention_mask"), batch.get("attention_mask")):
+            if mask is not None and mask.shape == states[0].shape[:2]:
+                return states, mask.sum(1).tolist()
+        return states, [states[0].shape[1]] * len(clips)
+
+    def _outputs(self, clips: Sequence[Tensor]) -> tuple[Any, dict[str, Tensor]]:
+        """Return what the model gives, and what it was given."""
         alone = [self._extract(clip) for clip in clips]
-        batch = {key: to_device(torch.cat([inputs[key] for inputs in alone]), self.device) for key in alone[0]}
-        cast = {key: value.to(self.dtype) if value.is_floating_point() else value for key, value in batch.items()}
-        states: tuple[Tensor, ...] = self._model(**cast, output_hidden_states=True).hidden_states or ()
-        mask = batch.get("attention_mask")
-        if not states or mask is None or mask.shape != states[0].shape[:2]:
-            return states, states[0].shape[1] if states else 0
-        return states, int(mask[0].sum())
+        own = [self._joiner.own_length(inputs) for inputs in alone]
+        joined = self._joiner.join(alone, self._mask_ends(own))
+        batch = {key: to_device(value, self.device) for key, value in joined.items()}
+        cast = {
+            key: value.to(self._input_dtype) if value.is_floating_point() else value for key, value in batch.items()
+        }
+        with self._guard.over([self._joiner.length(inputs) for inputs in alone]):
+            return self._model(**cast, output_hidden_states=True), batch
 
     def _extract(self, clip: Tensor) -> Any:
         return self._extractor(clip.numpy(), sampling_rate=self.sampling_rate, return_tensors="pt")
 
-    def _check_states(self) -> tuple[int, int]:
+    def _mask_ends(self, own: Sequence[int]) -> list[int]:
+        """Return where the masks of clips end: for models that look at every hop-th value alone, after the last one."""
+        if not self._strided_mask:
+            return list(own)
+        hop = round(self.sampling_rate / self.frame_rate)
+        return [(self._count(samples) - 1) * hop + 1 for samples in own]
+
+    def _check_states(self, clips: Sequence[Tensor]) -> tuple[int, int]:
         """Return the number of the last layer and the dimensions."""
         try:
             with torch.inference_mode(), true_fp32():
-                states, _ = self._forward([_tone(self.sampling_rate)])
+                mask = name_of_mask(self._model)
+                self._joiner = Joiner(self._extract(clips[0]), self._extract(clips[-1]), mask)
+                output, _ = self._outputs(clips[-1:])
         except Exception as error:
             raise EncoderError(
                 f"The model of {self.name!r} ({self.family}) does not run on audio alone ({type(error).__name__}); "
                 "expected an audio encoder."
             ) from error
+        states: tuple[Tensor, ...] = output.hidden_states or ()
+        last = output.get("last_hidden_state")
+        self._normed_last = bool(states) and last is not None and not same(last, states[-1])
         shapes = {tuple(state.shape) for state in states}
         shape = shapes.pop() if len(shapes) == 1 else ()
         if len(shape) != 3 or shape[0] != 1:
@@ -115,14 +164,63 @@ class GenericEncoder(PretrainedEncoder):
             )
         return len(states) - 1, shape[2]
 
-    def _probe(self, samples: int) -> int:
-        """Return the frames of a clip of so many samples; 0 where the model cannot make sense of so short a one."""
+    def _states(self, *clips: Tensor) -> tuple[tuple[Tensor, ...], list[int]]:
+        with torch.inference_mode(), true_fp32(), muted():
+            return self._forward(clips)
+
+    def _probe(self, clip: Tensor) -> int:
+        """Return the frames of a clip; 0 where the model cannot make sense of so short a one."""
         try:
-            with torch.inference_mode(), true_fp32(), muted():
-                states, frames = self._forward([_tone(samples)])
+            states, marked = self._states(clip)
         except Exception:
             return 0
-        return frames if all(bool(state.isfinite().all()) for state in states) else 0
+        return marked[0] if all(bool(state.isfinite().all()) for state in states) else 0
+
+    def _features(self, samples: int) -> int:
+        """Return how many features a clip of so many samples has; 0 where the extractor cannot make sense of it."""
+        try:
+            with muted():
+                inputs = self._extract(_tone(samples))
+        except Exception:
+            return 0
+        finite = all(bool(value.isfinite().all()) for value in inputs.values() if value.is_floating_point())
+        return self._joiner.own_length(inputs) if finite else 0
+
+    def _find_frames(self, seen: Mapping[int, int]) -> tuple[int, FrameCounter, float]:
+        """Return the smallest input, the rule from samples to frames, and the frames per second.
+
+        By the model's own rule where that agrees with the frames that were seen of so many samples, else by as many
+        passes as it takes.
+        """
+        tried = lru_cache(maxsize=None)(lambda samples: self._probe(_tone(samples)))
+        features = lru_cache(maxsize=None)(self._features)
+        rule = find_own_rule(self._model, {features(samples): frames for samples, frames in seen.items()})
+
+        def counted(samples: int) -> int:
+            return max(0, rule(features(samples))) if rule is not None and features(samples) else 0
+
+        smallest = find_smallest_input(counted, self.sampling_rate)
+        if counted(smallest) == 0 or tried(smallest) != counted(smallest):
+            counted = tried
+            smallest = find_smallest_input(counted, self.sampling_rate)
+        return smallest, *find_frame_count(counted, smallest, self.sampling_rate)
+
+    def _is_exact_when_padded(self, clips: Sequence[Tensor], alone: Sequence[tuple[Tensor, ...]]) -> bool:
+        """Tell whether clips of several lengths are in one batch what they are alone, by a trial."""
+        if self._joiner.mask_name is None or not self.frame_rate or min(map(len, clips)) < self.smallest_input:
+            return False
+        for self._strided_mask in (False, True):
+            with contextlib.suppress(RuntimeError, ValueError, IndexError):
+                together, frames = self._states(*clips)
+                own = [min(most, self._count(len(clip))) for most, clip in zip(frames, clips, strict=True)]
+                if all(
+                    float((state[row, :count] - layer[0, :count]).norm()) <= EXACT * float(layer[0, :count].norm())
+                    for row, (count, layers) in enumerate(zip(own, alone, strict=True))
+                    for state, layer in zip(together, layers, strict=True)
+                ):
+                    return True
+        self._strided_mask = False
+        return False
 
     def _find_window(self) -> None:
         """Find what a model that pads or cuts every clip to one length hears of it, and which frames are a clip's own.
@@ -153,15 +251,28 @@ class GenericEncoder(PretrainedEncoder):
         one, other = (self._extract(clip) for clip in (tone, changed))
         return any(not torch.equal(one[key], other[key]) for key in one)
 
-    def _find_smallest_input(self) -> int:
-        refused, accepted = 0, self.sampling_rate
-        while accepted - refused > 1:
-            middle = (refused + accepted) // 2
-            if self._probe(middle) > 0:
-                accepted = middle
-            else:
-                refused = middle
-        return accepted
+
+def drop_adapter(model: Any) -> None:
+    """Let a model end with its encoder: an adapter behind it shortens the frames for another model."""
+    if getattr(model, "adapter", None) is not None:
+        model.adapter, model.config.add_adapter = None, False
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two states are equal, or not of one kind at all."""
+    return one.shape != other.shape or bool(torch.equal(one, other))
+
+
+def find_smallest_input(probe: FrameCounter, sampling_rate: int) -> int:
+    """Return the fewest samples that give a frame, by a few trials."""
+    refused, accepted = 0, sampling_rate
+    while accepted - refused > 1:
+        middle = (refused + accepted) // 2
+        if probe(middle) > 0:
+            accepted = middle
+        else:
+            refused = middle
+    return accepted
 
 
 def find_frame_count(probe: FrameCounter, smallest: int, sampling_rate: int) -> tuple[FrameCounter, float]:
@@ -210,6 +321,11 @@ def _next_step(probe: FrameCounter, samples: int, sampling_rate: int) -> int | N
         else:
             low = middle
     return high
+
+
+def _noise(samples: int) -> Tensor:
+    generator = torch.Generator().manual_seed(samples)
+    return 0.1 * (1 + samples % 7) * torch.randn(samples, generator=generator) + 0.01
 
 
 def _tone(samples: int) -> Tensor:

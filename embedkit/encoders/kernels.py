@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -27,12 +30,27 @@ class PackedLinear(nn.Module):
         return result
 
 
-def pack_linears(module: nn.Module) -> str:
-    """Replace every linear layer inside a frozen CPU module; return the name of the kernels in use."""
+@contextmanager
+def watching_linears(module: nn.Module) -> Iterator[set[nn.Module]]:
+    """Collect the linear layers inside a module that are called meanwhile, and not only read for their weights."""
+    called: set[nn.Module] = set()
+    linears = [one for one in module.modules() if type(one) is nn.Linear]
+    hooks = [one.register_forward_hook(lambda layer, *_: called.add(layer)) for one in linears]
+    try:
+        yield called
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def pack_linears(module: nn.Module, chosen: Container[nn.Module] | None = None) -> str:
+    """Replace every linear layer inside a frozen CPU module, or chosen ones; return the name of the kernels in use."""
     if not has_onednn():
         return "torch"
     for parent in module.modules():
         for name, child in parent.named_children():
-            if type(child) is nn.Linear and min(child.weight.shape) >= SMALLEST_WIDTH:
+            if type(child) is not nn.Linear or (chosen is not None and child not in chosen):
+                continue
+            if min(child.weight.shape) >= SMALLEST_WIDTH:
                 setattr(parent, name, PackedLinear(child))
     return "onednn"
