@@ -1,6 +1,6 @@
 """Time w2v-BERT 2.0 at its true size, random weights, against the loop that everybody writes: file by file, bare fp32.
 
-    python benchmarks/generic_encoders.py [seconds of audio] [repetitions] [layers]
+python benchmarks/generic_encoders.py [seconds of audio] [repetitions] [layers]
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def main(seconds: float = 40.0, repetitions: int = 3, layers: int = 24) -> None:
     audio = sum(map(len, clips)) / RATE
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        transformers.Wav2Vec2BertModel(transformers.Wav2Vec2BertConfig(num_hidden_layers=layers)).save_pretrained(folder)
+        transformers.Wav2Vec2BertModel(transformers.Wav2Vec2BertConfig(num_hidden_layers=layers)).save_pretrained(
+            folder
+        )
         transformers.SeamlessM4TFeatureExtractor(feature_size=80, num_mel_bins=80, stride=2).save_pretrained(folder)
         runs = {"bare transformers, file by file, fp32": loop(folder, clips)}
         for precision in ("fp32", "bf16"):

@@ -15,7 +15,7 @@ from embedkit.encoders.base import LayerSink
 from embedkit.encoders.checkpoint import load_model, quiet
 from embedkit.encoders.device_copies import to_device
 from embedkit.encoders.frame_rule import FrameCounter, find_own_rule
-from embedkit.encoders.kernels import pack_linears, watching_linears
+from embedkit.encoders.kernels import pack_linears, watching_products
 from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE
 from embedkit.encoders.padded import Joiner, PaddingGuard, name_of_mask
 from embedkit.encoders.precision import true_fp32
@@ -59,7 +59,7 @@ class GenericEncoder(PretrainedEncoder):
         self._guard = PaddingGuard(model)
         self._input_dtype, self._strided_mask = torch.float32, False
         clips = [_noise(int(seconds * self.sampling_rate)) for seconds in TRIED_SECONDS]
-        with watching_linears(model) as linears:
+        with watching_products(model) as products:
             highest, self.dimensions = self._check_states(clips)
         self.layers = select_layers(request.layers, highest)
         self._normed_last &= self.layers[-1] == highest
@@ -74,7 +74,7 @@ class GenericEncoder(PretrainedEncoder):
         self._model.to(self.dtype)
         self._input_dtype = self.dtype
         packed = self.device.type == "cpu" and not request.trainable
-        self.linear_kernel = pack_linears(model, linears) if packed else "torch"
+        self.linear_kernel = pack_linears(model, products) if packed else "torch"
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the numbers."""
