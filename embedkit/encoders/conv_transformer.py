@@ -46,6 +46,9 @@ class ConvTransformerEncoder(PretrainedEncoder):
         self.layers = select_layers(request.layers, config.num_hidden_layers)
         self.dimensions = config.hidden_size
         self.normalised = bool(request.preprocessor.get("do_normalize", True))
+        if config.model_type == "data2vec-audio" and getattr(config, "do_stable_layer_norm", False):
+            # Before, such models ran with the norms of a variant that transformers does not have.
+            self.algorithm = 2
         self.final_norm_at = config.num_hidden_layers if norms_first(config) else None
 
         model.to(self.device)

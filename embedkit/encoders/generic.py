@@ -15,6 +15,7 @@ from embedkit.encoders.base import LayerSink
 from embedkit.encoders.checkpoint import load_model, quiet
 from embedkit.encoders.device_copies import to_device
 from embedkit.encoders.frame_rule import FrameCounter, find_own_rule
+from embedkit.encoders.identity import NORMED_STATE
 from embedkit.encoders.kernels import pack_linears, watching_products
 from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE
 from embedkit.encoders.padded import Joiner, PaddingGuard, name_of_mask
@@ -28,8 +29,6 @@ TRIED_SECONDS = (0.31, 0.47, 1.0)
 EXACT = 1e-5
 """How far a clip in a padded batch may be from the clip alone, relative to its norm."""
 CHECKED_SECONDS = (0.31, 0.73, 1.5, 2.11)
-NORMED = "last_hidden_state, which has passed the final norm"
-"""Of encoders whose `hidden_states[-1]` has not: stores of before hold that one."""
 LONGEST_HOP_SECONDS = 2.0
 LONGEST_TRIED_SECONDS = 120
 
@@ -78,7 +77,7 @@ class GenericEncoder(PretrainedEncoder):
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the numbers."""
-        last = {"last_layer": NORMED} if self._normed_last else {}
+        last = {"last_layer": NORMED_STATE} if self._normed_last else {}
         kinds = {"normalisation": type(self._extractor).__name__, "linear_kernel": self.linear_kernel}
         return super().identity() | kinds | last
 
