@@ -15,14 +15,14 @@ SMALLEST_WIDTH = 32
 
 
 class PackedLinear(nn.Module):
-    """A frozen linear layer whose weight lies in oneDNN's order.
+    """A frozen linear layer, or a convolution of width 1, whose weight lies in oneDNN's order.
 
     Shape: Input `[..., in_features]`, output `[..., out_features]`.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear | nn.Conv1d) -> None:
         super().__init__()
-        self.packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
+        self.packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().flatten(1), None)
         self.bias: Tensor | None = None if linear.bias is None else linear.bias.detach()
 
     def forward(self, values: Tensor) -> Tensor:
@@ -39,9 +39,7 @@ class PackedPointwise(nn.Module):
 
     def __init__(self, convolution: nn.Conv1d) -> None:
         super().__init__()
-        linear = nn.Linear(1, 1, bias=False)
-        linear.weight, linear.bias = nn.Parameter(convolution.weight[..., 0]), convolution.bias
-        self.linear = PackedLinear(linear)
+        self.linear = PackedLinear(convolution)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the outputs, frames apart in memory by their channels."""

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 import embedkit
 from embedkit.encoders import load_encoder
-from embedkit.encoders.sources import PUBLISHED
+from embedkit.encoders.published import PUBLISHED
 from embedkit.errors import EncoderError
 from tests.encoders.checkpoints import write_conv_checkpoint
 from tests.encoders.hub import Hub, serve

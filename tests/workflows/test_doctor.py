@@ -17,7 +17,7 @@ from embedkit.cli import app
 from embedkit.diagnosis.project import installer
 from embedkit.diagnosis.rows import Examination, Row
 from embedkit.diagnosis.table import render_examination
-from embedkit.encoders.sources import PUBLISHED
+from embedkit.encoders.published import PUBLISHED
 from embedkit.workflows import doctor
 from tests.diagnosis.libraries import write_libraries, write_library, write_metadata
 
