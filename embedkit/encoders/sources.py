@@ -12,6 +12,7 @@ from embedkit.encoders.layout import (
     PREPROCESSOR_FILE,
     WEIGHT_FILES,
     Checkpoint,
+    explain_foreign,
     read_shards,
 )
 from embedkit.errors import EncoderError
@@ -71,6 +72,9 @@ def refuse_file(path: Path) -> None:
 
 
 def _local_checkpoint(folder: Path) -> Checkpoint:
+    foreign = explain_foreign(lambda file: (folder / file).is_file())
+    if foreign and not ((folder / CONFIG_FILE).is_file() and any((folder / file).is_file() for file in WEIGHT_FILES)):
+        raise EncoderError(f"The folder {str(folder)!r} {foreign}.")
     if not (folder / CONFIG_FILE).is_file():
         raise EncoderError(
             f"The folder {str(folder)!r} holds no config.json; expected a checkpoint in the layout that transformers "

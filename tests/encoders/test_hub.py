@@ -221,6 +221,27 @@ def test_a_refusal_gets_one_sentence(
     assert "secret" not in sentence
 
 
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("tf_model.h5", "holds weights for TensorFlow alone"),
+        ("adapter_config.json", "holds an adapter of PEFT"),
+        ("hyperparams.yaml", "holds a model of SpeechBrain"),
+    ],
+)
+@pytest.mark.parametrize("config", [True, False])
+def test_a_repository_of_another_library_is_told_how_to_use(
+    file: str, message: str, config: bool, hub: Hub, published: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    (folder / file).write_text("{}")
+    if config:
+        shutil.copyfile(published / "config.json", folder / "config.json")
+    hub.add("org/foreign", "f" * 40, folder)
+    assert message in refused("org/foreign")
+
+
 def test_a_wrong_token_of_the_login_is_named_by_its_file(hub: Hub, tmp_path: Path) -> None:
     hub.accepted = "hf_right"
     (tmp_path / "token").write_text("hf_wrong")
