@@ -74,6 +74,13 @@ class GenericEncoder(PretrainedEncoder):
         self._input_dtype = self.dtype
         packed = self.device.type == "cpu" and not request.trainable
         self.linear_kernel = pack_linears(model, products) if packed else "torch"
+        try:
+            self._states(clips[0])
+        except (RuntimeError, AttributeError, TypeError) as error:
+            raise EncoderError(
+                f"The model of {self.name!r} ({self.family}) does not run in {request.precision} on {self.device.type} "
+                f"({type(error).__name__}); expected another --precision."
+            ) from error
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the numbers."""

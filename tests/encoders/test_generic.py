@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from embedkit.encoders import load_encoder
 from embedkit.encoders.generic import GenericEncoder, find_frame_count
 from embedkit.encoders.identity import NORMED_STATE, determining
+from embedkit.encoders.kernels import PackedLinear, PackedPointwise
 from embedkit.errors import EncoderError
+from embedkit.kernels import has_onednn
 from tests.encoders.checkpoints import (
     bare_extractor,
     bare_model,
@@ -170,7 +174,7 @@ def test_batched_equals_alone(
 
     monkeypatch.setattr(GenericEncoder, "_outputs", counted)
     encoder = load_encoder(str(folder))
-    assert len(passes) <= 7
+    assert len(passes) <= 8
     assert encoder.equal_lengths is not padded
     assert (encoder.layers, encoder.dimensions, encoder.frame_rate) == ((0, 1, 2), 64, rate)
     smallest = encoder.smallest_input
@@ -181,6 +185,27 @@ def test_batched_equals_alone(
             for values, reference in zip(layers, bare_layers(folder, clip), strict=True):
                 assert len(values) == frames
                 assert relative_error(values, reference[:frames]) <= 1e-5
+
+
+@pytest.mark.parametrize("family", ["wav2vec2-bert", "wav2vec2-conformer", "moonshine"])
+def test_batches_in_bf16_are_near_those_in_fp32(family: str, tmp_path: Path) -> None:
+    folder = write_family(tmp_path, family)
+    clips = [speechlike(length, length) for length in (9_000, 12_345)]
+    exact, rounded = (collect(load_encoder(str(folder), precision=precision), clips) for precision in ("fp32", "bf16"))
+    for one, other in zip(exact, rounded, strict=True):
+        assert all(1e-4 < relative_error(b, a) < 5e-2 for a, b in zip(one, other, strict=True))
+
+
+def test_linear_layers_are_packed_without_another_result(tmp_path: Path) -> None:
+    encoder: Any = load_encoder(str(write_family(tmp_path, "wav2vec2-bert")))
+    kinds = {type(module) for module in encoder._model.modules()}
+    packed = encoder.linear_kernel == "onednn"
+    assert packed is has_onednn()
+    assert ({PackedLinear, PackedPointwise} <= kinds) is packed
+    trained: Any = load_encoder(str(tmp_path), trainable=True)
+    assert PackedLinear not in {type(module) for module in copy.deepcopy(trained.network).modules()}
+    one, other = (collect(each, [speechlike(9_000, 0)])[0] for each in (encoder, trained))
+    assert all(relative_error(a, b) <= 1e-5 for a, b in zip(one, other, strict=True))
 
 
 def test_a_batch_of_a_model_that_is_trained_has_clips_of_one_length(tmp_path: Path) -> None:
@@ -248,6 +273,13 @@ def test_a_text_model_is_refused(tmp_path: Path) -> None:
         load_encoder(str(tmp_path))
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
     with pytest.raises(EncoderError, match="does not run on audio alone"):
+        load_encoder(str(tmp_path))
+
+
+def test_clap_is_refused_with_the_reason(tmp_path: Path) -> None:
+    transformers.ClapConfig().save_pretrained(tmp_path)
+    save_file({"weight": torch.ones(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EncoderError, match="merges from layer to layer, so that its states are no frames over time"):
         load_encoder(str(tmp_path))
 
 
