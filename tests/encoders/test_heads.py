@@ -53,7 +53,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "parakeet_rnnt": TRANSDUCER | {"encoder_config": MEL},
     "parakeet_tdt": TRANSDUCER | {"encoder_config": MEL},
     "lasr_ctc": TOKENS | {"encoder_config": MEL | {"num_mel_bins": 128}},
-    "omniasr_ctc": TOKENS | {"audio_config": MEL | {"model_type": "omniasr_audio"}},
+    "omniasr_ctc": TOKENS | {"audio_config": MEL | {"model_type": "omniasr_audio", "conv_dim": (32,) * 7}},
     "granite_speech5_ctc": TOKENS | {"encoder_config": MEL | {"vocab_size": 12}},
     "nemotron_asr_streaming": TRANSDUCER | {"encoder_config": MEL},
     "nemotron3_5_asr": TRANSDUCER | {"encoder_config": MEL},
