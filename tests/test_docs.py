@@ -23,7 +23,7 @@ import embedkit
 from embedkit.cli import app
 from embedkit.config import read_config
 from embedkit.encoders import vggish
-from embedkit.encoders.sources import PUBLISHED
+from embedkit.encoders.published import PUBLISHED
 from embedkit.training.runs import find_runs
 from embedkit.workflows import demo
 from tests.documents import DOCUMENTS, ROOT, Block, read_blocks, shell_commands, write_world

@@ -9,7 +9,7 @@ from typing import Any
 
 from embedkit.diagnosis.rows import Row
 from embedkit.diagnosis.trial import Outcome
-from embedkit.encoders.sources import PUBLISHED
+from embedkit.encoders.published import PUBLISHED
 from embedkit.wording import format_bytes, list_words
 
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -79,6 +79,8 @@ def _encoder_row(name: str, here: Mapping[str, Any], *, may_fetch: bool) -> Row:
 
     if facts["whole"]:
         return describe(f"at {pinned[:_SHORT]}, the pinned revision")
+    if others and not pinned:
+        return describe(f"at {list_words(commit[:_SHORT] for commit in others)}, from the main branch")
     if others:
         found = f"at {list_words(commit[:_SHORT] for commit in others)}, pinned is {pinned[:_SHORT]}"
         problem = f"The encoder {name!r} lies in the cache {found}: the pinned revision has to be fetched."

@@ -132,7 +132,7 @@ def _look_at_cache() -> dict[str, Any]:
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    from embedkit.encoders.sources import PUBLISHED
+    from embedkit.encoders.published import PUBLISHED
 
     cache = Path(constants.HF_HUB_CACHE)
     size, complete = _count_bytes(cache)

@@ -11,7 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedkit.encoders.sources import CARD_FILE, PUBLISHED, VGGISH_FILE, is_repository, refuse_file
+from embedkit.encoders.published import PUBLISHED, TABLE
+from embedkit.encoders.sources import CARD_FILE, VGGISH_FILE, is_repository, refuse_file
 from embedkit.errors import EncoderError, UnknownNameError
 from embedkit.imports import looks_like_target
 from embedkit.registry import Part, Registry, load_object, unknown_name
@@ -39,17 +40,7 @@ ENCODERS = Registry(
             "vggish-scratch",
             Part("embedkit.encoders.vggish:UntrainedVggish", "VGGish with random weights, to be trained end to end"),
         ),
-        ("wav2vec2", Part(PRETRAINED, "wav2vec 2.0 base, LibriSpeech 960 h (facebook/wav2vec2-base)")),
-        ("wav2vec2-large", Part(PRETRAINED, "wav2vec 2.0 large, Libri-Light 60k h (facebook/wav2vec2-large-lv60)")),
-        ("hubert", Part(PRETRAINED, "HuBERT base, LibriSpeech 960 h (facebook/hubert-base-ls960)")),
-        ("hubert-large", Part(PRETRAINED, "HuBERT large, Libri-Light 60k h (facebook/hubert-large-ll60k)")),
-        ("wavlm", Part(PRETRAINED, "WavLM base+, 94k h (microsoft/wavlm-base-plus)")),
-        ("wavlm-large", Part(PRETRAINED, "WavLM large, 94k h (microsoft/wavlm-large)")),
-        ("whisper-tiny", Part(PRETRAINED, "Whisper tiny's encoder (openai/whisper-tiny)")),
-        ("whisper-base", Part(PRETRAINED, "Whisper base's encoder (openai/whisper-base)")),
-        ("whisper-small", Part(PRETRAINED, "Whisper small's encoder (openai/whisper-small)")),
-        ("whisper-medium", Part(PRETRAINED, "Whisper medium's encoder (openai/whisper-medium)")),
-        ("whisper-large-v3", Part(PRETRAINED, "Whisper large-v3's encoder (openai/whisper-large-v3)")),
+        *((name, Part(PRETRAINED, entry.summary)) for name, entry in TABLE.items()),
     ],
 )
 

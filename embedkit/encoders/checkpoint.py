@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,13 @@ from torch import nn
 
 from embedkit.encoders.layout import WEIGHT_FILES, Checkpoint, describe_damage, explain_unreadable
 from embedkit.encoders.settings import refuse_settings
+from embedkit.encoders.weights import Weights, read_weights
 from embedkit.errors import EncoderError, lacks_memory
 from embedkit.libraries import load_transformers, muted
 from embedkit.wording import list_some
 
-HARMLESS_MISSING = re.compile(r"(\w+\.)?masked_spec_embed")
-"""A vector that only masked training reads."""
-
-HARMLESS_UNEXPECTED = re.compile(
-    r"(\w+\.)?(masked_spec_embed|label_embs_concat|label_embeddings_concat)"
-    r"|(quantizer|project_q|project_hid|final_proj|dropout_features|speaker_proj"
-    r"|lm_head|ctc_proj|classifier|projector|layer_weights|proj_out|audio_classifier)(\..+)?"
-    r"|(model\.)?decoder\..+"
-)
-"""Heads of pretraining and of fine-tuned tasks, and decoders: an encoder does not have them."""
+MASKING_VECTOR = "masked_spec_embed"
+"""What only masked training reads: it may be missing, or be there without a use."""
 
 SHOWN_KEYS = 6
 
@@ -46,41 +38,40 @@ def read_config(checkpoint: Checkpoint) -> Any:
         with quiet():
             return loader.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        raise EncoderError(
-            f"The config.json of {checkpoint.source!r} cannot be used ({explain_unreadable(error)}); "
-            "expected an audio encoder that transformers knows without code of its own."
-        ) from error
+        raise _unusable_config(checkpoint, error) from error
 
 
-def load_model(
-    checkpoint: Checkpoint,
-    model_class: Any,
-    config: Any,
-    *,
-    key_mapping: dict[str, str] | None = None,
-    heads_allowed: bool = False,
-) -> nn.Module:
-    """Build a model in fp32 and evaluation mode, with every weight from the checkpoint.
+def _unusable_config(checkpoint: Checkpoint, error: Exception) -> EncoderError:
+    return EncoderError(
+        f"The config.json of {checkpoint.source!r} cannot be used ({explain_unreadable(error)}); "
+        "expected an audio encoder that transformers knows without code of its own."
+    )
+
+
+def load_model(checkpoint: Checkpoint, config: Any) -> nn.Module:
+    """Build the encoder of a family in fp32 and evaluation mode, with every weight from the checkpoint.
 
     Args:
         checkpoint: Where the files lie.
-        model_class: A transformers model class, or an Auto class.
         config: The configuration that was read from it.
-        key_mapping: Regular expressions over the checkpoint's names, and what to write instead.
-        heads_allowed: Whether names that belong to no part of the model are taken for heads of another task.
 
     Raises:
-        EncoderError: the weights cannot be read without running code, or names or shapes do not fit.
+        EncoderError: the weights cannot be read without running code, names or shapes do not fit, or numbers are not
+            finite.
     """
     try:
+        encoder, prefixes = _outline(config)
+    except Exception as error:
+        raise _unusable_config(checkpoint, error) from error
+    try:
         with quiet():
-            model, report = model_class.from_pretrained(
-                checkpoint.folder,
-                config=config,
+            weights = read_weights(checkpoint.folder)
+            prefix = next((one for one in prefixes if any(name.startswith(one) for name in weights)), "")
+            model, report = type(encoder).from_pretrained(
+                None,
+                config=encoder.config,
+                state_dict=_without_heads(encoder, weights, prefix),
                 dtype=torch.float32,
-                key_mapping=key_mapping,
-                local_files_only=True,
-                weights_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
@@ -96,28 +87,66 @@ def load_model(
             f"The weights of {checkpoint.source!r} cannot be loaded ({explain_unreadable(error)}); "
             "expected safetensors, or a PyTorch file of plain tensors."
         ) from error
-    _check(checkpoint, model, report, heads_allowed=heads_allowed)
+    _check(checkpoint, model, report, sorted(weights), prefixless=not prefix)
     model.eval().requires_grad_(False)
     loaded: nn.Module = model
     return loaded
 
 
-def _check(checkpoint: Checkpoint, model: Any, report: dict[str, Any], *, heads_allowed: bool) -> None:
-    missing = [key for key in report["missing_keys"] if not HARMLESS_MISSING.fullmatch(key)]
-    unexpected = [key for key in report["unexpected_keys"] if not HARMLESS_UNEXPECTED.fullmatch(key)]
-    if heads_allowed:
-        own = {name for name, _ in model.named_children()} | {model.base_model_prefix}
-        unexpected = [key for key in unexpected if key.split(".")[0] in own]
+def _outline(config: Any) -> tuple[Any, list[str]]:
+    """Return a family's encoder without weights, and what its names may begin with in a checkpoint, the longest first.
+
+    Models with a decoder, or with a head that transformers counts as theirs, hold their encoder as a model of its own.
+    """
+    with quiet(), torch.device("meta"):
+        whole = load_transformers("AutoModel").from_config(config)
+    for encoder in (getattr(whole, "speech_encoder", whole), whole.get_encoder(modality="audio"), whole.get_encoder()):
+        if encoder is not whole and isinstance(encoder, load_transformers("PreTrainedModel")):
+            part = next(name for name, module in whole.named_modules() if module is encoder)
+            return encoder, [f"{whole.base_model_prefix}.{part}.", f"{part}.", ""]
+    return whole, [f"{whole.base_model_prefix}.", ""]
+
+
+def _without_heads(encoder: Any, weights: Weights, prefix: str) -> Weights:
+    """Return the weights below the encoder's prefix: all others are heads of a task."""
+    kept = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    return {name: value for name, value in kept.items() if name != MASKING_VECTOR or hasattr(encoder, name)}
+
+
+def _check(checkpoint: Checkpoint, model: Any, report: dict[str, Any], names: list[str], *, prefixless: bool) -> None:
+    missing = [key for key in report["missing_keys"] if key != MASKING_VECTOR]
     wrong = [item[0] if isinstance(item, tuple) else item for item in report["mismatched_keys"]]
+    state = model.state_dict()
+    if len(missing) == len(state.keys() - {MASKING_VECTOR}):
+        raise EncoderError(
+            f"The weights of {checkpoint.source!r} are none of {type(model).__name__}'s (there are "
+            f"{list_some(names, SHOWN_KEYS)}); expected a checkpoint with the encoder of the model_type in its "
+            "config.json."
+        )
+    # Of a checkpoint without prefixes only what lies in a part of the encoder can be meant for it.
+    parts = {name for name, _ in model.named_children()} if prefixless else set()
+    surplus = [key for key in report["unexpected_keys"] if not prefixless or key.partition(".")[0] in parts]
     problems = [
         f"{word}: {list_some(sorted(keys), SHOWN_KEYS)}"
-        for word, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+        for word, keys in (
+            ("missing", missing),
+            ("unexpected", surplus),
+            ("of another shape", wrong),
+        )
         if keys
     ]
     if problems:
         raise EncoderError(
             f"The weights of {checkpoint.source!r} do not fit {type(model).__name__} ({'; '.join(problems)}); "
             "expected every weight of the encoder and no other, so check that config.json belongs to them."
+        )
+    # A sum is not finite as soon as one of its terms is not, and float64 holds those of all float32 numbers.
+    broken = [name for name, values in state.items() if not values.sum(dtype=torch.float64).isfinite()]
+    if broken:
+        raise EncoderError(
+            f"The weights of {checkpoint.source!r} hold numbers that are not finite (in "
+            f"{list_some(sorted(broken), SHOWN_KEYS)}): the model diverged in training, or was converted to a type too "
+            "small for it; take another checkpoint."
         )
 
 
@@ -139,7 +168,7 @@ def digest_weights(model: nn.Module) -> str:
     """Return the SHA-256 of all parameters and buffers: names, types, shapes and bytes, sorted by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        if HARMLESS_MISSING.fullmatch(name):
+        if name == MASKING_VECTOR:
             continue
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).numpy())

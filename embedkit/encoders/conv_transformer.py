@@ -18,7 +18,6 @@ from embedkit.encoders.kernels import pack_linears
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.selection import select_layers
 from embedkit.encoders.wavlm import position_bias, run_layer
-from embedkit.libraries import load_transformers
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
 
@@ -42,12 +41,15 @@ class ConvTransformerEncoder(PretrainedEncoder):
 
     def __init__(self, request: EncoderRequest) -> None:
         config = request.config
-        model: Any = load_model(request.checkpoint, load_transformers("AutoModel"), config)
+        model: Any = load_model(request.checkpoint, config)
         super().__init__(request, model)
         self.layers = select_layers(request.layers, config.num_hidden_layers)
         self.dimensions = config.hidden_size
         self.normalised = bool(request.preprocessor.get("do_normalize", True))
-        self.final_norm_at = config.num_hidden_layers if getattr(config, "do_stable_layer_norm", False) else None
+        if config.model_type == "data2vec-audio" and getattr(config, "do_stable_layer_norm", False):
+            # Before, such models ran with the norms of a variant that transformers does not have.
+            self.algorithm = 2
+        self.final_norm_at = config.num_hidden_layers if norms_first(config) else None
 
         model.to(self.device)
         trainable = request.trainable
@@ -106,6 +108,11 @@ class ConvTransformerEncoder(PretrainedEncoder):
         hidden = hidden + self._positions(hidden, padding)
         embedded: Tensor = self._dropout(hidden if self.final_norm_at is not None else self._norm(hidden))
         return embedded
+
+
+def norms_first(config: Any) -> bool:
+    """Tell whether layers norm their input and the encoder its output; transformers' data2vec has no such variant."""
+    return bool(getattr(config, "do_stable_layer_norm", False)) and config.model_type != "data2vec-audio"
 
 
 def normalise(clip: Tensor) -> Tensor:

@@ -15,6 +15,14 @@ from embedkit.encoders.sources import find_checkpoint
 from embedkit.encoders.whisper import WhisperEncoder
 from embedkit.errors import EncoderError
 
+UNFIT = {
+    "clap": (
+        "its audio tower sees 10 s as a picture, whose patches it merges from layer to layer, so that its states are "
+        "no frames over time"
+    ),
+}
+"""Families with an audio encoder that has no layers of frames, and why."""
+
 _logger = logging.getLogger("embedkit")
 
 
@@ -39,6 +47,8 @@ def load_pretrained(
     resolved = resolve_precision(precision, place)
     checkpoint = find_checkpoint(source, name=name)
     config, settings = read_config(checkpoint), read_settings(checkpoint.folder)
+    if reason := UNFIT.get(config.model_type):
+        raise EncoderError(f"The encoder {name!r} is a {config.model_type} model: {reason}; expected another encoder.")
     request = EncoderRequest(
         name=name,
         checkpoint=checkpoint,

@@ -29,6 +29,7 @@ from embedkit.encoders.layout import (
     PROCESSOR_FILE,
     WEIGHT_FILES,
     Checkpoint,
+    explain_foreign,
     read_settings,
     read_shards,
 )
@@ -104,6 +105,7 @@ class _Repository:
         files = [file for file in WEIGHT_FILES if isinstance(self._look_up(file, commit), str)]
         found = next((path for file in files or WEIGHT_FILES if (path := self.fetch(file, commit))), None)
         if found is None:
+            self._refuse_foreign(commit)
             raise EncoderError(
                 f"The repository {self.repository!r} holds no weights; expected one of {', '.join(WEIGHT_FILES)}."
             )
@@ -114,6 +116,7 @@ class _Repository:
     def require(self, file: str, revision: str | None) -> Path:
         path = self.fetch(file, revision)
         if path is None:
+            self._refuse_foreign(revision)
             raise EncoderError(f"The repository {self.repository!r} of the encoder {self.name!r} holds no {file}.")
         return path
 
@@ -151,6 +154,21 @@ class _Repository:
                 )
             )
         return Path(hf_hub_download(self.repository, file, revision=revision))
+
+    def _refuse_foreign(self, revision: str | None) -> None:
+        if foreign := explain_foreign(lambda file: self._holds(file, revision)):
+            raise EncoderError(f"The repository {self.repository!r} {foreign}.")
+
+    def _holds(self, file: str, revision: str | None) -> bool:
+        """Tell whether the repository has a file, without fetching it; not where nobody can be asked."""
+        if isinstance(self._look_up(file, revision), str):
+            return True
+        url = hf_hub_url(self.repository, file, revision=revision)
+        try:
+            self._answered(lambda: get_hf_file_metadata(url, timeout=CONNECTION_SECONDS), file, revision)
+        except (EncoderError, EntryNotFoundError):
+            return False
+        return True
 
     def _look_up(self, file: str, revision: str | None) -> object:
         return try_to_load_from_cache(self.repository, file, revision=revision)

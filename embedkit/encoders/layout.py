@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,27 @@ WEIGHT_FILES = (
 )
 """In the order in which transformers looks for them."""
 
+ADAPTER_FILE = "adapter_config.json"
+
+_FLAX_OR_TF = (
+    "holds weights for {} alone ({}), which transformers 5 does not read; write them for PyTorch once, with "
+    "transformers 4: AutoModel.from_pretrained(FOLDER, from_{}=True).save_pretrained(FOLDER)"
+)
+_FOREIGN = {
+    ADAPTER_FILE: (
+        f"holds an adapter of PEFT ({ADAPTER_FILE}), which changes another model that it names; merge it into that "
+        "model, and name the folder of the result: PeftModel.from_pretrained(MODEL, "
+        "ADAPTER).merge_and_unload().save_pretrained(FOLDER)"
+    ),
+    "hyperparams.yaml": (
+        "holds a model of SpeechBrain (hyperparams.yaml), whose settings run code; name the encoder that it was "
+        "trained from, or save its own with SpeechBrain: its wav2vec2 module's model.save_pretrained(FOLDER)"
+    ),
+    "tf_model.h5": _FLAX_OR_TF.format("TensorFlow", "tf_model.h5", "tf"),
+    "flax_model.msgpack": _FLAX_OR_TF.format("Flax", "flax_model.msgpack", "flax"),
+}
+"""What checkpoints of other libraries are known by, what they are, and how they are used."""
+
 _LONGEST_HEADER = 100_000_000
 
 
@@ -41,6 +63,15 @@ class Checkpoint:
     folder: Path
     source: str
     revision: str | None
+
+
+def explain_foreign(holds: Callable[[str], bool]) -> str | None:
+    """Say which library's checkpoint lies where config.json or weights are missing, and how to use it.
+
+    Args:
+        holds: Tells whether a file of this name is there.
+    """
+    return next((sentence for file, sentence in _FOREIGN.items() if holds(file)), None)
 
 
 def read_settings(folder: Path) -> dict[str, Any] | None:

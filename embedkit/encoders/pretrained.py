@@ -19,14 +19,12 @@ from torch.utils.checkpoint import checkpoint
 from embedkit.arguments import fits
 from embedkit.encoders.base import Encoder, LayerSink
 from embedkit.encoders.checkpoint import digest_weights, write_model
+from embedkit.encoders.identity import LAST_STATE
 from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE, Checkpoint
 from embedkit.encoders.precision import DTYPES, true_fp32
 from embedkit.encoders.sources import read_card
 from embedkit.encoders.spec_augment import SpecAugment
 from embedkit.errors import EncoderError
-
-ALGORITHM = 1
-"""Raised when embedkit computes other numbers from the same weights and options."""
 
 LARGEST_SAMPLING_RATE = 768_000
 DEFAULT_SAMPLING_RATE = 16_000
@@ -56,8 +54,10 @@ class PretrainedEncoder(Encoder):
         family: transformers' name of the architecture.
         recompute: Whether layers compute their activations again for the gradient instead of keeping them.
         masking: What hides parts of the input in training; None for nothing.
+        algorithm: Raised when embedkit computes other numbers from the same weights and options.
     """
 
+    algorithm = 1
     recompute = False
     masking: SpecAugment | None = None
     tunable = frozenset({"layers", "convolutions", "recompute", "specaugment", "speed"})
@@ -91,8 +91,9 @@ class PretrainedEncoder(Encoder):
             "smallest_input": self.smallest_input,
             "normalisation": "none",
             "window": "clip",
+            "last_layer": LAST_STATE,
             "precision": self.precision,
-            "algorithm": ALGORITHM,
+            "algorithm": self.algorithm,
             "versions": {"torch": torch.__version__, "transformers": version("transformers")},
             **({"trained_on": self.trained_on} if self.trained_on else {}),
         }

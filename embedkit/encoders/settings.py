@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from embedkit.encoders.layout import (
+    ADAPTER_FILE,
     CONFIG_FILE,
     PREPROCESSOR_FILE,
     PROCESSOR_FILE,
     WEIGHT_FILES,
     Checkpoint,
+    explain_foreign,
     read_settings_file,
 )
 from embedkit.errors import EncoderError
 from embedkit.trust import walk
-
-ADAPTER_FILE = "adapter_config.json"
 
 
 class _Rule(NamedTuple):
@@ -64,12 +64,8 @@ def refuse_settings(checkpoint: Checkpoint) -> None:
     Raises:
         EncoderError: they do; the file, the setting and its value are told.
     """
-    adapter = checkpoint.folder / ADAPTER_FILE
-    if adapter.exists():
-        raise EncoderError(
-            f"The checkpoint {checkpoint.source!r} holds an adapter ({ADAPTER_FILE}), which changes another model that "
-            "it names; merge it into that model, and name the folder of the result."
-        )
+    if (checkpoint.folder / ADAPTER_FILE).exists():
+        raise EncoderError(f"The checkpoint {checkpoint.source!r} {explain_foreign(ADAPTER_FILE.__eq__)}.")
     for file in (CONFIG_FILE, PREPROCESSOR_FILE, PROCESSOR_FILE):
         for field, value in walk(read_settings_file(checkpoint.folder / file) or {}):
             key = field.rpartition(".")[2].strip("_").removesuffix("_internal")

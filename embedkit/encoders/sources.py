@@ -12,29 +12,12 @@ from embedkit.encoders.layout import (
     PREPROCESSOR_FILE,
     WEIGHT_FILES,
     Checkpoint,
+    explain_foreign,
     read_shards,
 )
 from embedkit.errors import EncoderError
 from embedkit.received import read_object
 from embedkit.wording import list_some
-
-PUBLISHED: dict[str, str] = {
-    "wav2vec2": "facebook/wav2vec2-base@0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8",
-    "wav2vec2-large": "facebook/wav2vec2-large-lv60@0cde644b64dac88d8416bec1c92a4099b850ba0b",
-    "hubert": "facebook/hubert-base-ls960@dba3bb02fda4248b6e082697eee756de8fe8aa8a",
-    "hubert-large": "facebook/hubert-large-ll60k@ff022d095678a2995f3c49bab18a96a9e553f782",
-    "wavlm": "microsoft/wavlm-base-plus@4c66d4806a428f2e922ccfa1a962776e232d487b",
-    "wavlm-large": "microsoft/wavlm-large@c1423ed94bb01d80a3f5ce5bc39f6026a0f4828c",
-    "whisper-tiny": "openai/whisper-tiny@169d4a4341b33bc18d8881c4b69c2e104e1cc0af",
-    "whisper-base": "openai/whisper-base@e37978b90ca9030d5170a5c07aadb050351a65bb",
-    "whisper-small": "openai/whisper-small@973afd24965f72e36ca33b3055d56a652f456b4d",
-    "whisper-medium": "openai/whisper-medium@abdf7c39ab9d0397620ccaea8974cc764cd0953e",
-    "whisper-large-v3": "openai/whisper-large-v3@06f233fe06e710322aca913c1bc4249a0d71fce1",
-}
-"""Hugging Face id of every registered transformer, `@` the commit it is pinned to.
-
-Without a commit the repository's main branch is taken; the commit it stood at is part of the encoder's identity.
-"""
 
 VGGISH_FILE = "vggish.safetensors"
 """By which the folder of a VGGish that was trained here is known."""
@@ -89,6 +72,9 @@ def refuse_file(path: Path) -> None:
 
 
 def _local_checkpoint(folder: Path) -> Checkpoint:
+    foreign = explain_foreign(lambda file: (folder / file).is_file())
+    if foreign and not ((folder / CONFIG_FILE).is_file() and any((folder / file).is_file() for file in WEIGHT_FILES)):
+        raise EncoderError(f"The folder {str(folder)!r} {foreign}.")
     if not (folder / CONFIG_FILE).is_file():
         raise EncoderError(
             f"The folder {str(folder)!r} holds no config.json; expected a checkpoint in the layout that transformers "

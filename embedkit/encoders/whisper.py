@@ -21,8 +21,6 @@ from embedkit.encoders.selection import select_layers
 from embedkit.errors import EncoderError
 from embedkit.libraries import load_transformers
 
-MODEL = "models.whisper.modeling_whisper.WhisperEncoder"
-ENCODER_KEYS = {r"^(model\.)?encoder\.": ""}
 MEL_FRAMES_PER_FRAME = 2
 LOG_FLOOR = 1e-10
 LOG_RANGE = 8.0
@@ -41,7 +39,7 @@ class WhisperEncoder(PretrainedEncoder):
 
     def __init__(self, request: EncoderRequest) -> None:
         config = request.config
-        model: Any = load_model(request.checkpoint, load_transformers(MODEL), config, key_mapping=ENCODER_KEYS)
+        model: Any = load_model(request.checkpoint, config)
         super().__init__(request, model)
         self.layers = select_layers(request.layers, config.encoder_layers)
         self.dimensions = config.d_model

@@ -18,10 +18,8 @@ from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE
 from embedkit.encoders.pretrained import PretrainedEncoder
 from embedkit.encoders.sources import CARD_FILE
 from embedkit.encoders.vggish import VggishEncoder
-from embedkit.encoders.whisper import ENCODER_KEYS, MODEL
 from embedkit.export.encoder import part_folder
 from embedkit.export.predictor import DESCRIPTION_FILE, FORMAT, FORMAT_VERSION, HEADS_FILE, KEPT, Predictor
-from embedkit.libraries import load_transformers
 
 
 def write_folder(predictor: Predictor, encoder: Encoder, folder: Path) -> None:
@@ -86,12 +84,10 @@ def _select(predictor: Predictor, identity: Mapping[str, Any]) -> tuple[dict[str
 
 def _write_checkpoint(encoder: PretrainedEncoder, folder: Path) -> None:
     """Write config.json and model.safetensors."""
-    config = read_config(encoder.checkpoint)
-    if config.model_type == "whisper":
-        whisper = load_model(encoder.checkpoint, load_transformers(MODEL), config, key_mapping=ENCODER_KEYS)
-        write_model(whisper, folder)
+    model: Any = load_model(encoder.checkpoint, read_config(encoder.checkpoint))
+    if encoder.family == "whisper":
+        write_model(model, folder)
     else:
-        model: Any = load_model(encoder.checkpoint, load_transformers("AutoModel"), config, heads_allowed=True)
         with quiet():
             model.save_pretrained(folder)
 

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.checkpoint import load_model, read_config
-from embedkit.encoders.conv_transformer import FAMILIES, VARIANCE_FLOOR
+from embedkit.encoders.conv_transformer import FAMILIES, VARIANCE_FLOOR, norms_first
 from embedkit.encoders.layout import read_settings
 from embedkit.encoders.vggish import (
     EXAMPLE_FRAMES,
@@ -29,7 +29,7 @@ from embedkit.encoders.vggish import (
     _mel_filters,
 )
 from embedkit.encoders.wavlm import position_bias, run_layer
-from embedkit.encoders.whisper import ENCODER_KEYS, LOG_FLOOR, LOG_RANGE, MEL_FRAMES_PER_FRAME, MODEL
+from embedkit.encoders.whisper import LOG_FLOOR, LOG_RANGE, MEL_FRAMES_PER_FRAME
 from embedkit.errors import EncoderError
 from embedkit.libraries import load_transformers
 
@@ -60,12 +60,12 @@ class ConvTransformerGraph(nn.Module):
     def __init__(self, encoder: Any) -> None:
         super().__init__()
         config = read_config(encoder.checkpoint)
-        model: Any = load_model(encoder.checkpoint, load_transformers("AutoModel"), config)
+        model: Any = load_model(encoder.checkpoint, config)
         for module in model.modules():
             if parametrize.is_parametrized(module, "weight"):
                 parametrize.remove_parametrizations(module, "weight")
         self.normalised, self.kept = encoder.normalised, encoder.layers
-        self.norm_first = bool(getattr(config, "do_stable_layer_norm", False))
+        self.norm_first = norms_first(config)
         self.convolutions = model.feature_extractor
         self.projection = model.feature_projection
         self.positions = model.encoder.pos_conv_embed
@@ -113,7 +113,7 @@ class WhisperGraph(nn.Module):
     def __init__(self, encoder: Any, window: str | float) -> None:
         super().__init__()
         config = read_config(encoder.checkpoint)
-        model: Any = load_model(encoder.checkpoint, load_transformers(MODEL), config, key_mapping=ENCODER_KEYS)
+        model: Any = load_model(encoder.checkpoint, config)
         extractor_class = load_transformers("WhisperFeatureExtractor")
         settings = read_settings(encoder.checkpoint.folder) or {}
         extractor = extractor_class(**{"feature_size": config.num_mel_bins, **settings})

@@ -124,6 +124,12 @@ def is_finished(request: ExtractionRequest, found: StoreComparison) -> bool:
 def _check_same(request: ExtractionRequest, store: Store) -> None:
     if store.fingerprint == request.fingerprint and store.corpus == request.corpus.name:
         return
+    if _differences(request, store) == ["last layer"]:
+        raise ExtractionError(
+            f"{str(request.out)!r} was written before the last layer of every encoder was transformers' "
+            "last_hidden_state: its last layer lacks the encoder's final norm; write it anew with --overwrite, or "
+            "choose another file with --out."
+        )
     raise ExtractionError(
         f"{str(request.out)!r} holds other embeddings (differing in {', '.join(_differences(request, store))}); choose "
         "another file with --out, or replace it with --overwrite."

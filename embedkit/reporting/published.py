@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from embedkit.encoders.sources import PUBLISHED
+from embedkit.encoders.published import PUBLISHED
 from embedkit.reporting.grid import Cell, Grid, Line
 
 LOSSES = ("ce", "label-smoothing", "focal", "aam", "ccc")

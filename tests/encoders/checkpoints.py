@@ -37,6 +37,7 @@ CONV_FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "unispeech": ("UniSpeech", {}),
     "unispeech-sat": ("UniSpeechSat", {}),
     "data2vec-audio": ("Data2VecAudio", {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 9}),
+    "data2vec-audio-large": ("Data2VecAudio", LARGE | {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 9}),
 }
 
 WHISPER: dict[str, Any] = {

@@ -199,6 +199,40 @@ def test_a_damaged_folder_gets_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+FOREIGN = [
+    ("adapter_config.json", r"holds an adapter of PEFT .*merge_and_unload\(\)"),
+    ("hyperparams.yaml", r"holds a model of SpeechBrain .*save_pretrained\(FOLDER\)"),
+    ("tf_model.h5", r"holds weights for TensorFlow alone .*from_tf=True"),
+    ("flax_model.msgpack", r"holds weights for Flax alone .*from_flax=True"),
+]
+
+
+@pytest.mark.parametrize("config", [True, False])
+@pytest.mark.parametrize(("file", "message"), FOREIGN)
+def test_checkpoints_of_other_libraries_are_told_how_to_use(
+    file: str, message: str, config: bool, original: Path, tmp_path: Path
+) -> None:
+    (tmp_path / file).write_bytes(b"{}")
+    if config:
+        shutil.copyfile(original / "config.json", tmp_path / "config.json")
+    with pytest.raises(EncoderError, match=message) as caught:
+        load_encoder(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_for_pytorch_beside_others_are_taken(original: Path, tmp_path: Path) -> None:
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    for file in ("tf_model.h5", "flax_model.msgpack", "hyperparams.yaml"):
+        (tmp_path / file).write_bytes(b"")
+    assert digest(tmp_path) == digest(original)
+
+
+def test_a_file_of_more_than_named_tensors_is_refused(original: Path, tmp_path: Path) -> None:
+    as_pytorch_file(original, tmp_path, {"model": {"weight": torch.ones(2)}, "step": 3})
+    with pytest.raises(EncoderError, match=r"holds other things than tensors by name"):
+        load_encoder(str(tmp_path))
+
+
 @pytest.mark.parametrize("share", [0.0001, 0.5, 0.9999])
 @pytest.mark.parametrize("form", ["safetensors", "zip", "old"])
 def test_weights_that_are_cut_short_are_said_to_be(form: str, share: float, original: Path, tmp_path: Path) -> None:

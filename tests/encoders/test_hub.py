@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 import embedkit
 from embedkit.encoders import load_encoder
-from embedkit.encoders.sources import PUBLISHED
+from embedkit.encoders.published import PUBLISHED
 from embedkit.errors import EncoderError
 from tests.encoders.checkpoints import write_conv_checkpoint
 from tests.encoders.hub import Hub, serve
@@ -219,6 +219,27 @@ def test_a_refusal_gets_one_sentence(
     assert re.search(expected, sentence), sentence
     assert '[encoders] hubert = "path/to/folder"' in sentence
     assert "secret" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("tf_model.h5", "holds weights for TensorFlow alone"),
+        ("adapter_config.json", "holds an adapter of PEFT"),
+        ("hyperparams.yaml", "holds a model of SpeechBrain"),
+    ],
+)
+@pytest.mark.parametrize("config", [True, False])
+def test_a_repository_of_another_library_is_told_how_to_use(
+    file: str, message: str, config: bool, hub: Hub, published: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    (folder / file).write_text("{}")
+    if config:
+        shutil.copyfile(published / "config.json", folder / "config.json")
+    hub.add("org/foreign", "f" * 40, folder)
+    assert message in refused("org/foreign")
 
 
 def test_a_wrong_token_of_the_login_is_named_by_its_file(hub: Hub, tmp_path: Path) -> None:

@@ -97,7 +97,8 @@ def test_frames_of_ast_are_columns_of_patches_that_touch_the_clip(time_stride: i
         own = [place for place in range(columns) if place * time_stride < mel_frames]
         inputs = bare_extractor(folder)(clip.numpy(), sampling_rate=16_000, return_tensors="pt")
         with torch.inference_mode():
-            states = bare_model(folder)(**inputs, output_hidden_states=True).hidden_states
+            output = bare_model(folder)(**inputs, output_hidden_states=True)
+        states = [*output.hidden_states[:-1], output.last_hidden_state]
         assert len(layers) == len(states) == 3
         for values, state in zip(layers, states, strict=True):
             # Two vectors that stand for the whole clip, then two bands of patches.

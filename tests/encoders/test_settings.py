@@ -73,7 +73,7 @@ def test_so_is_a_feature_extractor_of_its_own(file: str, originals: dict[str, Pa
 def test_an_adapter_is_refused(originals: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(originals["hubert"], tmp_path, dirs_exist_ok=True)
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "evil/model"}))
-    with pytest.raises(EncoderError, match=r"holds an adapter .*merge it into that model"):
+    with pytest.raises(EncoderError, match=r"holds an adapter of PEFT .*merge it into that model"):
         load_encoder(str(tmp_path))
 
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from embedkit.encoders import ENCODERS, encoder_label, load_encoder, split_name
-from embedkit.encoders.sources import PUBLISHED, is_repository
+from embedkit.encoders.published import PUBLISHED, TABLE
+from embedkit.encoders.sources import is_repository
 from embedkit.errors import EncoderError, UnknownNameError
 from tests.encoders.checkpoints import collect, speechlike, write_conv_checkpoint
 
@@ -71,6 +72,14 @@ def test_published_sources_are_registered_and_pinned_by_whole_commits() -> None:
     for source in PUBLISHED.values():
         assert is_repository(source)
         assert "@" not in source or re.fullmatch(r"[0-9a-f]{40}", source.partition("@")[2])
+
+
+def test_every_published_encoder_tells_what_it_is_in_one_line() -> None:
+    for name, entry in TABLE.items():
+        line = ENCODERS.summary(name)
+        assert all(str(fact) in line for fact in (entry.millions, entry.licence, entry.languages, entry.layers))
+        assert ("main branch" in line) is ("@" not in entry.source)
+        assert "\n" not in line
 
 
 def test_a_registered_name_leads_where_the_configuration_says(folder: Path) -> None:

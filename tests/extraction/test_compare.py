@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from embedkit.corpora.base import Corpus, Task
+from embedkit.encoders.identity import NORMED_STATE
 from embedkit.errors import ExtractionError, StoreError
 from embedkit.extraction import compare
 from embedkit.extraction.run import run_extraction
@@ -208,6 +209,22 @@ def test_the_same_weights_found_elsewhere_are_the_same_encoder(tmp_path: Path) -
     assert not moved.calls
     with pytest.raises(ExtractionError, match="differing in weights digest"):
         run_extraction(request_for(corpus, tmp_path / "store.h5", MovedEncoder(gain=2.0)))
+
+
+class Normed(FakeEncoder):
+    def identity(self) -> dict[str, Any]:
+        return super().identity() | {"last_layer": NORMED_STATE}
+
+
+def test_a_store_whose_last_layer_lacks_the_norm_is_told_and_stays_readable(tmp_path: Path, corpus: Corpus) -> None:
+    run_extraction(request_for(corpus, tmp_path / "s.h5"))
+    with pytest.raises(ExtractionError, match=r"its last layer lacks the encoder's final norm; .* with --overwrite"):
+        run_extraction(request_for(corpus, tmp_path / "s.h5", Normed()))
+    with open_store(tmp_path / "s.h5") as store:
+        assert len(store) == len(corpus.utterances)
+    run_extraction(request_for(corpus, tmp_path / "s.h5", Normed(), overwrite=True))
+    with open_store(tmp_path / "s.h5") as store:
+        assert store.encoder["last_layer"] == NORMED_STATE
 
 
 def test_without_weights_the_name_counts(tmp_path: Path) -> None:

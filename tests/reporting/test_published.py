@@ -67,7 +67,7 @@ def test_the_demo_never_stands_beside_published_numbers(make_row: Any) -> None:
         ("/models/wav2vec2-base/", "wav2vec2"),
         ("microsoft/wavlm-base-plus", "wavlm"),
         ("openai/whisper-large-v3", "whisper-large-v3"),
-        ("microsoft/wavlm-base", None),
+        ("microsoft/wavlm-base", "wavlm-base"),
         ("hubert+mfcc", None),
         ("mfcc", None),
     ],

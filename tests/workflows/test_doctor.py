@@ -17,7 +17,7 @@ from embedkit.cli import app
 from embedkit.diagnosis.project import installer
 from embedkit.diagnosis.rows import Examination, Row
 from embedkit.diagnosis.table import render_examination
-from embedkit.encoders.sources import PUBLISHED
+from embedkit.encoders.published import PUBLISHED
 from embedkit.workflows import doctor
 from tests.diagnosis.libraries import write_libraries, write_library, write_metadata
 
@@ -123,7 +123,7 @@ def read_table(text: str) -> dict[str, dict[str, tuple[str, str]]]:
     """Return what a table shows, without spaces, and the state, by section and name."""
     sections: dict[str, dict[str, tuple[str, str]]] = {}
     for line in text.splitlines()[2:]:
-        name, found, state = line[2:20].strip(), "".join(line[20:71].split()), line[73:]
+        name, found, state = line[2:27].strip(), "".join(line[27:71].split()), line[73:]
         if not line:
             break
         if not line.startswith(" "):

@@ -1,0 +1,38 @@
+"""Read the weights of a checkpoint, by name, as they are written."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from embedkit.encoders.layout import INDEX_ENDING, WEIGHT_FILES, read_shards
+
+Weights: TypeAlias = dict[str, Tensor]
+
+
+def read_weights(folder: Path) -> Weights:
+    """Read all weights; those of files that can be mapped take no memory before they are used.
+
+    Raises:
+        Exception: of whatever kind the libraries raise for files that cannot be read, or that would run code.
+    """
+    first = next(folder / name for name in WEIGHT_FILES if (folder / name).is_file())
+    files = [folder / name for name in read_shards(first)] if first.name.endswith(INDEX_ENDING) else [first]
+    weights: Weights = {}
+    for file in files:
+        weights |= _read(file)
+    return weights
+
+
+def _read(file: Path) -> Weights:
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    content: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise TypeError(f"{file.name} holds other things than tensors by name")
+    return {str(name): value for name, value in content.items()}
