@@ -40,6 +40,11 @@ class RunRecord:
         """Return the CSV of per-utterance predictions."""
         return self.folder / _PREDICTIONS
 
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether predictions and heads are there; its curves came later, and older runs have none."""
+        return all((self.folder / name).is_file() for name in (_PREDICTIONS, _HEADS))
+
     def load_heads(self) -> dict[str, Tensor]:
         """Read all heads and standardisers of the run.
 

@@ -20,7 +20,7 @@ SECONDS = 180
 
 _FIT = "--folds speaker --runs runs --epochs 3 --lr 1e-2 --threads 1"
 _MFCC = "extract CORPUS --encoder mfcc --out s.h5 --threads 1 --shard-seconds 1 --batch-seconds 1"
-_OTHER = "extract CORPUS --encoder mfcc --out s.h5 --threads 1 --max-seconds 0.25"
+_OTHER = f"{_MFCC} --limit 20"
 _FILES = "--max-file-gb 2e-5"
 _HEADS = "--head linear,mlp:hidden=8 --loss ce,focal --seeds 2"
 _RUN = ("extract CORPUS --encoder CHECKPOINT --out s.h5 --threads 1", f"fit s.h5 --head linear --seeds 1 {_FIT}")
@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "extract again": (f"{_MFCC} --limit 13", _MFCC),
     "extract on Ray": (f"{_MFCC} --engine ray",),
     "fit": (_MFCC, f"fit s.h5 {_HEADS} {_FIT}"),
+    "fit one run": _RUN,
     "fit on another store": (f"{_OTHER}", f"fit s.h5 {_HEADS} {_FIT}"),
     "fit from disk": (f"{_MFCC} {_FILES}", f"fit s.h5 {_HEADS} --memory-gb 1e-6 {_FIT}"),
     "fit from disk on another store": (f"{_OTHER} {_FILES}", f"fit s.h5 {_HEADS} --memory-gb 1e-6 {_FIT}"),

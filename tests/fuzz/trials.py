@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -22,6 +23,8 @@ from tests.fuzz.mutations import SECRET
 from tests.workflows.tones import fit_tones, write_tones
 
 HANG_SECONDS = 10
+MOST_GROWTH = 1024**3
+"""Bytes that a command may take, and so above what an honest one takes."""
 BUDGET = ("--loss", "ce", "--seeds", "1", "--epochs", "1", "--lr", "1e-2", "--threads", "1", "--head", "linear")
 EVIL = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\nclass Head: pass\n"
 
@@ -132,6 +135,22 @@ def no_hang() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def start_peak() -> int:
+    """Forget how much memory this process has had at most, where Linux does that; return what it has."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return read_peak()
+
+
+def read_peak() -> int:
+    """Return the most memory that this process has had, in bytes."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def try_case(honest: Path, folder: Path, kind: str, number: int) -> list[str]:
     """Run one case in a copy of the honest folder, and say what is wrong about what happens."""
     shutil.copytree(honest, folder)
@@ -145,9 +164,12 @@ def try_case(honest: Path, folder: Path, kind: str, number: int) -> list[str]:
 
 def run_command(folder: Path, words: list[str]) -> list[str]:
     """Run one command in a folder and list what must not happen."""
+    before = start_peak()
     with contextlib.chdir(folder), no_hang():
         result = CliRunner().invoke(app, words)
     said, faults = result.output, []
+    if (grown := read_peak() - before) > MOST_GROWTH:
+        faults.append(f"it takes {grown / 1024**2:.0f} MiB")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         trace = "".join(traceback.format_exception(result.exception)[-4:])
         faults.append(f"{result.exception!r}\n{trace}")
@@ -159,8 +181,8 @@ def run_command(folder: Path, words: list[str]) -> list[str]:
         faults.append("a traceback is shown")
     if "\x1b[31mred" in said:
         faults.append("control characters are shown")
-    new = [path for path in folder.glob("new*") if path.is_file()]
-    if SECRET in said or any(SECRET.encode() in path.read_bytes() for path in new):
+    there = [path for path in folder.rglob("*") if path.name != "secret.txt" and path.is_file()]
+    if SECRET in said or any(SECRET.encode() in path.read_bytes() for path in there):
         faults.append("another file is shown")
     if "evil" in sys.modules or any(folder.rglob("ran")):
         faults.append("code ran")
