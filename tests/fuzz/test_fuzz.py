@@ -10,6 +10,7 @@ import pytest
 from tests.fuzz.conftest import EVERYDAY
 from tests.fuzz.trials import KINDS, make_honest, try_case
 
+
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_honest(tmp_path_factory.mktemp("honest"))

@@ -119,20 +119,25 @@ KINDS: dict[str, Spoil] = {spoil.__name__: spoil for spoil in (store, run, expor
 
 @contextlib.contextmanager
 def no_hang() -> Iterator[None]:
-    """Fail after ten seconds; where even Python does not come to that, the process ends with its stacks."""
+    """Fail after ten seconds of computing, or a minute of waiting; where even Python does not come to that, the process
+    ends with its stacks."""
 
     def give_up(number: int, frame: object) -> None:
         raise TimeoutError(f"it hangs: {traceback.format_stack(frame, 3)}")  # type: ignore[arg-type]
 
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(HANG_SECONDS)
-    faulthandler.dump_traceback_later(6 * HANG_SECONDS, exit=True)
+    # Time that other processes take on a busy machine is nobody's hang.
+    before = {number: signal.signal(number, give_up) for number in (signal.SIGPROF, signal.SIGALRM)}
+    signal.setitimer(signal.ITIMER_PROF, HANG_SECONDS)
+    signal.alarm(6 * HANG_SECONDS)
+    faulthandler.dump_traceback_later(7 * HANG_SECONDS, exit=True)
     try:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def start_peak() -> int:
