@@ -49,9 +49,9 @@ def fit_experiments(
         (row, [experiment for experiment in row if known[id(experiment)] is None]) for row in plan_rows(experiments)
     ]
     todo = [_Row.plan(row, missing) for row, missing in rows if missing]
-    for row, missing in rows:
+    for done in (row for row, missing in rows if not missing):
         # A fit that was stopped right after its last run had no time for it.
-        if not missing and (cache := _cache(row)) is not None:
+        if (cache := _cache(done)) is not None:
             cache.clear()
     for runs in {experiment.runs for experiment in experiments if experiment.processes.rank == 0}:
         _forget_abandoned(runs / UNFINISHED)

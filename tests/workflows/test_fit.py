@@ -332,9 +332,10 @@ def test_what_a_fit_that_was_stopped_after_its_last_run_kept_is_removed_by_the_n
     def stop(_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("embedkit.training.stacks.cache.ResultCache.clear", stop)
-        fit(tmp_path, tmp_path / "s.h5", seeds=1)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path, tmp_path / "s.h5", seeds=1)
     assert list((tmp_path / "runs").glob(".unfinished/*"))
     fit(tmp_path, tmp_path / "s.h5", seeds=1)
     assert not (tmp_path / "runs" / ".unfinished").exists()
