@@ -15,7 +15,7 @@ from embedkit.cells import write_cell
 from embedkit.errors import RunError
 from embedkit.pointers import describe_pointer
 from embedkit.received import read_object, require_regular
-from embedkit.training.recorded import METRICS, check_config, check_curves, check_shape
+from embedkit.training.recorded import check_config, check_curves, check_metrics
 from embedkit.writing import new_folder, sync_tree
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def read_run(folder: str | Path) -> RunRecord:
         metrics = read_object(folder / _METRICS)
         version = config["format_version"]
         check_config(config)
-        check_shape("", metrics, METRICS)
+        check_metrics(metrics)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunError(f"The run {folder} is damaged ({error}); run embedkit fit again with --overwrite.") from error
     if version != RUN_FORMAT_VERSION:

@@ -44,6 +44,7 @@ FOUND: dict[str, tuple[str, Callable[[Any], object], str]] = {
         lambda data: data["store"]["options"].update(max_seconds="x"),
         "max_seconds is",
     ),
+    "a row of no corpus": ("metrics", lambda data: data.pop("corpus"), "corpus is missing"),
     "an interval of one end": ("metrics", lambda data: data.update(ua_ci=[0.1]), "ua_ci is no list of 2"),
     "an interval of text": ("metrics", lambda data: data.update(ua_ci=["a", "b"]), "ua_ci is of"),
     "curves of text": ("curves", lambda data: data.update(loss=[["=cmd()"]]), "loss is of"),
