@@ -52,8 +52,12 @@ class RunError(EmbedkitError, ValueError):
     """A run folder that is missing or cannot be read."""
 
 
-_NO_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED", "could not create a primitive", "bad allocation")
-"""How CUDA, torch on a CPU, CUDA's libraries, and oneDNN say it: mostly as RuntimeError."""
+_NO_MEMORY = (
+    *("out of memory", "allocate memory", "ALLOC_FAILED", "could not create a primitive", "bad allocation"),
+    *("failed to map segment", "start new thread"),
+)
+"""How CUDA, torch on a CPU, CUDA's libraries, and oneDNN say it, mostly as RuntimeError; then how the loader of
+libraries and Python's threads do, where a process may have no more (`ulimit -v`)."""
 
 
 def lacks_memory(error: BaseException) -> bool:

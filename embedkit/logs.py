@@ -11,6 +11,7 @@ from pathlib import Path
 from platformdirs import user_log_dir
 
 from embedkit.errors import ConfigError
+from embedkit.wording import escape_controls
 
 MOST_FILES = 20
 MOST_BYTES = 5_000_000
@@ -70,10 +71,10 @@ class Log:
         self._begins = self._size()
 
     def write(self, text: str) -> int:
-        """Append text; a log that cannot be written stops nobody."""
+        """Append text, what steers terminals escaped; a log that cannot be written stops nobody."""
         with contextlib.suppress(OSError):
             self._shorten()
-            os.write(self.descriptor, text.encode(errors="backslashreplace"))
+            os.write(self.descriptor, escape_controls(text, keep="\t\n\r").encode(errors="backslashreplace"))
         return len(text)
 
     def flush(self) -> None:

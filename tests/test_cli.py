@@ -359,6 +359,8 @@ def test_values_that_cannot_be_read_get_one_sentence(run: Any, fits: Calls, argu
         (OSError(28, "No space left on device"), 1, "Error: No space left on device"),
         (MemoryError(), 1, "Error: There is too little memory for this"),
         (RuntimeError("CUDA out of memory."), 1, "Error: There is too little memory for this"),
+        (OSError(12, "Cannot allocate memory"), 1, "Error: There is too little memory for this"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), 1, "Error: There is too little memory"),
     ],
 )
 def test_problems_are_told_in_one_sentence(

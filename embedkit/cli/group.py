@@ -18,6 +18,7 @@ from embedkit.writing import lacks_room
 
 LOG_FILE = "embedkit.log_file"
 """Where `--log-file` is kept in the context."""
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Command(TyperCommand):
@@ -49,20 +50,18 @@ class Commands(TyperGroup):
             # An extraction that is stopped says itself how to continue.
             code = 130 if isinstance(error.__context__, KeyboardInterrupt) else 1
             raise _tell_error(str(error), code) from None
-        except (MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError, ImportError, OSError) as error:
             if isinstance(error, NotImplementedError) and "MPS" in str(error):
                 raise _tell_error(
                     "PyTorch does not compute all of this on MPS; set PYTORCH_ENABLE_MPS_FALLBACK=1 to have the CPU do "
                     "what is missing, or take --device cpu."
                 ) from None
-            if not lacks_memory(error):
-                raise
-            raise _tell_error(
-                "There is too little memory for this; close other programs, take a smaller encoder, or --device cpu "
-                "where a GPU is full: what was finished is kept."
-            ) from None
-        except OSError as error:
-            if not lacks_room(error) and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            if lacks_memory(error):
+                raise _tell_error(
+                    "There is too little memory for this; close other programs, take a smaller encoder, or --device "
+                    "cpu where a GPU is full: what was finished is kept."
+                ) from None
+            if not isinstance(error, OSError) or not (lacks_room(error) or error.errno in _NOT_ALLOWED):
                 raise
             place = f" at {error.filename!r}" if error.filename else ""
             raise _tell_error(f"{error.strerror}{place}; make room or give another place to write to.") from None

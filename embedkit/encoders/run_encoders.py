@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from embedkit.encoders.layout import CONFIG_FILE, WEIGHT_FILES
 from embedkit.encoders.sources import CARD_FILE
 from embedkit.progress import Tell
 
@@ -15,6 +16,11 @@ FOLDER = "encoders"
 def tuned_folder(run: Path, number: int, seed: int) -> Path:
     """Return where a run keeps the encoder that was trained in a fold, given by its number, under a seed."""
     return run / FOLDER / f"fold-{number}-seed-{seed}"
+
+
+def is_whole_encoder(folder: Path) -> bool:
+    """Tell whether what every encoder is loaded from is in its folder: card, configuration, weights."""
+    return all((folder / name).is_file() for name in (CARD_FILE, CONFIG_FILE, WEIGHT_FILES[0]))
 
 
 def find_folders(run: str | Path) -> list[Path]:

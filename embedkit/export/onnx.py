@@ -73,6 +73,9 @@ def write_onnx(
         raise RunError(
             f"PyTorch cannot write this head and encoder as ONNX ({reason}); take --format folder."
         ) from error
+    # The exporter notes where in which source each node comes from: paths of this machine, and addresses that change.
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()
     program.model.metadata_props.update(metadata)
     size = sum(values.numel() * values.element_size() for values in module.state_dict().values())
     program.save(path, external_data=size > LARGEST_FILE)

@@ -85,6 +85,17 @@ def check_shape(where: str, value: Any, shape: Shape) -> None:
         raise ValueError(f"{where} is of another type than it should be")
 
 
+def check_metrics(metrics: Mapping[str, Any]) -> None:
+    """Check the row of a run.
+
+    Raises:
+        ValueError: as `check_shape`, or it lacks what every table groups runs by.
+    """
+    check_shape("", metrics, METRICS)
+    if missing := [name for name in ("corpus", "encoder", "head", "loss") if name not in metrics]:
+        raise ValueError(f"{missing[0]} is missing")
+
+
 def check_config(config: Mapping[str, Any]) -> None:
     """Check the configuration of a run, or of a folder that was exported from one.
 

@@ -15,7 +15,7 @@ from embedkit.cells import write_cell
 from embedkit.errors import RunError
 from embedkit.pointers import describe_pointer
 from embedkit.received import read_object, require_regular
-from embedkit.training.recorded import METRICS, check_config, check_curves, check_shape
+from embedkit.training.recorded import check_config, check_curves, check_metrics
 from embedkit.writing import new_folder, sync_tree
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ class RunRecord:
     def predictions_path(self) -> Path:
         """Return the CSV of per-utterance predictions."""
         return self.folder / _PREDICTIONS
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether predictions and heads are there; its curves came later, and older runs have none."""
+        return all((self.folder / name).is_file() for name in (_PREDICTIONS, _HEADS))
 
     def load_heads(self) -> dict[str, Tensor]:
         """Read all heads and standardisers of the run.
@@ -138,7 +143,7 @@ def read_run(folder: str | Path) -> RunRecord:
         metrics = read_object(folder / _METRICS)
         version = config["format_version"]
         check_config(config)
-        check_shape("", metrics, METRICS)
+        check_metrics(metrics)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunError(f"The run {folder} is damaged ({error}); run embedkit fit again with --overwrite.") from error
     if version != RUN_FORMAT_VERSION:

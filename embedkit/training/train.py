@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from embedkit.encoders.run_encoders import FOLDER
+from embedkit.encoders.run_encoders import FOLDER, is_whole_encoder, tuned_folder
 from embedkit.errors import FitError, RunError, lacks_memory
 from embedkit.imports import looks_like_target
 from embedkit.progress import Progress, Tell, show_progress
@@ -49,6 +49,10 @@ def fit_experiments(
         (row, [experiment for experiment in row if known[id(experiment)] is None]) for row in plan_rows(experiments)
     ]
     todo = [_Row.plan(row, missing) for row, missing in rows if missing]
+    for done in (row for row, missing in rows if not missing):
+        # A fit that was stopped right after its last run had no time for it.
+        if (cache := _cache(done)) is not None:
+            cache.clear()
     for runs in {experiment.runs for experiment in experiments if experiment.processes.rank == 0}:
         _forget_abandoned(runs / UNFINISHED)
     heads = sum(experiment.count_heads() for row in todo for experiment in row.trained)
@@ -264,8 +268,17 @@ def find_known_run(experiment: Experiment) -> RunRecord | None:
         return None
     _require_same_corpus(experiment, record)
     known = {name: record.config.get(name, {}).get("digest") for name in experiment.digests}
-    kept = not experiment.options.save_encoder or (experiment.folder / FOLDER).is_dir()
-    return record if known == experiment.digests and kept else None
+    return record if known == experiment.digests and record.is_whole and _has_encoders(experiment) else None
+
+
+def _has_encoders(experiment: Experiment) -> bool:
+    """Tell whether the run keeps the encoders it shall keep, of every fold and seed."""
+    options, folds = experiment.options, range(len(experiment.plan.folds))
+    return not options.save_encoder or all(
+        is_whole_encoder(tuned_folder(experiment.folder, number, seed))
+        for number in folds
+        for seed in options.seed_numbers
+    )
 
 
 def _require_same_corpus(experiment: Experiment, record: RunRecord) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -22,6 +23,8 @@ from tests.fuzz.mutations import SECRET
 from tests.workflows.tones import fit_tones, write_tones
 
 HANG_SECONDS = 10
+MOST_GROWTH = 1024**3
+"""Bytes that a command may take, and so above what an honest one takes."""
 BUDGET = ("--loss", "ce", "--seeds", "1", "--epochs", "1", "--lr", "1e-2", "--threads", "1", "--head", "linear")
 EVIL = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\nclass Head: pass\n"
 
@@ -116,20 +119,41 @@ KINDS: dict[str, Spoil] = {spoil.__name__: spoil for spoil in (store, run, expor
 
 @contextlib.contextmanager
 def no_hang() -> Iterator[None]:
-    """Fail after ten seconds; where even Python does not come to that, the process ends with its stacks."""
+    """Fail after ten seconds of computing, or a minute of waiting; where even Python does not come to that, the process
+    ends with its stacks."""
 
     def give_up(number: int, frame: object) -> None:
         raise TimeoutError(f"it hangs: {traceback.format_stack(frame, 3)}")  # type: ignore[arg-type]
 
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(HANG_SECONDS)
-    faulthandler.dump_traceback_later(6 * HANG_SECONDS, exit=True)
+    # Time that other processes take on a busy machine is nobody's hang.
+    before = {number: signal.signal(number, give_up) for number in (signal.SIGPROF, signal.SIGALRM)}
+    signal.setitimer(signal.ITIMER_PROF, HANG_SECONDS)
+    signal.alarm(6 * HANG_SECONDS)
+    faulthandler.dump_traceback_later(7 * HANG_SECONDS, exit=True)
     try:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def start_peak() -> int:
+    """Forget how much memory this process has had at most, where Linux does that; return what it has."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return read_peak()
+
+
+def read_peak() -> int:
+    """Return the most memory that this process has had, in bytes."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def try_case(honest: Path, folder: Path, kind: str, number: int) -> list[str]:
@@ -145,9 +169,12 @@ def try_case(honest: Path, folder: Path, kind: str, number: int) -> list[str]:
 
 def run_command(folder: Path, words: list[str]) -> list[str]:
     """Run one command in a folder and list what must not happen."""
+    before = start_peak()
     with contextlib.chdir(folder), no_hang():
         result = CliRunner().invoke(app, words)
     said, faults = result.output, []
+    if (grown := read_peak() - before) > MOST_GROWTH:
+        faults.append(f"it takes {grown / 1024**2:.0f} MiB")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         trace = "".join(traceback.format_exception(result.exception)[-4:])
         faults.append(f"{result.exception!r}\n{trace}")
@@ -159,8 +186,8 @@ def run_command(folder: Path, words: list[str]) -> list[str]:
         faults.append("a traceback is shown")
     if "\x1b[31mred" in said:
         faults.append("control characters are shown")
-    new = [path for path in folder.glob("new*") if path.is_file()]
-    if SECRET in said or any(SECRET.encode() in path.read_bytes() for path in new):
+    there = [path for path in folder.rglob("*") if path.name != "secret.txt" and path.is_file()]
+    if SECRET in said or any(SECRET.encode() in path.read_bytes() for path in there):
         faults.append("another file is shown")
     if "evil" in sys.modules or any(folder.rglob("ran")):
         faults.append("code ran")

@@ -312,3 +312,30 @@ def test_runs_that_cannot_be_kept_are_told_before_training(tmp_path: Path, monke
 def test_no_store_is_told(tmp_path: Path) -> None:
     with pytest.raises(FitError, match="run embedkit extract first"):
         fit(tmp_path, [])
+
+
+@pytest.mark.parametrize("name", ["heads.safetensors", "predictions.csv", "metrics.json", "config.json"])
+def test_a_run_that_lost_a_file_is_trained_again(tmp_path: Path, name: str) -> None:
+    write_synthetic_store(tmp_path / "s.h5")
+    (record,) = fit(tmp_path, tmp_path / "s.h5", seeds=1)
+    whole = {path.name: path.read_bytes() for path in record.folder.iterdir()}
+    (record.folder / name).unlink()
+    fit(tmp_path, tmp_path / "s.h5", seeds=1)
+    assert {path.name: path.read_bytes() for path in record.folder.iterdir()} == whole
+
+
+def test_what_a_fit_that_was_stopped_after_its_last_run_kept_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_synthetic_store(tmp_path / "s.h5")
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("embedkit.training.stacks.cache.ResultCache.clear", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path, tmp_path / "s.h5", seeds=1)
+    assert list((tmp_path / "runs").glob(".unfinished/*"))
+    fit(tmp_path, tmp_path / "s.h5", seeds=1)
+    assert not (tmp_path / "runs" / ".unfinished").exists()
