@@ -12,6 +12,7 @@ from embedkit.encoders.layout import (
     PREPROCESSOR_FILE,
     WEIGHT_FILES,
     Checkpoint,
+    find_emotion2vec,
     read_shards,
 )
 from embedkit.errors import EncoderError
@@ -30,6 +31,10 @@ PUBLISHED: dict[str, str] = {
     "whisper-small": "openai/whisper-small@973afd24965f72e36ca33b3055d56a652f456b4d",
     "whisper-medium": "openai/whisper-medium@abdf7c39ab9d0397620ccaea8974cc764cd0953e",
     "whisper-large-v3": "openai/whisper-large-v3@06f233fe06e710322aca913c1bc4249a0d71fce1",
+    "emotion2vec-base": "emotion2vec/emotion2vec_base@0c9a3152734f9d7a7a05b4ee6bfb3c109d288664",
+    "emotion2vec-plus-seed": "emotion2vec/emotion2vec_plus_seed@7be9a30d52bdc793cc24e6f7d25358d6648927c1",
+    "emotion2vec-plus-base": "emotion2vec/emotion2vec_plus_base@b318240bfe67db81a8c572ecb37ce9c3759b81c9",
+    "emotion2vec-plus-large": "emotion2vec/emotion2vec_plus_large@6c303ba987b86b93193de93e34bb2b077a6bedc4",
 }
 """Hugging Face id of every registered transformer, `@` the commit it is pinned to.
 
@@ -44,6 +49,9 @@ CARD_FILE = "embedkit.json"
 
 SHOWN_SHARDS = 3
 
+EMOTION2VEC_SUFFIXES = (".pt", ".safetensors")
+"""Of a file that may be named itself, because emotion2vec's weights need nothing beside them."""
+
 _REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
@@ -56,7 +64,7 @@ def find_checkpoint(source: str, *, name: str) -> Checkpoint:
     """Find a checkpoint on this machine, in the local Hugging Face cache, or on the Hub, in this order.
 
     Args:
-        source: A folder, or a Hugging Face id with an optional revision.
+        source: A folder, a file of emotion2vec's weights, or a Hugging Face id with an optional revision.
         name: What the user called the encoder, for messages.
 
     Raises:
@@ -66,6 +74,8 @@ def find_checkpoint(source: str, *, name: str) -> Checkpoint:
     if folder.is_dir():
         return _local_checkpoint(folder)
     refuse_file(folder)
+    if folder.is_file():
+        return Checkpoint(folder=folder.parent, source=str(folder.resolve()), revision=None, weights=folder)
     match = _REPOSITORY.fullmatch(source)
     if match is None or not is_repository(source):
         raise EncoderError(
@@ -80,7 +90,7 @@ def find_checkpoint(source: str, *, name: str) -> Checkpoint:
 
 def refuse_file(path: Path) -> None:
     """Raise an EncoderError where a file was named in the place of its folder."""
-    if path.is_file():
+    if path.is_file() and ((path.parent / CONFIG_FILE).is_file() or path.suffix not in EMOTION2VEC_SUFFIXES):
         beside = f"name {str(path.parent)!r}" if (path.parent / CONFIG_FILE).is_file() else "name such a folder"
         raise EncoderError(
             f"{str(path)!r} is a file; expected the folder of a checkpoint in the layout that transformers writes "
@@ -89,6 +99,8 @@ def refuse_file(path: Path) -> None:
 
 
 def _local_checkpoint(folder: Path) -> Checkpoint:
+    if single := find_emotion2vec(folder):
+        return Checkpoint(folder=folder, source=str(folder.resolve()), revision=None, weights=single)
     if not (folder / CONFIG_FILE).is_file():
         raise EncoderError(
             f"The folder {str(folder)!r} holds no config.json; expected a checkpoint in the layout that transformers "
