@@ -83,7 +83,9 @@ def published_names() -> dict[str, tuple[str, ...]]:
         names[f"{theirs}.0.weight"] = (f"{ours}.conv.weight",)
         layers[f"{theirs}.2.1"] = (f"{ours}.layer_norm",)
     for number in range(POSITIONAL_LAYERS):
-        layers[f"{_AUDIO}relative_positional_encoder.{number + 1}.0"] = (f"encoder.pos_conv_embed.layers.{number}.conv",)
+        layers[f"{_AUDIO}relative_positional_encoder.{number + 1}.0"] = (
+            f"encoder.pos_conv_embed.layers.{number}.conv",
+        )
     for number in range(CONTEXT_BLOCKS + BLOCKS):
         before = number < CONTEXT_BLOCKS
         theirs = f"{_AUDIO}context_encoder.blocks.{number}" if before else f"blocks.{number - CONTEXT_BLOCKS}"
@@ -224,8 +226,8 @@ def _require_fit(wanted: Mapping[str, torch.Size], state: Mapping[str, Any], che
     told = [f"{word}: {list_some(sorted(names), SHOWN_KEYS)}" for word, names in problems.items() if names]
     if told:
         raise EncoderError(
-            f"The weights of {checkpoint.source!r} do not fit emotion2vec ({'; '.join(told)}); expected every weight of "
-            "its encoder, all of them numbers, so get the file again."
+            f"The weights of {checkpoint.source!r} do not fit emotion2vec ({'; '.join(told)}); expected every weight "
+            "of its encoder, all of them numbers, so get the file again."
         )
 
 
