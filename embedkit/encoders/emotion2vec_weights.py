@@ -72,8 +72,8 @@ def write_network(model: nn.Module, folder: Path) -> None:
 
 def published_names() -> dict[str, tuple[str, ...]]:
     """Return the network's names for each published one: three for query, key and value, which are published as one."""
-    names = {f"{_AUDIO}extra_tokens": ("extra_tokens",), f"{_AUDIO}alibi_scale": ("alibi_scale",)}
-    layers = {
+    names: dict[str, tuple[str, ...]] = {f"{_AUDIO}{name}": (name,) for name in ("extra_tokens", "alibi_scale")}
+    layers: dict[str, tuple[str, ...]] = {
         f"{_AUDIO}project_features.1": ("feature_projection.layer_norm",),
         f"{_AUDIO}project_features.2": ("feature_projection.projection",),
         f"{_AUDIO}context_encoder.norm": ("encoder.layer_norm",),
