@@ -14,7 +14,7 @@ from rich.text import Text
 from embedkit.diagnosis.rows import Examination, Row
 
 WIDTH = 80
-_FOUND_WIDTH = 51
+_FOUND_WIDTH = 45
 _TITLES = {"broken": "Does not work:", "note": "To know:", "missing": "Not installed, if it is needed:"}
 
 

@@ -123,7 +123,7 @@ def read_table(text: str) -> dict[str, dict[str, tuple[str, str]]]:
     """Return what a table shows, without spaces, and the state, by section and name."""
     sections: dict[str, dict[str, tuple[str, str]]] = {}
     for line in text.splitlines()[2:]:
-        name, found, state = line[2:20].strip(), "".join(line[20:71].split()), line[73:]
+        name, found, state = line[2:26].strip(), "".join(line[26:71].split()), line[73:]
         if not line:
             break
         if not line.startswith(" "):
