@@ -158,9 +158,11 @@ def _look_at_repository(folder: Path) -> dict[str, Any]:
 
 
 def _is_whole(snapshot: Path) -> bool:
-    from embedkit.encoders.layout import CONFIG_FILE, WEIGHT_FILES
+    from embedkit.encoders.layout import CONFIG_FILE, EMOTION2VEC_PUBLISHED, WEIGHT_FILES
     from embedkit.received import read_object
 
+    if any((snapshot / file).is_file() for file in EMOTION2VEC_PUBLISHED):
+        return True
     weights = next((snapshot / file for file in WEIGHT_FILES if (snapshot / file).is_file()), None)
     if weights is None or not (snapshot / CONFIG_FILE).is_file():
         return False

@@ -71,7 +71,7 @@ def load_encoder(
         precision: `fp32`, `bf16`, `fp16` or `auto`; acoustic features and VGGish are always fp32.
         window: Whisper only: `clip`, or seconds that every clip is padded to.
         sources: Where names lead instead of the published weights (`[encoders]` of embedkit.toml): a folder, a file
-            of VGGish's weights, or a Hugging Face id.
+            of VGGish's or emotion2vec's weights, or a Hugging Face id.
         trainable: Whether its weights are to be trained (`Encoder.forward`); only checkpoints and VGGish can.
 
     Raises:
@@ -102,14 +102,14 @@ def _require_trainable(name: str, parts: list[str]) -> None:
 
 
 def split_name(name: str, sources: Mapping[str, str] | None = None) -> list[str]:
-    """Split `hubert+mfcc` into its parts; a folder or a name of one's own may hold a `+` itself."""
-    if name in (sources or {}) or Path(name).expanduser().is_dir():
+    """Split `hubert+mfcc` into its parts; a path or a name of one's own may hold a `+` itself."""
+    if name in (sources or {}) or Path(name).expanduser().exists():
         return [name]
     return [part.strip() for part in name.split("+")]
 
 
 def encoder_label(name: str) -> str:
-    """Return a stem for file names: `org--name` for a Hugging Face id, the last part of a folder's path.
+    """Return a stem for file names: `org--name` for a Hugging Face id, the last part of a folder's or file's path.
 
     A trained encoder in the folder of its run is named after the run as well.
 
@@ -123,6 +123,9 @@ def encoder_label(name: str) -> str:
     if (folder / CARD_FILE).is_file() and folder.resolve().parent.name == "encoders":
         run = folder.resolve().parents[1]
         stem = f"{run.parents[1].name}-{run.name}-{folder.resolve().name}"
+    elif folder.is_file():
+        # The published name of weights says nothing.
+        stem = folder.resolve().parent.name if folder.stem == "model" else folder.stem
     elif folder.is_dir() or not is_repository(name):
         stem = folder.resolve().name if "/" in name or folder.is_dir() else name
     else:
@@ -152,7 +155,7 @@ def _load_one(name: str, options: dict[str, Any], sources: Mapping[str, str], *,
         vggish: Encoder = ENCODERS.load("vggish")(name=name, source=weights, device=options["device"])
         return vggish
     refuse_file(Path(source).expanduser())
-    if source == name and not (Path(name).expanduser().is_dir() or is_repository(name)):
+    if source == name and not (Path(name).expanduser().exists() or is_repository(name)):
         if re.match(r"[./~]|.*[/\\]", name):
             raise EncoderError(f"There is no folder {name!r}; expected a checkpoint's folder, or a registered encoder.")
         hint = " A local folder, a Hugging Face id (org/name) or a class of your own (module:Class) works as well."

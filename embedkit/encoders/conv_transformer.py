@@ -38,10 +38,14 @@ class ConvTransformerEncoder(PretrainedEncoder):
     reentrant = True
     # Longer than utterances are; an hour at once would take some 50 GB.
     default_max_seconds = 60.0
+    variance_floor = VARIANCE_FLOOR
+    ahead = 0
+    """Positions before the first frame, which no layer hands over."""
 
-    def __init__(self, request: EncoderRequest) -> None:
+    def __init__(self, request: EncoderRequest, model: Any = None) -> None:
         config = request.config
-        model: Any = load_model(request.checkpoint, config)
+        if model is None:
+            model = load_model(request.checkpoint, config)
         super().__init__(request, model)
         self.layers = select_layers(request.layers, config.num_hidden_layers)
         self.dimensions = config.hidden_size
@@ -78,7 +82,7 @@ class ConvTransformerEncoder(PretrainedEncoder):
 
     def _run(self, clips: list[Tensor], sink: LayerSink) -> None:
         if self.normalised:
-            clips = [normalise(clip) for clip in clips]
+            clips = [normalise(clip, self.variance_floor) for clip in clips]
         batch = to_device(pad_sequence(clips, batch_first=True), self.device)
         features, lengths = self._convolutions(batch, [len(clip) for clip in clips])
         padding = padding_mask(lengths, features.shape[1], self.device)
@@ -86,8 +90,8 @@ class ConvTransformerEncoder(PretrainedEncoder):
         hidden = self._embed(features, lengths, padding)
         kept = {layer: position for position, layer in enumerate(self.layers)}
         if 0 in kept:
-            sink(0, hidden.float(), own)
-        keys = attention_bias(padding, self.dtype)
+            sink(0, hidden[:, self.ahead :].float(), own)
+        keys = self._attention_bias(padding, features.shape[1])
         positions = position_bias(self._transformer, hidden.shape[1]) if self.family == "wavlm" else None
         for number, layer in enumerate(self._transformer, start=1):
             if positions is None:
@@ -97,7 +101,11 @@ class ConvTransformerEncoder(PretrainedEncoder):
                 hidden = self._through(run, hidden, positions, keys, trained=layer.training)
             if number in kept:
                 normed = self._norm(hidden) if number == self.final_norm_at else hidden
-                sink(kept[number], normed.float(), own)
+                sink(kept[number], normed[:, self.ahead :].float(), own)
+
+    def _attention_bias(self, padding: Tensor | None, frames: int) -> Tensor | None:
+        """Return what is added to attention scores in every layer; None for nothing."""
+        return attention_bias(padding, self.dtype)
 
     def _embed(self, features: Tensor, lengths: Sequence[int], padding: Tensor | None) -> Tensor:
         projected = self._projection(features)
@@ -115,7 +123,7 @@ def norms_first(config: Any) -> bool:
     return bool(getattr(config, "do_stable_layer_norm", False)) and config.model_type != "data2vec-audio"
 
 
-def normalise(clip: Tensor) -> Tensor:
+def normalise(clip: Tensor, floor: float = VARIANCE_FLOOR) -> Tensor:
     """Bring a clip `[samples]` to zero mean and unit variance, as transformers' feature extractors do."""
     variance, mean = torch.var_mean(clip.double(), correction=0)
-    return ((clip - mean) / torch.sqrt(variance + VARIANCE_FLOOR)).float()
+    return ((clip - mean) / torch.sqrt(variance + floor)).float()

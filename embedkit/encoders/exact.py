@@ -57,7 +57,7 @@ class ConvStack:
         first, *rest = layers
         over_time = isinstance(getattr(first, "layer_norm", None), nn.GroupNorm)
         self.layers = [
-            _TimeNormedConvLayer(first, dtype, trainable) if over_time else _ConvLayer(first, torch.float32, trainable),
+            (_TimeNormedConvLayer if over_time else _FirstConvLayer)(first, dtype, trainable),
             *(_ConvLayer(layer, dtype, trainable) for layer in rest),
         ]
 
@@ -119,23 +119,53 @@ class _ConvLayer:
         return self.activation(values), own
 
 
-class _TimeNormedConvLayer(_ConvLayer):
-    """A convolution of the waveform in fp32, each channel then normalised over the clip's own frames.
-
-    Every output is a product of a window of samples with the kernel, so that its mean and variance over time follow
-    from those of the windows. They are taken in float64 and folded into kernel and bias, one of each per clip:
-    more exact than the norm itself, and no pass over the outputs.
+class _FirstConvLayer(_ConvLayer):
+    """A convolution of the waveform in fp32.
 
     Args:
         layer: A layer of a transformers feature encoder.
         dtype: Number format of what it gives.
     """
 
-    norm: nn.GroupNorm
-
     def __init__(self, layer: Any, dtype: torch.dtype, trainable: bool) -> None:
         super().__init__(layer, torch.float32, trainable)
         self.result_dtype = dtype
+
+    def __call__(self, values: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
+        weight, bias = self.weights()
+        if values.device.type != "cpu" or weight.requires_grad:
+            return super().__call__(values, lengths)
+        own = [self.length(length) for length in lengths]
+        windows = values[..., 0].unfold(-1, self.kernel, self.stride)
+        bias = weight.new_zeros(len(weight)) if bias is None else bias
+        return self._convolve_in_blocks(windows, own, [(weight[:, 0, 0].T, bias)] * len(own)), own
+
+    def _convolve_in_blocks(
+        self, windows: Tensor, own: Sequence[int], filters: Sequence[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """Convolve block by block: the largest tensor of the whole model never leaves the cache in fp32."""
+        values = windows.new_empty(*windows.shape[:2], len(filters[0][1]), dtype=self.result_dtype)
+        for clip, clip_windows, length, (kernel, bias) in zip(values, windows, own, filters, strict=True):
+            for start in range(0, length, BLOCK_FRAMES):
+                block = clip_windows[start : min(start + BLOCK_FRAMES, length)]
+                clip[start : start + len(block)] = self._finish(torch.addmm(bias, block, kernel))
+            clip[length:] = 0.0
+        return values
+
+    def _finish(self, block: Tensor) -> Tensor:
+        result: Tensor = self.activation(block if self.norm is None else self.norm(block))
+        return result
+
+
+class _TimeNormedConvLayer(_FirstConvLayer):
+    """A convolution of the waveform in fp32, each channel then normalised over the clip's own frames.
+
+    Every output is a product of a window of samples with the kernel, so that its mean and variance over time follow
+    from those of the windows. They are taken in float64 and folded into kernel and bias, one of each per clip:
+    more exact than the norm itself, and no pass over the outputs.
+    """
+
+    norm: nn.GroupNorm
 
     def __call__(self, values: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
         own = [self.length(length) for length in lengths]
@@ -147,17 +177,9 @@ class _TimeNormedConvLayer(_ConvLayer):
         kernels, biases = (torch.stack(parts) for parts in zip(*folded, strict=True))
         return self.activation(torch.baddbmm(biases[:, None], windows, kernels)).to(self.result_dtype), own
 
-    def _convolve_in_blocks(
-        self, windows: Tensor, own: Sequence[int], folded: Sequence[tuple[Tensor, Tensor]]
-    ) -> Tensor:
-        """Convolve block by block: the largest tensor of the whole model never leaves the cache in fp32."""
-        values = windows.new_empty(*windows.shape[:2], len(folded[0][1]), dtype=self.result_dtype)
-        for clip, clip_windows, length, (kernel, bias) in zip(values, windows, own, folded, strict=True):
-            for start in range(0, length, BLOCK_FRAMES):
-                block = clip_windows[start : min(start + BLOCK_FRAMES, length)]
-                clip[start : start + len(block)] = self.activation(torch.addmm(bias, block, kernel))
-            clip[length:] = 0.0
-        return values
+    def _finish(self, block: Tensor) -> Tensor:
+        result: Tensor = self.activation(block)
+        return result
 
     def _fold(self, windows: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
         """Return kernel `[samples, channels]` and bias `[channels]` for a clip's windows `[frames, samples]`."""

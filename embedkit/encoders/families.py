@@ -7,6 +7,8 @@ import logging
 from embedkit.devices import resolve_device
 from embedkit.encoders.checkpoint import read_config
 from embedkit.encoders.conv_transformer import FAMILIES, ConvTransformerEncoder
+from embedkit.encoders.emotion2vec import Emotion2vecEncoder
+from embedkit.encoders.emotion2vec_weights import build_network
 from embedkit.encoders.generic import GenericEncoder
 from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE, read_settings
 from embedkit.encoders.precision import resolve_precision
@@ -36,7 +38,7 @@ def load_pretrained(
     window: str | float = "clip",
     trainable: bool = False,
 ) -> PretrainedEncoder:
-    """Load an encoder from a local folder or a Hugging Face id; the family decides how it runs.
+    """Load an encoder from a local folder or file or a Hugging Face id; the family decides how it runs.
 
     To be trained, it keeps its weights in fp32 whatever the precision of its passes.
 
@@ -46,7 +48,9 @@ def load_pretrained(
     place = resolve_device(device)
     resolved = resolve_precision(precision, place)
     checkpoint = find_checkpoint(source, name=name)
-    config, settings = read_config(checkpoint), read_settings(checkpoint.folder)
+    emotion2vec = None if checkpoint.weights is None else build_network(checkpoint)
+    config = read_config(checkpoint) if emotion2vec is None else emotion2vec.config
+    settings = read_settings(checkpoint.folder) if emotion2vec is None else {}
     if reason := UNFIT.get(config.model_type):
         raise EncoderError(f"The encoder {name!r} is a {config.model_type} model: {reason}; expected another encoder.")
     request = EncoderRequest(
@@ -68,6 +72,8 @@ def load_pretrained(
             f"The encoder {name!r} reads every clip as it is; expected the window 'clip', got {window!r} (only Whisper "
             "encoders have a window)."
         )
+    elif emotion2vec is not None:
+        encoder, taken = Emotion2vecEncoder(request, emotion2vec), ""
     else:
         family = ConvTransformerEncoder if config.model_type in FAMILIES else GenericEncoder
         encoder, taken = family(request), "16 kHz, every clip at zero mean and unit variance (do_normalize)"

@@ -24,6 +24,8 @@ from embedkit.encoders.download import Blob, download
 from embedkit.encoders.hub_errors import Wanted, explain
 from embedkit.encoders.layout import (
     CONFIG_FILE,
+    EMOTION2VEC_PUBLISHED,
+    FUNASR_FILE,
     INDEX_ENDING,
     PREPROCESSOR_FILE,
     PROCESSOR_FILE,
@@ -50,6 +52,8 @@ _Answer = TypeVar("_Answer")
 def find_snapshot(repository: str, revision: str | None, *, name: str) -> Checkpoint:
     """Find a repository's config.json, feature extractor's settings and weights; fetch what is not in the cache.
 
+    Of emotion2vec's repositories, which have no config.json, the weights alone are wanted.
+
     Args:
         repository: `org/name`.
         revision: A commit, whole or its beginning, a branch or a tag; None for the main branch. A branch that is in
@@ -61,6 +65,8 @@ def find_snapshot(repository: str, revision: str | None, *, name: str) -> Checkp
     """
     hub = _Repository(repository, name)
     commit = hub.find_commit(revision)
+    if single := hub.find_emotion2vec(commit):
+        return Checkpoint(folder=single.parent, source=repository, revision=commit, weights=single)
     config = hub.require(CONFIG_FILE, commit)
     hub.find_settings(commit)
     hub.find_weights(commit)
@@ -78,13 +84,15 @@ class _Repository:
         """Return the whole commit that a revision leads to."""
         if revision is not None and _COMMIT.fullmatch(revision):
             return revision
-        if isinstance(known := self._look_up(CONFIG_FILE, revision), str):
-            return Path(known).parent.name
+        for mark in (CONFIG_FILE, *EMOTION2VEC_PUBLISHED):
+            if isinstance(known := self._look_up(mark, revision), str):
+                return Path(known).parent.name
         short = revision if revision is not None and _SHORT_COMMIT.fullmatch(revision) else None
         if short and (commit := self._only(short, self._cached_commits())):
             return commit
         try:
-            return self.require(CONFIG_FILE, revision).parent.name
+            found = self.fetch(CONFIG_FILE, revision) or self.fetch(FUNASR_FILE, revision)
+            return (found or self.require(CONFIG_FILE, revision)).parent.name
         except EncoderError as error:
             # The Hub itself knows whole commits only.
             if short is None or not isinstance(error.__cause__, RevisionNotFoundError):
@@ -93,6 +101,18 @@ class _Repository:
             if commit := self._only(short, [one.commit_id for one in listed]):
                 return commit
             raise
+
+    def find_emotion2vec(self, commit: str) -> Path | None:
+        """Find emotion2vec's weights in a repository as its authors publish it; None in any other."""
+        if isinstance(self._look_up(CONFIG_FILE, commit), str):
+            return None
+        for file in EMOTION2VEC_PUBLISHED:
+            if isinstance(cached := self._look_up(file, commit), str):
+                return Path(cached)
+        # Others call their weights so, too: what would not be read is not fetched.
+        if self.fetch(CONFIG_FILE, commit) or not self.fetch(FUNASR_FILE, commit):
+            return None
+        return next((path for file in EMOTION2VEC_PUBLISHED if (path := self.fetch(file, commit))), None)
 
     def find_settings(self, commit: str) -> None:
         """Find the feature extractor's settings, in one or the other file; a repository may have neither."""
@@ -178,9 +198,9 @@ class _Repository:
         return isinstance(path, str) and read_settings(Path(path).parent) is not None
 
     def _cached_commits(self) -> list[str]:
-        """Return the commits of which a config.json and some weights are in the cache."""
-        folders = sorted(self.cache.glob(f"snapshots/*/{CONFIG_FILE}"))
-        return [path.parent.name for path in folders if any((path.parent / file).is_file() for file in WEIGHT_FILES)]
+        """Return the commits of which weights, and the config.json that they need, are in the cache."""
+        folders = sorted(self.cache.glob("snapshots/*"))
+        return [folder.name for folder in folders if _has_weights(folder)]
 
     def _only(self, short: str, commits: list[str]) -> str | None:
         found = [commit for commit in commits if commit.startswith(short)]
@@ -205,3 +225,8 @@ class _Repository:
             begun = sum(path.stat().st_size for path in self.cache.glob("blobs/*.incomplete"))
             wanted = Wanted(self.repository, revision, file, name=self.name, others=others, begun=begun)
             raise explain(error, wanted) from error
+
+
+def _has_weights(snapshot: Path) -> bool:
+    files = WEIGHT_FILES if (snapshot / CONFIG_FILE).is_file() else EMOTION2VEC_PUBLISHED
+    return any((snapshot / file).is_file() for file in files)

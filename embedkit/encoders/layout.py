@@ -50,19 +50,39 @@ _FOREIGN = {
 _LONGEST_HEADER = 100_000_000
 
 
+EMOTION2VEC_FILE = "emotion2vec.safetensors"
+"""By which the folder of an emotion2vec that was trained here is known."""
+
+EMOTION2VEC_PUBLISHED = ("model.pt", "emotion2vec_base.pt")
+"""What its authors call the weights of emotion2vec+ and of emotion2vec."""
+
+FUNASR_FILE = "configuration.json"
+"""What their repositories hold in the place of config.json."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A folder in the layout that transformers writes.
+    """A folder in the layout that transformers writes, or one file of emotion2vec's weights.
 
     Attributes:
         folder: Where the files lie.
-        source: The Hugging Face id, or the folder's absolute path.
+        source: The Hugging Face id, or the absolute path of the folder or file.
         revision: The commit of a Hugging Face repository; None for a local folder.
+        weights: The file, where it is emotion2vec's by its name; None in transformers' layout.
     """
 
     folder: Path
     source: str
     revision: str | None
+    weights: Path | None = None
+
+
+def find_emotion2vec(folder: Path) -> Path | None:
+    """Return the file that may hold emotion2vec's weights; None in a folder that transformers wrote, or without one."""
+    if (folder / CONFIG_FILE).is_file() and any((folder / file).is_file() for file in WEIGHT_FILES):
+        return None
+    names = (EMOTION2VEC_FILE, *EMOTION2VEC_PUBLISHED, WEIGHT_FILES[0])
+    return next((folder / file for file in names if (folder / file).is_file()), None)
 
 
 def explain_foreign(holds: Callable[[str], bool]) -> str | None:
@@ -104,7 +124,8 @@ def read_shards(index: Path) -> list[str]:
 
 def describe_damage(checkpoint: Checkpoint) -> str | None:
     """Say which of the files of weights is not what its name says, and what to do; None where nothing is seen."""
-    files = next(([path] for name in WEIGHT_FILES if (path := checkpoint.folder / name).is_file()), [])
+    files = [checkpoint.weights] if checkpoint.weights else []
+    files = files or next(([path] for name in WEIGHT_FILES if (path := checkpoint.folder / name).is_file()), [])
     if files and files[0].name.endswith(INDEX_ENDING):
         files = [path for name in read_shards(files[0]) if (path := checkpoint.folder / name).is_file()]
     for path in files:

@@ -38,7 +38,8 @@ class Published(NamedTuple):
 _APACHE, _MIT, _NC, _NC_SA = "Apache 2.0", "MIT", "CC BY-NC 4.0", "CC BY-NC-SA 4.0"
 _UNISPEECH = "CC BY-SA 3.0"
 """Of the repository microsoft/UniSpeech, which the cards of WavLM and UniSpeech-SAT refer to."""
-_EN, _MANY = "English", "99 languages"
+_FUNASR = "FunASR model licence"
+_EN, _MANY, _SEVERAL = "English", "99 languages", "several languages"
 
 TABLE: dict[str, Published] = {
     "wav2vec2": Published(
@@ -137,6 +138,22 @@ TABLE: dict[str, Published] = {
     "whisper-large-v3": Published(
         "openai/whisper-large-v3@06f233fe06e710322aca913c1bc4249a0d71fce1",
         *("Whisper large-v3's encoder", 637, _APACHE, "100 languages", 32),
+    ),
+    "emotion2vec-base": Published(
+        "emotion2vec/emotion2vec_base@0c9a3152734f9d7a7a05b4ee6bfb3c109d288664",
+        *("emotion2vec base, 262 h of emotional speech", 93, _FUNASR, _EN, 12),
+    ),
+    "emotion2vec-plus-seed": Published(
+        "emotion2vec/emotion2vec_plus_seed@7be9a30d52bdc793cc24e6f7d25358d6648927c1",
+        *("emotion2vec+ seed, 201 h with emotions", 93, _FUNASR, _SEVERAL, 12),
+    ),
+    "emotion2vec-plus-base": Published(
+        "emotion2vec/emotion2vec_plus_base@b318240bfe67db81a8c572ecb37ce9c3759b81c9",
+        *("emotion2vec+ base, 4,788 h with emotions", 93, _FUNASR, _SEVERAL, 12),
+    ),
+    "emotion2vec-plus-large": Published(
+        "emotion2vec/emotion2vec_plus_large@6c303ba987b86b93193de93e34bb2b077a6bedc4",
+        *("emotion2vec+ large, 42,526 h with emotions", 162, _FUNASR, _SEVERAL, 12),
     ),
 }
 

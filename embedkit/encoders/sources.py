@@ -13,6 +13,7 @@ from embedkit.encoders.layout import (
     WEIGHT_FILES,
     Checkpoint,
     explain_foreign,
+    find_emotion2vec,
     read_shards,
 )
 from embedkit.errors import EncoderError
@@ -27,6 +28,9 @@ CARD_FILE = "embedkit.json"
 
 SHOWN_SHARDS = 3
 
+EMOTION2VEC_SUFFIXES = (".pt", ".safetensors")
+"""Of a file that may be named itself, because emotion2vec's weights need nothing beside them."""
+
 _REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
@@ -39,7 +43,7 @@ def find_checkpoint(source: str, *, name: str) -> Checkpoint:
     """Find a checkpoint on this machine, in the local Hugging Face cache, or on the Hub, in this order.
 
     Args:
-        source: A folder, or a Hugging Face id with an optional revision.
+        source: A folder, a file of emotion2vec's weights, or a Hugging Face id with an optional revision.
         name: What the user called the encoder, for messages.
 
     Raises:
@@ -49,6 +53,8 @@ def find_checkpoint(source: str, *, name: str) -> Checkpoint:
     if folder.is_dir():
         return _local_checkpoint(folder)
     refuse_file(folder)
+    if folder.is_file():
+        return Checkpoint(folder=folder.parent, source=str(folder.resolve()), revision=None, weights=folder)
     match = _REPOSITORY.fullmatch(source)
     if match is None or not is_repository(source):
         raise EncoderError(
@@ -63,7 +69,7 @@ def find_checkpoint(source: str, *, name: str) -> Checkpoint:
 
 def refuse_file(path: Path) -> None:
     """Raise an EncoderError where a file was named in the place of its folder."""
-    if path.is_file():
+    if path.is_file() and ((path.parent / CONFIG_FILE).is_file() or path.suffix not in EMOTION2VEC_SUFFIXES):
         beside = f"name {str(path.parent)!r}" if (path.parent / CONFIG_FILE).is_file() else "name such a folder"
         raise EncoderError(
             f"{str(path)!r} is a file; expected the folder of a checkpoint in the layout that transformers writes "
@@ -75,6 +81,8 @@ def _local_checkpoint(folder: Path) -> Checkpoint:
     foreign = explain_foreign(lambda file: (folder / file).is_file())
     if foreign and not ((folder / CONFIG_FILE).is_file() and any((folder / file).is_file() for file in WEIGHT_FILES)):
         raise EncoderError(f"The folder {str(folder)!r} {foreign}.")
+    if single := find_emotion2vec(folder):
+        return Checkpoint(folder=folder, source=str(folder.resolve()), revision=None, weights=single)
     if not (folder / CONFIG_FILE).is_file():
         raise EncoderError(
             f"The folder {str(folder)!r} holds no config.json; expected a checkpoint in the layout that transformers "

@@ -14,6 +14,7 @@ import embedkit
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.checkpoint import load_model, quiet, read_config, write_model
 from embedkit.encoders.concatenation import ConcatenatedEncoder
+from embedkit.encoders.emotion2vec_weights import build_network, write_network
 from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE
 from embedkit.encoders.pretrained import PretrainedEncoder
 from embedkit.encoders.sources import CARD_FILE
@@ -83,7 +84,10 @@ def _select(predictor: Predictor, identity: Mapping[str, Any]) -> tuple[dict[str
 
 
 def _write_checkpoint(encoder: PretrainedEncoder, folder: Path) -> None:
-    """Write config.json and model.safetensors."""
+    """Write config.json and model.safetensors, or emotion2vec's one file."""
+    if encoder.checkpoint.weights is not None:
+        write_network(build_network(encoder.checkpoint), folder)
+        return
     model: Any = load_model(encoder.checkpoint, read_config(encoder.checkpoint))
     if encoder.family == "whisper":
         write_model(model, folder)

@@ -140,10 +140,10 @@ def test_a_folder_that_is_not_there_is_named(name: str) -> None:
 def test_a_file_in_the_place_of_its_folder_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=f"is a file; expected the folder of .*: name '{re.escape(str(folder))}'"):
         load_encoder(str(folder / "model.safetensors"))
-    (tmp_path / "weights.pt").touch()
-    for sources in ({}, {"mine": str(tmp_path / "weights.pt")}):
+    (tmp_path / "weights.ckpt").touch()
+    for sources in ({}, {"mine": str(tmp_path / "weights.ckpt")}):
         with pytest.raises(EncoderError, match=r"is a file; expected .*: name such a folder"):
-            load_encoder("mine" if sources else str(tmp_path / "weights.pt"), sources=sources)
+            load_encoder("mine" if sources else str(tmp_path / "weights.ckpt"), sources=sources)
 
 
 @pytest.mark.parametrize(
