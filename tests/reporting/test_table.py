@@ -290,3 +290,10 @@ def test_names_do_not_steer_the_terminal_or_latex(make_row: Any) -> None:
         assert "\x1b" not in drawn
         assert "\\u001b" not in drawn
     assert "\n{[}e{]}" in table.render("latex")
+
+
+def test_runs_whose_speakers_were_dealt_by_name_stand_apart(make_row: Any) -> None:
+    text = build_table([make_row(speakers=30), make_row(speakers=30, head="mlp", dealt="dealt by weight")]).render()
+    assert "folds by speaker, dealt by sorted names" in text
+    assert "folds by speaker, dealt by weight" in text
+    assert "differ in dealt stand in tables of their own" in " ".join(text.split())
