@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -10,7 +11,7 @@ from embedkit.errors import ConfigError
 from embedkit.registry import Part, Registry, build_options, parse_spec
 
 if TYPE_CHECKING:
-    from embedkit.heads.base import Head
+    from embedkit.heads.base import Head, Pool
 
 HEADS = Registry(
     "head",
@@ -51,6 +52,23 @@ def resolve_head(spec: str) -> ResolvedHead:
     name, settings = parse_spec(spec, HEADS)
     cls = _load_class(name)
     return ResolvedHead(spec, name, cls, build_options(cls.Options, settings, owner=f"the head {name!r}"))
+
+
+def complete_head(spec: str, pool: Pool) -> str:
+    """Write out what a head reads where it leaves that open, and the embeddings have another default than the mean.
+
+    Raises:
+        UnknownNameError: no such head.
+    """
+    name, settings = parse_spec(spec, HEADS)
+    if pool == "mean" or "pool" in settings or "pool" not in get_type_hints(_load_class(name).Options):
+        return spec
+    return f"{spec}{',' if settings else ':'}pool={pool}"
+
+
+def widest_pool(heads: Iterable[ResolvedHead]) -> Pool:
+    """Return what is read by the one of some heads that reads most."""
+    return "mean+std" if any(head.cls.pool(head.options) == "mean+std" for head in heads) else "mean"
 
 
 def expand_head(spec: str) -> list[str]:

@@ -7,7 +7,7 @@ has the two leading dimensions `[groups, members, ...]`, and nothing computed fo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -18,6 +18,12 @@ Classifier: TypeAlias = Literal["affine", "cosine", "probe"]
 """What a head ends in: logits; cosines with one vector per class; or logits of a probe, whose loss does not reach what
 it reads, beside the cosines between the utterances of a mini-batch."""
 
+
+Pool: TypeAlias = Literal["mean", "mean+std"]
+"""What a head on utterances reads of their frames: the mean alone, or the standard deviation behind it as well."""
+
+LATER: Mapping[str, bool] = {"later": True}
+"""Metadata of a setting that runs of before do not know; at its default it leaves them what they are."""
 
 LAYER_RATE_FACTOR = 5.0
 
@@ -65,7 +71,7 @@ class Head(nn.Module, ABC):
 
     Attributes:
         level: Which embeddings it reads. "utterance" heads read means.
-        Options: Frozen keyword-only dataclass of its settings, all with defaults.
+        Options: Frozen keyword-only dataclass of its settings, all with defaults; a `pool` says what is read.
         mixes_kinds: Whether affine and cosine heads may share a stack.
     """
 
@@ -84,6 +90,12 @@ class Head(nn.Module, ABC):
         """
         super().__init__()
         self.shape, self.options, self.generators = shape, options, list(generators)
+
+    @classmethod
+    def pool(cls, options: Any) -> Pool:
+        """Return what a head of these settings reads of an utterance's frames."""
+        found: Pool = getattr(options, "pool", "mean")
+        return found
 
     @classmethod
     def averaged_frames(cls, options: Any) -> int:

@@ -251,13 +251,16 @@ def _score_fold(
     one = finals[loss.spec, fold.name, seeds[0]]
     own, curves = zip(*(searched[loss.spec, fold.name, seed] for seed in seeds), strict=True)
     heads = [grid[choice.candidate].head for choice in own]
+    # A head that reads means alone knows less than others of the grid read.
+    whole = one.standardiser.mean.shape[-1] == features.dimensions
+    standardiser = one.standardiser if whole else features.moments(fold.train)
     return FoldResult(
         fold=fold,
         choices=own,
         states=states,
-        standardiser=one.standardiser,
+        standardiser=standardiser,
         scale=one.scale,
-        outputs=score_heads(features, heads, loss, states, one.standardiser, fold.test, config, scale=one.scale),
+        outputs=score_heads(features, heads, loss, states, standardiser, fold.test, config, scale=one.scale),
         losses=np.stack([curve.losses for curve in curves]),
         dev_scores=np.stack([curve.dev_scores for curve in curves]),
     )

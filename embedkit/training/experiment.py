@@ -14,7 +14,7 @@ import torch
 from embedkit.augmentations.base import Augmentation
 from embedkit.corpora.texts import as_text
 from embedkit.errors import FitError
-from embedkit.heads import resolve_heads
+from embedkit.heads import resolve_heads, widest_pool
 from embedkit.losses.base import Loss
 from embedkit.options.fit import FitOptions
 from embedkit.system import avoid_reserved
@@ -80,6 +80,7 @@ class Experiment:
         variants = resolve_heads(head)
         self.head_name, self.level = variants[0].name, variants[0].cls.level
         self.head_options = head_settings(variants)
+        self.pool = widest_pool(variants)
         self.grid: tuple[Candidate, ...] = build_grid(variants, options.lr or (), options.weight_decay)
         require_fitting_loss(loss, store, options.targets)
         if options.targets:
@@ -159,7 +160,9 @@ class Experiment:
         for store, data in zip(self.stores, self.parts, strict=True):
             for own in dict.fromkeys(store.for_folds(self.plan)):
                 memory = self.options.memory_gb
-                parts.append(own.features(data.rows, self.level, self.device, layer=layer, memory_gb=memory))
+                parts.append(
+                    own.features(data.rows, self.level, self.device, pool=self.pool, layer=layer, memory_gb=memory)
+                )
                 if self.options.normalise == "speaker":
                     parts[-1].normalise_by(data.speakers)
         return parts[0] if len(parts) == 1 else JoinedFeatures(parts)

@@ -10,6 +10,7 @@ from itertools import product
 from typing import Any
 
 from embedkit.heads import ResolvedHead
+from embedkit.heads.base import LATER
 from embedkit.losses.base import Loss
 from embedkit.training.stacks.stack import Member
 
@@ -49,10 +50,14 @@ def build_grid(
 
 
 def head_settings(heads: Sequence[ResolvedHead]) -> dict[str, Any]:
-    """Return a head's settings; those that are searched as lists."""
+    """Return a head's settings; those that are searched as lists.
+
+    A setting that came later is left out at its default: without it a head is as heads were before.
+    """
     variants = [dataclasses.asdict(head.options) for head in heads]
     values = {key: list(dict.fromkeys(variant[key] for variant in variants)) for key in variants[0]}
-    return {key: found[0] if len(found) == 1 else found for key, found in values.items()}
+    later = {one.name: [one.default] for one in dataclasses.fields(heads[0].options) if one.metadata == LATER}
+    return {key: found[0] if len(found) == 1 else found for key, found in values.items() if later.get(key) != found}
 
 
 def describe_search(grid: Sequence[Candidate], chosen: Sequence[int], *, chosen_on: str) -> dict[str, Any]:

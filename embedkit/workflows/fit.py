@@ -11,6 +11,7 @@ from embedkit.corpora import Corpus
 from embedkit.devices import resolve_device
 from embedkit.encoders.run_encoders import find_folders
 from embedkit.errors import FitError
+from embedkit.heads import complete_head
 from embedkit.losses import LOSSES, build_loss
 from embedkit.options.call import takes_options
 from embedkit.options.fit import FitOptions
@@ -105,7 +106,7 @@ def _plan(opened: Sequence[Source], options: FitOptions) -> list[Experiment]:
     other = None if options.test_on is None else StoreSource(as_store(options.test_on))
     device, built = resolve_device(options.device), [build_loss(loss) for loss in options.loss or ()]
     experiments = [
-        Experiment(store, head, loss, options, device, layer, other)
+        Experiment(store, complete_head(head, store.usual_pool), loss, options, device, layer, other)
         for store in opened
         for layer in (store.layers if layers == "each" else (None,))
         for head in (options.head or [store.default_head])
