@@ -163,6 +163,9 @@ def _choose_heads(
         (str(choice["fold"]), choice["seed"]): choice.get("head", config["head_spec"]) for choice in config["choices"]
     }
     default = expand_head(config["head_spec"])[0]
+    if resolve_head(default).cls.fitted:
+        # No seed changes such a head, and the run keeps it once.
+        seed, seeds = None, seeds[:1]
     return tuple(
         ChosenHead(number, name, own, specs.get((name, own), default))
         for number, name in enumerate(names)

@@ -22,6 +22,10 @@ HEADS = Registry(
         ("attentive", Part("embedkit.heads.attentive:AttentiveHead", "attentive statistics pooling over frames")),
         ("lstm", Part("embedkit.heads.lstm:LstmHead", "the study's LSTM over frames")),
         ("cnn", Part("embedkit.heads.cnn:CnnHead", "the study's VGG-style network over log-mel frames")),
+        ("logreg", Part("embedkit.heads.probes:LogregHead", "scikit-learn's logistic regression, C searched")),
+        ("lda", Part("embedkit.heads.probes:LdaHead", "scikit-learn's linear discriminants, shrinkage searched")),
+        ("svm", Part("embedkit.heads.probes:SvmHead", "scikit-learn's linear support vectors, C searched")),
+        ("knn", Part("embedkit.heads.probes:KnnHead", "votes of the nearest neighbours, their number searched")),
     ],
 )
 
@@ -66,6 +70,15 @@ def complete_head(spec: str, pool: Pool) -> str:
     return f"{spec}{',' if settings else ':'}pool={pool}"
 
 
+def is_fitted(spec: str) -> bool:
+    """Tell whether a head is fitted in one go, under an objective of its own, instead of trained under a loss.
+
+    Raises:
+        UnknownNameError: no such head.
+    """
+    return _load_class(parse_spec(spec, HEADS)[0]).fitted
+
+
 def widest_pool(heads: Iterable[ResolvedHead]) -> Pool:
     """Return what is read by the one of some heads that reads most."""
     return "mean+std" if any(head.cls.pool(head.options) == "mean+std" for head in heads) else "mean"
@@ -74,14 +87,15 @@ def widest_pool(heads: Iterable[ResolvedHead]) -> Pool:
 def expand_head(spec: str) -> list[str]:
     """Write out what a head's settings leave open: `mlp:hidden=64/256` is `mlp:hidden=64` and `mlp:hidden=256`.
 
-    Values that are texts keep their slashes.
+    Values that are texts keep their slashes. What a head searches by itself is searched unless it is named.
 
     Raises:
         UnknownNameError: no such head.
         ConfigError: a value that is missing or named twice.
     """
     name, settings = parse_spec(spec, HEADS)
-    hints = get_type_hints(_load_class(name).Options)
+    cls = _load_class(name)
+    hints, settings = get_type_hints(cls.Options), {**cls.searched, **settings}
     choices = {
         key: [value] if hints.get(key.replace("-", "_")) is str else value.split("/") for key, value in settings.items()
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -73,8 +74,12 @@ class Head(nn.Module, ABC):
         level: Which embeddings it reads. "utterance" heads read means.
         Options: Frozen keyword-only dataclass of its settings, all with defaults; a `pool` says what is read.
         mixes_kinds: Whether affine and cosine heads may share a stack.
+        fitted: Whether it is fitted in one go, under an objective of its own, instead of trained under a loss.
+        searched: Values of settings that are searched where nothing is said, written as in a spec: "0.1/1".
     """
 
+    fitted: ClassVar[bool] = False
+    searched: ClassVar[Mapping[str, str]] = MappingProxyType({})
     mixes_kinds: ClassVar[bool] = False
     level: ClassVar[Literal["utterance", "frame"]]
     Options: ClassVar[type[Any]]
@@ -104,6 +109,10 @@ class Head(nn.Module, ABC):
         It may be given frames of which that was done, see `HeadInputs.run`.
         """
         return 1
+
+    def prepare(self, states: Sequence[Sequence[Mapping[str, Tensor]]]) -> Sequence[Sequence[Mapping[str, Tensor]]]:
+        """Return the states `[groups][members]` of single heads as this stack takes them; some make room for them."""
+        return states
 
     def rate_factor(self, name: str) -> float:
         """Return what the learning rate is multiplied by for a parameter.

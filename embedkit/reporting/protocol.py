@@ -96,6 +96,14 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
     notes.append(" ".join(filter(None, how)))
     searched = [{**row, "searched": _searched_settings(row)} for row in rows]
     notes.append(_tell("Settings of the head searched as well", searched, "searched"))
+    if row.get("majority"):
+        notes.append(
+            f"Chance: UAR {100 / len(row['classes']):.1f} %; the largest class for every utterance: accuracy "
+            f"{100 * row['majority']:.1f} %, UAR {100 / len(row['classes']):.1f} %."
+        )
+    fitted = sorted({str(row["head"]) for row in rows if row.get("fitted")})
+    if fitted:
+        notes.append(f"Fitted by scikit-learn, the same under every seed: {', '.join(fitted)}.")
     if row.get("speaker_dependent"):
         notes.append(
             "SPEAKER-DEPENDENT: the same speakers are in training and test, so these numbers are higher than for "

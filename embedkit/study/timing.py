@@ -142,6 +142,8 @@ def training_seconds(experiments: Sequence[Experiment], store: Store, threads: i
             threads=threads,
         )
 
+    if experiment.fitted:
+        return len(experiments) * len(experiment.plan.folds) / len(plan.folds) * step * _timed(lambda: train(1))
     # The first time also waits for libraries and processes.
     train(1)
     once, twice = _timed(lambda: train(1)), _timed(lambda: train(2))

@@ -18,6 +18,7 @@ from embedkit.training.data.targets import Scale, Targets, build_targets
 from embedkit.training.search import Candidate
 from embedkit.training.selection import Choice, choose, pooled_scores
 from embedkit.training.stacks.cache import ResultCache
+from embedkit.training.stacks.fitting import fit_groups
 from embedkit.training.stacks.mixed_loss import kind_in_stack
 from embedkit.training.stacks.schedule import OnPart, OnStack, run_groups
 from embedkit.training.stacks.scoring import score_heads
@@ -47,6 +48,22 @@ class FoldResult:
     outputs: NDArray[np.float64]
     losses: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     dev_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+
+
+def repeat_seeds(results: Sequence[FoldResult], seeds: int) -> list[FoldResult]:
+    """Take heads that no seed changes for those of every seed; they have no curves."""
+    nothing = np.empty((0, 0))
+    return [
+        replace(
+            result,
+            choices=result.choices * seeds,
+            states=result.states * seeds,
+            outputs=np.repeat(result.outputs, seeds, axis=0),
+            losses=nothing,
+            dev_scores=nothing,
+        )
+        for result in results
+    ]
 
 
 def count_heads(plan: FoldPlan, candidates: int, seeds: int) -> int:
@@ -88,7 +105,7 @@ def train_losses(
         For each loss, by its spec, the results fold by fold.
     """
     keep_best = not all(fold.refit for fold in plan.folds)
-    run = partial(
+    run: _Run = partial(
         run_groups,
         features,
         targets,
@@ -98,6 +115,8 @@ def train_losses(
         on_epoch=on_epoch,
         cache=cache,
     )
+    if config.head.cls.fitted:
+        run = partial(fit_groups, features, targets, threads=threads, on_stack=on_stack)
     cells = [(loss.spec, fold, seed) for loss in losses for fold in plan.folds for seed in seeds]
     truth = build_targets(targets, config.classes)
     found = _search(plan, config, losses, grid, seeds, run)

@@ -80,9 +80,11 @@ class Experiment:
         variants = resolve_heads(head)
         self.head_name, self.level = variants[0].name, variants[0].cls.level
         self.head_options = head_settings(variants)
-        self.pool = widest_pool(variants)
-        self.grid: tuple[Candidate, ...] = build_grid(variants, options.lr or (), options.weight_decay)
-        require_fitting_loss(loss, store, options.targets)
+        self.pool, self.fitted = widest_pool(variants), variants[0].cls.fitted
+        rates, decays = ((0.0,), (0.0,)) if self.fitted else (options.lr or (), options.weight_decay)
+        self.grid: tuple[Candidate, ...] = build_grid(variants, rates, decays)
+        if not self.fitted:
+            require_fitting_loss(loss, store, options.targets)
         if options.targets:
             data = define_dimensions(store, options.targets, where=options.where)
         else:
@@ -174,7 +176,7 @@ class Experiment:
         return TrainingConfig(
             head=self.grid[0].head,
             classes=self.data.outputs,
-            epochs=options.epochs or 1,
+            epochs=1 if self.fitted else options.epochs or 1,
             batch_size=options.batch_size,
             patience=options.patience,
             clip=options.clip,
@@ -183,7 +185,7 @@ class Experiment:
     def count_heads(self) -> int:
         """Return how many heads are trained: candidates on inner folds, and what was chosen on whole training sets."""
         count = count_heads if not self.options.tuned else count_tuned
-        return count(self.plan, len(self.grid), self.options.seeds)
+        return count(self.plan, len(self.grid), 1 if self.fitted else self.options.seeds)
 
     def check(self) -> None:
         """Find out before anything is trained what cannot be."""

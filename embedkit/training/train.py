@@ -18,7 +18,7 @@ from embedkit.encoders.run_encoders import FOLDER
 from embedkit.errors import FitError, RunError, lacks_memory
 from embedkit.imports import looks_like_target
 from embedkit.progress import Progress, Tell, show_progress
-from embedkit.training.cross_validation import FoldResult, train_losses
+from embedkit.training.cross_validation import FoldResult, repeat_seeds, train_losses
 from embedkit.training.data.features import Features, UtteranceFeatures
 from embedkit.training.data.fold_stores import spread_folds
 from embedkit.training.data.recordings import digest_recordings, share_recordings
@@ -161,6 +161,7 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
         places = [first.store.layers.index(layer) for layer in layers if layer is not None]
         features, plan = LayerFeatures(whole), plan_layers(plan, len(whole), places)
         targets = np.concatenate([targets] * whole.layers)
+    seeds = first.options.seed_numbers
     found = train_losses(
         features,
         targets,
@@ -168,12 +169,14 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
         first.training_config,
         list({experiment.loss.spec: experiment.loss for experiment in experiments}.values()),
         grid=first.grid,
-        seeds=first.options.seed_numbers,
+        seeds=seeds[:1] if first.fitted else seeds,
         threads=threads,
         on_stack=monitor.on_stack,
         on_epoch=monitor.on_epoch,
         cache=row.cache,
     )
+    if first.fitted:
+        found = {loss: repeat_seeds(results, len(seeds)) for loss, results in found.items()}
     split = {loss: split_layers(results, first.plan, layers) for loss, results in found.items()}
     return {id(experiment): split[experiment.loss.spec][experiment.layer] for experiment in experiments}
 
@@ -308,6 +311,7 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         "standardised": "over frames" if experiment.level == "frame" else "over utterance means",
         "loss_spec": experiment.loss.spec,
         "head_spec": experiment.head,
+        **({"fitted": True} if experiment.fitted else {}),
         "demo": "demo" in (experiment.store.corpus, experiment.other and experiment.other.corpus),
         "task": ", ".join(task),
         "store_fingerprint": experiment.store.fingerprint,
