@@ -69,7 +69,7 @@ class LinearProbe(Probe):
 class LogregHead(LinearProbe):
     """Logistic regression over all classes, with an L2 penalty."""
 
-    searched: ClassVar[Mapping[str, str]] = {"C": "0.001/0.01/0.1/1"}
+    searched: ClassVar[Mapping[str, str]] = {"C": "0.01/0.1/1/10"}
 
     @dataclass(frozen=True, kw_only=True)
     class Options:
@@ -80,7 +80,7 @@ class LogregHead(LinearProbe):
             pool: What it reads: "mean", or "mean+std" for the standard deviation over frames as well.
         """
 
-        C: float = 0.01
+        C: float = 0.1
         pool: Pool = field(default="mean", metadata=LATER)
 
         def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ class LogregHead(LinearProbe):
 class LdaHead(LinearProbe):
     """Linear discriminant analysis with one covariance, shrunk towards its diagonal mean."""
 
-    searched: ClassVar[Mapping[str, str]] = {"shrinkage": "0.01/0.03/0.1/0.3"}
+    searched: ClassVar[Mapping[str, str]] = {"shrinkage": "0.03/0.1/0.3/0.6"}
 
     @dataclass(frozen=True, kw_only=True)
     class Options:
@@ -107,7 +107,7 @@ class LdaHead(LinearProbe):
             pool: What it reads: "mean", or "mean+std" for the standard deviation over frames as well.
         """
 
-        shrinkage: float = 0.1
+        shrinkage: float = 0.3
         pool: Pool = field(default="mean", metadata=LATER)
 
         def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ class SvmHead(LinearProbe):
     The softmax of its margins stands for probabilities, which are not calibrated.
     """
 
-    searched: ClassVar[Mapping[str, str]] = {"C": "0.0001/0.001/0.01/0.1"}
+    searched: ClassVar[Mapping[str, str]] = {"C": "0.001/0.01/0.1/1"}
 
     @dataclass(frozen=True, kw_only=True)
     class Options:
@@ -137,7 +137,7 @@ class SvmHead(LinearProbe):
             pool: What it reads: "mean", or "mean+std" for the standard deviation over frames as well.
         """
 
-        C: float = 0.001
+        C: float = 0.01
         pool: Pool = field(default="mean", metadata=LATER)
 
         def __post_init__(self) -> None:
@@ -153,7 +153,7 @@ class SvmHead(LinearProbe):
 class KnnHead(Probe):
     """The share of each class among the nearest neighbours, by Euclidean distance; it keeps its training set."""
 
-    searched: ClassVar[Mapping[str, str]] = {"k": "1/5/15/45"}
+    searched: ClassVar[Mapping[str, str]] = {"k": "1/3/5/15"}
 
     @dataclass(frozen=True, kw_only=True)
     class Options:
@@ -164,7 +164,7 @@ class KnnHead(Probe):
             pool: What it reads: "mean", or "mean+std" for the standard deviation over frames as well.
         """
 
-        k: int = 15
+        k: int = 5
         pool: Pool = field(default="mean", metadata=LATER)
 
         def __post_init__(self) -> None:

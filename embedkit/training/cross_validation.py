@@ -15,8 +15,8 @@ from embedkit.losses.base import Loss
 from embedkit.training.data.features import Features, Standardiser
 from embedkit.training.data.folds import Fold, FoldPlan
 from embedkit.training.data.targets import Scale, Targets, build_targets
-from embedkit.training.search import Candidate
-from embedkit.training.selection import Choice, choose, pooled_scores
+from embedkit.training.search import Candidate, Edge, find_edges
+from embedkit.training.selection import SMOOTHING, Choice, choose, pooled_scores, smooth_scores
 from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.stacks.fitting import fit_groups
 from embedkit.training.stacks.mixed_loss import kind_in_stack
@@ -38,6 +38,7 @@ class FoldResult:
         outputs: On the test set, `[seeds, utterances, outputs]`: class probabilities, or ratings in their own unit.
         losses: What was chosen in its search, `[seeds, epochs]`: mean training loss over the inner folds; or empty.
         dev_scores: The same by UA, or mean CCC, of the predictions of the inner folds together; or empty.
+        edges: The choices that lie at an end of what was searched, for each seed; or none.
     """
 
     fold: Fold
@@ -48,6 +49,7 @@ class FoldResult:
     outputs: NDArray[np.float64]
     losses: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     dev_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    edges: tuple[tuple[Edge, ...], ...] = ()
 
 
 def repeat_seeds(results: Sequence[FoldResult], seeds: int) -> list[FoldResult]:
@@ -59,6 +61,7 @@ def repeat_seeds(results: Sequence[FoldResult], seeds: int) -> list[FoldResult]:
             choices=result.choices * seeds,
             states=result.states * seeds,
             outputs=np.repeat(result.outputs, seeds, axis=0),
+            edges=result.edges * seeds,
             losses=nothing,
             dev_scores=nothing,
         )
@@ -121,7 +124,7 @@ def train_losses(
     truth = build_targets(targets, config.classes)
     found = _search(plan, config, losses, grid, seeds, run)
     searched = {
-        (loss, fold.name, seed): _choose(fold, truth, found[loss, fold.name, seed], keep_best=keep_best)
+        (loss, fold.name, seed): _choose(fold, truth, grid, found[loss, fold.name, seed], keep_best=keep_best)
         for loss, fold, seed in cells
     }
     choices = {key: choice for key, (choice, _) in searched.items()}
@@ -211,15 +214,20 @@ class _Curve:
 
     losses: NDArray[np.float64]
     dev_scores: NDArray[np.float64]
+    edges: tuple[Edge, ...]
 
 
-def _choose(fold: Fold, targets: Targets, trained: Sequence[_Candidates], *, keep_best: bool) -> tuple[Choice, _Curve]:
+def _choose(
+    fold: Fold, targets: Targets, grid: Sequence[Candidate], trained: Sequence[_Candidates], *, keep_best: bool
+) -> tuple[Choice, _Curve]:
     validations = [pair[1] for pair in fold.validations]
     predictions = [np.stack([inner[number].predictions for number in range(len(inner))]) for inner in trained]
     scores = pooled_scores(targets, validations, predictions)
-    choice = choose(scores, smoothing=1) if keep_best else choose(scores)
+    smoothing = 1 if keep_best else SMOOTHING
+    choice = choose(scores, smoothing=smoothing)
+    edges = find_edges(grid, smooth_scores(scores, smoothing).max(axis=1).tolist(), choice.candidate)
     losses = np.mean([_hold_last(inner[choice.candidate].losses) for inner in trained], axis=0)
-    return choice, _Curve(losses, scores[choice.candidate])
+    return choice, _Curve(losses, scores[choice.candidate], edges)
 
 
 def _hold_last(losses: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -282,4 +290,5 @@ def _score_fold(
         outputs=score_heads(features, heads, loss, states, standardiser, fold.test, config, scale=one.scale),
         losses=np.stack([curve.losses for curve in curves]),
         dev_scores=np.stack([curve.dev_scores for curve in curves]),
+        edges=tuple(curve.edges for curve in curves),
     )

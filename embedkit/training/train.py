@@ -30,7 +30,7 @@ from embedkit.training.monitor import TrainingMonitor, in_unit, shown_name
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
 from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
 from embedkit.training.saved_encoders import EncoderFolders
-from embedkit.training.search import describe_search
+from embedkit.training.search import describe_search, tell_edges
 from embedkit.training.stacks.cache import ResultCache
 
 ABANDONED_SECONDS = 30 * 24 * 3600
@@ -231,6 +231,9 @@ def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) ->
     seeds = experiment.options.seed_numbers
     chosen = [choice.candidate for result in results for choice in result.choices]
     search = describe_search(experiment.grid, chosen, chosen_on=experiment.plan.selection)
+    told = [own for result in results for own in result.edges]
+    edges = tell_edges(told, experiment.head_name, shown_name(experiment.data.score_name))
+    search |= {"edges": edges} if edges else {}
     metrics = {**_metrics(experiment, summarise(experiment.data, results)), "search": search}
     config = {
         **experiment.config,
@@ -251,6 +254,8 @@ def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) ->
         folders={FOLDER: experiment.cache.folder / FOLDER} if experiment.options.save_encoder else None,
     )
     tell(f"{experiment}: {_tell_score(experiment, metrics)}")
+    for sentence in edges:
+        tell(f"{experiment}: {sentence}")
     return record
 
 

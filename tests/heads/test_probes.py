@@ -87,7 +87,7 @@ def test_a_class_that_is_not_trained_is_never_said(spec: str) -> None:
 
 
 def test_what_a_probe_searches_by_itself_can_be_named() -> None:
-    assert expand_head("logreg") == [f"logreg:C={value}" for value in ("0.001", "0.01", "0.1", "1")]
+    assert expand_head("logreg") == [f"logreg:C={value}" for value in ("0.01", "0.1", "1", "10")]
     assert expand_head("logreg:C=3") == ["logreg:C=3"]
     assert expand_head("knn:k=1/2,pool=mean+std") == ["knn:k=1,pool=mean+std", "knn:k=2,pool=mean+std"]
 
