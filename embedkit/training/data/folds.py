@@ -263,7 +263,7 @@ def _describe_group(dealt: bool) -> str:
 
 
 def hold_one_group(found: Validations) -> tuple[tuple[tuple[Indices, Indices], ...], str]:
-    """Choose on the first of several pairs alone: it, and how that is told."""
+    """Choose on the first of several pairs of indices `[n]` alone: it, and how that is told."""
     return found.pairs[:1], _describe_group(found.dealt)
 
 

@@ -32,7 +32,7 @@ def fit_groups(
     """Fit the one head of each group, as `run_groups` trains them; all is done after one epoch.
 
     Args:
-        targets: Class index of every utterance.
+        targets: Class index of every utterance, `[utterances]`.
         threads: Heads fitted at once, on a CPU.
     """
     results: dict[int, GroupResult] = {}
