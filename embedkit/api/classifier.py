@@ -149,6 +149,10 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"The head {head.name!r} reads frames, but HeadClassifier trains on one vector per utterance; "
                 "choose linear, superb or mlp, or train it with embedkit.fit on a store that keeps frames."
             )
+        if head.cls.fitted:
+            raise FitError(f"The head {head.name!r} is scikit-learn's own; take its estimator instead.")
+        if head.cls.pool(head.options) != "mean":
+            raise FitError(f"The head {self.head!r} names a pool, but X is pooled already; leave pool out.")
         if "classes" not in loss.tasks:
             raise FitError(
                 f"The loss {self.loss!r} predicts emotional attributes, but HeadClassifier tells classes apart."

@@ -21,13 +21,17 @@ class FrameHeads(nn.Module):
         super().__init__()
         self.ensemble = ensemble
         self.place = layer_place(predictor)
-        self.level = predictor.level
+        self.level, self.pool = predictor.level, predictor.pool
 
     def forward(self, frames: Tensor) -> Tensor:
         """Score the frames of one clip, `[frames, layers, dimensions]`."""
         chosen = frames if self.place is None else frames[:, self.place : self.place + 1]
         if self.level == "utterance":
-            scores: Tensor = self.ensemble(chosen.mean(0, keepdim=True))
+            pooled = chosen.mean(0, keepdim=True)
+            if self.pool == "mean+std":
+                deviations = (chosen - pooled).square().mean(0, keepdim=True).sqrt()
+                pooled = torch.cat([pooled, deviations], -1)
+            scores: Tensor = self.ensemble(pooled)
         else:
             # Counted, not read off the shape, so that the count is part of the graph.
             count = torch.ones_like(chosen[:, 0, 0], dtype=torch.int64).sum(0, keepdim=True)

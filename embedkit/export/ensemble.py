@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from embedkit.errors import RunError
 from embedkit.export.predictor import ChosenHead, Predictor
 from embedkit.heads import resolve_head
-from embedkit.heads.base import HeadInputs, HeadShape
+from embedkit.heads.base import Head, HeadInputs, HeadShape
 from embedkit.heads.stack import load_states
 from embedkit.losses import build_loss
 from embedkit.losses.base import Loss
@@ -45,7 +45,8 @@ class Ensemble(nn.Module):
         """Score embeddings.
 
         Args:
-            values: Means `[batch, layers, dimensions]`, or frames `[batch, frames, layers, dimensions]`.
+            values: Means, or means and deviations side by side, `[batch, layers, dimensions]`; or frames
+                `[batch, frames, layers, dimensions]`.
             lengths: Own frames of each clip `[batch]`; None for means.
 
         Returns:
@@ -70,15 +71,18 @@ class FoldHeads(nn.Module):
         self.ratings = _Ratings(predictor, number) if predictor.rates else None
         groups = {spec: [head for head in heads if head.spec == spec] for spec in dict.fromkeys(h.spec for h in heads)}
         self.counts = [len(group) / len(heads) for group in groups.values()]
-        self.stacks = nn.ModuleList(self._build(predictor, spec, group) for spec, group in groups.items())
+        stacks = [self._build(predictor, spec, group) for spec, group in groups.items()]
+        self.widths = [stack.shape.dimensions for stack in stacks]
+        self.stacks = nn.ModuleList(stacks)
 
-    def _build(self, predictor: Predictor, spec: str, heads: Sequence[ChosenHead]) -> nn.Module:
+    def _build(self, predictor: Predictor, spec: str, heads: Sequence[ChosenHead]) -> Head:
         head = resolve_head(spec)
+        alone = predictor.pool == "mean+std" and head.cls.pool(head.options) == "mean"
         shape = HeadShape(
             groups=1,
             members=len(heads),
             layers=self.mean.shape[0],
-            dimensions=self.mean.shape[1],
+            dimensions=self.mean.shape[1] // (2 if alone else 1),
             classes=len(predictor.names),
             classifier=self.loss.classifier,
         )
@@ -91,10 +95,11 @@ class FoldHeads(nn.Module):
         if lengths is not None:
             padding = torch.arange(values.shape[1], device=values.device) >= lengths[:, None]
             standardised = standardised.masked_fill(padding[..., None, None], 0.0)
-        inputs = HeadInputs(values=standardised[None], lengths=None if lengths is None else lengths[None])
-        shares = [
-            self._read(stack(inputs)[0]).mean(0) * count for stack, count in zip(self.stacks, self.counts, strict=True)
-        ]
+        own = None if lengths is None else lengths[None]
+        shares = []
+        for stack, count, width in zip(self.stacks, self.counts, self.widths, strict=True):
+            read = standardised[None, ..., :width]
+            shares.append(self._read(stack(HeadInputs(values=read, lengths=own))[0]).mean(0) * count)
         return torch.stack(shares).sum(0)
 
     def _read(self, scores: Tensor) -> Tensor:
@@ -123,7 +128,8 @@ class _Ratings(nn.Module):
 def _check_standardiser(predictor: Predictor, mean: Tensor, scale: Tensor) -> None:
     encoder = predictor.config.get("store", {}).get("encoder", {})
     layers = 1 if predictor.config.get("layer") is not None else len(encoder.get("layers", mean))
-    read = (layers, encoder.get("dimensions", mean.shape[-1]))
+    parts = 2 if predictor.pool == "mean+std" else 1
+    read = (layers, parts * encoder.get("dimensions", mean.shape[-1] // parts))
     if not mean.shape == scale.shape == read:
         raise RunError(
             f"The heads of {predictor.folder} standardise {list(mean.shape)} and {list(scale.shape)} numbers, expected "

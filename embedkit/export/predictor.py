@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from embedkit.errors import RunError
-from embedkit.heads import expand_head, resolve_head
+from embedkit.heads import expand_head, resolve_head, resolve_heads, widest_pool
+from embedkit.heads.base import Pool
 from embedkit.pointers import describe_pointer
 from embedkit.progress import Tell
 from embedkit.received import read_object, require_regular
@@ -77,6 +78,11 @@ class Predictor:
     def level(self) -> str:
         """What the heads read: "utterance" means or "frame"s."""
         return str(resolve_head(self.heads[0].spec).cls.level)
+
+    @property
+    def pool(self) -> Pool:
+        """What any head of the run's search reads, and all are given."""
+        return widest_pool(resolve_heads(self.config["head_spec"]))
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -157,6 +163,9 @@ def _choose_heads(
         (str(choice["fold"]), choice["seed"]): choice.get("head", config["head_spec"]) for choice in config["choices"]
     }
     default = expand_head(config["head_spec"])[0]
+    if resolve_head(default).cls.fitted:
+        # No seed changes such a head, and the run keeps it once.
+        seed, seeds = None, seeds[:1]
     return tuple(
         ChosenHead(number, name, own, specs.get((name, own), default))
         for number, name in enumerate(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -10,7 +11,7 @@ from embedkit.errors import ConfigError
 from embedkit.registry import Part, Registry, build_options, parse_spec
 
 if TYPE_CHECKING:
-    from embedkit.heads.base import Head
+    from embedkit.heads.base import Head, Pool
 
 HEADS = Registry(
     "head",
@@ -21,6 +22,10 @@ HEADS = Registry(
         ("attentive", Part("embedkit.heads.attentive:AttentiveHead", "attentive statistics pooling over frames")),
         ("lstm", Part("embedkit.heads.lstm:LstmHead", "the study's LSTM over frames")),
         ("cnn", Part("embedkit.heads.cnn:CnnHead", "the study's VGG-style network over log-mel frames")),
+        ("logreg", Part("embedkit.heads.probes:LogregHead", "scikit-learn's logistic regression, C searched")),
+        ("lda", Part("embedkit.heads.probes:LdaHead", "scikit-learn's linear discriminants, shrinkage searched")),
+        ("svm", Part("embedkit.heads.probes:SvmHead", "scikit-learn's linear support vectors, C searched")),
+        ("knn", Part("embedkit.heads.probes:KnnHead", "votes of the nearest neighbours, their number searched")),
     ],
 )
 
@@ -53,17 +58,44 @@ def resolve_head(spec: str) -> ResolvedHead:
     return ResolvedHead(spec, name, cls, build_options(cls.Options, settings, owner=f"the head {name!r}"))
 
 
+def complete_head(spec: str, pool: Pool) -> str:
+    """Write out what a head reads where it leaves that open, and the embeddings have another default than the mean.
+
+    Raises:
+        UnknownNameError: no such head.
+    """
+    name, settings = parse_spec(spec, HEADS)
+    if pool == "mean" or "pool" in settings or "pool" not in get_type_hints(_load_class(name).Options):
+        return spec
+    return f"{spec}{',' if settings else ':'}pool={pool}"
+
+
+def is_fitted(spec: str) -> bool:
+    """Tell whether a head is fitted in one go, under an objective of its own, instead of trained under a loss.
+
+    Raises:
+        UnknownNameError: no such head.
+    """
+    return _load_class(parse_spec(spec, HEADS)[0]).fitted
+
+
+def widest_pool(heads: Iterable[ResolvedHead]) -> Pool:
+    """Return what is read by the one of some heads that reads most."""
+    return "mean+std" if any(head.cls.pool(head.options) == "mean+std" for head in heads) else "mean"
+
+
 def expand_head(spec: str) -> list[str]:
     """Write out what a head's settings leave open: `mlp:hidden=64/256` is `mlp:hidden=64` and `mlp:hidden=256`.
 
-    Values that are texts keep their slashes.
+    Values that are texts keep their slashes. What a head searches by itself is searched unless it is named.
 
     Raises:
         UnknownNameError: no such head.
         ConfigError: a value that is missing or named twice.
     """
     name, settings = parse_spec(spec, HEADS)
-    hints = get_type_hints(_load_class(name).Options)
+    cls = _load_class(name)
+    hints, settings = get_type_hints(cls.Options), {**cls.searched, **settings}
     choices = {
         key: [value] if hints.get(key.replace("-", "_")) is str else value.split("/") for key, value in settings.items()
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from embedkit.heads.attention import frame_energies
 from embedkit.heads.base import Head, HeadInputs, HeadShape
 from embedkit.heads.frames import attend, even_weights, mix_frames, own_frames, pool, split_frames
 from embedkit.heads.layers import LayerMix, StackedClassifier, StackedLinear, draw, drop, require, uniform
@@ -52,8 +53,7 @@ class AttentiveHead(Head):
         """Score `[groups, batch, frames, layers, dimensions]`."""
         own = own_frames(inputs)
         frames = mix_frames(self.mix, inputs.values)
-        hidden = self.attention(frames.flatten(2, 3)).tanh()
-        energies = torch.einsum("gmfh,gmh->gmf", hidden, self.context)
+        energies = frame_energies(self.attention, self.context, frames.flatten(2, 3))
         mean, deviation = weighted_statistics(frames, attend(split_frames(energies, own.shape[2]), own), own)
         pooled = torch.cat([mean, deviation], -1)
         if self.training:

@@ -7,8 +7,9 @@ has the two leading dimensions `[groups, members, ...]`, and nothing computed fo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -18,6 +19,12 @@ Classifier: TypeAlias = Literal["affine", "cosine", "probe"]
 """What a head ends in: logits; cosines with one vector per class; or logits of a probe, whose loss does not reach what
 it reads, beside the cosines between the utterances of a mini-batch."""
 
+
+Pool: TypeAlias = Literal["mean", "mean+std"]
+"""What a head on utterances reads of their frames: the mean alone, or the standard deviation behind it as well."""
+
+LATER: Mapping[str, bool] = {"later": True}
+"""Metadata of a setting that runs of before do not know; at its default it leaves them what they are."""
 
 LAYER_RATE_FACTOR = 5.0
 
@@ -65,10 +72,14 @@ class Head(nn.Module, ABC):
 
     Attributes:
         level: Which embeddings it reads. "utterance" heads read means.
-        Options: Frozen keyword-only dataclass of its settings, all with defaults.
+        Options: Frozen keyword-only dataclass of its settings, all with defaults; a `pool` says what is read.
         mixes_kinds: Whether affine and cosine heads may share a stack.
+        fitted: Whether it is fitted in one go, under an objective of its own, instead of trained under a loss.
+        searched: Values of settings that are searched where nothing is said, written as in a spec: "0.1/1".
     """
 
+    fitted: ClassVar[bool] = False
+    searched: ClassVar[Mapping[str, str]] = MappingProxyType({})
     mixes_kinds: ClassVar[bool] = False
     level: ClassVar[Literal["utterance", "frame"]]
     Options: ClassVar[type[Any]]
@@ -86,12 +97,22 @@ class Head(nn.Module, ABC):
         self.shape, self.options, self.generators = shape, options, list(generators)
 
     @classmethod
+    def pool(cls, options: Any) -> Pool:
+        """Return what a head of these settings reads of an utterance's frames."""
+        found: Pool = getattr(options, "pool", "mean")
+        return found
+
+    @classmethod
     def averaged_frames(cls, options: Any) -> int:
         """Return how many neighbouring frames a head of these settings averages into one before anything else.
 
         It may be given frames of which that was done, see `HeadInputs.run`.
         """
         return 1
+
+    def prepare(self, states: Sequence[Sequence[Mapping[str, Tensor]]]) -> Sequence[Sequence[Mapping[str, Tensor]]]:
+        """Return the states `[groups][members]` of single heads as this stack takes them; some make room for them."""
+        return states
 
     def rate_factor(self, name: str) -> float:
         """Return what the learning rate is multiplied by for a parameter.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Generator, Tensor
 
-from embedkit.heads.base import Head, HeadInputs, HeadShape
+from embedkit.heads.base import LATER, Head, HeadInputs, HeadShape, Pool
 from embedkit.heads.layers import LayerMix, StackedClassifier
 from embedkit.heads.products import mixed_norms, mixed_products
 
@@ -24,7 +24,13 @@ class LinearHead(Head):
 
     @dataclass(frozen=True, kw_only=True)
     class Options:
-        """The head has no settings."""
+        """Settings of the head.
+
+        Attributes:
+            pool: What it reads: "mean", or "mean+std" for the standard deviation over frames as well.
+        """
+
+        pool: Pool = field(default="mean", metadata=LATER)
 
     def __init__(self, shape: HeadShape, options: Options, generators: Sequence[Generator]) -> None:
         super().__init__(shape, options, generators)

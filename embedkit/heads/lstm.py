@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
+from embedkit.heads.attention import frame_energies
 from embedkit.heads.base import Head, HeadInputs, HeadShape
 from embedkit.heads.frames import (
     attend,
@@ -114,8 +115,7 @@ class LstmHead(Head):
         own = own_frames(inputs)
         if self.options.pooling == "mean":
             return pool(even_weights(own, frames.dtype).expand(-1, frames.shape[1], -1, -1), frames)
-        hidden_units = self.attention(frames.flatten(2, 3)).tanh()
-        energies = torch.einsum("gmfh,gmh->gmf", hidden_units, self.context)
+        energies = frame_energies(self.attention, self.context, frames.flatten(2, 3))
         return pool(attend(split_frames(energies, own.shape[2]), own), frames)
 
 

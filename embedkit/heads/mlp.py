@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from embedkit.heads.base import Head, HeadInputs, HeadShape
+from embedkit.heads.base import LATER, Head, HeadInputs, HeadShape, Pool
 from embedkit.heads.layers import LayerMix, StackedClassifier, StackedLinear, drop, require
 
 
@@ -29,12 +29,14 @@ class MlpHead(Head):
             depth: Hidden layers.
             dropout: Share of hidden units zeroed while training.
             activation: "relu" or "gelu".
+            pool: What it reads: "mean", or "mean+std" for the standard deviation over frames as well.
         """
 
         hidden: int = 256
         depth: int = 1
         dropout: float = 0.2
         activation: Literal["relu", "gelu"] = "relu"
+        pool: Pool = field(default="mean", metadata=LATER)
 
         def __post_init__(self) -> None:
             require(

@@ -35,6 +35,7 @@ def load_states(head: Head, states: Sequence[Sequence[Mapping[str, Tensor]]]) ->
     Raises:
         ConfigError: too few or too many states, or tensors that are missing, unknown or of another size.
     """
+    states = head.prepare(states)
     own = head.state_dict()
     for name, target in own.items():
         groups, members = target.shape[:2]

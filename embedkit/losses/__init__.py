@@ -9,6 +9,9 @@ from embedkit.registry import Part, Registry, build_options, parse_spec
 if TYPE_CHECKING:
     from embedkit.losses.base import Loss
 
+OWN = "own"
+"""The loss of heads that are fitted under an objective of their own."""
+
 LOSSES = Registry(
     "loss",
     [
@@ -41,6 +44,7 @@ LOSSES = Registry(
                 in_all=False,
             ),
         ),
+        (OWN, Part("embedkit.losses.own:OwnObjective", "what logreg, lda, svm and knn minimise", in_all=False)),
     ],
 )
 

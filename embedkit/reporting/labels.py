@@ -54,7 +54,8 @@ def label_parts(rows: Sequence[Row], kind: str) -> list[str]:
             seen[row[kind]][key].add(repr(_options(row, kind).get(key)))
     varying = {name: [key for key, values in keys.items() if len(values) > 1] for name, keys in seen.items()}
     return [
-        _label(row[kind], {key: _options(row, kind).get(key) for key in varying.get(row[kind], ())}) for row in rows
+        _label(row[kind], {key: value for key, value in _options(row, kind).items() if key in varying[row[kind]]})
+        for row in rows
     ]
 
 

@@ -109,7 +109,8 @@ def _letters(rows: Sequence[Row], places: Sequence[Place], metric: str) -> dict[
             for test in tests:
                 if test["differs"]:
                     groups = _split(groups, spot, _spot(test["against"]))
-        groups.sort(key=lambda group: sorted(map(order.index, group)))
+        # Runs of which nothing can be shown get no letter, though others were tested against them.
+        groups.sort(key=lambda group: sorted(order.index(spot) for spot in group if spot in order))
         for spot in order:
             letters[spot] = "".join(_letter(number) for number, group in enumerate(groups) if spot in group)
     return letters

@@ -10,6 +10,7 @@ from typing import Any
 from embedkit.reporting.labels import Row
 from embedkit.reporting.metrics import METRICS
 from embedkit.reporting.published import last_part
+from embedkit.training.data.folds import MOST_SPEAKER_FOLDS
 from embedkit.wording import count_noun
 
 FIELDS = (
@@ -22,6 +23,7 @@ FIELDS = (
     "utterances",
     "speakers",
     "folds",
+    "dealt",
     "speaker_dependent",
     "normalise",
     "leak",
@@ -146,6 +148,14 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
     notes.append(" ".join(filter(None, how)))
     searched = [{**row, "searched": _searched_settings(row)} for row in rows]
     notes.append(_tell("Settings of the head searched as well", searched, "searched"))
+    if row.get("majority"):
+        notes.append(
+            f"Chance: UAR {100 / len(row['classes']):.1f} %; the largest class for every utterance: accuracy "
+            f"{100 * row['majority']:.1f} %, UAR {100 / len(row['classes']):.1f} %."
+        )
+    fitted = sorted({str(row["head"]) for row in rows if row.get("fitted")})
+    if fitted:
+        notes.append(f"Fitted by scikit-learn, the same under every seed: {', '.join(fitted)}.")
     if row.get("speaker_dependent"):
         notes.append(
             "SPEAKER-DEPENDENT: the same speakers are in training and test, so these numbers are higher than for "
@@ -192,8 +202,14 @@ def _folds(row: Row) -> str:
     if row.get("test_corpus"):
         return f"trained on all of {row['corpus']}, tested on {row['test_corpus']}"
     if folds.startswith("speaker+"):
-        return f"folds by speaker and {folds.removeprefix('speaker+')} at once"
-    return {"random": "random folds", "split": "the given split"}.get(folds, f"folds by {folds}")
+        return f"folds by speaker and {folds.removeprefix('speaker+')} at once{_dealt(row)}"
+    return {"random": "random folds", "split": "the given split"}.get(folds, f"folds by {folds}{_dealt(row)}")
+
+
+def _dealt(row: Row) -> str:
+    """Say how more groups than folds were dealt; older runs, whose speakers were dealt by name, do not say it."""
+    by_name = row["folds"] == "speaker" and (row.get("speakers") or 0) > MOST_SPEAKER_FOLDS
+    return f", {row['dealt']}" if row.get("dealt") else ", dealt by sorted names" if by_name else ""
 
 
 def _task(row: Row) -> str:

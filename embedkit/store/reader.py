@@ -239,8 +239,12 @@ class Store:
     @property
     def mean_values(self) -> Array | Pieces:
         """All means, `[utterances, layers, dimensions]` in the type they are kept in, mapped as `frame_values` are."""
-        pieces = self._pieces[layout.MEAN]
-        return pieces.map(0) if pieces.count == 1 else pieces
+        return self._map(layout.MEAN)
+
+    @property
+    def std_values(self) -> Array | Pieces:
+        """All deviations, as `mean_values`."""
+        return self._map(layout.STD)
 
     @property
     def frame_offsets(self) -> NDArray[np.int64]:
@@ -258,7 +262,10 @@ class Store:
         Of a store in several files they are no single array, but are sliced, indexed and converted like one.
         """
         _ = self.frame_offsets
-        pieces = self._pieces[layout.FRAME_VALUES]
+        return self._map(layout.FRAME_VALUES)
+
+    def _map(self, name: str) -> Array | Pieces:
+        pieces = self._pieces[name]
         return pieces.map(0) if pieces.count == 1 else pieces
 
     def rows(self, index: int) -> UtteranceEmbedding:

@@ -16,7 +16,7 @@ from embedkit.corpora.opening import as_corpus, rename_corpus
 from embedkit.encoders.run_encoders import expand_runs
 from embedkit.errors import ConfigError, EmbedkitError, UnknownNameError
 from embedkit.extraction.request import FOLDER, default_path, keep_former_name
-from embedkit.heads import resolve_heads
+from embedkit.heads import is_fitted, resolve_heads
 from embedkit.losses import build_loss
 from embedkit.options.fit import TrainingOptions, require_one_named, require_used, unused_options
 from embedkit.options.option import declared
@@ -225,6 +225,9 @@ class StudyPlan:
         unused = unused_options(self.options, mode)
         shared = {name: getattr(self.options, name) for name in declared(TrainingOptions) if name not in unused}
         layers = self.options.layers if (self.options.layers == "each") == (mode == "cached") else "all"
+        # A loss is for the heads that are trained, where there are any beside those that are fitted.
+        fitted = [one for one in self.heads if one is not None and is_fitted(one)]
+        own = head in fitted and len(fitted) < len(self.heads)
         running = {} if mode == "cached" else {"encoder": pair.names, "sources": self.sources}
         return self.fit(
             list(stores or ()) if mode == "cached" else pair.corpus,
@@ -236,6 +239,7 @@ class StudyPlan:
                 "head": None if head is None else (head,),
                 "layers": layers,
                 **running,
+                **({"loss": None} if own else {}),
                 **({"corpus_name": None} if mode == "cached" else {}),
                 **changes,
             },

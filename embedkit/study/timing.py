@@ -142,6 +142,8 @@ def training_seconds(experiments: Sequence[Experiment], store: Store, threads: i
             threads=threads,
         )
 
+    if experiment.fitted:
+        return len(experiments) * len(experiment.plan.folds) / len(plan.folds) * step * _timed(lambda: train(1))
     # The first time also waits for libraries and processes.
     train(1)
     once, twice = _timed(lambda: train(1)), _timed(lambda: train(2))
@@ -172,9 +174,9 @@ def _thin(fold: Fold, step: int) -> Fold:
 class _RandomMeans(UtteranceFeatures):
     """A thousand random means that stand for any number of utterances."""
 
-    def __init__(self, count: int, layers: int, dimensions: int, device: torch.device) -> None:
+    def __init__(self, count: int, layers: int, dimensions: int, means: int, device: torch.device) -> None:
         values = np.random.default_rng(0).standard_normal((min(count, 1000), layers, dimensions), dtype=np.float32)
-        super().__init__(values, device)
+        super().__init__(values, device, means)
         self.count = count
 
     def __len__(self) -> int:
@@ -187,7 +189,8 @@ class _RandomMeans(UtteranceFeatures):
 def _random_features(experiment: Experiment, store: Store) -> Features:
     layers, count = len(store.layers) if experiment.layer is None else 1, len(experiment.data)
     if experiment.level == "utterance":
-        return _RandomMeans(count, layers, store.dimensions, experiment.device)
+        read = 2 if experiment.pool == "mean+std" else 1
+        return _RandomMeans(count, layers, read * store.dimensions, store.dimensions, experiment.device)
     lengths = np.resize(np.diff(store.frame_offsets), count)
     shape = (layers, store.dimensions)
     return FrameFeatures(

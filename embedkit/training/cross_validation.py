@@ -15,9 +15,10 @@ from embedkit.losses.base import Loss
 from embedkit.training.data.features import Features, Standardiser
 from embedkit.training.data.folds import Fold, FoldPlan
 from embedkit.training.data.targets import Scale, Targets, build_targets
-from embedkit.training.search import Candidate
-from embedkit.training.selection import Choice, choose, pooled_scores
+from embedkit.training.search import Candidate, Edge, find_edges
+from embedkit.training.selection import SMOOTHING, Choice, choose, pooled_scores, smooth_scores
 from embedkit.training.stacks.cache import ResultCache
+from embedkit.training.stacks.fitting import fit_groups
 from embedkit.training.stacks.mixed_loss import kind_in_stack
 from embedkit.training.stacks.schedule import OnPart, OnStack, run_groups
 from embedkit.training.stacks.scoring import score_heads
@@ -37,6 +38,7 @@ class FoldResult:
         outputs: On the test set, `[seeds, utterances, outputs]`: class probabilities, or ratings in their own unit.
         losses: What was chosen in its search, `[seeds, epochs]`: mean training loss over the inner folds; or empty.
         dev_scores: The same by UA, or mean CCC, of the predictions of the inner folds together; or empty.
+        edges: The choices that lie at an end of what was searched, for each seed; or none.
     """
 
     fold: Fold
@@ -47,6 +49,24 @@ class FoldResult:
     outputs: NDArray[np.float64]
     losses: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     dev_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    edges: tuple[tuple[Edge, ...], ...] = ()
+
+
+def repeat_seeds(results: Sequence[FoldResult], seeds: int) -> list[FoldResult]:
+    """Take heads that no seed changes for those of every seed; they have no curves."""
+    nothing = np.empty((0, 0))
+    return [
+        replace(
+            result,
+            choices=result.choices * seeds,
+            states=result.states * seeds,
+            outputs=np.repeat(result.outputs, seeds, axis=0),
+            edges=result.edges * seeds,
+            losses=nothing,
+            dev_scores=nothing,
+        )
+        for result in results
+    ]
 
 
 def count_heads(plan: FoldPlan, candidates: int, seeds: int) -> int:
@@ -88,7 +108,7 @@ def train_losses(
         For each loss, by its spec, the results fold by fold.
     """
     keep_best = not all(fold.refit for fold in plan.folds)
-    run = partial(
+    run: _Run = partial(
         run_groups,
         features,
         targets,
@@ -98,11 +118,13 @@ def train_losses(
         on_epoch=on_epoch,
         cache=cache,
     )
+    if config.head.cls.fitted:
+        run = partial(fit_groups, features, targets, threads=threads, on_stack=on_stack)
     cells = [(loss.spec, fold, seed) for loss in losses for fold in plan.folds for seed in seeds]
     truth = build_targets(targets, config.classes)
     found = _search(plan, config, losses, grid, seeds, run)
     searched = {
-        (loss, fold.name, seed): _choose(fold, truth, found[loss, fold.name, seed], keep_best=keep_best)
+        (loss, fold.name, seed): _choose(fold, truth, grid, found[loss, fold.name, seed], keep_best=keep_best)
         for loss, fold, seed in cells
     }
     choices = {key: choice for key, (choice, _) in searched.items()}
@@ -192,15 +214,20 @@ class _Curve:
 
     losses: NDArray[np.float64]
     dev_scores: NDArray[np.float64]
+    edges: tuple[Edge, ...]
 
 
-def _choose(fold: Fold, targets: Targets, trained: Sequence[_Candidates], *, keep_best: bool) -> tuple[Choice, _Curve]:
+def _choose(
+    fold: Fold, targets: Targets, grid: Sequence[Candidate], trained: Sequence[_Candidates], *, keep_best: bool
+) -> tuple[Choice, _Curve]:
     validations = [pair[1] for pair in fold.validations]
     predictions = [np.stack([inner[number].predictions for number in range(len(inner))]) for inner in trained]
     scores = pooled_scores(targets, validations, predictions)
-    choice = choose(scores, smoothing=1) if keep_best else choose(scores)
+    smoothing = 1 if keep_best else SMOOTHING
+    choice = choose(scores, smoothing=smoothing)
+    edges = find_edges(grid, smooth_scores(scores, smoothing).max(axis=1).tolist(), choice.candidate)
     losses = np.mean([_hold_last(inner[choice.candidate].losses) for inner in trained], axis=0)
-    return choice, _Curve(losses, scores[choice.candidate])
+    return choice, _Curve(losses, scores[choice.candidate], edges)
 
 
 def _hold_last(losses: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -251,13 +278,17 @@ def _score_fold(
     one = finals[loss.spec, fold.name, seeds[0]]
     own, curves = zip(*(searched[loss.spec, fold.name, seed] for seed in seeds), strict=True)
     heads = [grid[choice.candidate].head for choice in own]
+    # A head that reads means alone knows less than others of the grid read.
+    whole = one.standardiser.mean.shape[-1] == features.dimensions
+    standardiser = one.standardiser if whole else features.moments(fold.train)
     return FoldResult(
         fold=fold,
         choices=own,
         states=states,
-        standardiser=one.standardiser,
+        standardiser=standardiser,
         scale=one.scale,
-        outputs=score_heads(features, heads, loss, states, one.standardiser, fold.test, config, scale=one.scale),
+        outputs=score_heads(features, heads, loss, states, standardiser, fold.test, config, scale=one.scale),
         losses=np.stack([curve.losses for curve in curves]),
         dev_scores=np.stack([curve.dev_scores for curve in curves]),
+        edges=tuple(curve.edges for curve in curves),
     )

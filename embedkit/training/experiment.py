@@ -12,16 +12,27 @@ import numpy as np
 import torch
 
 from embedkit.augmentations.base import Augmentation
+from embedkit.corpora.texts import as_text
 from embedkit.errors import FitError
-from embedkit.heads import resolve_heads
+from embedkit.heads import resolve_heads, widest_pool
 from embedkit.losses.base import Loss
 from embedkit.options.fit import FitOptions
 from embedkit.system import avoid_reserved
 from embedkit.training.cross_validation import count_heads
 from embedkit.training.data.attributes import define_dimensions, require_fitting_loss
 from embedkit.training.data.cross_corpus import define_transfer, join_tasks, name_other, plan_transfer
+from embedkit.training.data.dealing import Balance
 from embedkit.training.data.features import Features
-from embedkit.training.data.folds import Fold, FoldPlan, Indices, Names, default_folds, describe_folds, plan_folds
+from embedkit.training.data.folds import (
+    DEALT,
+    Fold,
+    FoldPlan,
+    Indices,
+    Names,
+    default_folds,
+    describe_folds,
+    plan_folds,
+)
 from embedkit.training.data.joined_features import JoinedFeatures
 from embedkit.training.data.leakage import find_leaks, require_unseen
 from embedkit.training.data.recordings import (
@@ -44,8 +55,9 @@ from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.stacks.stack import TrainingConfig
 from embedkit.wording import count_noun
 
-ALGORITHM = 1
-"""Raised when training changes in a way that changes results, so that old runs are not taken for new ones."""
+ALGORITHM, DEALT_ALGORITHM = 1, 2
+"""Raised when training changes in a way that changes results, so that old runs are not taken for new ones; here for
+runs with more groups than folds, which were dealt by their sorted names before."""
 
 UNFINISHED = ".unfinished"
 """Below the folder of the runs: what is finished of runs that are not."""
@@ -68,8 +80,11 @@ class Experiment:
         variants = resolve_heads(head)
         self.head_name, self.level = variants[0].name, variants[0].cls.level
         self.head_options = head_settings(variants)
-        self.grid: tuple[Candidate, ...] = build_grid(variants, options.lr or (), options.weight_decay)
-        require_fitting_loss(loss, store, options.targets)
+        self.pool, self.fitted = widest_pool(variants), variants[0].cls.fitted
+        rates, decays = ((0.0,), (0.0,)) if self.fitted else (options.lr or (), options.weight_decay)
+        self.grid: tuple[Candidate, ...] = build_grid(variants, rates, decays)
+        if not self.fitted:
+            require_fitting_loss(loss, store, options.targets)
         if options.targets:
             data = define_dimensions(store, options.targets, where=options.where)
         else:
@@ -99,7 +114,7 @@ class Experiment:
     def plan(self) -> FoldPlan:
         if self.other is not None:
             speakers, hold_out = self.data.speakers, self.level == "frame"
-            return plan_transfer(len(self.parts[0]), speakers, self.other_name, hold_out=hold_out)
+            return plan_transfer(len(self.parts[0]), speakers, self.other_name, self.balance, hold_out=hold_out)
         # An encoder that was trained has seen all but its own fold's test and development groups.
         held_out = self.store.fine_tuned or self.options.tuned
         usual = self.store.usual_folds or default_folds(self.data.sessions, self.data.speakers)
@@ -111,8 +126,21 @@ class Experiment:
             groups=fold_column(self.store, self.data, kind),
             splits=self.data.splits,
             hold_out=held_out or self.level == "frame",
+            balance=self.balance,
         )
         return plan_tuning(plan) if self.options.tuned else plan
+
+    @cached_property
+    def balance(self) -> Balance:
+        """What folds hold equal shares of: utterances, classes and, where there is such a column, genders."""
+        labels = None if self.data.dimensions else self.data.labels
+        known = all("gender" in store.columns for store in self.stores)
+        genders = [
+            np.array([as_text(value) for value in store.column("gender")[part.rows].tolist()], dtype=np.str_)
+            for store, part in zip(self.stores, self.parts, strict=True)
+            if known
+        ]
+        return Balance.measure(len(self.data), [labels, np.concatenate(genders) if known else None], self.recordings)
 
     @property
     def folds_apart(self) -> bool:
@@ -134,7 +162,9 @@ class Experiment:
         for store, data in zip(self.stores, self.parts, strict=True):
             for own in dict.fromkeys(store.for_folds(self.plan)):
                 memory = self.options.memory_gb
-                parts.append(own.features(data.rows, self.level, self.device, layer=layer, memory_gb=memory))
+                parts.append(
+                    own.features(data.rows, self.level, self.device, pool=self.pool, layer=layer, memory_gb=memory)
+                )
                 if self.options.normalise == "speaker":
                     parts[-1].normalise_by(data.speakers)
         return parts[0] if len(parts) == 1 else JoinedFeatures(parts)
@@ -146,7 +176,7 @@ class Experiment:
         return TrainingConfig(
             head=self.grid[0].head,
             classes=self.data.outputs,
-            epochs=options.epochs or 1,
+            epochs=1 if self.fitted else options.epochs or 1,
             batch_size=options.batch_size,
             patience=options.patience,
             clip=options.clip,
@@ -155,7 +185,7 @@ class Experiment:
     def count_heads(self) -> int:
         """Return how many heads are trained: candidates on inner folds, and what was chosen on whole training sets."""
         count = count_heads if not self.options.tuned else count_tuned
-        return count(self.plan, len(self.grid), self.options.seeds)
+        return count(self.plan, len(self.grid), 1 if self.fitted else self.options.seeds)
 
     def check(self) -> None:
         """Find out before anything is trained what cannot be."""
@@ -223,6 +253,8 @@ class Experiment:
     def variant(self) -> dict[str, Any]:
         """What sets the run apart: dimensions, a single layer, a normalisation that sees test data, another corpus."""
         found: dict[str, Any] = {} if self.layer is None else {"layer": self.layer}
+        if self.plan.dealt:
+            found |= {"dealt": DEALT}
         if self.data.dimensions:
             found |= {"dimensions": list(self.data.dimensions)}
         if self.options.tuned:
@@ -249,7 +281,7 @@ class Experiment:
         return {
             "format": "embedkit-run",
             "format_version": RUN_FORMAT_VERSION,
-            "algorithm": ALGORITHM,
+            "algorithm": DEALT_ALGORITHM if self.plan.dealt or self.plan.dealt_inside else ALGORITHM,
             "corpus": store.corpus,
             "encoder": store.path.stem,
             "head": self.head_name,

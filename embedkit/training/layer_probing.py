@@ -22,7 +22,7 @@ class LayerFeatures(UtteranceFeatures):
 
     def __init__(self, whole: UtteranceFeatures) -> None:
         self.whole, self.device = whole, whole.device
-        self.layers, self.dimensions = 1, whole.dimensions
+        self.layers, self.dimensions, self.means = 1, whole.dimensions, whole.means
 
     def __len__(self) -> int:
         return len(self.whole) * self.whole.layers

@@ -15,6 +15,10 @@ def describe_plain_parts(head: ResolvedHead, loss: Loss) -> list[str]:
     Raises:
         ConfigError: a plain head under a loss that needs cosines (with classes, or between utterances).
     """
+    if head.cls.fitted:
+        return [
+            f"The head {head.name!r} is fitted by scikit-learn, deterministically: it is the same under every seed."
+        ]
     is_plain = issubclass(head.cls, ModuleHead)
     if is_plain and loss.classifier != "affine":
         raise ConfigError(

@@ -13,6 +13,7 @@ from embedkit.training.cross_validation import FoldResult
 from embedkit.training.data.targets import build_targets
 from embedkit.training.data.task import TaskData
 from embedkit.training.search import Candidate
+from embedkit.training.selection import Choice
 from embedkit.training.summary import summarise_classes, summarise_ratings
 
 
@@ -93,7 +94,9 @@ def head_tensors(results: Sequence[FoldResult], seeds: Sequence[int]) -> dict[st
         tensors[f"{number}/mean"] = result.standardiser.mean
         tensors[f"{number}/scale"] = result.standardiser.scale
         tensors |= result.scale.named(f"{number}/") if result.scale is not None else {}
-        for seed, state in zip(seeds, result.states, strict=True):
+        # What no seed changes is kept once, under the first of them.
+        kept = result.states[:1] if all(state is result.states[0] for state in result.states) else result.states
+        for seed, state in zip(seeds, kept, strict=False):
             tensors.update({f"{number}/{seed}/{name}": value for name, value in state.items()})
     return tensors
 
@@ -107,14 +110,17 @@ def describe_choices(
             "fold": result.fold.name,
             "seed": seed,
             "head": grid[choice.candidate].head.spec,
-            "learning_rate": grid[choice.candidate].learning_rate,
-            "weight_decay": grid[choice.candidate].weight_decay,
-            "epochs": choice.epochs,
+            **({} if grid[choice.candidate].head.cls.fitted else _training(grid[choice.candidate], choice)),
             f"{score_name.lower()}_dev": round(choice.score, 6),
         }
         for result in results
         for seed, choice in zip(seeds, result.choices, strict=True)
     ]
+
+
+def _training(candidate: Candidate, choice: Choice) -> dict[str, Any]:
+    rate, decay = candidate.learning_rate, candidate.weight_decay
+    return {"learning_rate": rate, "weight_decay": decay, "epochs": choice.epochs}
 
 
 def learning_curves(results: Sequence[FoldResult], seeds: Sequence[int], score_name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from itertools import product
 from typing import Any
 
 from embedkit.heads import ResolvedHead
+from embedkit.heads.base import LATER
 from embedkit.losses.base import Loss
 from embedkit.training.stacks.stack import Member
 
@@ -49,10 +50,70 @@ def build_grid(
 
 
 def head_settings(heads: Sequence[ResolvedHead]) -> dict[str, Any]:
-    """Return a head's settings; those that are searched as lists."""
+    """Return a head's settings; those that are searched as lists.
+
+    A setting that came later is left out at its default: without it a head is as heads were before.
+    """
     variants = [dataclasses.asdict(head.options) for head in heads]
     values = {key: list(dict.fromkeys(variant[key] for variant in variants)) for key in variants[0]}
-    return {key: found[0] if len(found) == 1 else found for key, found in values.items()}
+    later = {one.name: [one.default] for one in dataclasses.fields(heads[0].options) if one.metadata == LATER}
+    return {key: found[0] if len(found) == 1 else found for key, found in values.items() if later.get(key) != found}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """A choice at the end of what was searched of a setting, and what it gains over its neighbour.
+
+    Attributes:
+        setting, value: The setting by name, and what was chosen.
+        gain: How much the inner score is above that of the neighbouring value, all else equal.
+    """
+
+    setting: str
+    value: float
+    gain: float
+
+
+def find_edges(grid: Sequence[Candidate], scores: Sequence[float], chosen: int) -> tuple[Edge, ...]:
+    """Find the settings of which the smallest or the largest value was chosen, of at least three numbers.
+
+    A zero, and a count of one, are the end of what there is and no edge.
+
+    Args:
+        grid: What was searched.
+        scores: The inner score of each candidate.
+        chosen: The candidate that was chosen.
+    """
+    settings = [candidate.describe() for candidate in grid]
+    own, edges = settings[chosen], []
+    for name, value in own.items():
+        values = sorted({one[name] for one in settings}) if type(value) in (float, int) else []
+        natural = value == 0 or (isinstance(value, int) and value == 1)
+        if len(values) < 3 or value not in (values[0], values[-1]) or (natural and value == values[0]):
+            continue
+        neighbour = {**own, name: values[1] if value == values[0] else values[-2]}
+        edges.append(Edge(setting=name, value=value, gain=float(scores[chosen] - scores[settings.index(neighbour)])))
+    return tuple(edges)
+
+
+WORTH_TELLING = 0.005
+"""What choices at an edge gain on average, of an inner score from 0 to 1, where it is told."""
+
+
+def tell_edges(chosen: Sequence[Sequence[Edge]], head: str, score_name: str) -> list[str]:
+    """Say at which edge more than half of all choices lie and gain by it, and which option searches further."""
+    found: dict[tuple[str, float], list[float]] = {}
+    for edges in chosen:
+        for edge in edges:
+            found.setdefault((edge.setting, edge.value), []).append(edge.gain)
+    options = {"learning_rate": "--lr", "weight_decay": "--weight-decay"}
+    return [
+        f"{len(gains)} of {len(chosen)} choices lie at the edge of what was searched, {name.replace('_', ' ')} "
+        f"{value:g}, and gain {100 * sum(gains) / len(gains):.1f} points of inner {score_name} over its neighbour; "
+        f"search beyond it with {options.get(name, f'--head {head}:{name}=...')}."
+        for (name, value), gains in found.items()
+        if 2 * len(gains) > len(chosen) and sum(gains) / len(gains) > WORTH_TELLING
+    ]
 
 
 def describe_search(grid: Sequence[Candidate], chosen: Sequence[int], *, chosen_on: str) -> dict[str, Any]:

@@ -52,10 +52,13 @@ def choose(scores: NDArray[np.float64], *, smoothing: int = SMOOTHING) -> Choice
         scores: `[candidates, epochs]`.
         smoothing: Width of the moving average over epochs (odd); windows are cut at the ends.
     """
-    half = smoothing // 2
-    epochs = scores.shape[1]
-    smooth = np.stack(
-        [scores[:, max(0, epoch - half) : epoch + half + 1].mean(axis=1) for epoch in range(epochs)], axis=1
-    )
+    smooth = smooth_scores(scores, smoothing)
     candidate, epoch = np.unravel_index(int(np.argmax(smooth)), smooth.shape)
     return Choice(candidate=int(candidate), epochs=int(epoch) + 1, score=float(smooth[candidate, epoch]))
+
+
+def smooth_scores(scores: NDArray[np.float64], smoothing: int = SMOOTHING) -> NDArray[np.float64]:
+    """Average `[candidates, epochs]` over neighbouring epochs, with windows that are cut at the ends."""
+    half = smoothing // 2
+    windows = [scores[:, max(0, epoch - half) : epoch + half + 1] for epoch in range(scores.shape[1])]
+    return np.stack([window.mean(axis=1) for window in windows], axis=1)

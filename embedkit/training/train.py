@@ -18,7 +18,7 @@ from embedkit.encoders.run_encoders import FOLDER, is_whole_encoder, tuned_folde
 from embedkit.errors import FitError, RunError, lacks_memory
 from embedkit.imports import looks_like_target
 from embedkit.progress import Progress, Tell, show_progress
-from embedkit.training.cross_validation import FoldResult, train_losses
+from embedkit.training.cross_validation import FoldResult, repeat_seeds, train_losses
 from embedkit.training.data.features import Features, UtteranceFeatures
 from embedkit.training.data.fold_stores import spread_folds
 from embedkit.training.data.recordings import digest_recordings, share_recordings
@@ -30,7 +30,7 @@ from embedkit.training.monitor import TrainingMonitor, in_unit, shown_name
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
 from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
 from embedkit.training.saved_encoders import EncoderFolders
-from embedkit.training.search import describe_search
+from embedkit.training.search import describe_search, tell_edges
 from embedkit.training.stacks.cache import ResultCache
 
 ABANDONED_SECONDS = 30 * 24 * 3600
@@ -165,6 +165,7 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
         places = [first.store.layers.index(layer) for layer in layers if layer is not None]
         features, plan = LayerFeatures(whole), plan_layers(plan, len(whole), places)
         targets = np.concatenate([targets] * whole.layers)
+    seeds = first.options.seed_numbers
     found = train_losses(
         features,
         targets,
@@ -172,12 +173,14 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
         first.training_config,
         list({experiment.loss.spec: experiment.loss for experiment in experiments}.values()),
         grid=first.grid,
-        seeds=first.options.seed_numbers,
+        seeds=seeds[:1] if first.fitted else seeds,
         threads=threads,
         on_stack=monitor.on_stack,
         on_epoch=monitor.on_epoch,
         cache=row.cache,
     )
+    if first.fitted:
+        found = {loss: repeat_seeds(results, len(seeds)) for loss, results in found.items()}
     split = {loss: split_layers(results, first.plan, layers) for loss, results in found.items()}
     return {id(experiment): split[experiment.loss.spec][experiment.layer] for experiment in experiments}
 
@@ -232,6 +235,9 @@ def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) ->
     seeds = experiment.options.seed_numbers
     chosen = [choice.candidate for result in results for choice in result.choices]
     search = describe_search(experiment.grid, chosen, chosen_on=experiment.plan.selection)
+    told = [own for result in results for own in result.edges]
+    edges = tell_edges(told, experiment.head_name, shown_name(experiment.data.score_name))
+    search |= {"edges": edges} if edges else {}
     metrics = {**_metrics(experiment, summarise(experiment.data, results)), "search": search}
     config = {
         **experiment.config,
@@ -252,6 +258,8 @@ def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) ->
         folders={FOLDER: experiment.cache.folder / FOLDER} if experiment.options.save_encoder else None,
     )
     tell(f"{experiment}: {_tell_score(experiment, metrics)}")
+    for sentence in edges:
+        tell(f"{experiment}: {sentence}")
     return record
 
 
@@ -321,6 +329,7 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         "standardised": "over frames" if experiment.level == "frame" else "over utterance means",
         "loss_spec": experiment.loss.spec,
         "head_spec": experiment.head,
+        **({"fitted": True} if experiment.fitted else {}),
         "demo": "demo" in (experiment.store.corpus, experiment.other and experiment.other.corpus),
         "task": ", ".join(task),
         "store_fingerprint": experiment.store.fingerprint,

@@ -27,6 +27,7 @@ from embedkit.progress import Progress, show_progress
 from embedkit.received import MOST_HOURS
 from embedkit.registry import unknown_name
 from embedkit.system import count_cores
+from embedkit.training.data.dealing import Balance
 from embedkit.training.data.folds import CROSSED, FoldPlan, default_folds, plan_folds
 
 
@@ -182,11 +183,12 @@ def _column(utterances: Sequence[Utterance], name: str) -> Any:
 
 
 def _plan(utterances: Sequence[Utterance], labels: Mapping[str, str], kind: str) -> FoldPlan | FitError:
-    """Plan the folds that `fit` would take; return the reason where there are none."""
+    """Plan the folds that `fit` would take, up to ties, which it breaks by audio; return why where there are none."""
     column = kind.removeprefix(CROSSED)
     if kind not in ("speaker", "split", "random") and column not in (*STANDARD_COLUMNS, *utterances[0].columns):
         raise FitError(unknown_name("fold column", column, ["speaker", "session", "split", *utterances[0].columns]))
     names = np.array([labels[utterance.id] for utterance in utterances], dtype=np.str_)
+    genders = _column(utterances, "gender") if "gender" in utterances[0].columns else None
     try:
         return plan_folds(
             kind,
@@ -195,6 +197,7 @@ def _plan(utterances: Sequence[Utterance], labels: Mapping[str, str], kind: str)
             groups=_column(utterances, column),
             splits=_column(utterances, "split"),
             hold_out=False,
+            balance=Balance.measure(len(utterances), [names, genders]),
         )
     except FitError as error:
         return error

@@ -11,7 +11,8 @@ from embedkit.corpora import Corpus
 from embedkit.devices import resolve_device
 from embedkit.encoders.run_encoders import find_folders
 from embedkit.errors import FitError
-from embedkit.losses import LOSSES, build_loss
+from embedkit.heads import complete_head, is_fitted
+from embedkit.losses import LOSSES, OWN, build_loss
 from embedkit.options.call import takes_options
 from embedkit.options.fit import FitOptions
 from embedkit.progress import Progress, Tell
@@ -64,6 +65,7 @@ def fit_heads(
         ArgumentError: an argument that is none.
         StoreError, ConfigError, UnknownNameError: an input or a name that cannot be used.
     """
+    _require_trainable(options)
     options = options.resolve()
     if options.mode == "cached":
         if count_processes() > 1:
@@ -96,7 +98,7 @@ def fit_heads(
 
 
 def _plan(opened: Sequence[Source], options: FitOptions) -> list[Experiment]:
-    """List what is trained: stores by layers by heads by losses."""
+    """List what is trained: stores by layers by heads by losses; heads that are fitted bring their own objective."""
     layers = options.layers if options.mode == "cached" else "all"
     if layers not in ("all", "each"):
         raise FitError(
@@ -104,16 +106,50 @@ def _plan(opened: Sequence[Source], options: FitOptions) -> list[Experiment]:
         )
     other = None if options.test_on is None else StoreSource(as_store(options.test_on))
     device, built = resolve_device(options.device), [build_loss(loss) for loss in options.loss or ()]
+    trained = [loss for loss in built if loss.name != OWN]
     experiments = [
-        Experiment(store, head, loss, options, device, layer, other)
+        Experiment(store, complete_head(head, store.usual_pool), loss, options, device, layer, other)
         for store in opened
         for layer in (store.layers if layers == "each" else (None,))
         for head in (options.head or [store.default_head])
-        for loss in built
+        for loss in ([build_loss(OWN)] if is_fitted(head) else trained)
     ]
     if not experiments:
         raise FitError(f"There is no loss to train under; name some of {', '.join(LOSSES)}.")
     return experiments
+
+
+def _require_trainable(options: FitOptions) -> None:
+    """Refuse what means nothing for heads that are fitted.
+
+    Raises:
+        FitError: a loss for them alone, their objective for others, ratings, or an encoder that runs.
+    """
+    fitted = [head for head in options.head or () if is_fitted(head)]
+    others = [head for head in options.head or (None,) if head not in fitted]
+    if others and options.loss and {*options.loss} == {OWN}:
+        raise FitError(
+            f"The loss {OWN!r} belongs to heads that are fitted, not to {others[0] or 'the usual head'!r}; choose "
+            "another loss."
+        )
+    if not fitted:
+        return
+    head = fitted[0]
+    if not others and options.loss and {*options.loss} != {OWN}:
+        raise FitError(
+            f"The head {head!r} is fitted by an objective of its own and takes no loss, found {options.loss[0]!r}; "
+            "leave out --loss, or name a head that is trained as well (linear, superb, mlp)."
+        )
+    if options.targets:
+        raise FitError(
+            f"The head {head!r} tells classes apart, but --targets names emotional attributes to predict; choose "
+            "linear, superb or mlp."
+        )
+    if options.mode != "cached":
+        raise FitError(
+            f"The head {head!r} is fitted on stored embeddings and cannot be trained with --mode {options.mode}; leave "
+            "out --mode, or choose linear, superb or mlp."
+        )
 
 
 def _open_speech(corpora: Sequence[Any], options: FitOptions, sources: Mapping[str, str]) -> list[Source]:

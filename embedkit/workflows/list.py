@@ -52,7 +52,7 @@ def list_parts(kind: str, *, sources: Mapping[str, str] | None = None) -> list[E
         Entry(
             name=name,
             summary=registry.summary(name),
-            settings=_default_settings(registry.load(name).Options) if has_settings else {},
+            settings=_default_settings(registry.load(name)) if has_settings else {},
         )
         for name in registry
     ]
@@ -63,6 +63,7 @@ def list_parts(kind: str, *, sources: Mapping[str, str] | None = None) -> list[E
     return entries
 
 
-def _default_settings(options: type[Any]) -> dict[str, Any]:
+def _default_settings(part: Any) -> dict[str, Any]:
     # An empty text stands for nothing, which cannot be written as a setting.
-    return {item.name: item.default for item in fields(options) if item.default not in (MISSING, "")}
+    own = {item.name: item.default for item in fields(part.Options) if item.default not in (MISSING, "")}
+    return own | dict(getattr(part, "searched", {}))

@@ -187,6 +187,7 @@ class _Part:
         self.ensemble = Ensemble(predictor, heads).to(self.device)
         self.share = len(heads) / len(predictor.heads)
         self.place, self.on_frames, self.tell = layer_place(predictor), predictor.level == "frame", tell
+        self.pool = predictor.pool
         options = predictor.config["store"].get("options") or {}
         asked = options.get("max_seconds")
         self.config = EncodingConfig(
@@ -240,7 +241,8 @@ class _Part:
     @torch.inference_mode()
     @true_fp32()
     def _ask(self, rows: UtteranceEmbedding) -> NDArray[np.float64]:
-        values = rows.frames if self.on_frames else rows.mean
+        pooled = rows.mean if self.pool == "mean" else np.concatenate([rows.mean, rows.std], axis=-1)
+        values = rows.frames if self.on_frames else pooled
         assert values is not None
         chosen = values if self.place is None else values[..., self.place : self.place + 1, :]
         tensor = torch.from_numpy(np.ascontiguousarray(chosen, dtype=np.float32))[None].to(self.device)

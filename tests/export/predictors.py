@@ -55,6 +55,7 @@ def random_predictor(
             chosen.append(ChosenHead(number, f"fold{number}", seed, spec))
     config: dict[str, Any] = {
         "loss_spec": loss,
+        "head_spec": heads[0],
         "classes": [] if ratings else CLASSES,
         "dimensions": ["valence", "arousal", "dominance"] if ratings else [],
         "layer": layer,

@@ -293,3 +293,10 @@ def test_names_do_not_steer_the_terminal_or_latex(make_row: Any) -> None:
     assert "\n{[}e{]}\\textbackslash{}x1b" in table.render("latex")
     (row,) = csv.DictReader(io.StringIO(table.render("csv")))
     assert row["encoder"] == json.loads(table.render("json"))[0]["encoder"] == name
+
+
+def test_runs_whose_speakers_were_dealt_by_name_stand_apart(make_row: Any) -> None:
+    text = build_table([make_row(speakers=30), make_row(speakers=30, head="mlp", dealt="dealt by weight")]).render()
+    assert "folds by speaker, dealt by sorted names" in text
+    assert "folds by speaker, dealt by weight" in text
+    assert "differ in dealt stand in tables of their own" in " ".join(text.split())

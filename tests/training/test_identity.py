@@ -180,3 +180,31 @@ def test_a_run_without_an_option_counts_as_the_behaviour_of_then(stores: None) -
     assert "patience" not in experiment.config["budget"]
     assert "clip" not in experiment.config["budget"]
     assert "patience" not in read_options_of(experiment.config)
+
+
+def test_runs_that_were_dealt_otherwise_are_not_taken_for_runs_of_now(tmp_path: Path) -> None:
+    few = write_synthetic_store(tmp_path / "few.h5", speakers=5)
+    many = write_synthetic_store(tmp_path / "many.h5", speakers=8, each=6)
+    more = write_synthetic_store(tmp_path / "more.h5", speakers=26, each=3)
+    algorithms = {one.path.stem: collect(one)[0].config["algorithm"] for one in (few, many, more)}
+    assert algorithms == {"few": 1, "many": 2, "more": 2}
+    assert [collect(one)[0].variant.get("dealt") for one in (few, many, more)] == [None, None, "dealt by weight"]
+
+
+def test_every_encoder_gets_the_same_folds_and_genders_are_dealt(tmp_path: Path) -> None:
+    count = 26 * 3
+    audio = [f"{number * 7919 % 1009:032x}" for number in range(count)]
+    genders = ["female" if number < count / 2 else "male" for number in range(count)]
+    told = {"speakers": 26, "each": 3, "audio_digest": audio, "gender": genders}
+    stores = [
+        write_synthetic_store(tmp_path / f"{name}.h5", encoder=name, seed=place, **told)
+        for place, name in enumerate(("one", "two"))
+    ]
+    plans = [collect(one)[0].plan for one in stores]
+    for first, second in zip(plans[0].folds, plans[1].folds, strict=True):
+        assert first.name == second.name
+        assert first.test.tolist() == second.test.tolist()
+        pairs = zip(first.validations, second.validations, strict=True)
+        assert all(one[1].tolist() == other[1].tolist() for one, other in pairs)
+        women = sum(genders[place] == "female" for place in first.test)
+        assert abs(2 * women - len(first.test)) <= 3

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import embedkit
 from embedkit.errors import ConfigError, UnknownNameError
 from embedkit.evaluation.metrics import unweighted_average_recall
 from embedkit.heads import expand_head, resolve_head, resolve_heads
@@ -17,7 +18,15 @@ from embedkit.training.cross_validation import FoldResult, count_heads, train_lo
 from embedkit.training.data.folds import FoldPlan, plan_folds
 from embedkit.training.data.store_source import StoreSource
 from embedkit.training.data.task import TaskData, define_task
-from embedkit.training.search import Candidate, build_grid, describe_search, head_settings
+from embedkit.training.search import (
+    Candidate,
+    Edge,
+    build_grid,
+    describe_search,
+    find_edges,
+    head_settings,
+    tell_edges,
+)
 from embedkit.training.selection import choose
 from embedkit.training.stacks.stack import Group, Member, TrainingConfig, train_stack
 from tests.training.stores import write_synthetic_store
@@ -74,6 +83,44 @@ def test_the_search_is_described_with_what_was_chosen() -> None:
         "chosen": {"learning_rate": {"0.001": 1, "0.01": 2}, "hidden": {"4": 1, "8": 2}},
         "chosen_on": "inner folds",
     }
+
+
+def test_a_choice_at_an_edge_is_compared_with_its_neighbour() -> None:
+    grid = build_grid(resolve_heads("mlp:hidden=1/4/8,dropout=0.1/0.2"), [1e-3, 3e-3, 1e-2], [0.0, 0.1, 1.0])
+    scores = [0.01 * place for place in range(len(grid))]
+    (first, second, third) = find_edges(grid, scores, len(grid) - 1)
+    assert [(one.setting, one.value) for one in (first, second, third)] == [
+        ("learning_rate", 1e-2),
+        ("weight_decay", 1.0),
+        ("hidden", 8),
+    ]
+    assert [round(one.gain, 6) for one in (first, second, third)] == [0.01, 0.03, 0.18]
+    # No decay and a single unit are the end of what there is; two dropouts say nothing.
+    assert [one.setting for one in find_edges(grid, scores, 0)] == ["learning_rate"]
+
+
+@pytest.mark.parametrize(("at_edge", "gain", "told"), [(16, 0.006, True), (15, 0.006, False), (30, 0.004, False)])
+def test_an_edge_is_told_where_most_choices_lie_there_and_gain(at_edge: int, gain: float, told: bool) -> None:
+    chosen = [(Edge(setting="learning_rate", value=3e-2, gain=gain),)] * at_edge + [()] * (30 - at_edge)
+    said = tell_edges(chosen, "linear", "UAR")
+    assert bool(said) == told
+    if told:
+        assert said == [
+            "16 of 30 choices lie at the edge of what was searched, learning rate 0.03, and gain 0.6 points of inner "
+            "UAR over its neighbour; search beyond it with --lr."
+        ]
+
+
+def test_a_fit_tells_an_edge_and_the_run_keeps_it(tmp_path: Path) -> None:
+    store = write_synthetic_store(tmp_path / "tiny.h5", noise=0.5)
+    said: list[str] = []
+    lr = (1e-6, 1e-5, 1e-2)
+    (record,) = embedkit.fit(
+        store, head=["linear"], lr=lr, epochs=5, seeds=1, runs=tmp_path, folds="speaker", tell=said.append
+    )
+    (sentence,) = record.metrics["search"]["edges"]
+    assert sentence.startswith("4 of 4 choices lie at the edge of what was searched, learning rate 0.01, and gain ")
+    assert any(sentence in line for line in said)
 
 
 def make(tmp_path: Path, *, hold_out: bool) -> tuple[TaskData, FoldPlan, list[FoldResult], tuple[Candidate, ...]]:

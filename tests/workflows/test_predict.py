@@ -35,7 +35,7 @@ def corpus(tmp_path: Path) -> Path:
     return write_tones(tmp_path / "corpus")
 
 
-@pytest.mark.parametrize("head", ["linear", "lstm"])
+@pytest.mark.parametrize("head", ["linear:pool=mean", "lstm"])
 def test_clips_are_rated_in_the_unit_of_the_corpus(corpus: Path, tmp_path: Path, head: str) -> None:
     record = fit_tones(corpus, "mfcc", head=[head], targets=["valence", "arousal"], epochs=15)
     clips = [corpus / "00.wav", corpus / "01.wav"]

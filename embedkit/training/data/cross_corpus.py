@@ -11,7 +11,15 @@ import numpy as np
 from embedkit.corpora.texts import expand_merge
 from embedkit.errors import FitError
 from embedkit.training.data.attributes import define_dimensions
-from embedkit.training.data.folds import ONE_SPEAKER_GROUP, Fold, FoldPlan, Names, choose_validations
+from embedkit.training.data.dealing import Balance
+from embedkit.training.data.folds import (
+    Fold,
+    FoldPlan,
+    Names,
+    choose_validations,
+    describe_inner,
+    hold_one_group,
+)
 from embedkit.training.data.source import Source
 from embedkit.training.data.task import TaskData, define_task
 
@@ -77,8 +85,10 @@ def _qualify(speakers: Names, corpus: str) -> Names:
     return np.array([f"{corpus}/{speaker}" if speaker else "" for speaker in speakers.tolist()], dtype=np.str_)
 
 
-def plan_transfer(train: int, speakers: Names, other: str, *, hold_out: bool) -> FoldPlan:
+def plan_transfer(train: int, speakers: Names, other: str, balance: Balance, *, hold_out: bool) -> FoldPlan:
     """Plan the one fold by speakers `[utterances]`: the first `train` are trained and chosen on, all others tested.
+
+    What is trained on is dealt into inner folds of equal shares of what `balance` counts.
 
     Raises:
         FitError: fewer than two speakers, or unknown ones, on the training set.
@@ -89,9 +99,9 @@ def plan_transfer(train: int, speakers: Names, other: str, *, hold_out: bool) ->
             "Choosing by speaker needs the speaker of every utterance trained on, found some without; "
             "add the column to the corpus or leave them out with --where."
         )
-    validations = choose_validations(other, side, speakers)
-    selection = f"{len(validations)} inner folds by speaker, pooled, then refit"
+    found = choose_validations(other, side, speakers, balance)
+    validations, selection = found.pairs, describe_inner(len(found.pairs), found.dealt)
     if hold_out:
-        validations, selection = validations[:1], ONE_SPEAKER_GROUP
+        validations, selection = hold_one_group(found)
     fold = Fold(name=other, train=side, test=np.arange(train, len(speakers)), validations=validations, refit=True)
-    return FoldPlan(kind=KIND, folds=(fold,), selection=selection, speaker_dependent=False)
+    return FoldPlan(kind=KIND, folds=(fold,), selection=selection, speaker_dependent=False, dealt_inside=found.dealt)

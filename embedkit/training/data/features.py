@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from embedkit.devices import to_float64
 from embedkit.errors import StoreError
-from embedkit.heads.base import HeadInputs
+from embedkit.heads.base import HeadInputs, Pool
 from embedkit.heads.frames import average_runs
 from embedkit.system import read_memory
 from embedkit.training.data.folds import Indices, Names
@@ -42,6 +43,10 @@ class Standardiser:
             mean=torch.stack([part.mean for part in parts]).to(device),
             scale=torch.stack([part.scale for part in parts]).to(device),
         )
+
+    def first(self, dimensions: int) -> Standardiser:
+        """Return the same for the first dimensions alone: means without deviations."""
+        return Standardiser(mean=self.mean[..., :dimensions], scale=self.scale[..., :dimensions])
 
     def take(self, groups: Indices) -> Standardiser:
         """Return the standardisers of some of the groups, `[n]`."""
@@ -102,6 +107,10 @@ class Features(ABC):
         """Return the same with every `run` neighbouring frames averaged into one, where that saves doing it again."""
         return self
 
+    def pooled(self, pool: Pool) -> Features:
+        """Return what a head reads that pools so: the same, or of means and deviations the means alone."""
+        return self
+
     @property
     def durations(self) -> NDArray[np.int64] | None:
         """Frames per utterance, `[utterances]`, for batches of similar length; None where length does not matter."""
@@ -121,14 +130,25 @@ class Features(ABC):
 
 
 class UtteranceFeatures(Features):
-    """Utterance means `[utterances, layers, dimensions]`, held once."""
+    """Utterance means `[utterances, layers, dimensions]`, held once.
+
+    Args:
+        values: The means, or means and deviations side by side.
+        means: How many of the dimensions are means; None for all.
+    """
 
     level = "utterance"
 
-    def __init__(self, values: NDArray[np.float32], device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, values: NDArray[np.float32], device: torch.device | str = "cpu", means: int | None = None
+    ) -> None:
         self.device = torch.device(device)
         self.values = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(self.device)
         self.layers, self.dimensions = self.values.shape[1:]
+        self.means = means or self.dimensions
+
+    def pooled(self, pool: Pool) -> UtteranceFeatures:
+        return MeansAlone(self) if pool == "mean" and self.means < self.dimensions else self
 
     def __len__(self) -> int:
         return int(self.values.shape[0])
@@ -158,21 +178,37 @@ class UtteranceFeatures(Features):
         return HeadInputs(values=standardiser.apply(values))
 
 
+class MeansAlone(UtteranceFeatures):
+    """The means of embeddings that hold deviations as well."""
+
+    def __init__(self, whole: UtteranceFeatures) -> None:
+        self.whole, self.device = whole, whole.device
+        self.layers, self.dimensions = whole.layers, whole.means
+        self.means = whole.means
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def read(self, index: Indices) -> Tensor:
+        return self.whole.read(index)[..., : self.dimensions].contiguous()
+
+
 class StreamedFeatures(UtteranceFeatures):
     """Utterance means that stay on disk and are read by the mini-batch, with the same result.
 
     Args:
-        values: `[rows, layers, dimensions]`, mapped into memory.
+        parts: Means, or means and deviations, `[rows, layers, dimensions]` each, mapped into memory.
         rows: The row of each utterance.
         layers: Which layers are read.
     """
 
     def __init__(
-        self, values: Any, rows: Indices, device: torch.device | str = "cpu", layers: slice = slice(None)
+        self, parts: Sequence[Any], rows: Indices, device: torch.device | str = "cpu", layers: slice = slice(None)
     ) -> None:
         self.device = torch.device(device)
-        self.mapped, self.rows, self.kept = values, rows, layers
-        self.layers, self.dimensions = len(range(*layers.indices(values.shape[1]))), values.shape[2]
+        self.mapped, self.rows, self.kept = parts, rows, layers
+        self.layers, self.means = len(range(*layers.indices(parts[0].shape[1]))), parts[0].shape[2]
+        self.dimensions = sum(part.shape[2] for part in parts)
         self.owners: Indices | None = None
         self.norms: list[Standardiser] = []
 
@@ -188,7 +224,9 @@ class StreamedFeatures(UtteranceFeatures):
         self.owners, self.norms = numbers, norms
 
     def read(self, index: Indices) -> Tensor:
-        values = torch.from_numpy(np.array(self.mapped[self.rows[index]][:, self.kept], dtype=np.float32))
+        rows = self.rows[index]
+        parts = [np.array(part[rows][:, self.kept], dtype=np.float32) for part in self.mapped]
+        values = torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
         if self.owners is not None:
             own = Standardiser.stack([self.norms[number] for number in self.owners[index]], values.device)
             values = own.apply(values[:, None])[:, 0]

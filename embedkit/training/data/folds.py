@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedkit.errors import FitError
+from embedkit.training.data.dealing import Balance
+from embedkit.training.data.dealing import Indices as Indices
+from embedkit.training.data.dealing import Names as Names
 
-Indices = NDArray[np.int64]
-Names = NDArray[np.str_]
-
-MOST_SPEAKER_FOLDS = 24
+MOST_SPEAKER_FOLDS, SPEAKER_FOLDS = 24, 10
 """More speakers than this are dealt into ten folds: one fold a speaker would cost more than it tells."""
+
+DEALT = "dealt by weight"
 
 CROSSED_SPEAKERS, CROSSED_VALUES = 5, 4
 """Groups of speakers, and of texts, that are crossed: 20 folds, each trained on 3/5 of the utterances or so."""
@@ -54,12 +55,16 @@ class FoldPlan:
         kind: What the user asked for: "session", "speaker", "split", "random" or a column.
         selection: How learning rate and epoch were chosen, in words.
         speaker_dependent: True where a speaker is in the training and test sets of some fold.
+        dealt, dealt_inside: Whether folds, or inner folds, are of more groups that were dealt by weight; of the latter
+            only where groups in the order of their names would lie in others.
     """
 
     kind: str
     folds: tuple[Fold, ...]
     selection: str
     speaker_dependent: bool
+    dealt: bool = False
+    dealt_inside: bool = False
 
 
 def plan_folds(
@@ -70,8 +75,11 @@ def plan_folds(
     groups: Names | None = None,
     splits: Names | None = None,
     hold_out: bool,
+    balance: Balance | None = None,
 ) -> FoldPlan:
     """Divide utterances into folds by what is known of them, `[utterances]` each.
+
+    More groups than folds are dealt: see `Balance`.
 
     Args:
         kind: "speaker", "split", "random", the name of the column that `groups` holds, or "speaker+" and that name
@@ -80,16 +88,19 @@ def plan_folds(
         speakers: One per utterance; a speaker may be empty (unknown) in random folds only.
         groups: The fold column (sessions, texts, ...), one per utterance; needed for other kinds.
         splits: "train", "dev", "test" per utterance; needed for "split".
-        hold_out: Choose on one development group (the next in sorted order) instead of inner folds.
+        hold_out: Choose on one development group (the next in order) instead of inner folds.
+        balance: What the folds shall hold equal shares of; None for utterances and labels.
 
     Raises:
         FitError: not enough groups or speakers, a missing split, or one class only on a training set.
     """
+    balance = balance or Balance.measure(len(speakers), [labels])
+    dealt = False
     if kind == "split":
-        folds, selection = _given_split(splits, speakers, hold_out=hold_out)
+        folds, selection = _given_split(splits, speakers, balance, hold_out=hold_out)
     elif kind.startswith(CROSSED):
         assert groups is not None
-        folds, selection = _cross(kind.removeprefix(CROSSED), speakers, groups, hold_out=hold_out)
+        folds, selection, dealt = _cross(kind.removeprefix(CROSSED), speakers, groups, balance, hold_out=hold_out)
     else:
         units = _units(kind, np.full(len(speakers), "") if labels is None else labels, speakers, groups)
         names = [str(name) for name in np.unique(units)]
@@ -98,12 +109,22 @@ def plan_folds(
                 f"Folds by {kind} need at least two groups, found {len(names)} ({', '.join(names) or 'none'}); "
                 "choose other folds with --folds (speaker, session, split, random or a column)."
             )
-        build = _hold_out if hold_out else _rotate
-        folds, selection = build(names, units, speakers)
+        dealt = kind == "speaker" and len(names) > MOST_SPEAKER_FOLDS
+        if dealt:
+            units, names = _deal(units, SPEAKER_FOLDS, balance)
+        if hold_out:
+            folds, selection = _hold_out(names, units, speakers, balance)
+        else:
+            folds, selection = _rotate(names, units, speakers if dealt else _join(speakers, units), balance)
     if labels is not None:
         _require_classes(folds, labels)
     return FoldPlan(
-        kind=kind, folds=tuple(folds), selection=selection, speaker_dependent=_share_speakers(folds, speakers)
+        kind=kind,
+        folds=tuple(folds),
+        selection=selection,
+        speaker_dependent=_share_speakers(folds, speakers),
+        dealt=dealt,
+        dealt_inside=DEALT in selection,
     )
 
 
@@ -112,7 +133,7 @@ def _units(kind: str, labels: Names, speakers: Names, groups: Names | None) -> N
         return _random_units(labels)
     if kind == "speaker":
         _require_known(speakers, "speaker")
-        return _deal(speakers, 10) if len(np.unique(speakers)) > MOST_SPEAKER_FOLDS else speakers
+        return speakers
     assert groups is not None
     _require_known(groups, kind)
     return groups
@@ -136,28 +157,38 @@ def _random_units(labels: Names) -> Names:
     return units
 
 
-def _deal(values: Names, count: int) -> Names:
-    """Merge sorted values into `count` consecutive groups of nearly equal number of values."""
-    names = np.unique(values)
-    groups = np.array_split(names, min(count, len(names)))
-    titles = [str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in groups]
-    owner = {str(name): title for part, title in zip(groups, titles, strict=True) for name in part}
-    return np.array([owner[value] for value in values.tolist()], dtype=np.str_)
+def _deal(values: Names, count: int, balance: Balance) -> tuple[Names, list[str]]:
+    """Deal values `[utterances]` into at most `count` groups: the title of each one's group, and all in order.
+
+    A group is named after the first of its values, and the number of others.
+    """
+    owners = balance.deal(values, count, np.arange(len(values)))
+    found = [np.unique(values[owners == group]) for group in range(owners.max() + 1)]
+    titles = [str(own[0]) if len(own) == 1 else f"{own[0]}+{len(own) - 1}" for own in found]
+    return np.array(titles, dtype=np.str_)[owners], titles
 
 
-def _rotate(names: Sequence[str], units: Names, speakers: Names) -> tuple[list[Fold], str]:
-    folds = []
-    counts = set()
+def _join(speakers: Names, units: Names) -> Names:
+    """Keep the speakers of a unit, such as the two of a session, in one inner fold where there are enough units."""
+    pairs = np.unique(np.stack([speakers, units]), axis=1)
+    whole = np.all(speakers != "") and pairs.shape[1] == len(np.unique(speakers))
+    return units if whole and len(np.unique(units)) > INNER_FOLDS else speakers
+
+
+def _rotate(names: Sequence[str], units: Names, speakers: Names, balance: Balance) -> tuple[list[Fold], str]:
+    folds, searches = [], []
     for name in names:
         train, test = np.flatnonzero(units != name), np.flatnonzero(units == name)
-        validations = choose_validations(name, train, speakers if np.all(speakers[train] != "") else units)
-        counts.add(len(validations))
-        folds.append(Fold(name=name, train=train, test=test, validations=validations, refit=True))
-    number = "-".join(str(count) for count in sorted(counts))
-    return folds, f"{number} inner folds by speaker, pooled, then refit"
+        own = speakers if np.all(speakers[train] != "") else units
+        searches.append(choose_validations(name, train, own, balance))
+        folds.append(Fold(name=name, train=train, test=test, validations=searches[-1].pairs, refit=True))
+    number = "-".join(sorted({str(len(search.pairs)) for search in searches}))
+    return folds, describe_inner(number, any(search.dealt for search in searches))
 
 
-def _cross(column: str, speakers: Names, values: Names, *, hold_out: bool) -> tuple[list[Fold], str]:
+def _cross(
+    column: str, speakers: Names, values: Names, balance: Balance, *, hold_out: bool
+) -> tuple[list[Fold], str, bool]:
     """Test each group of speakers on each group of values, trained on what shares neither with them."""
     for what, names in (("speaker", speakers), (column, values)):
         _require_known(names, what)
@@ -166,52 +197,90 @@ def _cross(column: str, speakers: Names, values: Names, *, hold_out: bool) -> tu
                 f"Folds by {CROSSED}{column} need at least two values in the column {what}, found "
                 f"{str(names[0])!r} alone; choose other folds with --folds."
             )
-    owners, parts = _deal(speakers, CROSSED_SPEAKERS), _deal(values, CROSSED_VALUES)
-    folds = []
-    for owner in np.unique(owners):
-        for part in np.unique(parts):
+    owners, own_titles = _deal(speakers, CROSSED_SPEAKERS, balance)
+    parts, part_titles = _deal(values, CROSSED_VALUES, balance)
+    folds, dealt_inside = [], False
+    for owner in own_titles:
+        for part in part_titles:
             test = np.flatnonzero((owners == owner) & (parts == part))
             if not len(test):
                 continue
             name, train = f"{owner} x {part}", np.flatnonzero((owners != owner) & (parts != part))
-            validations = choose_validations(name, train, speakers)
-            validations = validations[:1] if hold_out else validations
+            found = choose_validations(name, train, speakers, balance)
+            validations = found.pairs[:1] if hold_out else found.pairs
+            dealt_inside = dealt_inside or found.dealt
             folds.append(Fold(name=name, train=train, test=test, validations=validations, refit=True))
-    if hold_out:
-        return folds, ONE_SPEAKER_GROUP
-    return folds, f"up to {INNER_FOLDS} inner folds by speaker, pooled, then refit"
+    dealt = len(np.unique(speakers)) > CROSSED_SPEAKERS or len(np.unique(values)) > CROSSED_VALUES
+    number = f"up to {INNER_FOLDS}"
+    return folds, _describe_group(dealt_inside) if hold_out else describe_inner(number, dealt_inside), dealt
 
 
-def choose_validations(name: str, train: Indices, speakers: Names) -> tuple[tuple[Indices, Indices], ...]:
+@dataclass(frozen=True)
+class Validations:
+    """Pairs (train, validate), and whether these are others than names in their order would give."""
+
+    pairs: tuple[tuple[Indices, Indices], ...]
+    dealt: bool
+
+
+def choose_validations(name: str, train: Indices, speakers: Names, balance: Balance) -> Validations:
     """Divide a training set `[n]` by speaker into up to four pairs (train, validate).
 
     Raises:
         FitError: fewer than two speakers.
     """
     own = speakers[train]
-    if len(np.unique(own)) < 2:
+    found = len(np.unique(own))
+    if found < 2:
         raise FitError(
             f"Choosing the learning rate needs at least two speakers on the training set, but the fold that tests "
-            f"{name!r} trains on {len(np.unique(own))}; use a corpus with more speakers or folds that hold out less."
+            f"{name!r} trains on {found}; use a corpus with more speakers or folds that hold out less."
         )
-    inner = _deal(own, INNER_FOLDS)
-    return tuple((train[inner != group], train[inner == group]) for group in np.unique(inner))
+    inner, by_name = balance.deal(own, INNER_FOLDS, train), _split_sorted(own, INNER_FOLDS)
+    # What is no other division than that of older runs keeps their order, and with it their numbers.
+    dealt = len(np.unique(np.stack([inner, by_name]), axis=1).T) > min(found, INNER_FOLDS)
+    groups = inner if dealt else by_name
+    return Validations(
+        tuple((train[groups != group], train[groups == group]) for group in range(min(found, INNER_FOLDS))), dealt
+    )
 
 
-def _hold_out(names: Sequence[str], units: Names, speakers: Names) -> tuple[list[Fold], str]:
-    folds = []
+def _split_sorted(values: Names, count: int) -> Indices:
+    """Divide sorted values into `count` consecutive groups of nearly equal number of values."""
+    names, owners = np.unique(values, return_inverse=True)
+    parts = np.array_split(np.arange(len(names)), min(count, len(names)))
+    found: Indices = np.repeat(np.arange(len(parts)), [len(part) for part in parts])[owners]
+    return found
+
+
+def describe_inner(number: int | str, dealt: bool) -> str:
+    """Say how learning rate and epoch are chosen on so many inner folds."""
+    return f"{number} inner folds by speaker, {f'{DEALT}, ' if dealt else ''}pooled, then refit"
+
+
+def _describe_group(dealt: bool) -> str:
+    return ONE_SPEAKER_GROUP.replace(", then", f", {DEALT}, then") if dealt else ONE_SPEAKER_GROUP
+
+
+def hold_one_group(found: Validations) -> tuple[tuple[tuple[Indices, Indices], ...], str]:
+    """Choose on the first of several pairs of indices `[n]` alone: it, and how that is told."""
+    return found.pairs[:1], _describe_group(found.dealt)
+
+
+def _hold_out(names: Sequence[str], units: Names, speakers: Names, balance: Balance) -> tuple[list[Fold], str]:
+    folds, selection = [], ONE_GROUP
     for position, name in enumerate(names):
         train, test = np.flatnonzero(units != name), np.flatnonzero(units == name)
         if len(names) > 2:
             validate = np.flatnonzero(units == names[(position + 1) % len(names)])
-            pair = (np.setdiff1d(train, validate), validate)
+            pairs: tuple[tuple[Indices, Indices], ...] = ((np.setdiff1d(train, validate), validate),)
         else:
-            pair = choose_validations(name, train, speakers)[0]
-        folds.append(Fold(name=name, train=train, test=test, validations=(pair,), refit=True))
-    return folds, ONE_GROUP if len(names) > 2 else ONE_SPEAKER_GROUP
+            pairs, selection = hold_one_group(choose_validations(name, train, speakers, balance))
+        folds.append(Fold(name=name, train=train, test=test, validations=pairs, refit=True))
+    return folds, selection
 
 
-def _given_split(splits: Names | None, speakers: Names, *, hold_out: bool) -> tuple[list[Fold], str]:
+def _given_split(splits: Names | None, speakers: Names, balance: Balance, *, hold_out: bool) -> tuple[list[Fold], str]:
     parts = {name: np.flatnonzero(splits == name) for name in ("train", "dev", "test")} if splits is not None else {}
     missing = [name for name in ("train", "test") if not len(parts.get(name, ()))]
     if missing:
@@ -223,10 +292,10 @@ def _given_split(splits: Names | None, speakers: Names, *, hold_out: bool) -> tu
         validations: tuple[tuple[Indices, Indices], ...] = ((parts["train"], parts["dev"]),)
         selection = "the given development part"
     else:
-        validations = choose_validations("test", parts["train"], speakers)
-        selection = f"{len(validations)} inner folds by speaker, pooled, then refit"
+        found = choose_validations("test", parts["train"], speakers, balance)
+        validations, selection = found.pairs, describe_inner(len(found.pairs), found.dealt)
         if hold_out:
-            validations, selection = validations[:1], ONE_SPEAKER_GROUP
+            validations, selection = hold_one_group(found)
     refit = not len(parts["dev"])
     return [
         Fold(name="test", train=parts["train"], test=parts["test"], validations=validations, refit=refit)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedkit.heads.base import HeadInputs
+from embedkit.heads.base import HeadInputs, Pool
 from embedkit.training.data.features import Features, Standardiser
 from embedkit.training.data.folds import Indices, Names
 
@@ -36,6 +36,9 @@ class JoinedFeatures(Features):
 
     def averaged(self, run: int) -> JoinedFeatures:
         return JoinedFeatures([part.averaged(run) for part in self.parts])
+
+    def pooled(self, pool: Pool) -> JoinedFeatures:
+        return JoinedFeatures([part.pooled(pool) for part in self.parts])
 
     def moments(self, index: Indices) -> Standardiser:
         part, own = self._locate(index)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedkit.errors import FitError
+from embedkit.heads.base import Pool
 from embedkit.options.fit import FitOptions
 from embedkit.training.data.features import Features
 from embedkit.training.data.folds import FoldPlan, Indices
@@ -39,6 +40,7 @@ class Source(ABC):
         has_frames: Whether heads may read frames.
         columns: Names of the columns.
         default_head: The head that is fitted unless another one is named.
+        usual_pool: What heads on utterances read unless that is named.
         usual_folds: What folds rotate over unless that is named; None: as the columns suggest.
         processes: The processes that train together.
     """
@@ -56,6 +58,7 @@ class Source(ABC):
     has_frames: bool
     columns: tuple[str, ...]
     default_head: str
+    usual_pool: Pool = "mean"
     usual_folds: str | None = None
     processes: Processes = ALONE
 
@@ -123,6 +126,7 @@ class EmbeddingSource(Source):
         level: str,
         device: torch.device | str = "cpu",
         *,
+        pool: Pool = "mean",
         layer: int | None = None,
         memory_gb: float | None = None,
     ) -> Features:
@@ -132,11 +136,12 @@ class EmbeddingSource(Source):
             rows: Which utterances.
             level: "utterance" or "frame".
             device: Where gathered batches are put; an encoder that runs puts them where it is.
+            pool: What heads on utterances read at most.
             layer: The number of the only layer to read; None for all.
             memory_gb: What is larger is read from disk by the mini-batch; None for a quarter of the machine's memory.
 
         Raises:
-            FitError: frames that are not kept, or audio that cannot be used.
+            FitError: frames or deviations that are not kept, or audio that cannot be used.
         """
 
     def for_folds(self, plan: FoldPlan) -> Sequence[EmbeddingSource]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from embedkit.corpora.manifest import SUFFIXES as MANIFESTS
 from embedkit.errors import FitError, StoreError
+from embedkit.heads.base import Pool
 from embedkit.store.reader import Store, open_store
 from embedkit.store.verify import require_undamaged
 from embedkit.training.data.features import (
@@ -27,6 +28,9 @@ from embedkit.training.data.source import EmbeddingSource
 
 HEADS_BY_ENCODER = {"mfcc": "lstm", "logmel": "cnn", "vggish": "mlp", "egemaps-lld": "lstm", "compare-lld": "lstm"}
 """Default heads by an encoder's name or family, for stores that do not say what theirs is."""
+
+DEVIATING = ("mfcc", "logmel", "egemaps-lld", "compare-lld")
+"""Encoders by name whose deviations over frames tell more than their means; see benchmarks/README.md."""
 
 
 def as_store(store: Any) -> Store:
@@ -56,7 +60,8 @@ class StoreSource(EmbeddingSource):
         self.encoder, self.extraction, self.trained_on = store.encoder, store.extraction, store.trained_on
         self.fingerprint, self.digest, self.fine_tuned = store.fingerprint, store.digest, bool(store.trained_on)
         self.layers, self.has_frames = store.layers, store.has_frames
-        names = (str(self.encoder.get(key)) for key in ("name", "family"))
+        names = [str(self.encoder.get(key)) for key in ("name", "family")]
+        self.usual_pool = "mean+std" if any(name in DEVIATING for name in names) else "mean"
         known = [HEADS_BY_ENCODER[name] for name in names if name in HEADS_BY_ENCODER]
         self.default_head = str(self.extraction.get("default_head", [*known, "linear"][0]))
 
@@ -78,13 +83,14 @@ class StoreSource(EmbeddingSource):
         level: str,
         device: torch.device | str = "cpu",
         *,
+        pool: Pool = "mean",
         layer: int | None = None,
         memory_gb: float | None = None,
     ) -> Features:
         """Load the embeddings of rows `[n]`: utterance means into memory, frames from memory or from disk."""
         place = slice(None) if layer is None else slice(self.layers.index(layer), self.layers.index(layer) + 1)
         if level == "utterance":
-            return self._load_means(rows, place, device, memory_gb)
+            return self._load_pooled(rows, place, device, pool, memory_gb)
         offsets, values = self.store.frame_offsets, self.store.frame_values
         return FrameFeatures(
             np.array(values) if fits_in_memory(values.nbytes, memory_gb) else values,
@@ -96,15 +102,19 @@ class StoreSource(EmbeddingSource):
             layers=place,
         )
 
-    def _load_means(
-        self, rows: Indices, place: slice, device: torch.device | str, memory_gb: float | None
+    def _load_pooled(
+        self, rows: Indices, place: slice, device: torch.device | str, pool: Pool, memory_gb: float | None
     ) -> UtteranceFeatures:
-        values = self.store.mean_values
-        if fits_in_memory(values.nbytes, memory_gb):
-            return UtteranceFeatures(self._finite(self.store.mean(layer="all"))[rows][:, place], device)
-        for start in range(0, len(values), CHUNK):
-            self._finite(values[start : start + CHUNK])
-        return StreamedFeatures(values, rows, device, place)
+        parts = [self.store.mean_values, *([self.store.std_values] if pool == "mean+std" else [])]
+        if fits_in_memory(sum(part.nbytes for part in parts), memory_gb):
+            read = [self.store.mean(layer="all"), *([self.store.std(layer="all")] if len(parts) > 1 else [])]
+            values = [self._finite(part)[rows][:, place] for part in read]
+            joined = values[0] if len(values) == 1 else np.concatenate(values, axis=-1)
+            return UtteranceFeatures(joined, device, means=values[0].shape[-1])
+        for part in parts:
+            for start in range(0, len(part), CHUNK):
+                self._finite(part[start : start + CHUNK])
+        return StreamedFeatures(parts, rows, device, place)
 
     def _finite(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         if not np.isfinite(values).all():

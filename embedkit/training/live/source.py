@@ -22,6 +22,7 @@ from embedkit.encoders.identity import determining
 from embedkit.errors import FitError
 from embedkit.extraction.segments import AudioSegment, Failures, corpus_digests, stamp_files, survey
 from embedkit.extraction.windows import Windows
+from embedkit.heads.base import Pool
 from embedkit.options.fit import FitOptions, require_one_named
 from embedkit.registry import unknown_name
 from embedkit.store.layout import canonical_json, digest_bytes
@@ -181,6 +182,7 @@ class LiveSource(EmbeddingSource):
         level: str,
         device: torch.device | str = "cpu",
         *,
+        pool: Pool = "mean",
         layer: int | None = None,
         memory_gb: float | None = None,
     ) -> LiveFeatures:
@@ -189,8 +191,13 @@ class LiveSource(EmbeddingSource):
         Waveforms larger than `memory_gb` are decoded anew in every epoch.
 
         Raises:
-            FitError: audio that cannot be used, a clip that is too long for one pass, or a layer alone.
+            FitError: audio that cannot be used, a clip that is too long for one pass, deviations, or a layer alone.
         """
+        if pool != "mean":
+            raise FitError(
+                f"A head with pool={pool} reads standard deviations, which only stores keep; leave pool out, or run "
+                "embedkit extract and fit on the store."
+            )
         if layer is not None:
             raise FitError(f"The layer {layer} of {self.name} cannot be read alone; open the encoder with this layer.")
         ids = [self.utterances[row].id for row in rows]

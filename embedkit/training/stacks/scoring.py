@@ -35,7 +35,7 @@ def score_heads(
     Args:
         heads, states: The settings and the weights of each.
         loss: What they were trained under.
-        standardiser: Of the training set they share.
+        standardiser: Of the training set they share, and of all that any of them reads.
         index: The utterances.
         config: Number of classes, or of dimensions.
         scale: By what ratings were standardised; None for classes.
@@ -62,7 +62,7 @@ def score_states(
     features = features_for(config, features)
     head = build_head(config, [[0] * len(states)], features, [[loss.classifier] * len(states)])
     load_states(head, [list(states)])
-    stacked = Standardiser.stack([standardiser], features.device)
+    stacked = Standardiser.stack([standardiser.first(features.dimensions)], features.device)
     scores = score_utterances(features, head, stacked, index[None])[0].double()
     if scale is not None:
         return scale.restore(scores.numpy())

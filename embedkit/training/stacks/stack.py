@@ -158,7 +158,8 @@ def learning_rate_factor(progress: float) -> float:
 
 def features_for(config: TrainingConfig, features: Features) -> Features:
     """Return the features as a head reads them, with what it does first done once for all epochs."""
-    return features.averaged(config.head.cls.averaged_frames(config.head.options))
+    head = config.head
+    return features.pooled(head.cls.pool(head.options)).averaged(head.cls.averaged_frames(head.options))
 
 
 def build_head(

@@ -48,7 +48,7 @@ def test_inner_folds_are_four_and_cover_the_training_side() -> None:
         assert sorted(np.concatenate([validate for _, validate in fold.validations])) == list(fold.train)
         for train, validate in fold.validations:
             assert sorted([*train, *validate]) == list(fold.train)
-    assert made.selection == "4 inner folds by speaker, pooled, then refit"
+    assert made.selection == "4 inner folds by speaker, dealt by weight, pooled, then refit"
 
 
 def test_inner_folds_keep_the_speakers_of_a_session_together() -> None:
@@ -226,3 +226,29 @@ def test_crossed_folds_need_both(owners: list[str], said: list[str], words: str)
     labels = np.array(["x", "y", "x", "y"])
     with pytest.raises(FitError, match=words):
         plan_folds("speaker+text", labels=labels, speakers=np.array(owners), groups=np.array(said), hold_out=False)
+
+
+def test_a_plan_says_whether_groups_were_dealt() -> None:
+    said = {number: plan("speaker", number, 4)[0] for number in (5, 25)}
+    assert {number: (made.dealt, made.dealt_inside) for number, made in said.items()} == {
+        5: (False, False),
+        25: (True, True),
+    }
+    assert said[5].selection == "4 inner folds by speaker, pooled, then refit"
+    assert said[25].selection == "4 inner folds by speaker, dealt by weight, pooled, then refit"
+    assert len({fold.name for fold in said[25].folds}) == 10
+
+
+def test_inner_folds_that_weights_leave_as_they_are_are_those_of_before() -> None:
+    """Four sessions of two on a training set, as IEMOCAP has them."""
+    owners = np.repeat([f"Ses0{session}{sex}" for session in range(1, 6) for sex in "FM"], 4)
+    sessions = np.array([owner[:5] for owner in owners])
+    labels = np.array([f"c{number % 2}" for number in range(len(owners))])
+    made = plan_folds("session", labels=labels, speakers=owners, groups=sessions, hold_out=False)
+    assert not made.dealt_inside
+    assert [set(sessions[validate]) for _, validate in made.folds[0].validations] == [
+        {"Ses02"},
+        {"Ses03"},
+        {"Ses04"},
+        {"Ses05"},
+    ]
