@@ -97,6 +97,16 @@ def free_space(folder: Path) -> int:
     return disk_space(folder)[1]
 
 
+def address_space() -> int | None:
+    """Return how many bytes of addresses a process may have; None where there is no limit, or no such thing."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
 def native_path(path: Path) -> bytes | str:
     """Return a path as C libraries take it: bytes, of which names that are no UTF-8 consist; text on Windows."""
     return os.fsencode(path) if os.name == "posix" else str(path)

@@ -5,38 +5,167 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from scipy.special import expit, logit, stdtrit
 
-from embedkit.evaluation.metrics import accuracy, concordance_correlation, confusion_matrix, mean_f1, mean_recall
+from embedkit.evaluation.metrics import concordance_correlation, confusion_matrix, mean_f1
+from embedkit.evaluation.speaker_model import Variance, speaker_variance
 
+FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
 Interval: TypeAlias = tuple[float, float]
+Score: TypeAlias = Literal["ua", "wa", "f1"]
+
+LEVEL = 0.95
 
 _UNKNOWN: Interval = (math.nan, math.nan)
 
 
 @dataclass(frozen=True)
 class ScoreIntervals:
-    """Intervals `(low, high)` of weighted accuracy, unweighted average recall and macro-F1."""
+    """Intervals `(low, high)` of accuracy, unweighted average recall, macro-F1, and the recall of every class."""
 
     wa: Interval
     ua: Interval
     f1: Interval
+    recalls: tuple[Interval, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contributions:
+    """What utterances add to a score: it is the sum of classes' means by their weights, but for a constant.
+
+    Attributes:
+        values: Averaged over seeds, `[utterances]`.
+        weights: Of the classes that occur, `[classes]`.
+        classes: Of every utterance, as an index into the weights.
+    """
+
+    values: FloatArray
+    weights: FloatArray
+    classes: IntArray
+
+    def variance(self, speakers: ArrayLike) -> Variance:
+        """Estimate the variance over speakers that there could be."""
+        return speaker_variance(self.values, self.weights, self.classes, speakers)
+
+    def less(self, other: Contributions) -> Contributions:
+        """Return what the same utterances add to the difference of two scores."""
+        return Contributions(values=self.values - other.values, weights=self.weights, classes=self.classes)
+
+
+def contributions(targets: ArrayLike, predictions: ArrayLike, n_classes: int, score: Score) -> Contributions:
+    """Compute what utterances add to a score; to F1 by its derivative at the counts that were found.
+
+    Shape:
+        Targets `[N]`, predictions `[N]` or `[seeds, N]`.
+    """
+    truth, found = np.asarray(targets), np.atleast_2d(predictions)
+    _, classes, sizes = np.unique(truth, return_inverse=True, return_counts=True)
+    right = (found == truth).astype(np.float64)
+    if score == "ua":
+        return Contributions(values=right.mean(0), weights=np.full(len(sizes), 1 / len(sizes)), classes=classes)
+    if score == "wa":
+        return Contributions(values=right.mean(0), weights=sizes / len(truth), classes=classes)
+    matrix = confusion_matrix(truth, found, n_classes)
+    occurrences = matrix.sum(-1) + matrix.sum(-2)
+    present = (occurrences > 0).sum(-1, keepdims=True)
+    rate = np.divide(1.0, occurrences, out=np.zeros(occurrences.shape), where=occurrences > 0) / present
+    lost = 2 * np.diagonal(matrix, axis1=-2, axis2=-1) * rate**2 * present
+    values = (2 * right * rate[:, truth] - np.take_along_axis(lost, found, -1)).mean(0)
+    # Weights of 1 keep values of large and small classes on one scale, for the model pools their variance.
+    return Contributions(values=values * sizes[classes], weights=np.ones(len(sizes)), classes=classes)
+
+
+def score_intervals(
+    targets: ArrayLike,
+    predictions: ArrayLike,
+    speakers: Sequence[str] | NDArray[np.str_],
+    n_classes: int,
+    level: float = LEVEL,
+) -> ScoreIntervals:
+    """Compute the intervals of all scores, each averaged over seeds, by the model of speakers on the logit scale.
+
+    The recall of a class that does not occur has none (NaN), and nothing has one with fewer than two speakers.
+
+    Shape:
+        Targets `[N]`, predictions `[N]` or `[seeds, N]`, speakers `[N]`.
+
+    Raises:
+        FitError: there is nothing to score, the lengths differ, or an index is no class.
+    """
+    targets, predictions = np.asarray(targets), np.atleast_2d(predictions)
+    f1 = float(mean_f1(confusion_matrix(targets, predictions, n_classes)).mean())
+    names, owners = np.unique(np.asarray(speakers), return_inverse=True)
+    if len(names) < 2:
+        return ScoreIntervals(wa=_UNKNOWN, ua=_UNKNOWN, f1=_UNKNOWN, recalls=(_UNKNOWN,) * n_classes)
+    ua, wa, parts = (contributions(targets, predictions, n_classes, score) for score in ("ua", "wa", "f1"))
+    recalls = np.bincount(ua.classes, ua.values) / np.bincount(ua.classes)
+
+    def interval(value: float, one: Contributions, count: int) -> Interval:
+        return logit_interval(value, one.variance(owners), count, level)
+
+    each = dict.fromkeys(range(n_classes), _UNKNOWN)
+    for place, number in enumerate(np.unique(targets)):
+        alone = Contributions(values=ua.values, weights=np.eye(len(recalls))[place], classes=ua.classes)
+        each[int(number)] = interval(float(recalls[place]), alone, int((targets == number).sum()))
+    return ScoreIntervals(
+        wa=interval(float(wa.values.mean()), wa, len(targets)),
+        ua=interval(float(recalls.mean()), ua, len(targets)),
+        f1=interval(f1, parts, len(targets)),
+        recalls=tuple(each.values()),
+    )
+
+
+def logit_interval(value: float, variance: Variance, utterances: int, level: float = LEVEL) -> Interval:
+    """Compute a t interval of a share on the logit scale, so that it stays between 0 and 1."""
+    inside = min(max(value, 0.5 / utterances), 1 - 0.5 / utterances)
+    half = _half_width(variance, level) / (inside * (1 - inside))
+    centre = float(logit(inside))
+    return (
+        0.0 if value <= 0 else float(expit(centre - half)),
+        1.0 if value >= 1 else float(expit(centre + half)),
+    )
+
+
+def plain_interval(value: float, variance: Variance, level: float = LEVEL) -> Interval:
+    """Compute a t interval around a difference."""
+    half = _half_width(variance, level)
+    return value - half, value + half
+
+
+def mean_interval(values: ArrayLike, speakers: Sequence[str] | NDArray[np.str_], level: float = LEVEL) -> Interval:
+    """Compute the interval of a mean of values that are not negative (a loss), on the logarithmic scale.
+
+    Shape:
+        Values `[seeds, utterances]`, speakers `[utterances]`.
+    """
+    own = np.atleast_2d(np.asarray(values, dtype=np.float64)).mean(0)
+    names, owners = np.unique(np.asarray(speakers), return_inverse=True)
+    mean = float(own.mean())
+    if len(names) < 2 or not mean > 0:
+        return _UNKNOWN
+    variance = speaker_variance(own, [1.0], np.zeros(len(own), np.int64), owners)
+    half = _half_width(variance, level) / mean
+    return mean * math.exp(-half), mean * math.exp(half)
+
+
+def _half_width(variance: Variance, level: float) -> float:
+    return float(stdtrit(variance.freedom, (1 + level) / 2)) * math.sqrt(variance.value)
 
 
 def speaker_jackknife_interval(
     statistic: Callable[[NDArray[np.int64]], float],
     speakers: Sequence[str] | NDArray[np.str_],
-    level: float = 0.95,
+    level: float = LEVEL,
     bounds: Interval = (0.0, 1.0),
 ) -> Interval:
     """Compute a t interval from the leave-one-speaker-out jackknife (Tukey 1958) over `[utterances]`.
 
-    Speakers differ more than utterances of one speaker do, so intervals over utterances are too narrow. Each
-    speaker's pseudo-value is S times the statistic of all minus S - 1 times the statistic without the speaker;
+    Each speaker's pseudo-value is S times the statistic of all minus S - 1 times the statistic without the speaker;
     the interval is their mean plus and minus t(S - 1) standard errors.
 
     Args:
@@ -55,43 +184,17 @@ def speaker_jackknife_interval(
         return _UNKNOWN
     whole = statistic(np.arange(len(owners)))
     without = np.array([statistic(np.flatnonzero(owners != owner)) for owner in range(count)])
-    return _interval(whole, without, level, bounds)
-
-
-def score_intervals(
-    targets: ArrayLike,
-    predictions: ArrayLike,
-    speakers: Sequence[str] | NDArray[np.str_],
-    n_classes: int,
-    level: float = 0.95,
-) -> ScoreIntervals:
-    """Compute the speaker jackknife intervals of all three scores, each averaged over seeds.
-
-    Shape:
-        Targets `[N]`, predictions `[N]` or `[seeds, N]`, speakers `[N]`.
-
-    Raises:
-        FitError: there is nothing to score, the lengths differ, or an index is no class.
-    """
-    targets, predictions = np.asarray(targets), np.atleast_2d(predictions)
-    whole = confusion_matrix(targets, predictions, n_classes)
-    names, owners = np.unique(np.asarray(speakers), return_inverse=True)
-    if len(names) < 2:
-        return ScoreIntervals(wa=_UNKNOWN, ua=_UNKNOWN, f1=_UNKNOWN)
-    own = [owners == owner for owner in range(len(names))]
-    without = whole - np.stack([confusion_matrix(targets[rows], predictions[:, rows], n_classes) for rows in own])
-
-    def interval(score: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> Interval:
-        return _interval(float(score(whole).mean()), score(without).mean(-1), level, (0.0, 1.0))
-
-    return ScoreIntervals(wa=interval(accuracy), ua=interval(mean_recall), f1=interval(mean_f1))
+    pseudo_values = count * whole - (count - 1) * without
+    half_width = _half_width(Variance(float(pseudo_values.var(ddof=1)) / count, count - 1), level)
+    low, high = np.clip([pseudo_values.mean() - half_width, pseudo_values.mean() + half_width], *bounds)
+    return float(low), float(high)
 
 
 def concordance_intervals(
     targets: ArrayLike,
     predictions: ArrayLike,
     speakers: Sequence[str] | NDArray[np.str_],
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> list[Interval]:
     """Compute the speaker jackknife intervals of the CCC, averaged over seeds: of their mean, then of every dimension.
 
@@ -108,12 +211,3 @@ def concordance_intervals(
         return speaker_jackknife_interval(lambda rows: float(agreement(rows)[place]), speakers, level, (-1.0, 1.0))
 
     return [interval(place) for place in range(1 + len(truth))]
-
-
-def _interval(whole: float, without: NDArray[np.float64], level: float, bounds: Interval) -> Interval:
-    """Compute the interval from the statistic of all and from those without each speaker `[speakers]`."""
-    count = len(without)
-    pseudo_values = count * whole - (count - 1) * without
-    half_width = stdtrit(count - 1, (1 + level) / 2) * pseudo_values.std(ddof=1) / math.sqrt(count)
-    low, high = np.clip([pseudo_values.mean() - half_width, pseudo_values.mean() + half_width], *bounds)
-    return float(low), float(high)

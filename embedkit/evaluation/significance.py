@@ -1,9 +1,12 @@
-"""Paired tests of two systems on the same speakers, by swaps of their predictions, and Holm's correction.
+"""Paired tests of two systems on the same speakers, by swaps or by a two-way t, and Holm's correction.
 
 Where two systems are equally good, a speaker's predictions of the one could as well have come from the other. So the
 difference of their scores is compared with what it becomes when the predictions of any of the speakers (all their
 utterances, under all seeds) change sides: an approximate randomisation test (Noreen 1989) with speakers as its units.
 The scores depend on sums over speakers only, so all swaps together are one matrix product.
+
+Swaps take speakers for independent. Where few trained systems score them all, the luck of a seed is shared by many
+speakers, and swaps claim too much; there a t compares the difference with what seeds and speakers make of it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr
 
 from embedkit.errors import FitError
 
@@ -23,6 +27,12 @@ EXACT_SPEAKERS = 16
 
 SAMPLES = 65_535
 """Swaps drawn where there are more speakers."""
+
+FEWEST_SYSTEMS = 10
+"""Trained systems, one for each fold, from which on their luck is averaged so far that swaps hold their level."""
+
+FEWEST_SEEDS, RECOMMENDED_SEEDS = 3, 5
+"""Of a two-way t, which has to see how much a seed matters."""
 
 _CHUNK = 4096
 _NUMBERS = 2**21
@@ -61,6 +71,50 @@ def swap_p_values(
         moved = (swapped @ change).reshape(-1, *parts)
         reached += (np.abs(sums(whole + moved) - sums(rest - moved)) >= observed - _TOLERANCE).sum(0)
     return np.asarray((reached + (0 if is_exact(speakers) else 1)) * smallest_p(speakers))
+
+
+def two_way_p(
+    first: ArrayLike,
+    second: ArrayLike,
+    seeds: tuple[ArrayLike, ArrayLike],
+    score: Callable[[FloatArray], FloatArray] | None = None,
+) -> float:
+    """Compute the two-sided p of the difference of two systems' scores from what seeds and speakers make of it.
+
+    The variance of the difference is that of each system's score over its seeds, divided by their number, plus that
+    over speakers (a jackknife); its degrees of freedom are Satterthwaite's (1946).
+
+    Args:
+        first, second: What each score is made of, summed within each speaker, as for `swap_p_values`.
+        seeds: The score of each system under each of its seeds; at least `FEWEST_SEEDS` for the level to hold.
+        score: Takes sums over speakers and returns scores; None where the sums are the scores.
+
+    Shape:
+        Systems `[speakers, ...]`, seeds `[seeds]`.
+
+    Raises:
+        FitError: fewer than two speakers or seeds.
+    """
+    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    runs = [np.asarray(own, dtype=np.float64) for own in seeds]
+    speakers = len(one)
+    if one.shape != other.shape or min(speakers, *map(len, runs)) < 2:
+        raise FitError(f"A t over {speakers} speakers and {min(map(len, runs))} seeds; expected at least two of each.")
+    sums = (lambda values: values) if score is None else score
+    difference = float(sums(one.sum(0)[None])[0] - sums(other.sum(0)[None])[0])
+    if score is None:
+        change = speakers * (one - other)
+    else:
+        # Pseudo-values of the jackknife (Tukey 1958).
+        without = sums(one.sum(0) - one) - sums(other.sum(0) - other)
+        change = speakers * difference - (speakers - 1) * without
+    parts = [(float(own.var(ddof=1)) / len(own), len(own) - 1) for own in runs]
+    parts.append((float(change.var(ddof=1)) / speakers, speakers - 1))
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return 1.0 if difference == 0 else 0.0
+    freedom = variance**2 / sum(part**2 / known for part, known in parts)
+    return float(2 * stdtr(freedom, -abs(difference) / np.sqrt(variance)))
 
 
 def is_exact(speakers: int) -> bool:

@@ -18,12 +18,15 @@ import numpy as np
 
 from embedkit.errors import RunError
 from embedkit.evaluation.significance import (
+    FEWEST_SEEDS,
+    FEWEST_SYSTEMS,
     SAMPLES,
     holm_adjust,
     is_exact,
     mean_concordance,
     smallest_p,
     swap_p_values,
+    two_way_p,
 )
 from embedkit.reporting.labels import Place, Row, place_rows
 from embedkit.reporting.metrics import Task, task_of
@@ -53,7 +56,10 @@ class Difference:
         p, p_adjusted: Of the test, and after Holm within the family.
         comparisons: How many tests the family holds.
         speakers: How many there are.
+        seeds: How many of each run.
+        systems: How many were trained under a seed: one for each fold.
         exact: Whether all swaps were tried.
+        method: "swaps" where there are ten systems or more, else "t"; "none" where there are too few seeds for it.
     """
 
     family: FamilyKind
@@ -64,7 +70,10 @@ class Difference:
     p_adjusted: float
     comparisons: int
     speakers: int
+    seeds: int
+    systems: int
     exact: bool
+    method: Literal["swaps", "t", "none"]
 
     @property
     def differs(self) -> bool:
@@ -73,8 +82,8 @@ class Difference:
 
     @property
     def smallest_p(self) -> float:
-        """The minimum possible p with so few speakers."""
-        return smallest_p(self.speakers)
+        """The minimum possible p with so few speakers, or seeds."""
+        return {"swaps": smallest_p(self.speakers), "t": 0.0, "none": 1.0}[self.method]
 
     @property
     def smallest_p_adjusted(self) -> float:
@@ -84,6 +93,8 @@ class Difference:
     @property
     def swaps(self) -> int:
         """How many swaps stand behind p."""
+        if self.method != "swaps":
+            return 0
         return 2**self.speakers if self.exact else SAMPLES
 
 
@@ -190,17 +201,23 @@ def _test_family(
     if not pairs:
         return
     metric = TESTED[task_of(rows[pairs[0][0]])]
-    p_values = np.empty(len(pairs))
+    score = mean_concordance if metric == "ccc" else None
+    methods = [_choose_method(outcomes[one], outcomes[other]) for one, other in pairs]
+    p_values = np.ones(len(pairs))
     by_pairing: dict[str, list[int]] = defaultdict(list)
-    for number, (one, _) in enumerate(pairs):
-        by_pairing[outcomes[one].pairing].append(number)
+    for number, (one, other) in enumerate(pairs):
+        if methods[number] == "swaps":
+            by_pairing[outcomes[one].pairing].append(number)
+        elif methods[number] == "t":
+            own, rest = outcomes[one], outcomes[other]
+            p_values[number] = two_way_p(own.parts, rest.parts, (own.by_seed, rest.by_seed), score)
     for numbers in by_pairing.values():
         first, second = (
             np.stack([outcomes[pairs[number][side]].parts for number in numbers], axis=1) for side in (0, 1)
         )
-        p_values[numbers] = swap_p_values(first, second, mean_concordance if metric == "ccc" else None)
+        p_values[numbers] = swap_p_values(first, second, score)
     adjusted = holm_adjust(p_values)
-    for (one, other), p, p_adjusted in zip(pairs, p_values, adjusted, strict=True):
+    for (one, other), method, p, p_adjusted in zip(pairs, methods, p_values, adjusted, strict=True):
         speakers = len(outcomes[one].parts)
         for this, that in ((one, other),) if kind == "losses" else ((one, other), (other, one)):
             compared[this].differences.append(
@@ -213,6 +230,15 @@ def _test_family(
                     p_adjusted=float(p_adjusted),
                     comparisons=len(pairs),
                     speakers=speakers,
-                    exact=is_exact(speakers),
+                    seeds=len(outcomes[one].by_seed),
+                    systems=min(outcomes[one].systems, outcomes[other].systems),
+                    exact=method == "swaps" and is_exact(speakers),
+                    method=method,
                 )
             )
+
+
+def _choose_method(one: Outcome, other: Outcome) -> Literal["swaps", "t", "none"]:
+    if min(one.systems, other.systems) >= FEWEST_SYSTEMS:
+        return "swaps"
+    return "t" if len(one.by_seed) >= FEWEST_SEEDS and len(one.parts) > 1 else "none"

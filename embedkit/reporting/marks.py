@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, get_args
 
+from embedkit.evaluation.significance import FEWEST_SEEDS, FEWEST_SYSTEMS, RECOMMENDED_SEEDS
 from embedkit.reporting.comparison import BASELINES, LEVEL, FamilyKind
 from embedkit.reporting.labels import Place, Row
 from embedkit.reporting.metrics import METRICS, task_of
@@ -51,13 +52,25 @@ def _legend(rows: Sequence[Row], tests: Sequence[Test], metric: str) -> str:
         meanings.append(f"{BELOW} below, {ABOVE} above, {SAME} not significant (n.s.), against {baseline} in its row")
     if shown & set(RANKED):
         meanings.append("differences between rows that share a letter under a loss are not significant (n.s.)")
-    return f"Marks: {'; '.join(meanings)}." if meanings else ""
+    if not meanings:
+        return ""
+    return (
+        f"Marks: {'; '.join(meanings)}. They are about systems trained in this way under any seed, on speakers like "
+        "these; luck that all seeds share, as that of one training set, no test here sees."
+    )
 
 
 def _method(tests: Sequence[Test], metric: str) -> str:
     if not any(map(_can_be_shown, tests)):
         return ""
-    first = tests[0]
+    first = next(test for test in tests if _can_be_shown(test))
+    if first["method"] == "t":
+        few = "" if first["seeds"] >= RECOMMENDED_SEEDS else f" ({RECOMMENDED_SEEDS} or more find more)"
+        return (
+            f"Tests of {METRICS[metric].label}: t of the variance over {first['seeds']} seeds{few} and "
+            f"{count_noun(first['speakers'], 'speaker')}, {100 * LEVEL:g} % after Holm: "
+            f"with {count_noun(first['systems'], 'trained system')} a seed, swaps would claim too much."
+        )
     which = f"all {first['swaps']:,}" if first["exact"] else f"{first['swaps']:,} random"
     limits = {
         family: max((test["smallest_p_adjusted"] for test in tests if test["family"] == family), default=None)
@@ -77,6 +90,12 @@ def _hopeless(tests: Sequence[Test]) -> str:
     if not lost:
         return ""
     first = next(iter(lost.values()))
+    if first["method"] == "none":
+        return (
+            f"No marks: with fewer than {FEWEST_SYSTEMS} folds a test needs at least {FEWEST_SEEDS} seeds, better "
+            f"{RECOMMENDED_SEEDS}, and 2 speakers; there are {count_noun(first['seeds'], 'seed')} and "
+            f"{count_noun(first['speakers'], 'speaker')}."
+        )
     parts = [
         f"{count_noun(test['comparisons'], 'comparison')} of {family} "
         f"(minimum possible p {_p(test['smallest_p'])}, after Holm {_p(test['smallest_p_adjusted'])})"

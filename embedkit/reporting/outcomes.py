@@ -24,11 +24,15 @@ class Outcome:
         pairing: Equal for runs on the same utterances of the same speakers, with the same truth and as many seeds.
         parts: `[speakers, ...]`, speakers in sorted order: shares of the UA, or moments of the CCC.
         score: The UA or the mean CCC, averaged over seeds.
+        by_seed: The same under each seed `[seeds]`.
+        systems: How many were trained under a seed: one for each fold.
     """
 
     pairing: str
     parts: FloatArray
     score: float
+    by_seed: FloatArray
+    systems: int
 
 
 def read_outcome(path: Path, dimensions: Sequence[str] = ()) -> Outcome:
@@ -49,7 +53,7 @@ def read_outcome(path: Path, dimensions: Sequence[str] = ()) -> Outcome:
             ["predicted"],
         )
     )
-    ids, speakers, seeds, *values = _read_columns(path, ["id", "speaker", "seed", *truths, *guesses])
+    ids, speakers, seeds, folds, *values = _read_columns(path, ["id", "speaker", "seed", "fold", *truths, *guesses])
     if not all(speakers):
         raise RunError(f"{path} does not name the speaker of every utterance, so nothing can be paired by speaker.")
     true, found = values[: len(truths)], values[len(truths) :]
@@ -58,18 +62,28 @@ def read_outcome(path: Path, dimensions: Sequence[str] = ()) -> Outcome:
     if len({unit[0] for unit in units}) != len(units) or len(units) * count != len(ids):
         raise RunError(f"{path} does not hold one prediction for each utterance and seed.")
     pairing = hashlib.sha256(repr((units, count)).encode()).hexdigest()
-    owners = _number(speakers)
+    owners, systems = _number(speakers), len(set(folds))
     if not dimensions:
-        right = [one == other for one, other in zip(found[0], true[0], strict=True)]
-        shares = recall_shares(right, _number(true[0]), owners)
-        return Outcome(pairing=pairing, parts=shares, score=float(shares.sum()))
+        right = np.array([one == other for one, other in zip(found[0], true[0], strict=True)])
+        classes = _number(true[0])
+        shares = recall_shares(right, classes, owners)
+        own = [np.array(seeds) == seed for seed in sorted(set(seeds))]
+        by_seed = np.array([recall_shares(right[rows], classes[rows], owners[rows]).sum() for rows in own])
+        return Outcome(pairing=pairing, parts=shares, score=float(shares.sum()), by_seed=by_seed, systems=systems)
     order = np.array(sorted(range(len(ids)), key=lambda row: (seeds[row], ids[row]))).reshape(count, -1)
     try:
         ratings, predicted = (np.array(columns, dtype=np.float64).T[order] for columns in (true, found))
     except ValueError as error:
         raise RunError(f"{path} holds something other than numbers ({error}).") from error
     moments = agreement_moments(ratings[0], predicted, owners[order[0]])
-    return Outcome(pairing=pairing, parts=moments, score=float(mean_concordance(moments.sum(0))))
+    whole = moments.sum(0)
+    return Outcome(
+        pairing=pairing,
+        parts=moments,
+        score=float(mean_concordance(whole)),
+        by_seed=mean_concordance(whole[:, None]),
+        systems=systems,
+    )
 
 
 def _read_columns(path: Path, names: Sequence[str]) -> list[list[str]]:

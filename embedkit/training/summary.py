@@ -20,7 +20,8 @@ FloatArray = NDArray[np.float64]
 def summarise_classes(targets: NDArray[np.int64], shares: FloatArray, speakers: Names) -> dict[str, Any]:
     """Compute WA, UA, F1, NLL and ECE: mean and standard deviation over seeds; and the share of the largest class.
 
-    WA, UA and F1 have intervals over speakers (jackknife); None where there are fewer than two or unknown ones.
+    WA, UA, F1 and the recall of each class have intervals over speakers; None where there are fewer than two, or unknown
+    ones.
 
     Args:
         targets: Class indices `[utterances]`.
@@ -34,6 +35,7 @@ def summarise_classes(targets: NDArray[np.int64], shares: FloatArray, speakers: 
     for name in ("wa", "ua", "f1"):
         row |= _over_seeds(name, np.array([getattr(score, name) for score in scores]))
         row |= _interval(name, getattr(intervals, name) if intervals else None)
+    row["recall_ci"] = [_interval("recall", one)["recall_ci"] for one in intervals.recalls] if intervals else None
     row["majority"] = float(np.bincount(targets).max() / len(targets))
     row |= _over_seeds("nll", negative_log_likelihood(targets, shares))
     row |= _over_seeds("ece", expected_calibration_error(targets, shares))

@@ -21,6 +21,7 @@ from embedkit.evaluation.significance import (
     recall_shares,
     smallest_p,
     swap_p_values,
+    two_way_p,
 )
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
@@ -160,3 +161,28 @@ def test_a_real_difference_is_found() -> None:
     truth, predictions, owners = WORLDS[0].draw(random, 10, systems=2, gain=0.6)
     one, other = (shares_of(truth, system, owners)[:, None] for system in predictions)
     assert swap_p_values(one, other)[0] < 0.01
+
+
+@pytest.mark.parametrize(("systems", "seeds"), [(1, 3), (1, 5), (5, 3)])
+def test_the_same_system_under_other_seeds_is_seldom_called_different_by_a_t(systems: int, seeds: int) -> None:
+    """At most 5 % and what 400 draws leave open; swaps claim several times as much with one trained system."""
+    random = np.random.default_rng(0)
+    claims, swaps = 0, 0
+    for _ in range(400):
+        hard = 0.08 * random.standard_normal((20, 1))
+        trained = 0.03 * random.standard_normal((2, systems, seeds))
+        own = 0.7 + hard + trained[:, np.arange(20) % systems] + 0.05 * random.standard_normal((2, 20, seeds))
+        shares = own / 20
+        parts, scores = shares.mean(-1), shares.sum(1)
+        claims += two_way_p(parts[0], parts[1], (scores[0], scores[1])) <= 0.05
+        swaps += bool(swap_p_values(parts[0][:, None], parts[1][:, None])[0] <= 0.05) if systems == 1 else 0
+    assert claims / 400 <= 0.05 + 2.6 * (0.05 * 0.95 / 400) ** 0.5
+    assert swaps / 400 > 0.2 or systems > 1
+
+
+def test_a_clear_difference_is_shown_by_a_t() -> None:
+    random = np.random.default_rng(0)
+    one, other = (random.normal(level, 0.05, (10, 5)) / 10 for level in (0.8, 0.5))
+    assert two_way_p(one.mean(-1), other.mean(-1), (one.sum(0), other.sum(0))) < 0.001
+    with pytest.raises(FitError, match="at least two of each"):
+        two_way_p(one.mean(-1), other.mean(-1), ([0.1], [0.2]))

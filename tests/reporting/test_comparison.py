@@ -49,7 +49,7 @@ def write(tmp_path: Path) -> Write:
                                 speaker_name,
                                 "",
                                 truth,
-                                "f",
+                                f"f{place % changes.get('folds', PER_SPEAKER)}",
                                 seed,
                                 found,
                             ]
@@ -257,12 +257,14 @@ def test_dimensions_are_compared_by_their_mean_ccc(make_row: Any, tmp_path: Path
         paths.append(tmp_path / f"{name}.csv")
         with open(paths[-1], "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["id", "speaker", "seed", "valence", "predicted_valence", "arousal", "predicted_arousal"])
+            writer.writerow(
+                ["id", "speaker", "fold", "seed", "valence", "predicted_valence", "arousal", "predicted_arousal"]
+            )
             for seed in range(2):
                 for place in range(90):
                     pairs = zip(truth[place], predicted[seed, place], strict=True)
                     values = [value for pair in pairs for value in pair]
-                    writer.writerow([f"u{place}", f"s{place % 9}", seed, *values])
+                    writer.writerow([f"u{place}", f"s{place % 9}", f"f{place % 10}", seed, *values])
         numbers = {"ccc": scores[-1], "ccc_std": 0.0, "ccc_valence": 0.5, "ccc_arousal": 0.5}
         rows.append(
             make_row(encoder=name, loss="ccc-regression", classes=[], dimensions=["valence", "arousal"], **numbers)
@@ -357,3 +359,24 @@ def test_latex_raises_marks_and_compiles_with_booktabs(make_row: Any, write: Wri
         pytest.skip("LaTeX is there, but not its package booktabs")
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
     assert (tmp_path / "table.pdf").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("folds", [1, 5, 9])
+def test_with_few_trained_systems_marks_need_seeds(make_row: Any, write: Write, folds: int) -> None:
+    rows, paths = study(make_row, write, SHARES, folds=folds)
+    text = " ".join(str(build_table(rows, predictions=paths)).split())
+    assert "Marks" not in text
+    assert (
+        "No marks: with fewer than 10 folds a test needs at least 3 seeds, better 5, and 2 speakers; there are 2 seeds "
+        "and 10 speakers." in text
+    )
+    rows, paths = study(make_row, write, SHARES, folds=folds, seeds=3)
+    text = " ".join(str(build_table(rows, predictions=paths)).split())
+    systems = "1 trained system" if folds == 1 else f"{folds} trained systems"
+    assert "luck that all seeds share, as that of one training set, no test here sees" in text
+    assert (
+        "Tests of UAR: t of the variance over 3 seeds (5 or more find more) and 10 speakers, 5 % after Holm: with "
+        f"{systems} a seed, swaps would claim too much." in text
+    )
+    rows, paths = study(make_row, write, SHARES, folds=folds, seeds=5)
+    assert "over 5 seeds and" in " ".join(str(build_table(rows, predictions=paths)).split())

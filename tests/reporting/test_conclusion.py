@@ -24,6 +24,8 @@ def compare(row: dict[str, Any], other: dict[str, Any], family: str, p: float, s
             "p_adjusted": p,
             "smallest_p_adjusted": smallest,
             "speakers": 10,
+            "seeds": 3,
+            "method": "swaps",
         }
     )
 

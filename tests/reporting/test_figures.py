@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from itertools import combinations
@@ -216,3 +218,15 @@ def test_figures_are_written_below_the_folder(tmp_path: Path, monkeypatch: pytes
     assert [path.name for path in paths] == ["layers-..-..-x.svg", "layers-..-..-x-2.svg"]
     assert {path.parent for path in paths} == {tmp_path / "out"}
     assert {path.read_bytes() for path in paths} == {one.render("svg")}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of addresses are those of Linux")
+def test_too_small_an_address_space_is_told_before_the_converter_ends_the_process() -> None:
+    script = (
+        "import resource; from embedkit.reporting.figures.theme import converter;"
+        "from embedkit.errors import RunError; converter();"
+        "resource.setrlimit(resource.RLIMIT_AS, (4 * 10**9, resource.RLIM_INFINITY))\n"
+        "try: converter()\nexcept RunError as error: print(error)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "70.0 GB of address space, though little memory; 4.0 GB are allowed (ulimit -v)" in result.stdout

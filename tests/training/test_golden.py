@@ -81,4 +81,10 @@ def test_training_anew_gives_the_predictions_of_before(golden: Path, case: dict[
 
 def test_tables_of_before_are_shown_as_they_were(golden: Path) -> None:
     rows = json.loads(embedkit.table("runs", format="json").render())
-    assert rows == json.loads(Path("table.json").read_text())
+    before = json.loads(Path("table.json").read_text())
+    for row, old in zip(rows, before, strict=True):
+        # Four folds under one seed are no ground for a test any more.
+        tests, swaps = row.pop("tests"), old.pop("tests")
+        assert [test["difference"] for test in tests] == [test["difference"] for test in swaps]
+        assert {test["method"] for test in tests} <= {"none"}
+    assert rows == before

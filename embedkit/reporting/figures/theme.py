@@ -9,8 +9,10 @@ from typing import Any, TypeAlias
 import altair as alt
 import vl_convert
 
+from embedkit import system
+from embedkit.errors import RunError
 from embedkit.losses import LOSSES
-from embedkit.wording import escape_all, escape_controls
+from embedkit.wording import escape_all, escape_controls, format_bytes
 
 COLOURS = (
     "#1a6e9d",
@@ -55,6 +57,9 @@ SHAPES = (
     "M-1-1L1 1H-1L1-1Z",
     "circle",
 )
+
+ADDRESS_SPACE = 70 * 10**9
+"""Bytes that V8 reserves: with vl-convert 1.9 on Linux a process that draws has 67.5 GB."""
 
 _LIGHT = {"paper": "#ffffff", "ink": "#1f2328", "soft": "#57606a", "grid": "#d8dee4", "heat": "#003e82"}
 _DARK = {"paper": "#14171c", "ink": "#e6e9ed", "soft": "#a3acb7", "grid": "#353c45", "heat": "#64a2e3"}
@@ -120,8 +125,23 @@ class Figure:
         """Draw as the content of a file with the title: "svg", "png" (two dots a pixel) or "pdf"."""
         whole = {**self.specification, "title": escape_controls(self.title)}
         if format == "png":
-            return bytes(vl_convert.vegalite_to_png(whole, scale=2))
-        return bytes(vl_convert.vegalite_to_pdf(whole)) if format == "pdf" else write_svg(whole).encode()
+            return bytes(converter().vegalite_to_png(whole, scale=2))
+        return bytes(converter().vegalite_to_pdf(whole)) if format == "pdf" else write_svg(whole).encode()
+
+
+def converter() -> Any:
+    """Return vl-convert, where the address space that is allowed is large enough: its V8 ends the process in any less.
+
+    Raises:
+        RunError: says what is needed and allowed.
+    """
+    allowed = system.address_space()
+    if allowed is not None and allowed < ADDRESS_SPACE:
+        raise RunError(
+            f"Figures take {format_bytes(ADDRESS_SPACE)} of address space, though little memory; "
+            f"{format_bytes(allowed)} are allowed (ulimit -v): raise or lift this limit."
+        )
+    return vl_convert
 
 
 def specify(chart: Chart) -> dict[str, Any]:
@@ -165,7 +185,7 @@ def specify(chart: Chart) -> dict[str, Any]:
 
 def write_svg(specification: Mapping[str, Any]) -> str:
     """Draw a whole specification as SVG."""
-    return vl_convert.vegalite_to_svg(dict(specification))
+    return str(converter().vegalite_to_svg(dict(specification)))
 
 
 def write_styles() -> str:

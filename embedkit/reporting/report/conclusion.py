@@ -142,8 +142,11 @@ def _hopeless(tests: Sequence[Test]) -> Iterator[str]:
     lost = {test["family"]: test for test in tests if test["smallest_p_adjusted"] > LEVEL}
     if lost:
         first = next(iter(lost.values()))
+        families = list_words(lost, "or")
         yield (
-            f"With {count_noun(first['speakers'], 'speaker')} no difference between {list_words(lost, 'or')} could be "
+            f"With {count_noun(first['seeds'], 'seed')} no difference between {families} can be tested."
+            if first["method"] == "none"
+            else f"With {count_noun(first['speakers'], 'speaker')} no difference between {families} could be "
             "significant, however large."
         )
 

@@ -8,7 +8,6 @@ from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-import vl_convert
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
@@ -16,7 +15,7 @@ from embedkit.progress import Tell
 from embedkit.reporting.figures.maps import METHODS
 from embedkit.reporting.figures.panels import Panel, plan_panels, split_runs, tested_stores
 from embedkit.reporting.figures.recall import Read
-from embedkit.reporting.figures.theme import write_styles
+from embedkit.reporting.figures.theme import converter, write_styles
 from embedkit.reporting.predictions import Predictions, read_predictions
 from embedkit.reporting.protocol import describe_marks, describe_protocol, tell_protocols_apart
 from embedkit.reporting.report.board import Board, Drawn, Figures
@@ -114,7 +113,7 @@ def _escape(value: Any) -> Any:
 @cache
 def _bundle_library() -> str:
     """Return Vega, Vega-Lite and vega-embed as one script, which sets `vegaEmbed`."""
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    return str(converter().javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _titles(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
