@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float64]
 def summarise_classes(targets: NDArray[np.int64], shares: FloatArray, speakers: Names) -> dict[str, Any]:
     """Compute WA, UA, F1, NLL and ECE: mean and standard deviation over seeds; and the share of the largest class.
 
-    WA, UA, F1 and the recall of each class have intervals over speakers; None where there are fewer than two, or unknown
+    WA, UA, F1 and recall of each class have intervals over speakers; None where there are fewer than two, or unknown
     ones.
 
     Args:
