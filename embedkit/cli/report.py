@@ -44,5 +44,5 @@ def report(
 
     path = write_report(folder, out, audio=audio, tell=tell)
     show(path)
-    if open_page and not webbrowser.open(path.resolve().as_uri()):
+    if open_page and not webbrowser.open_new_tab(path.resolve().as_uri()):
         tell(f"No browser was found here; open {path} in one yourself.")

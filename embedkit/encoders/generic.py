@@ -259,7 +259,7 @@ def leave_to_encoder(model: Any) -> None:
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    """Tell whether two states are equal, or not of one kind at all."""
+    """Tell whether two states `[batch, frames, dimensions]` are equal, or not of one kind at all."""
     return one.shape != other.shape or bool(torch.equal(one, other))
 
 

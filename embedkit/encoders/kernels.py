@@ -42,7 +42,7 @@ class PackedPointwise(nn.Module):
         self.linear = PackedLinear(convolution)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return the outputs, frames apart in memory by their channels."""
+        """Map `[batch, channels, frames]` to outputs of this form, frames apart in memory by their channels."""
         frames: Tensor = self.linear(values.transpose(1, 2).contiguous())
         return frames.transpose(1, 2)
 

@@ -53,7 +53,7 @@ def expected_calibration_error(targets: ArrayLike, probabilities: ArrayLike, bin
 
 
 def place_in_bins(confidence: FloatArray, bins: int = BINS) -> NDArray[np.int64]:
-    """Return the bin of every confidence, from 0: of equal width, open below and closed above."""
+    """Return the bin of every confidence `[...]`, from 0: of equal width, open below and closed above."""
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 

@@ -46,7 +46,7 @@ class Cells:
 
     @property
     def inverse(self) -> FloatArray:
-        """One over the counts, 0 where there are none."""
+        """One over the counts, 0 where there are none, `[speakers, classes]`."""
         return np.divide(1.0, self.counts, out=np.zeros_like(self.counts), where=self.counts > 0)
 
 

@@ -129,7 +129,7 @@ def test_the_command_opens_the_report(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: bool
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda address: asked.append(address) or found)
+    monkeypatch.setattr(webbrowser, "open_new_tab", lambda address: asked.append(address) or found)
     out = tmp_path / "my report.html"
     words = ["report", str(study / "runs"), "--out", str(out), "--audio"]
     result = CliRunner().invoke(app, [*words, "--open"], prog_name="embedkit")

@@ -26,6 +26,9 @@ from tests.training.live.noises import ENCODERS, SPEAKERS
 @pytest.mark.parametrize("name", [*ENCODERS, "mfcc", "logmel", "vggish-scratch", "hubert+mfcc"])
 def test_cached_equals_frozen(name: str, head: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     encoder = "+".join(str(checkpoints.get(part, part)) for part in name.split("+"))
+    if head == "linear" and name in ("mfcc", "logmel"):
+        # Deviations, which stores alone have, are the default of acoustic features.
+        head = "linear:pool=mean"
     store = embedkit.extract(corpus, encoder=encoder, out=tmp_path / "store.h5", level="utterance")
     (cached,) = embedkit.fit(store, ["ce"], head=head, lr=(1e-2,), runs=tmp_path / "cached", **QUICK)
     assert_same(cached, fit(corpus, encoder, tmp_path / "frozen", "frozen", head=head))
