@@ -41,6 +41,9 @@ _RULES: Mapping[str, _Rule] = {
     "use_kernels": _KERNEL._replace(harmless=(None, False), remedy="remove it"),
     "kernel_config": _KERNEL._replace(harmless=(None, {}), remedy="remove it"),
     "auto_map": _CODE,
+    "configuration_files": _Rule(
+        (None, []), "settings in other files", "put those that count into config.json, and remove it"
+    ),
     "custom_pipelines": _CODE,
     "trust_remote_code": _CODE,
     "quantization_config": _Rule(

@@ -36,6 +36,7 @@ REFUSED: dict[str, Any] = {
     "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True},
     "encoder": {"quantization_config": {"quant_method": "torchao"}},
     "auto_map": {"AutoModel": "evil--modeling.Evil"},
+    "configuration_files": ["config.4.0.0.json"],
     "custom_pipelines": {"x": {"impl": "evil.Evil"}},
     "trust_remote_code": True,
     "use_kernels": True,
