@@ -24,7 +24,7 @@ from embedkit.cells import write_cell
 from embedkit.corpora.clips import Clip, find_clips
 from embedkit.devices import resolve_device
 from embedkit.encoders.precision import true_fp32
-from embedkit.errors import AudioError, ConfigError
+from embedkit.errors import AudioError, ConfigError, RunError
 from embedkit.export.clip import layer_place
 from embedkit.export.encoder import find_encoder, group_by_encoder
 from embedkit.export.ensemble import Ensemble
@@ -269,6 +269,11 @@ def _cut(clip: Clip, rate: int, most_seconds: float, max_hours: float) -> list[A
 
 
 def _prediction(clip: Clip, predictor: Predictor, outputs: NDArray[np.float64]) -> Prediction:
+    if not np.isfinite(outputs).all():
+        raise RunError(
+            f"What the heads of {predictor.folder} say of {clip.name!r} is no number: their weights are damaged; fit or "
+            "export them again."
+        )
     told = {name: float(value) for name, value in zip(predictor.names, outputs, strict=True)}
     if predictor.rates:
         return Prediction(path=clip.name, dimensions=told, start=clip.start, end=clip.end)
