@@ -61,6 +61,10 @@ They were found in what transformers 5.24 takes from a configuration (`configura
 """
 
 
+MOST_LAYERS = 4096
+"""As in a store; building more takes minutes before a weight is read."""
+
+
 def refuse_settings(checkpoint: Checkpoint) -> None:
     """Refuse a checkpoint whose settings ask for anything but numbers from the weights beside them.
 
@@ -72,6 +76,11 @@ def refuse_settings(checkpoint: Checkpoint) -> None:
     for file in (CONFIG_FILE, PREPROCESSOR_FILE, PROCESSOR_FILE):
         for field, value in walk(read_settings_file(checkpoint.folder / file) or {}):
             key = field.rpartition(".")[2].strip("_").removesuffix("_internal")
+            if key.endswith("layers") and isinstance(value, int) and value > MOST_LAYERS:
+                raise EncoderError(
+                    f"{file} of {checkpoint.source!r} sets {field} to {reprlib.repr(value)}, expected at most "
+                    f"{MOST_LAYERS:,}; it is damaged."
+                )
             rule = _RULES.get(key)
             if rule is not None and not _is_harmless(value, rule):
                 raise EncoderError(

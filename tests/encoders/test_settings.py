@@ -71,6 +71,22 @@ def test_so_is_a_feature_extractor_of_its_own(file: str, originals: dict[str, Pa
         load_encoder(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("num_hidden_layers", 10**6, r"sets num_hidden_layers to 1000000, expected at most 4,096"),
+        ("intermediate_size", 10**8, r"describes 1\d,\d{3},\d{3},\d{3} weights, and there are \d+,\d{3}; check that"),
+    ],
+)
+def test_more_than_its_weights_takes_neither_time_nor_memory(
+    key: str, value: int, words: str, originals: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(originals["hubert"], tmp_path, dirs_exist_ok=True)
+    edit_config(tmp_path, **{key: value})
+    with pytest.raises(EncoderError, match=words):
+        load_encoder(str(tmp_path))
+
+
 def test_an_adapter_is_refused(originals: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(originals["hubert"], tmp_path, dirs_exist_ok=True)
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "evil/model"}))
