@@ -124,3 +124,10 @@ def test_heads_that_say_no_number_are_told(record: RunRecord, clips: list[Clip],
         with pytest.raises(RunError, match="is no number: their weights are damaged"):
             write_predictions(tmp_path / "run", clips, tmp_path / "out.csv", "csv", on_error=on_error)
         assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_file_of_the_name_that_is_not_ours_is_left_alone(predict: Any, clips: list[Clip], tmp_path: Path) -> None:
+    (tmp_path / "out.csv.unfinished").write_text("my notes\n")
+    with pytest.raises(ConfigError, match=r"out\.csv\.unfinished' is needed .* and holds something else; move it"):
+        predict(clips)
+    assert (tmp_path / "out.csv.unfinished").read_text() == "my notes\n"
