@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from embedkit.encoders import load_encoder
 from embedkit.encoders.layout import explain_unreadable
@@ -113,3 +115,17 @@ def test_advice_to_let_a_file_run_code_is_not_passed_on(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="they hold more than tensors") as told:
         load_encoder("vggish", sources={"vggish": str(path)})
     assert "weights_only" not in str(told.value)
+
+
+def test_an_archive_of_packed_weights_is_refused(originals: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(originals["hubert"], tmp_path, dirs_exist_ok=True)
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "plain.bin")
+    (tmp_path / "model.safetensors").unlink()
+    with (
+        zipfile.ZipFile(tmp_path / "plain.bin") as plain,
+        zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(EncoderError, match=r"pytorch_model\.bin was packed again by another program"):
+        load_encoder(str(tmp_path))
