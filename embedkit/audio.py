@@ -19,7 +19,7 @@ import soxr
 from numpy.typing import NDArray
 
 from embedkit.audio_headers import CONTAINERS, SUFFIXES, Mended, find_lack, find_mend
-from embedkit.audio_streams import Stream, is_container
+from embedkit.audio_streams import Stream, is_container, too_long
 from embedkit.errors import AudioError, CorpusError
 from embedkit.installation import install_command
 from embedkit.pointers import describe_pointer
@@ -56,13 +56,14 @@ class AudioInfo:
     duration_seconds: float
 
 
-def probe_audio(path: str | PathLike[str]) -> AudioInfo:
-    """Read the header of an audio file; no sample is decoded.
+def probe_audio(path: str | PathLike[str], *, most_hours: float = MOST_HOURS) -> AudioInfo:
+    """Read the header of an audio file; no sample is decoded, but of containers, which are measured by decoding.
 
     Raises:
-        AudioError: missing, unreadable, truncated or empty file, or a sampling rate out of range.
+        AudioError: missing, unreadable, truncated or empty file, a sampling rate out of range, or a container of more
+            than `most_hours`.
     """
-    with _opened(Path(path)) as sound:
+    with _opened(Path(path), most_hours) as sound:
         return _info(sound)
 
 
@@ -113,7 +114,7 @@ def read_blocks(
         AudioError: as `read_audio`, perhaps after some blocks.
     """
     file = Path(path)
-    with _opened(file) as sound:
+    with _opened(file, most_hours) as sound:
         info = _info(sound)
         first, last = _segment(file, info, start, end)
         if last - first > most_hours * 3600 * info.sampling_rate:
@@ -130,14 +131,6 @@ def read_blocks(
                 f"{_span(file, start, end)} has {last - first} samples at {info.sampling_rate} Hz, which leaves none "
                 f"at {sampling_rate} Hz; leave it out."
             )
-
-
-def too_long(what: str, seconds: float, most_hours: float) -> AudioError:
-    """Say that audio is longer than what is decoded of one file."""
-    return AudioError(
-        f"{what} lasts {seconds / 3600:.1f} h, more than {most_hours:g} h; a damaged header may claim that: cut it, or "
-        "raise --max-hours."
-    )
 
 
 def _resampled(blocks: Iterator[NDArray[np.float32]], before: int, after: int) -> Iterator[NDArray[np.float32]]:
@@ -243,13 +236,13 @@ def _unreadable(path: Path, error: Exception) -> AudioError:
     return AudioError(f"Cannot read the audio file {_name(path)} ({reason.strip().rstrip('.')}).")
 
 
-def _open(path: Path) -> soundfile.SoundFile | Stream:
+def _open(path: Path, most_hours: float) -> soundfile.SoundFile | Stream:
     """Open a file with what decodes it: its content decides, not its name."""
     try:
         sound = soundfile.SoundFile(native_path(path))
     except soundfile.SoundFileError:
         if is_container(path):
-            return Stream(path)
+            return Stream(path, most_hours)
         raise
     mend = find_mend(path, sound.format, sound.frames)
     if mend is None:
@@ -259,7 +252,7 @@ def _open(path: Path) -> soundfile.SoundFile | Stream:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile | Stream]:
+def _opened(path: Path, most_hours: float = MOST_HOURS) -> Iterator[soundfile.SoundFile | Stream]:
     try:
         if not path.exists():
             raise AudioError(f"There is no audio file {_name(path)}; check the path.")
@@ -269,7 +262,7 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile | Stream]:
         with path.open("rb") as stream:
             if not stream.read(1):
                 raise AudioError(f"The audio file {_name(path)} is empty (0 bytes); copy it again or leave it out.")
-        sound = _open(path)
+        sound = _open(path, most_hours)
     except AudioError:
         raise
     except OSError as error:

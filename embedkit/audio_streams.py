@@ -7,6 +7,7 @@ import re
 from collections.abc import Generator
 from functools import lru_cache
 from importlib import import_module
+from io import BufferedReader
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,15 +43,18 @@ class Stream:
     a leap depends on where it leapt to.
 
     Raises:
-        AudioError: TorchCodec or FFmpeg is missing; the file is damaged, truncated or without sound.
+        AudioError: TorchCodec or FFmpeg is missing; the file is damaged, truncated, without sound, or longer than
+            `most_hours`.
     """
 
     subtype = extra_info = ""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most_hours: float) -> None:
         status = path.stat()
-        self.frames, self.samplerate, self.channels = _measure(str(path), status.st_size, status.st_mtime_ns)
-        self._pieces = _decode(str(path))
+        self.frames, self.samplerate, self.channels = _measure(
+            str(path), status.st_size, status.st_mtime_ns, most_hours
+        )
+        self._pieces = _decode(str(path), most_hours)
         self._held = np.empty((0, self.channels), np.float32)
 
     def __enter__(self) -> Stream:
@@ -85,11 +89,13 @@ class _Piece(NamedTuple):
 
 
 @lru_cache(maxsize=1 << 12)
-def _measure(name: str, size: int, modified: int) -> tuple[int, int, int]:
+def _measure(name: str, size: int, modified: int, most_hours: float) -> tuple[int, int, int]:
     """Return samples per channel, Hertz and channels."""
     frames, kinds = 0, set()
-    for piece in _decode(name):
+    for piece in _decode(name, most_hours):
         frames += len(piece.samples)
+        if frames > most_hours * 3600 * piece.rate:
+            raise too_long(f"The audio file {name!r}", frames / piece.rate, most_hours)
         kinds.add((piece.rate, piece.samples.shape[1]))
     if len(kinds) != 1:
         what = "changes its sampling rate or channels; convert it to WAV" if kinds else "holds no sound; leave it out"
@@ -97,7 +103,7 @@ def _measure(name: str, size: int, modified: int) -> tuple[int, int, int]:
     return frames, *kinds.pop()
 
 
-def _decode(name: str) -> Generator[_Piece, None, None]:
+def _decode(name: str, most_hours: float) -> Generator[_Piece, None, None]:
     library = _load(name)
     # FFmpeg gets the content alone: it would take some names for addresses.
     with open_regular(name) as file:
@@ -108,6 +114,10 @@ def _decode(name: str) -> Generator[_Piece, None, None]:
         except RuntimeError as error:
             raise _damaged(name, error) from error
         stream, converter, begin, end = demuxer.streams[0], library.AudioConverter(), math.inf, 0.0
+        told = _told_seconds(stream, file)
+        if told > most_hours * 3600:
+            # Hours of silence take few bytes, and minutes to decode.
+            raise too_long(f"The audio file {name!r}", told, most_hours)
         try:
             decoder = stream.make_decoder()
             for packet in chain(demuxer, [None]):
@@ -116,13 +126,27 @@ def _decode(name: str) -> Generator[_Piece, None, None]:
                     yield _Piece(converter.convert(raw).data.numpy().T, raw.sample_rate)
         except RuntimeError as error:
             raise _damaged(name, error) from error
-        told = stream.metadata.duration_seconds_from_header or 0.0
-        file.seek(4)
-        # Others than MP4 estimate it.
-        if begin < end < begin + told - TRUNCATED_SECONDS and file.read(4) == b"ftyp":
+        if begin < end < begin + told - TRUNCATED_SECONDS:
             raise AudioError(
                 f"The audio file {name!r} is truncated: {end - begin:.2f} s of {told:.2f} s are there; copy it again."
             )
+
+
+def _told_seconds(stream: Any, file: BufferedReader) -> float:
+    """Return the length in the header of an MP4; others than MP4 estimate it, which counts for nothing."""
+    place = file.tell()
+    file.seek(4)
+    kind = file.read(4)
+    file.seek(place)
+    return (stream.metadata.duration_seconds_from_header or 0.0) if kind == b"ftyp" else 0.0
+
+
+def too_long(what: str, seconds: float, most_hours: float) -> AudioError:
+    """Say that audio is longer than what is decoded of one file."""
+    return AudioError(
+        f"{what} lasts {seconds / 3600:.1f} h, more than {most_hours:g} h; a damaged header may claim that: cut it, or "
+        "raise --max-hours."
+    )
 
 
 def _load(name: str) -> Any:

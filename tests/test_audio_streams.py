@@ -69,6 +69,17 @@ def test_what_cannot_be_decoded_is_one_sentence(
     assert words in message(tmp_path / "a.mp4")
 
 
+@pytest.mark.parametrize("told", [4 * 3600.0, 0.1, None])
+def test_what_lasts_too_long_is_refused_before_it_is_decoded_to_its_end(
+    told: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+    write_container(tmp_path / "a.m4a", [16_000] * 9, told=told, breaks=True)
+    for read in (read_audio, lambda path, sampling_rate, most_hours: probe_audio(path, most_hours=most_hours)):
+        with pytest.raises(AudioError, match=r"a\.m4a' lasts .* h, more than 0\.002 h.*--max-hours"):
+            read(tmp_path / "a.m4a", sampling_rate=16_000, most_hours=0.002)
+
+
 def test_a_damaged_beginning_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch)
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(300))

@@ -80,7 +80,7 @@ def measure_corpus(
 def _measure(corpus: Corpus, utterance: Utterance, most_hours: float) -> Measures | str:
     path = corpus.audio_path(utterance)
     try:
-        info = probe_audio(path)
+        info = probe_audio(path, most_hours=most_hours)
         rate = info.sampling_rate
         stretch = max(1, round(STRETCH_SECONDS * rate))
         blocks = _whole_stretches(

@@ -24,6 +24,8 @@ MASKING_VECTOR = "masked_spec_embed"
 """What only masked training reads: it may be missing, or be there without a use."""
 
 SHOWN_KEYS = 6
+SMALL_MODEL = 100_000_000
+"""Weights that any machine has room for: which of them do not fit is told by name."""
 
 
 def read_config(checkpoint: Checkpoint) -> Any:
@@ -66,6 +68,7 @@ def load_model(checkpoint: Checkpoint, config: Any) -> nn.Module:
     try:
         with quiet():
             weights = read_weights(checkpoint.folder)
+            _check_size(checkpoint, encoder, weights)
             prefix = next((one for one in prefixes if any(name.startswith(one) for name in weights)), "")
             model, report = type(encoder).from_pretrained(
                 None,
@@ -75,6 +78,8 @@ def load_model(checkpoint: Checkpoint, config: Any) -> nn.Module:
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
+    except EncoderError:
+        raise
     except Exception as error:
         if lacks_memory(error):
             raise EncoderError(
@@ -111,6 +116,17 @@ def _without_heads(encoder: Any, weights: Weights, prefix: str) -> Weights:
     """Return the weights below the encoder's prefix: all others are heads of a task."""
     kept = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     return {name: value for name, value in kept.items() if name != MASKING_VECTOR or hasattr(encoder, name)}
+
+
+def _check_size(checkpoint: Checkpoint, outline: Any, weights: Weights) -> None:
+    """Refuse a configuration that asks for many more numbers than there are, before memory is taken for them."""
+    asked = sum(values.numel() for values in outline.parameters())
+    found = sum(values.numel() for values in weights.values())
+    if asked > max(2 * found, SMALL_MODEL):
+        raise EncoderError(
+            f"The config.json of {checkpoint.source!r} describes {asked:,} weights, and there are {found:,}; check "
+            "that it belongs to them."
+        )
 
 
 def _check(checkpoint: Checkpoint, model: Any, report: dict[str, Any], names: list[str], *, prefixless: bool) -> None:

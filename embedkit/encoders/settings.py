@@ -41,6 +41,9 @@ _RULES: Mapping[str, _Rule] = {
     "use_kernels": _KERNEL._replace(harmless=(None, False), remedy="remove it"),
     "kernel_config": _KERNEL._replace(harmless=(None, {}), remedy="remove it"),
     "auto_map": _CODE,
+    "configuration_files": _Rule(
+        (None, []), "settings in other files", "put those that count into config.json, and remove it"
+    ),
     "custom_pipelines": _CODE,
     "trust_remote_code": _CODE,
     "quantization_config": _Rule(
@@ -58,6 +61,10 @@ They were found in what transformers 5.24 takes from a configuration (`configura
 """
 
 
+MOST_LAYERS = 4096
+"""As in a store; building more takes minutes before a weight is read."""
+
+
 def refuse_settings(checkpoint: Checkpoint) -> None:
     """Refuse a checkpoint whose settings ask for anything but numbers from the weights beside them.
 
@@ -69,6 +76,11 @@ def refuse_settings(checkpoint: Checkpoint) -> None:
     for file in (CONFIG_FILE, PREPROCESSOR_FILE, PROCESSOR_FILE):
         for field, value in walk(read_settings_file(checkpoint.folder / file) or {}):
             key = field.rpartition(".")[2].strip("_").removesuffix("_internal")
+            if key.endswith("layers") and isinstance(value, int) and value > MOST_LAYERS:
+                raise EncoderError(
+                    f"{file} of {checkpoint.source!r} sets {field} to {reprlib.repr(value)}, expected at most "
+                    f"{MOST_LAYERS:,}; it is damaged."
+                )
             rule = _RULES.get(key)
             if rule is not None and not _is_harmless(value, rule):
                 raise EncoderError(

@@ -32,7 +32,13 @@ def read_weights(folder: Path) -> Weights:
 def _read(file: Path) -> Weights:
     if file.suffix == ".safetensors":
         return load_file(file)
-    content: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    is_archive = zipfile.is_zipfile(file)
+    if is_archive:
+        with zipfile.ZipFile(file) as archive:
+            # PyTorch would map the packed bytes, and take them for numbers.
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError(f"{file.name} was packed again by another program than PyTorch")
+    content: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=is_archive)
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise TypeError(f"{file.name} holds other things than tensors by name")
     return {str(name): value for name, value in content.items()}

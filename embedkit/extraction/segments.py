@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from embedkit.audio import TOLERANCE_SECONDS, digest_audio, digest_file, probe_audio, too_long
+from embedkit.audio import TOLERANCE_SECONDS, digest_audio, digest_file, probe_audio
+from embedkit.audio_streams import too_long
 from embedkit.corpora.base import Corpus, Utterance
 from embedkit.errors import AudioError, ExtractionError
 from embedkit.received import MOST_HOURS
@@ -116,7 +117,8 @@ def survey(
     """Read the headers of the utterances' audio files; utterances that cannot be used are noted in order."""
     paths = {utterance.path: corpus.audio_path(utterance) for utterance in utterances}
     with ThreadPoolExecutor(workers) as pool:
-        lengths = dict(zip(paths, pool.map(_duration, paths.values()), strict=True))
+        measure = partial(_duration, most_hours=most_seconds / 3600)
+        lengths = dict(zip(paths, pool.map(measure, paths.values()), strict=True))
     items: list[AudioSegment] = []
     for utterance in utterances:
         with noting(failures, utterance.id):
@@ -187,9 +189,9 @@ def _usable(utterance: Utterance, stamp: Stamp | AudioError) -> Stamp:
     return stamp
 
 
-def _duration(path: Path) -> float | AudioError:
+def _duration(path: Path, most_hours: float) -> float | AudioError:
     try:
-        return probe_audio(path).duration_seconds
+        return probe_audio(path, most_hours=most_hours).duration_seconds
     except AudioError as error:
         return error
 

@@ -19,12 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 from embedkit.arguments import checked
-from embedkit.audio import probe_audio, too_long
+from embedkit.audio import probe_audio
+from embedkit.audio_streams import too_long
 from embedkit.cells import write_cell
 from embedkit.corpora.clips import Clip, find_clips
 from embedkit.devices import resolve_device
 from embedkit.encoders.precision import true_fp32
-from embedkit.errors import AudioError, ConfigError
+from embedkit.errors import AudioError, ConfigError, RunError
 from embedkit.export.clip import layer_place
 from embedkit.export.encoder import find_encoder, group_by_encoder
 from embedkit.export.ensemble import Ensemble
@@ -254,7 +255,7 @@ class _Part:
 def _cut(clip: Clip, rate: int, most_seconds: float, max_hours: float) -> list[AudioSegment | AudioError]:
     """Read a clip's header and cut it into equal pieces of at most so many seconds."""
     try:
-        duration = probe_audio(clip.path).duration_seconds
+        duration = probe_audio(clip.path, most_hours=max_hours).duration_seconds
         stamp = file_stamp(clip.path)
     except AudioError as error:
         return [error]
@@ -271,6 +272,11 @@ def _cut(clip: Clip, rate: int, most_seconds: float, max_hours: float) -> list[A
 
 
 def _prediction(clip: Clip, predictor: Predictor, outputs: NDArray[np.float64]) -> Prediction:
+    if not np.isfinite(outputs).all():
+        raise RunError(
+            f"What the heads of {predictor.folder} say of {clip.name!r} is no number: their weights are damaged; fit "
+            "or export them again."
+        )
     told = {name: float(value) for name, value in zip(predictor.names, outputs, strict=True)}
     if predictor.rates:
         return Prediction(path=clip.name, dimensions=told, start=clip.start, end=clip.end)

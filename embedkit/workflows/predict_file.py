@@ -20,6 +20,7 @@ from embedkit.writing import new_file, open_log, told
 
 _OTHERWISE = "name another file"
 _LONGEST_LINE = 1 << 20
+_OURS = b'{"files": '
 _KEPT = ("label", "probabilities", "dimensions")
 
 
@@ -87,6 +88,12 @@ class _Kept:
         before = self.file.readline(_LONGEST_LINE)
         if before.rstrip(b"\n") != self.title.encode():
             if before:
+                if before[: len(_OURS)] != _OURS[: len(before)]:
+                    self.file.close()
+                    raise ConfigError(
+                        f"{str(self.path)!r} is needed for what is not finished, and holds something else; move it, or "
+                        f"{_OTHERWISE}."
+                    )
                 # Whoever may be writing to it keeps the old file.
                 self.file.close()
                 self.path.unlink()

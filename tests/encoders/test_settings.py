@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from embedkit.encoders import load_encoder
 from embedkit.encoders.layout import explain_unreadable
@@ -36,6 +38,7 @@ REFUSED: dict[str, Any] = {
     "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True},
     "encoder": {"quantization_config": {"quant_method": "torchao"}},
     "auto_map": {"AutoModel": "evil--modeling.Evil"},
+    "configuration_files": ["config.4.0.0.json"],
     "custom_pipelines": {"x": {"impl": "evil.Evil"}},
     "trust_remote_code": True,
     "use_kernels": True,
@@ -70,6 +73,22 @@ def test_so_is_a_feature_extractor_of_its_own(file: str, originals: dict[str, Pa
         load_encoder(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("num_hidden_layers", 10**6, r"sets num_hidden_layers to 1000000, expected at most 4,096"),
+        ("intermediate_size", 10**8, r"describes 1\d,\d{3},\d{3},\d{3} weights, and there are \d+,\d{3}; check that"),
+    ],
+)
+def test_more_than_its_weights_takes_neither_time_nor_memory(
+    key: str, value: int, words: str, originals: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(originals["hubert"], tmp_path, dirs_exist_ok=True)
+    edit_config(tmp_path, **{key: value})
+    with pytest.raises(EncoderError, match=words):
+        load_encoder(str(tmp_path))
+
+
 def test_an_adapter_is_refused(originals: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(originals["hubert"], tmp_path, dirs_exist_ok=True)
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "evil/model"}))
@@ -96,3 +115,17 @@ def test_advice_to_let_a_file_run_code_is_not_passed_on(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="they hold more than tensors") as told:
         load_encoder("vggish", sources={"vggish": str(path)})
     assert "weights_only" not in str(told.value)
+
+
+def test_an_archive_of_packed_weights_is_refused(originals: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(originals["hubert"], tmp_path, dirs_exist_ok=True)
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "plain.bin")
+    (tmp_path / "model.safetensors").unlink()
+    with (
+        zipfile.ZipFile(tmp_path / "plain.bin") as plain,
+        zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(EncoderError, match=r"pytorch_model\.bin was packed again by another program"):
+        load_encoder(str(tmp_path))

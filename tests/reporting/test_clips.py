@@ -124,6 +124,15 @@ def test_a_store_that_is_gone_plays_nothing_and_old_libraries_are_told(
         embedkit.write_report(study / "runs", tmp_path / "r.html", audio=True)
 
 
+def test_a_store_without_paths_plays_nothing(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = embedkit.open_store(study / "mfcc.h5").columns
+    lacking = property(lambda _: tuple(name for name in whole if name != "path"))
+    monkeypatch.setattr("embedkit.store.reader.Store.columns", lacking)
+    page = Page(embedkit.write_report(study / "runs", tmp_path / "r.html", audio=True).read_text("utf-8"))
+    assert read_clips(page) == []
+    assert "mfcc.h5' has no column path." in page.text
+
+
 @pytest.mark.parametrize("found", [True, False])
 def test_the_command_opens_the_report(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: bool

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import soundfile
+import torch
+from safetensors.torch import load_file, save_file
 
 from embedkit.corpora.clips import Clip, find_clips
-from embedkit.errors import ConfigError, EmbedkitError
+from embedkit.errors import ConfigError, EmbedkitError, RunError
 from embedkit.training.runs import RunRecord
 from embedkit.workflows.predict_file import write_predictions
 from tests.workflows.tones import RATE, fit_tones, write_tones
@@ -109,3 +111,23 @@ def test_no_link_is_followed(predict: Any, clips: list[Clip], tmp_path: Path) ->
     with pytest.raises(ConfigError, match=r"out\.csv' cannot be written \(.*symbolic links\); name another file"):
         predict(clips)
     assert (tmp_path / "mine").read_text() == "kept"
+
+
+@pytest.mark.parametrize("value", [float("nan"), 3e38])
+def test_heads_that_say_no_number_are_told(record: RunRecord, clips: list[Clip], tmp_path: Path, value: float) -> None:
+    shutil.copytree(record.folder, tmp_path / "run")
+    heads = load_file(tmp_path / "run" / "heads.safetensors")
+    spoilt = {name: torch.full_like(tensor, value) if tensor.ndim > 1 else tensor for name, tensor in heads.items()}
+    save_file(spoilt, tmp_path / "run" / "heads.safetensors")
+    ways: tuple[Any, ...] = ("fail", "skip")
+    for on_error in ways:
+        with pytest.raises(RunError, match="is no number: their weights are damaged"):
+            write_predictions(tmp_path / "run", clips, tmp_path / "out.csv", "csv", on_error=on_error)
+        assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_file_of_the_name_that_is_not_ours_is_left_alone(predict: Any, clips: list[Clip], tmp_path: Path) -> None:
+    (tmp_path / "out.csv.unfinished").write_text("my notes\n")
+    with pytest.raises(ConfigError, match=r"out\.csv\.unfinished' is needed .* and holds something else; move it"):
+        predict(clips)
+    assert (tmp_path / "out.csv.unfinished").read_text() == "my notes\n"

@@ -18,7 +18,6 @@ from embedkit.reporting.figures.maps import open_tested
 from embedkit.wording import count_noun, list_some
 
 if TYPE_CHECKING:
-    from embedkit.store import Store
     from embedkit.training.runs import RunRecord
 
 RATE = 16_000
@@ -27,6 +26,8 @@ MOST_SECONDS = 15.0
 MOST_LETTERS = 16_000_000
 """Of all clips, as a page holds them: with its figures a page stays below 25 MB."""
 _NAMED = 5
+_COLUMNS = ("path", "start", "end", "digest")
+"""Where an utterance lies, and what was encoded of it; stores of others may lack them."""
 
 
 class Clips:
@@ -54,21 +55,25 @@ class Clips:
                 raise RunError("no embedding file of all folds says where they lie")
             store = open_tested(record)
             rows = {name: row for row, name in enumerate(store.ids.tolist())}
+            if lacking := [name for name in _COLUMNS if name not in store.columns]:
+                raise RunError(f"the store {str(store.path)!r} has no column {lacking[0]}")
+            columns = [store.column(name) for name in _COLUMNS]
         except EmbedkitError as error:
             self._miss(str(error), ids)
             return [None] * len(ids)
+        root = store.corpus_info["root"]
         found: list[int | None] = [None] * len(ids)
         # Where there is no room for all, what plays is spread over all.
         for place in np.random.default_rng(0).permutation(len(ids)).tolist():
-            found[place] = self._take(store, ids[place], rows.get(ids[place]))
+            row = rows.get(ids[place])
+            if row is None:
+                self._miss("the store does not hold them", [ids[place]])
+            else:
+                found[place] = self._take(root, ids[place], *(column[row].item() for column in columns))
         return found
 
-    def _take(self, store: Store, name: str, row: int | None) -> int | None:
-        if row is None:
-            self._miss("the store does not hold them", [name])
-            return None
-        path, start, end, digest = (store.column(column)[row].item() for column in ("path", "start", "end", "digest"))
-        file = Path(store.corpus_info["root"], path)
+    def _take(self, root: str, name: str, path: str, start: float, end: float, digest: str) -> int | None:
+        file = Path(root, path)
         key = (str(file), digest)
         if key not in self._places:
             times = (None if start != start else start, None if end != end else end)
