@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import mmap
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -15,12 +16,15 @@ from typing import NamedTuple
 from embedkit.errors import AudioError
 from embedkit.installation import describe_lack
 
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
+SUFFIXES = (
+    ".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64", ".wave", ".bwf", ".rf64", ".oga",
+    ".mp2", ".mpga", ".aifc", ".snd", ".sph", ".voc",
+)  # fmt: skip
 """What is looked for in folders; a file that is named itself may end as it likes."""
 
 CONTAINERS = (
     ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".webm", ".mkv", ".aac", ".wma", ".amr", ".3gp", ".avi", ".mka", ".ape",
-    ".sph",
+    ".wv", ".tta", ".flv",
 )  # fmt: skip
 """What else holds sound as a rule, and is read through TorchCodec (`audio_streams.py`) where that is installed."""
 
@@ -37,6 +41,10 @@ _FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
 _BEGINS_STREAM = 2
 _UNKNOWN_SIZE = 0xFFFFFFFF
 _MOST_CHUNKS = 10_000
+_MOST_REST = 0.25
+"""Seconds that may follow the sound of a WAV file and be neither chunks nor tags."""
+_CHUNK = re.compile(rb"[\w ]{4}")
+_TAGS = (b"TAG", b"ID3", b"APE")
 
 
 def find_lack() -> str | None:
@@ -113,7 +121,7 @@ def find_mend(path: Path, kind: str, frames: int) -> Mend | None:
 
 @lru_cache(maxsize=256)
 def _find_mend(path: str, size: int, _: int, kind: str, frames: int) -> Mend | None:
-    if size == 0 or kind not in ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3"):
+    if size == 0 or kind not in ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "AU"):
         return None
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if kind == "MP3":
@@ -121,6 +129,9 @@ def _find_mend(path: str, size: int, _: int, kind: str, frames: int) -> Mend | N
         if kind == "FLAC":
             if any(data.find(start, 4) >= 0 for start in _FLAC_STARTS):
                 raise _joined(path)
+            return None
+        if kind == "AU":
+            _check_au(path, data)
             return None
         if kind == "OGG":
             _check_ogg(path, data)
@@ -139,13 +150,15 @@ def _mend_riff(path: str, data: mmap.mmap) -> Mend | None:
     """Give a data chunk without a length the rest of the file; refuse a second file after it."""
     if data[:4] not in (b"RIFF", b"RF64"):
         return None
-    place, wide = 12, 0
+    place, wide, form = 12, 0, 0
     for _ in range(_MOST_CHUNKS):
         if place + 8 > len(data):
             return None
         name, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
         if name == b"ds64":
             wide = place + 8
+        if name == b"fmt ":
+            form = place + 8
         if name == b"data":
             break
         place += 8 + size + size % 2
@@ -157,6 +170,8 @@ def _mend_riff(path: str, data: mmap.mmap) -> Mend | None:
     after = start + size + size % 2
     if size and data[after : after + 4] in (b"RIFF", b"RF64") and data[after + 8 : after + 12] == b"WAVE":
         raise _joined(path)
+    if size and form:
+        _check_rest(path, data, start + size, int.from_bytes(data[form + 8 : form + 12], "little"))
     if size or start == len(data) or _ends_in_chunks(data, start):
         return None
     head, length = bytearray(data[:start]), len(data) - start
@@ -168,12 +183,30 @@ def _mend_riff(path: str, data: mmap.mmap) -> Mend | None:
     return Mend(bytes(head), start)
 
 
+def _check_rest(path: str, data: mmap.mmap, end: int, bytes_a_second: int) -> None:
+    """Refuse a file with more after its sound than chunks, tags or zeros: recorders that crash leave old lengths."""
+    beginning, seconds = data[end : end + 16], (len(data) - end) / (bytes_a_second or 1)
+    named = any(_CHUNK.match(beginning, skip) for skip in (0, 1)) or beginning.startswith(_TAGS)
+    if seconds > _MOST_REST and not named and data[end:].strip(b"\0"):
+        raise AudioError(
+            f"The audio file {path!r} has {len(data) - end:,} bytes ({seconds:.2f} s) after the sound that its header "
+            "tells of, which was perhaps never brought up to date; convert it to WAV with a tool that ignores the "
+            "length there (ffmpeg -ignore_length 1), or cut the file there."
+        )
+
+
 def _ends_in_chunks(data: mmap.mmap, place: int) -> bool:
     """Tell whether what follows is whole chunks up to the end: then there is no sound between."""
     while place + 8 <= len(data) and data[place : place + 4].isalnum():
         size = int.from_bytes(data[place + 4 : place + 8], "little")
         place += 8 + size + size % 2
     return place in (len(data), len(data) + 1)
+
+
+def _check_au(path: str, data: mmap.mmap) -> None:
+    start, size = (int.from_bytes(data[place : place + 4], "big") for place in (4, 8))
+    if data[:4] == b".snd" == data[start + size : start + size + 4]:
+        raise _joined(path)
 
 
 def _check_ogg(path: str, data: mmap.mmap) -> None:
@@ -205,7 +238,7 @@ def _mend_mpeg(path: str, data: mmap.mmap, frames: int) -> Mend | None:
     count, samples, frame = 0, 0, _next_frame(data, first.place + first.size) if told is not None else first
     start = frame.place if frame else first.place
     while frame is not None:
-        if frame.rate != first.rate:
+        if frame.rate != first.rate or _is_mono(frame) != _is_mono(first):
             raise _joined(path)
         count, samples = count + 1, samples + frame.samples
         frame = _next_frame(data, frame.place + frame.size)
@@ -238,8 +271,12 @@ def _next_frame(data: mmap.mmap, place: int) -> _Frame | None:
     return None
 
 
+def _is_mono(frame: _Frame) -> bool:
+    return frame.header >> 6 & 3 == _MONO
+
+
 def _side_bytes(frame: _Frame) -> int:
-    mono = frame.header >> 6 & 3 == _MONO
+    mono = _is_mono(frame)
     return (17 if mono else 32) if frame.samples == 1152 else (9 if mono else 17)
 
 

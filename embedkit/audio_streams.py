@@ -23,10 +23,11 @@ TRUNCATED_SECONDS = 0.5
 """What may be missing of the length in a header: the end of a video's sound is not that of its pictures."""
 
 _STARTS = re.compile(
-    rb"....(?:ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF....AVI |0&\xb2u|#!AMR|MAC |\xff[\xf0\xf1\xf8\xf9]",
+    rb"....(?:ftyp|moov|mdat|wide|free|skip)|\x1aE\xdf\xa3|RIFF....AVI |0&\xb2u|#!AMR|MAC |wvpk|TTA1|"
+    rb"FLV\x01|\xff[\xf0\xf1\xf8\xf9]",
     re.DOTALL,
 )
-"""How MP4 and QuickTime, Matroska and WebM, AVI, ASF, AMR, Monkey's Audio and ADTS begin."""
+"""How MP4 and QuickTime, Matroska and WebM, AVI, ASF, AMR, Monkey's Audio, WavPack, TTA, FLV and ADTS begin."""
 _PLACE = re.compile(r"^.*\.cpp:\d+, ")
 
 

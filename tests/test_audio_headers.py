@@ -89,6 +89,8 @@ def test_it_is_read_to_its_end(name: str, tmp_path: Path) -> None:
 JOINED: dict[str, Callable[[], bytes]] = {
     "two.wav": lambda: encode(sound(1), format="WAV") + encode(sound(1, 1), format="WAV"),
     "two.flac": lambda: encode(sound(1), format="FLAC") + encode(sound(1, 1), format="FLAC"),
+    "two.au": lambda: encode(sound(1), format="AU") + encode(sound(1, 1), format="AU"),
+    "one and two channels.mp3": lambda: mp3(sound(1)) + mp3(np.stack([sound(1, 1), sound(1, 2)], 1)),
     "two.ogg": lambda: encode(sound(1), format="OGG") + encode(sound(1, 1), format="OGG"),
 }
 
@@ -98,6 +100,28 @@ def test_joined_files_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(JOINED[name]())
     with pytest.raises(AudioError, match=r"several that were joined, of which only the first would be read; split it"):
         read_audio(tmp_path / name, sampling_rate=RATE)
+
+
+@pytest.mark.parametrize("rest", [b"", bytes(40_000), b"TAG" + b"\1" * 20_000, b"LIST" + b"\xff" * 20_000, b"\1" * 100])
+def test_what_may_follow_the_sound_of_a_wav(rest: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(encode(sound(1), format="WAV", subtype="PCM_16") + rest)
+    assert len(read_audio(tmp_path / "a.wav", sampling_rate=RATE)) == RATE
+
+
+def test_a_wav_that_holds_more_sound_than_it_tells_of_is_refused(tmp_path: Path) -> None:
+    data = bytearray(encode(sound(4), format="WAV", subtype="PCM_16"))
+    place = data.index(b"data")
+    data[place + 4 : place + 8] = RATE.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    with pytest.raises(AudioError, match=r"112,000 bytes \(3\.50 s\) after the sound that its header tells of"):
+        read_audio(tmp_path / "a.wav", sampling_rate=RATE)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.sph", "NIST"), ("a.wave", "WAV"), ("a.aifc", "AIFF")])
+def test_rarer_names_are_found_in_folders_and_read(name: str, kind: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(encode(sound(1), format=kind))
+    assert [path.name for path in find_audio(tmp_path)] == [name]
+    assert len(read_audio(tmp_path / name, sampling_rate=RATE)) == RATE
 
 
 def test_a_wav_without_sound_is_not_taken_for_an_unfinished_one(tmp_path: Path) -> None:

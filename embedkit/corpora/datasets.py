@@ -18,7 +18,7 @@ import numpy as np
 
 from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
 from embedkit.corpora.demo import OTHER_CACHE, cache_folder
-from embedkit.corpora.manifest import SPLITS
+from embedkit.corpora.manifest import SPEAKER, SPLITS
 from embedkit.corpora.reader import Reader, left_out_note, list_names, sort_utterances
 from embedkit.corpora.texts import as_text
 from embedkit.corpora.times import TimeColumns, TimesError, find_times
@@ -57,7 +57,7 @@ def read_dataset(folder: Path) -> Corpus:
             bytes for some audio, or times or splits that are not clear; the cache folder cannot be written to.
     """
     library = import_extra("datasets", extra="datasets", needed_by="A saved dataset", error=CorpusError)
-    parts = {side: _load(folder / side, library) for side in _sides(folder)}
+    parts = {side: _with_plain_names(_load(folder / side, library)) for side in _sides(folder)}
     audio = {side: _audio_column(part, folder, library) for side, part in parts.items()}
     root = _write_audio(folder, parts, audio, library)
     shared = set.intersection(*(set(_plain_columns(part, library)) for part in parts.values()))
@@ -92,6 +92,7 @@ def read_dataset(folder: Path) -> Corpus:
             *left_out_note(unlabelled, "row{s} without a label"),
             *left_out_note(odd, "value{s} of the column split that are none of train, dev and test"),
             *notes,
+            *_note_speakers(columns),
         ),
         uses={**columns.uses, **ignored, **dict.fromkeys(audio.values(), "audio")},
     )
@@ -195,6 +196,20 @@ def _load(folder: Path, library: Any) -> Any:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise CorpusError(f"The dataset {str(folder)!r} cannot be read ({reason}); save it again.") from error
+
+
+def _with_plain_names(part: Any) -> Any:
+    """Call columns by the names that are looked for where they differ from them in capitals alone."""
+    known = {*STANDARD_COLUMNS, *LABEL_COLUMNS, *SPEAKER_COLUMNS, *SESSION_COLUMNS} - set(part.column_names)
+    found = {name.lower(): name for name in reversed(part.column_names) if name.lower() in known}
+    return part.rename_columns({old: new for new, old in found.items()}) if found else part
+
+
+def _note_speakers(columns: _Columns) -> tuple[str, ...]:
+    found = [name for name in columns.names if SPEAKER.fullmatch(name)]
+    if columns.speaker or not found:
+        return ()
+    return (f"There is no column speaker; if {found[0]!r} says who is speaking, call it so (rename_column).",)
 
 
 def _read_json(file: Path) -> Mapping[str, Any]:

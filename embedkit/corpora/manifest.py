@@ -43,7 +43,7 @@ GENERIC = ("annotations", "data", "dataset", "filelist", "index", "labels", "man
 """Names of files that say nothing about the corpus."""
 
 _KIND = "manifest"
-_SPEAKER = re.compile(r"(speaker|spk|spkr|subject|participant|actor)_?(id|name)?", re.IGNORECASE)
+SPEAKER = re.compile(r"(speaker|spk|spkr|subject|participant|actor)_?(id|name)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def read_manifest(source: Path) -> Corpus:
 
 def _note_speakers(table: _Table) -> tuple[str, ...]:
     """Say which column may be meant as the speaker's."""
-    found = [name for name in table.header if _SPEAKER.fullmatch(name)]
+    found = [name for name in table.header if SPEAKER.fullmatch(name)]
     if not found or "speaker" in table.header:
         return ()
     return (f"There is no column speaker; if {found[0]!r} says who is speaking, call it so.",)

@@ -60,7 +60,7 @@ class TimeColumns:
         found = (
             (self.start, "start"),
             (self.end, "end"),
-            (self.duration, "end = start + duration"),
+            (self.duration, "end = start + duration" + (f" where {self.end.name} is empty" if self.end else "")),
         )
         return {column.name: f"{use}{_told_unit(column)}" for column, use in found if column is not None}
 
@@ -78,7 +78,7 @@ class TimeColumns:
             None if column is None else _read(column, value(column.name), comma=comma)
             for column in (self.start, self.end, self.duration)
         )
-        if duration is not None and end is None:
+        if duration is not None and end is None and (self.end is None or start is not None):
             end = (start or Decimal(0)) + duration
         return (None if start is None else float(start)), (None if end is None else float(end))
 
@@ -116,7 +116,7 @@ def find_times(names: Sequence[str]) -> TimeColumns:
             f"has a start ({start.name!r}) and a column {length.name!r}, which may be of audio or of text; call it "
             "duration, or another name"
         )
-    return TimeColumns(start, end, duration if start is not None and end is None else None)
+    return TimeColumns(start, end, duration if start is not None else None)
 
 
 def _understand(name: str) -> tuple[str, Decimal | None] | None:

@@ -213,3 +213,16 @@ def test_without_the_library_one_sentence_says_what_to_install(tmp_path: Path, m
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(CorpusError, match=re.escape(f"run {install_command('datasets')}.")):
         open_corpus(tmp_path / "speech")
+
+
+def test_names_of_columns_in_capitals_and_other_names_of_speakers(tmp_path: Path) -> None:
+    stored = {"bytes": b"x", "path": "a.wav"}
+    row = {"Audio": [stored], "Emotion": ["joy"], "ID": ["007"], "Split": ["test"], "Speaker": ["p1"]}
+    made = datasets.Dataset.from_dict(row).cast_column("Audio", datasets.Audio())
+    made.save_to_disk(tmp_path / "capitals")
+    made.rename_column("Speaker", "Actor_ID").save_to_disk(tmp_path / "actors")
+    (found,) = open_corpus(tmp_path / "capitals").utterances
+    assert (found.id, found.label, found.speaker, found.split) == ("007", "joy", "p1", "test")
+    actors = open_corpus(tmp_path / "actors")
+    assert actors.utterances[0].columns == {"Actor_ID": "p1"}
+    assert any("if 'Actor_ID' says who is speaking" in note for note in actors.notes)

@@ -254,6 +254,7 @@ TIMES = [
     (["duration,num_frames", "3.2,51200"], (None, None)),
     (["start,end,start_time", "1,2,noon"], (1.0, 2.0)),
     (["start,end,duration", "1,2,60"], (1.0, 2.0)),
+    (["start,end,duration", "1,,0.5"], (1.0, 1.5)),
 ]
 
 
