@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from embedkit.encoders.layout import CONFIG_FILE, WEIGHT_FILES
-from embedkit.encoders.sources import CARD_FILE
+from embedkit.encoders.layout import CONFIG_FILE, EMOTION2VEC_FILE, WEIGHT_FILES
+from embedkit.encoders.sources import CARD_FILE, VGGISH_FILE
 from embedkit.progress import Tell
 
 FOLDER = "encoders"
 """Below a run: one folder for each fold and seed."""
+
+SAVED = ((CONFIG_FILE, WEIGHT_FILES[0]), (VGGISH_FILE,), (EMOTION2VEC_FILE,))
+"""What encoders are loaded from, by how they are saved."""
 
 
 def tuned_folder(run: Path, number: int, seed: int) -> Path:
@@ -19,8 +22,8 @@ def tuned_folder(run: Path, number: int, seed: int) -> Path:
 
 
 def is_whole_encoder(folder: Path) -> bool:
-    """Tell whether what every encoder is loaded from is in its folder: card, configuration, weights."""
-    return all((folder / name).is_file() for name in (CARD_FILE, CONFIG_FILE, WEIGHT_FILES[0]))
+    """Tell whether the card of a trained encoder, and what it is loaded from, are in its folder."""
+    return any(all((folder / name).is_file() for name in (CARD_FILE, *files)) for files in SAVED)
 
 
 def find_folders(run: str | Path) -> list[Path]:

@@ -15,6 +15,7 @@ import torch
 import embedkit
 from embedkit.errors import EncoderError, FitError
 from embedkit.training.runs import RunRecord, find_runs
+from tests.encoders.emotion2vec import random_weights, write_published
 from tests.training.live.fitting import QUICK, fit, predictions, train_once
 from tests.training.live.noises import SPEAKERS
 
@@ -187,3 +188,22 @@ def test_encoders_are_kept_of_a_run_that_was_there_without_them(
     again = fit(corpus, checkpoints["hubert"], tmp_path, "finetune", ["ccc"], encoder_lr=1e-3, save_encoder=True)
     assert first.folder == again.folder
     assert len(list((again.folder / "encoders").iterdir())) == SPEAKERS
+
+
+@pytest.mark.parametrize("family", ["hubert", "whisper", "vggish-scratch", "emotion2vec"])
+def test_a_run_that_kept_its_encoders_is_found_again_and_one_that_lost_their_weights_is_not(
+    family: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    encoder = checkpoints.get(family, family)
+    if family == "emotion2vec":
+        encoder = write_published(tmp_path / "tiny" / "model.pt", random_weights())
+    told: list[str] = []
+    options: dict[str, Any] = {"encoder_lr": 1e-3, "epochs": 1, "save_encoder": True, "tell": told.append}
+    record = fit(corpus, encoder, tmp_path / "runs", "finetune", **options)
+    fit(corpus, encoder, tmp_path / "runs", "finetune", **options)
+    assert "fitted before, nothing changed" in told[-1]
+    weights = next((record.folder / "encoders").glob("*/*.safetensors"))
+    weights.unlink()
+    fit(corpus, encoder, tmp_path / "runs", "finetune", **options)
+    assert "fitted before" not in told[-1]
+    assert weights.is_file()
