@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
-import zipfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from embedkit.encoders.layout import EMOTION2VEC_FILE, Checkpoint, describe_damage, explain_unreadable
+from embedkit.encoders.weights import read_plain
 from embedkit.errors import EncoderError, lacks_memory
 from embedkit.libraries import load_transformers
-from embedkit.received import require_regular
 from embedkit.wording import list_some
 
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
@@ -113,12 +112,7 @@ def _read(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Read the encoder's weights under their published names."""
     path = checkpoint.weights or checkpoint.folder
     try:
-        require_regular(path)
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            # What is left out is not even read, where PyTorch can map the file.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        content = read_plain(path)
     # Damaged files raise a dozen types, UnpicklingError among them.
     except Exception as error:
         raise _unreadable(error, checkpoint, path) from error

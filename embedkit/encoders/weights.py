@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from embedkit.encoders.layout import INDEX_ENDING, WEIGHT_FILES, read_shards
+from embedkit.received import require_regular
 
 Weights: TypeAlias = dict[str, Tensor]
 
@@ -29,7 +30,13 @@ def read_weights(folder: Path) -> Weights:
     return weights
 
 
-def _read(file: Path) -> Weights:
+def read_plain(file: Path) -> Any:
+    """Read what a file of weights holds, running nothing of it; what can be mapped is not read before it is used.
+
+    Raises:
+        Exception: as `read_weights`.
+    """
+    require_regular(file)
     if file.suffix == ".safetensors":
         return load_file(file)
     is_archive = zipfile.is_zipfile(file)
@@ -38,7 +45,11 @@ def _read(file: Path) -> Weights:
             # PyTorch would map the packed bytes, and take them for numbers.
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError(f"{file.name} was packed again by another program than PyTorch")
-    content: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=is_archive)
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=is_archive)
+
+
+def _read(file: Path) -> Weights:
+    content = read_plain(file)
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise TypeError(f"{file.name} holds other things than tensors by name")
     return {str(name): value for name, value in content.items()}

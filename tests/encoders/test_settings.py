@@ -16,6 +16,7 @@ from embedkit.encoders import load_encoder
 from embedkit.encoders.layout import explain_unreadable
 from embedkit.errors import EncoderError
 from tests.encoders.checkpoints import edit_config, write_conv_checkpoint, write_whisper_checkpoint
+from tests.encoders.emotion2vec import random_weights
 
 
 @pytest.fixture(scope="module")
@@ -117,15 +118,24 @@ def test_advice_to_let_a_file_run_code_is_not_passed_on(tmp_path: Path) -> None:
     assert "weights_only" not in str(told.value)
 
 
+def pack(plain: Path, packed: Path) -> Path:
+    """Write an archive of PyTorch as other programs do, which compress it."""
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in source.namelist():
+            archive.writestr(name, source.read(name))
+    return packed
+
+
 def test_an_archive_of_packed_weights_is_refused(originals: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(originals["hubert"], tmp_path, dirs_exist_ok=True)
     torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "plain.bin")
     (tmp_path / "model.safetensors").unlink()
-    with (
-        zipfile.ZipFile(tmp_path / "plain.bin") as plain,
-        zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as packed,
-    ):
-        for name in plain.namelist():
-            packed.writestr(name, plain.read(name))
+    pack(tmp_path / "plain.bin", tmp_path / "pytorch_model.bin")
     with pytest.raises(EncoderError, match=r"pytorch_model\.bin was packed again by another program"):
         load_encoder(str(tmp_path))
+
+
+def test_so_is_one_of_emotion2vec(tmp_path: Path) -> None:
+    torch.save(random_weights(), tmp_path / "plain.pt")
+    with pytest.raises(EncoderError, match=r"packed\.pt was packed again by another program"):
+        load_encoder(str(pack(tmp_path / "plain.pt", tmp_path / "packed.pt")))
