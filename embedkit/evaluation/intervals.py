@@ -137,22 +137,6 @@ def plain_interval(value: float, variance: Variance, level: float = LEVEL) -> In
     return value - half, value + half
 
 
-def mean_interval(values: ArrayLike, speakers: Sequence[str] | NDArray[np.str_], level: float = LEVEL) -> Interval:
-    """Compute the interval of a mean of values that are not negative (a loss), on the logarithmic scale.
-
-    Shape:
-        Values `[seeds, utterances]`, speakers `[utterances]`.
-    """
-    own = np.atleast_2d(np.asarray(values, dtype=np.float64)).mean(0)
-    names, owners = np.unique(np.asarray(speakers), return_inverse=True)
-    mean = float(own.mean())
-    if len(names) < 2 or not mean > 0:
-        return _UNKNOWN
-    variance = speaker_variance(own, [1.0], np.zeros(len(own), np.int64), owners)
-    half = _half_width(variance, level) / mean
-    return mean * math.exp(-half), mean * math.exp(half)
-
-
 def _half_width(variance: Variance, level: float) -> float:
     return float(stdtrit(variance.freedom, (1 + level) / 2)) * math.sqrt(variance.value)
 

@@ -67,7 +67,8 @@ def read_outcome(path: Path, dimensions: Sequence[str] = ()) -> Outcome:
         right = np.array([one == other for one, other in zip(found[0], true[0], strict=True)])
         classes = _number(true[0])
         shares = recall_shares(right, classes, owners)
-        own = [np.array(seeds) == seed for seed in sorted(set(seeds))]
+        numbers = _number(seeds)
+        own = [numbers == number for number in range(count)]
         by_seed = np.array([recall_shares(right[rows], classes[rows], owners[rows]).sum() for rows in own])
         return Outcome(pairing=pairing, parts=shares, score=float(shares.sum()), by_seed=by_seed, systems=systems)
     order = np.array(sorted(range(len(ids)), key=lambda row: (seeds[row], ids[row]))).reshape(count, -1)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+
 LARGE = (".bin", ".safetensors")
 """Endings of files that the Hub keeps apart: named by their SHA-256, on another host."""
 
@@ -67,6 +69,17 @@ class Hub:
     def add(self, repository: str, commit: str, folder: Path) -> None:
         """Publish the files of a folder."""
         self.commits.setdefault(repository, {})[commit] = folder
+
+    def ask(self, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+        """Let this process ask it and no other, with an empty cache below a folder."""
+        for name, value in {
+            "ENDPOINT": self.address,
+            "HUGGINGFACE_CO_URL_TEMPLATE": self.address + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(cache / "cache"),
+            "HF_TOKEN_PATH": str(cache / "token"),
+            "HF_HUB_OFFLINE": False,
+        }.items():
+            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
 
     def ranges(self, file: str) -> list[str | None]:
         """Return the ranges in which a file was fetched from where it lies."""

@@ -48,15 +48,7 @@ def hub(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.delenv(variable, raising=False)
     with serve() as server:
         server.add(HUBERT, PINNED, published)
-        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
-        for name, value in {
-            "ENDPOINT": server.address,
-            "HUGGINGFACE_CO_URL_TEMPLATE": template,
-            "HF_HUB_CACHE": str(tmp_path / "cache"),
-            "HF_TOKEN_PATH": str(tmp_path / "token"),
-            "HF_HUB_OFFLINE": False,
-        }.items():
-            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+        server.ask(monkeypatch, tmp_path)
         yield server
 
 
