@@ -66,25 +66,35 @@ class LinearProbe(Probe):
         return multiply(inputs.values.mean(2).unsqueeze(1), self.weight) + self.bias.unsqueeze(-2)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Penalised:
+    """Settings of a head with an L2 penalty.
+
+    Attributes:
+        C: Inverse strength of the penalty.
+        pool: What it reads: "mean", or "mean+std" for the standard deviation over frames as well.
+    """
+
+    head: ClassVar[str]
+    C: float
+    pool: Pool = field(default="mean", metadata=LATER)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no strength."""
+        require(self.head, {"C": (self.C, 0 < self.C < np.inf, "a number above 0")})
+
+
 class LogregHead(LinearProbe):
     """Logistic regression over all classes, with an L2 penalty."""
 
     searched: ClassVar[Mapping[str, str]] = {"C": "0.01/0.1/1/10"}
 
     @dataclass(frozen=True, kw_only=True)
-    class Options:
-        """Settings of the head.
+    class Options(Penalised):
+        """Settings of the head."""
 
-        Attributes:
-            C: Inverse strength of the penalty.
-            pool: What it reads: "mean", or "mean+std" for the standard deviation over frames as well.
-        """
-
+        head: ClassVar[str] = "logreg"
         C: float = 0.1
-        pool: Pool = field(default="mean", metadata=LATER)
-
-        def __post_init__(self) -> None:
-            require("logreg", {"C": (self.C, 0 < self.C < np.inf, "a number above 0")})
 
     @classmethod
     def estimator(cls, options: Any) -> Any:
@@ -129,19 +139,11 @@ class SvmHead(LinearProbe):
     searched: ClassVar[Mapping[str, str]] = {"C": "0.001/0.01/0.1/1"}
 
     @dataclass(frozen=True, kw_only=True)
-    class Options:
-        """Settings of the head.
+    class Options(Penalised):
+        """Settings of the head."""
 
-        Attributes:
-            C: Inverse strength of the penalty.
-            pool: What it reads: "mean", or "mean+std" for the standard deviation over frames as well.
-        """
-
+        head: ClassVar[str] = "svm"
         C: float = 0.01
-        pool: Pool = field(default="mean", metadata=LATER)
-
-        def __post_init__(self) -> None:
-            require("svm", {"C": (self.C, 0 < self.C < np.inf, "a number above 0")})
 
     @classmethod
     def estimator(cls, options: Any) -> Any:
