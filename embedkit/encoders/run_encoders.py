@@ -13,7 +13,7 @@ FOLDER = "encoders"
 """Below a run: one folder for each fold and seed."""
 
 SAVED = ((CONFIG_FILE, WEIGHT_FILES[0]), (VGGISH_FILE,), (EMOTION2VEC_FILE,))
-"""What encoders are loaded from, by how they are saved."""
+"""What encoders are loaded from, by how they are saved; the first file of each tells the way."""
 
 
 def tuned_folder(run: Path, number: int, seed: int) -> Path:

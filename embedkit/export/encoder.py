@@ -8,8 +8,7 @@ from typing import Any
 
 from embedkit.encoders import load_encoder
 from embedkit.encoders.base import Encoder
-from embedkit.encoders.layout import CONFIG_FILE, EMOTION2VEC_FILE
-from embedkit.encoders.run_encoders import tuned_folder
+from embedkit.encoders.run_encoders import SAVED, tuned_folder
 from embedkit.encoders.sources import VGGISH_FILE
 from embedkit.errors import RunError
 from embedkit.export.predictor import ChosenHead, Predictor
@@ -112,7 +111,7 @@ def _own_folder(predictor: Predictor, head: ChosenHead) -> Path | None:
         RunError: it was trained, and not kept.
     """
     if predictor.exported:
-        is_there = any((predictor.folder / name).is_file() for name in (CONFIG_FILE, VGGISH_FILE, EMOTION2VEC_FILE))
+        is_there = any((predictor.folder / first).is_file() for first, *_ in SAVED)
         return predictor.folder if is_there else None
     if predictor.config.get("mode") not in TUNED:
         return None

@@ -27,7 +27,7 @@ def mark_runs(rows: Sequence[Row], places: Sequence[Place], metric: str) -> list
     letters = _letters(rows, places, metric)
     marks = []
     for row, place in zip(rows, places, strict=True):
-        baseline = [_sign(test) for test in _tests(row, metric, ("losses",)) if _can_be_shown(test)]
+        baseline = [_sign(test) for test in _tests(row, metric, ("losses",)) if can_be_shown(test)]
         marks.append(" ".join(filter(None, [*baseline, letters.get(_spot(place), "")])))
     return marks
 
@@ -46,7 +46,7 @@ def describe_tests(rows: Sequence[Row], places: Sequence[Place], metric: str) ->
 
 def _legend(rows: Sequence[Row], tests: Sequence[Test], metric: str) -> str:
     meanings = []
-    shown = {test["family"] for test in tests if _can_be_shown(test)}
+    shown = {test["family"] for test in tests if can_be_shown(test)}
     if "losses" in shown:
         baseline = BASELINES[task_of(rows[0])]
         meanings.append(f"{BELOW} below, {ABOVE} above, {SAME} not significant (n.s.), against {baseline} in its row")
@@ -61,9 +61,9 @@ def _legend(rows: Sequence[Row], tests: Sequence[Test], metric: str) -> str:
 
 
 def _method(tests: Sequence[Test], metric: str) -> str:
-    if not any(map(_can_be_shown, tests)):
+    if not any(map(can_be_shown, tests)):
         return ""
-    first = next(test for test in tests if _can_be_shown(test))
+    first = next(test for test in tests if can_be_shown(test))
     if first["method"] == "t":
         few = "" if first["seeds"] >= RECOMMENDED_SEEDS else f" ({RECOMMENDED_SEEDS} or more find more)"
         return (
@@ -85,7 +85,7 @@ def _method(tests: Sequence[Test], metric: str) -> str:
 
 def _hopeless(tests: Sequence[Test]) -> str:
     """Say where no difference could be shown however large."""
-    hopeless = {test["family"]: test for test in tests if not _can_be_shown(test)}
+    hopeless = {test["family"]: test for test in tests if not can_be_shown(test)}
     lost = {family: hopeless[family] for family in FAMILIES if family in hopeless}
     if not lost:
         return ""
@@ -112,7 +112,7 @@ def _letters(rows: Sequence[Row], places: Sequence[Place], metric: str) -> dict[
     """Give runs under the same loss letters such that two share one where no difference was shown (Piepho 2004)."""
     columns: dict[str, list[tuple[Row, Place]]] = defaultdict(list)
     for row, place in zip(rows, places, strict=True):
-        if any(_can_be_shown(test) for test in _tests(row, metric, RANKED)):
+        if any(can_be_shown(test) for test in _tests(row, metric, RANKED)):
             columns[place.loss].append((row, place))
     letters: dict[Spot, str] = {}
     for column in columns.values():
@@ -162,7 +162,8 @@ def _sign(test: Test) -> str:
     return ABOVE if test["difference"] > 0 else BELOW
 
 
-def _can_be_shown(test: Test) -> bool:
+def can_be_shown(test: Test) -> bool:
+    """Tell whether a test could have shown a difference, had it been large enough."""
     return bool(test["smallest_p_adjusted"] <= LEVEL)
 
 

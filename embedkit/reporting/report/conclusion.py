@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from embedkit.reporting.comparison import BASELINES, LEVEL, TESTED, FamilyKind
+from embedkit.reporting.comparison import BASELINES, TESTED, FamilyKind
 from embedkit.reporting.labels import Place, Row, place_rows, shorten_names
+from embedkit.reporting.marks import RANKED, Test, can_be_shown
 from embedkit.reporting.metrics import METRICS, task_of
 from embedkit.wording import count_noun, escape_all, list_words
 
-Test: TypeAlias = Mapping[str, Any]
 Told: TypeAlias = tuple[str, str]
 """A verb, and the losses under which it holds."""
 
 _WIDTH = 40
-_RANKED: tuple[FamilyKind, ...] = ("encoders", "heads")
 
 
 def conclude(rows: Sequence[Row]) -> str:
@@ -75,7 +74,7 @@ def _beaten(own: Sequence[tuple[Row, Place]], names: _Names) -> Iterator[str]:
     """Say how the best encoder and head compare with all others, under which losses."""
     verdicts: dict[tuple[str, str], dict[str, list[str]]] = {}
     for row, place in own:
-        for test in _provable(row, _RANKED):
+        for test in _provable(row, RANKED):
             verdicts.setdefault(_line(test["against"]), {}).setdefault(_verdict(test), []).append(place.loss)
     alike: dict[tuple[Told, ...], list[str]] = {}
     for line, found in verdicts.items():
@@ -107,7 +106,7 @@ def _under(losses: Sequence[str], count: int, verb: str) -> str:
 def _provable(row: Row, families: Sequence[FamilyKind]) -> list[Test]:
     """Return the tests of a run that could have shown a difference."""
     tests = row.get("tests") or ()
-    return [test for test in tests if test["family"] in families and test["smallest_p_adjusted"] <= LEVEL]
+    return [test for test in tests if test["family"] in families and can_be_shown(test)]
 
 
 def _losses(rows: Sequence[Row], places: Sequence[Place], names: _Names) -> Iterator[str]:
@@ -139,7 +138,7 @@ def _losses(rows: Sequence[Row], places: Sequence[Place], names: _Names) -> Iter
 
 def _hopeless(tests: Sequence[Test]) -> Iterator[str]:
     """Say of which comparisons nothing could be shown, however large the difference."""
-    lost = {test["family"]: test for test in tests if test["smallest_p_adjusted"] > LEVEL}
+    lost = {test["family"]: test for test in tests if not can_be_shown(test)}
     if lost:
         first = next(iter(lost.values()))
         families = list_words(lost, "or")
