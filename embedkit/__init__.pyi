@@ -165,6 +165,7 @@ def run_study(
     allow_leak: bool = ...,
     overwrite: bool = ...,
     mode: Sequence[str] | str = ...,
+    part: str | None = ...,
     stores: str | os.PathLike[str] = ...,
     extract: Mapping[str, Any] | None = ...,
     sources: Mapping[str, str] | None = ...,

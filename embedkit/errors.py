@@ -40,6 +40,10 @@ class ExtractionError(EmbedkitError, RuntimeError):
     """An extraction that cannot start or go on."""
 
 
+class BusyError(ExtractionError):
+    """Another process writes to the same store."""
+
+
 class StoreError(EmbedkitError, ValueError):
     """A store that is damaged, incomplete, or lacks what was asked of it."""
 

@@ -248,6 +248,7 @@ def test_the_blocks_that_are_not_run_are_few_and_say_why() -> None:
         "accelerate launch --num_processes 4 -m embedkit fit",
         "embedkit fit",
         "pip install '.[ray]'",
+        "#!/bin/bash",
         "export RAY_ADDRESS=HEAD:6379",
     }
     shown = {block.language for path in DOCUMENTS for block in read_blocks(path)}

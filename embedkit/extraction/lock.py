@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from embedkit import system
-from embedkit.errors import ExtractionError
+from embedkit.errors import BusyError, ExtractionError
 from embedkit.writing import write_file
 
 _LOCK, _HOLDER = "lock", "holder"
@@ -23,7 +23,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a work folder; the system releases it even when the process is killed.
 
     Raises:
-        ExtractionError: another process holds it.
+        BusyError: another process holds it.
     """
     lock = _acquire(folder)
     try:
@@ -32,6 +32,19 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         _leave(folder, lock)
+
+
+def wait_until_free(folder: Path) -> None:
+    """Wait for the process that holds the lock of a work folder, if there is one."""
+    with suppress(FileNotFoundError):
+        lock = FileLock(folder / _LOCK)
+        while _identify(folder / _LOCK) is not None:
+            try:
+                lock.acquire(timeout=1)
+                lock.release()
+                return
+            except Timeout:
+                continue
 
 
 def empty(folder: Path, keep: Container[str] = ()) -> None:
@@ -55,7 +68,7 @@ def _acquire(folder: Path) -> FileLock:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                raise ExtractionError(
+                raise BusyError(
                     f"Another extraction writes to the same store ({_name_holder(folder)} holds {str(path)!r}); wait "
                     "for it, or choose another file with --out."
                 ) from None

@@ -77,7 +77,7 @@ class ExtractionRequest:
     @property
     def work(self) -> Path:
         """Folder of the unfinished extraction."""
-        return self.out.with_name(self.out.name + ".work")
+        return work_folder(self.out)
 
     @property
     def kept_frames(self) -> str | None:
@@ -115,6 +115,11 @@ class ExtractionRequest:
         """SHA-256 of what determines the numbers: the encoder, wherever it was found, and the options."""
         described = {"encoder": determining(self.identity), "options": self.options}
         return hashlib.sha256(canonical_json(described).encode()).hexdigest()
+
+
+def work_folder(out: Path) -> Path:
+    """Return the folder of a store's unfinished extraction."""
+    return out.with_name(out.name + ".work")
 
 
 def default_path(corpus: str, encoder: str) -> Path:

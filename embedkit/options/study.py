@@ -40,4 +40,12 @@ class StudyOptions(TrainingOptions):
         single=True,
         former="encoders",
     )
+    part: str | None = option(
+        panel="Machine",
+        metavar="K/N",
+        help="Do one part of N, counted from 1, as the jobs of an array do, at once or one after another, on a shared "
+        "disk; once all are done, the same command without it shows the table.",
+        usual="the whole",
+        in_toml=False,
+    )
     stores: Path = option(Path("embeddings"), panel="Machine", metavar="FOLDER", help="Folder to keep the stores in.")

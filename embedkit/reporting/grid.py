@@ -81,7 +81,7 @@ def has_best(document: Document) -> bool:
 
 def say_notes_once(grids: Sequence[Grid]) -> list[Grid]:
     """Drop the notes of a grid that is followed by one with the same."""
-    following = [*(grid.notes for grid in grids[1:]), None]
+    following = [*(grid.notes for grid in grids), None][1:]
     return [
         replace(grid, notes=() if grid.notes == notes else grid.notes)
         for grid, notes in zip(grids, following, strict=True)

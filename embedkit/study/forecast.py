@@ -11,8 +11,10 @@ from embedkit.corpora.selection import choose_utterances
 from embedkit.encoders import encoder_label
 from embedkit.extraction.compare import compare_corpus
 from embedkit.extraction.report import format_duration
+from embedkit.extraction.request import work_folder
 from embedkit.store import Store, open_store
-from embedkit.study.plan import Pair, StudyPlan
+from embedkit.study.parts import Unit
+from embedkit.study.plan import Pair, Step, StudyPlan
 from embedkit.study.timing import RuntimeEstimator, training_seconds, tuning_seconds
 from embedkit.system import count_cores
 from embedkit.training.experiment import Experiment
@@ -33,18 +35,25 @@ class StudyForecast:
         self.parts, self.estimator = parts, estimator
         self.lines: list[str] = []
         self.stores = self.stores_there = self.experiments = self.there = self.heads = 0
-        self.extract_seconds = self.fit_seconds = 0.0
+        self.before: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
         self.unknown: list[str] = []
 
     def foresee(self, pair: Pair) -> None:
         """Look at a pair; one that is unavailable, and heads that cannot be fitted, are left out from here on."""
         self.parts.attempt(str(pair), partial(self._foresee, pair))
 
+    def weigh(self, pair: Pair, step: Step) -> Unit:
+        """Say how long a step takes that was looked at, and the store that it reads."""
+        before = self.before.get(str(pair), 0.0) if step.mode == "cached" else 0.0
+        return Unit(step.name, str(pair), self.seconds.get(step.name, 0.0), before)
+
     def tell(self) -> None:
         """Say what there is to do and how long it takes."""
         tell = self.parts.tell
         if not self.experiments:
             return
+        fitting = sum(self.seconds.values())
         if self.stores:
             tell(f"Stores: {self.stores_there} of {self.stores} are there.")
         for line in self.lines:
@@ -52,10 +61,10 @@ class StudyForecast:
         what = "Configurations (a corpus, an encoder, a head, a loss and a mode)"
         tell(f"{what}: {self.there} of {self.experiments} are there.")
         if self.heads:
-            told = f", about {format_duration(self.fit_seconds)}" if self.fit_seconds else ""
+            told = f", about {format_duration(fitting)}" if fitting else ""
             count = count_noun(self.experiments - self.there, "configuration")
             tell(f"  to train: {count}, {self.heads:,} heads{told}")
-        if seconds := self.extract_seconds + self.fit_seconds:
+        if seconds := sum(self.before.values()) + fitting:
             left_out = f", without {' and '.join(self.unknown)}" if self.unknown else ""
             tell(f"In all about {format_duration(seconds)}{left_out}, by a short measurement on this machine.")
         elif not (self.lines or self.heads):
@@ -73,8 +82,8 @@ class StudyForecast:
                 name = pair.names[0]
                 sample = self.estimator.sample(chosen, name, self.parts.level(pair, name))
                 stores = [self.estimator.outline(chosen, sample.store, encoder_label(name))]
-        for what, mode, head in self.parts.steps(pair):
-            self.parts.attempt(what, partial(self._foresee_step, pair, mode, head, stores, chosen))
+        for step in self.parts.steps(pair):
+            self.parts.attempt(step.name, partial(self._foresee_step, pair, step, stores, chosen))
 
     def _foresee_store(self, pair: Pair, name: str, chosen: Corpus) -> Store | None:
         """Return the store if it holds all utterances."""
@@ -87,22 +96,22 @@ class StudyForecast:
         pace = self.estimator.sample(chosen, name, self.parts.level(pair, name)).pace
         count = f"{missing} of {len(chosen.utterances)}" if missing < len(chosen.utterances) else str(missing)
         told = "" if pace is None else f", about {format_duration(pace * missing)}"
-        begun = ", begun before" if path.with_name(path.name + ".work").exists() else ""
+        begun = ", begun before" if work_folder(path).exists() else ""
         self.lines.append(f"{chosen.name} with {name}: {count} utterances{told}{begun}")
         self.stores += 1
-        self.extract_seconds += (pace or 0.0) * missing
+        self.before[str(pair)] = self.before.get(str(pair), 0.0) + (pace or 0.0) * missing
         if pace is None:
             self.unknown.append(f"the extraction of {chosen.name} with {name}")
         return None
 
-    def _foresee_step(self, pair: Pair, mode: str, head: str | None, stores: Sequence[Store], chosen: Corpus) -> None:
+    def _foresee_step(self, pair: Pair, step: Step, stores: Sequence[Store], chosen: Corpus) -> None:
         experiments: list[Experiment] = []
 
         def note(found: Sequence[Experiment], *_: Any, **__: Any) -> list[RunRecord]:
             experiments.extend(found)
             return []
 
-        self.parts.fit_step(pair, mode, head, stores, train=note, tell=lambda _: None, progress=False)
+        self.parts.fit_step(pair, step, stores, train=note, tell=lambda _: None, progress=False)
         todo = [
             experiment
             for experiment in experiments
@@ -113,15 +122,17 @@ class StudyForecast:
         self.heads += sum(experiment.count_heads() for experiment in todo)
         if not todo:
             return
-        if mode == "frozen":
+        seconds = 0.0
+        if step.mode == "frozen":
             self.unknown.append(f"the mode frozen of {pair}")
-        elif mode == "cached":
+        elif step.mode == "cached":
             name = pair.names[0]
             path = self.parts.path(pair, name)
             shape = open_store(path) if path.exists() else self.estimator.sample(chosen, name, None).store
             row = plan_rows(todo)[0]
             # Rows of one head differ in their loss or their layer, which hardly changes their time.
             threads = self.parts.options.threads or count_cores()
-            self.fit_seconds += training_seconds(row, shape, threads) * len(todo) / len(row)
+            seconds = training_seconds(row, shape, threads) * len(todo) / len(row)
         else:
-            self.fit_seconds += tuning_seconds(todo, self.estimator.sample(chosen, pair.names[0], None).pace or 0.0)
+            seconds = tuning_seconds(todo, self.estimator.sample(chosen, pair.names[0], None).pace or 0.0)
+        self.seconds[step.name] = seconds

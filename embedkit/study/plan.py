@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from embedkit.arguments import as_list
 from embedkit.checking.reading import ReadingTable
 from embedkit.corpora.base import Corpus
 from embedkit.corpora.opening import as_corpus, rename_corpus
 from embedkit.encoders.run_encoders import expand_runs
-from embedkit.errors import ConfigError, EmbedkitError, UnknownNameError
-from embedkit.extraction.request import FOLDER, default_path, keep_former_name
+from embedkit.errors import BusyError, ConfigError, EmbedkitError, UnknownNameError
+from embedkit.extraction.lock import wait_until_free
+from embedkit.extraction.report import format_duration
+from embedkit.extraction.request import FOLDER, default_path, keep_former_name, work_folder
 from embedkit.heads import is_fitted, resolve_heads
 from embedkit.losses import build_loss
-from embedkit.options.fit import TrainingOptions, require_one_named, require_used, unused_options
+from embedkit.options.fit import TUNED, TrainingOptions, require_one_named, require_used, unused_options
 from embedkit.options.option import declared
 from embedkit.options.study import StudyOptions
 from embedkit.progress import Progress, Tell
 from embedkit.store import Store, open_store
+from embedkit.study.parts import Part
 from embedkit.training.runs import RunRecord
+from embedkit.wording import count_noun
 
 _T = TypeVar("_T")
-Step: TypeAlias = tuple[str, str, str | None]
-"""What to call it, a mode and a head."""
+
+
+class Step(NamedTuple):
+    """What is fitted of a pair in one go.
+
+    Attributes:
+        name: What to call it.
+        mode, head: See `fit_heads`; without a head the encoder's usual one.
+        loss: The one loss, where it shares nothing with the others and they may be other parts'; None for all.
+    """
+
+    name: str
+    mode: str
+    head: str | None
+    loss: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,7 @@ class StudyPlan:
         progress, tell: How the user hears of it.
         missing: What failed, and why.
         single: Whether there is one part alone, whose failure is the study's.
+        own: The names of the steps that are done here; None for all.
 
     Raises:
         ConfigError, UnknownNameError: a head, a loss or a mode that cannot be used.
@@ -75,6 +93,7 @@ class StudyPlan:
     tell: Tell
     missing: dict[str, str] = field(default_factory=dict)
     single: bool = False
+    own: Collection[str] | None = None
 
     def __post_init__(self) -> None:
         for head in self.options.head or ():
@@ -92,6 +111,11 @@ class StudyPlan:
     def heads(self) -> tuple[str | None, ...]:
         """The heads, each once; None for an encoder's usual one."""
         return tuple(dict.fromkeys(self.options.head or (None,)))
+
+    @property
+    def part(self) -> Part | None:
+        """Which part of the study is done here; None for all of it."""
+        return None if self.options.part is None else Part.read(self.options.part)
 
     @property
     def layers(self) -> str:
@@ -165,14 +189,41 @@ class StudyPlan:
         return "both" if any(one.cls.level == "frame" for one in heads) else None
 
     def steps(self, pair: Pair) -> Iterator[Step]:
-        """Yield what is fitted of a pair."""
+        """Yield what is fitted of a pair; of a study in parts each loss by itself where it trains by itself."""
         for mode in self.modes:
             for head in self.heads:
-                yield ", ".join(filter(None, [str(pair), head, mode if mode != "cached" else ""])), mode, head
+                for loss in self._losses_apart(mode, head):
+                    words = [str(pair), head, mode if mode != "cached" else None, loss]
+                    step = Step(", ".join(filter(None, words)), mode, head, loss)
+                    if self.own is None or step.name in self.own:
+                        yield step
+
+    def _losses_apart(self, mode: str, head: str | None) -> Sequence[str | None]:
+        framed = head is not None and all(one.cls.level == "frame" for one in resolve_heads(head))
+        apart = self.part is not None and (framed or mode in TUNED)
+        return (self.options.loss if apart else None) or (None,)
+
+    def take(self, own: Collection[str], seconds: float) -> None:
+        """Do no more than some steps from here on, and say so.
+
+        Args:
+            own: Their names.
+            seconds: How long they take; 0 where that was not measured.
+        """
+        self.own = frozenset(own)
+        told = f", about {format_duration(seconds)}" if seconds else ""
+        self.tell(f"Part {self.part}: {count_noun(len(own), 'step')}{told}.")
+        for name in own:
+            self.tell(f"  {name}")
+        if not own:
+            self.tell("There are fewer steps than parts, so this one has nothing to do.")
 
     def extract_pair(self, pair: Pair) -> list[Store] | None:
-        """Extract a corpus with an encoder; None where it fails, or stores are not needed."""
-        if "cached" not in self.modes:
+        """Extract a corpus with an encoder; None where it fails, or stores are not needed.
+
+        What another part extracts at the moment is waited for.
+        """
+        if not any(step.mode == "cached" for step in self.steps(pair)):
             return None
 
         def tell(sentence: str) -> None:
@@ -191,7 +242,7 @@ class StudyPlan:
                 "tell": tell,
             }
             return [
-                self.extract(
+                self._extract_once(
                     pair.corpus,
                     encoder=name,
                     **{**given, "out": self.path(pair, name), "level": self.level(pair, name)},
@@ -201,27 +252,33 @@ class StudyPlan:
 
         return self.attempt(str(pair), extract)
 
+    def _extract_once(self, corpus: Corpus, *, out: Path, **given: Any) -> Store:
+        try:
+            return self.extract(corpus, out=out, **given)
+        except BusyError as error:
+            if self.part is None:
+                raise
+            self.tell(f"Waiting for another part. {error}")
+            wait_until_free(work_folder(out))
+            return self._extract_once(corpus, out=out, **given)
+
     def fit_pair(self, pair: Pair, stores: Sequence[Store] | None) -> list[RunRecord]:
         """Fit everything of a corpus and an encoder."""
         if str(pair) in self.missing:
             return []
-        found = [
-            self.attempt(what, partial(self.fit_step, pair, mode, head, stores)) or []
-            for what, mode, head in self.steps(pair)
-        ]
+        found = [self.attempt(step.name, partial(self.fit_step, pair, step, stores)) or [] for step in self.steps(pair)]
         return [record for records in found for record in records]
 
-    def fit_step(
-        self, pair: Pair, mode: str, head: str | None, stores: Sequence[Store] | None, **changes: Any
-    ) -> list[RunRecord]:
-        """Fit one head in one mode under all losses.
+    def fit_step(self, pair: Pair, step: Step, stores: Sequence[Store] | None, **changes: Any) -> list[RunRecord]:
+        """Fit one head in one mode under all losses, or the step's one.
 
         Args:
             pair: The corpus and the encoder.
-            mode, head: See `fit_heads`.
+            step: What is fitted.
             stores: What is read in the mode "cached".
             changes: Options in place of the study's.
         """
+        mode, head = step.mode, step.head
         unused = unused_options(self.options, mode)
         shared = {name: getattr(self.options, name) for name in declared(TrainingOptions) if name not in unused}
         layers = self.options.layers if (self.options.layers == "each") == (mode == "cached") else "all"
@@ -239,7 +296,7 @@ class StudyPlan:
                 "head": None if head is None else (head,),
                 "layers": layers,
                 **running,
-                **({"loss": None} if own else {}),
+                **({"loss": None} if own else {"loss": (step.loss,)} if step.loss else {}),
                 **({"corpus_name": None} if mode == "cached" else {}),
                 **changes,
             },

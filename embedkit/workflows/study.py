@@ -7,17 +7,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from embedkit.arguments import checked
 from embedkit.corpora import Corpus
 from embedkit.errors import FitError
 from embedkit.options.call import takes_options
+from embedkit.options.option import declared
 from embedkit.options.study import StudyOptions
 from embedkit.progress import Progress, Tell
 from embedkit.reporting.table import Table
 from embedkit.study.forecast import StudyForecast
-from embedkit.study.plan import StudyPlan
+from embedkit.study.parts import Unit, agree, agreements, forget
+from embedkit.study.plan import Pair, StudyPlan
 from embedkit.study.timing import open_estimator
 from embedkit.training.runs import RunRecord
 from embedkit.workflows.extract import extract_embeddings
@@ -81,22 +84,51 @@ def run_study(
         tell=tell,
     )
     pairs = parts.open(corpora)
-    if foresee:
-        with open_estimator(extract_embeddings, {**parts.extract_options, "sources": parts.sources}) as estimator:
-            outlook = StudyForecast(parts, estimator)
-            for pair in pairs:
-                outlook.foresee(pair)
-        outlook.tell()
+    if parts.part is not None:
+        parts.take(*_own_steps(parts, pairs, foresee))
+    elif foresee:
+        _foresee(parts, pairs)
     seconds: dict[str, float] = {}
     with _timed("extract", seconds):
         extracted = [parts.extract_pair(pair) for pair in pairs]
     with _timed("fit", seconds):
         records = [one for pair, own in zip(pairs, extracted, strict=True) for one in parts.fit_pair(pair, own)]
-    if not records:
+    if not records and parts.own != frozenset():
         raise FitError(f"Nothing could be made: {parts.list_missing() or 'name a corpus and an encoder'}.")
+    if parts.part is None and not parts.missing:
+        forget(_agreements(parts, pairs))
     with _timed("table", seconds):
-        table = tabulate_runs(records)
+        table = tabulate_runs(records) if records else Table(rows=())
+    if parts.part is not None:
+        tell("Once all parts are done, the same command without --part shows the table of the whole study.")
     return StudyResult(table=table, records=tuple(records), missing=dict(parts.missing), seconds=seconds)
+
+
+def _foresee(parts: StudyPlan, pairs: Sequence[Pair]) -> list[Unit]:
+    """Say what there is to do and how long it takes."""
+    with open_estimator(extract_embeddings, {**parts.extract_options, "sources": parts.sources}) as estimator:
+        outlook = StudyForecast(parts, estimator)
+        for pair in pairs:
+            outlook.foresee(pair)
+    outlook.tell()
+    return [outlook.weigh(pair, step) for pair in pairs for step in parts.steps(pair)]
+
+
+def _own_steps(parts: StudyPlan, pairs: Sequence[Pair], foresee: bool) -> tuple[list[str], float]:
+    """Return what this part of the study does, and its seconds."""
+    assert parts.part is not None
+    steps = [(pair, step) for pair in pairs for step in parts.steps(pair)]
+    names = [step.name for _, step in steps]
+
+    def measure() -> list[Unit]:
+        return _foresee(parts, pairs) if foresee else [Unit(step.name, str(pair)) for pair, step in steps]
+
+    return agree(_agreements(parts, pairs), parts.part, names, measure)
+
+
+def _agreements(parts: StudyPlan, pairs: Sequence[Pair]) -> Path:
+    key = {name: getattr(parts.options, name) for name, one in declared(StudyOptions).items() if one.told.record}
+    return agreements(parts.options.runs, [key, parts.modes, [str(pair) for pair in pairs]])
 
 
 @contextmanager
