@@ -89,7 +89,7 @@ def test_encoders_run_beside_a_torchaudio_that_cannot_be_imported(
         assert UNDEFINED in said[0]
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_the_workers_of_a_cluster_are_guarded_and_their_sentence_is_told_once(
     checkpoints: list[Path], corpus: Path, tmp_path: Path
 ) -> None:

@@ -98,7 +98,7 @@ def test_three_bare_lines_then_every_row_and_column_of_the_study(study: Path) ->
     assert "SUPERB" in others
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_the_same_commands_give_the_same_table(study: Path, tmp_path: Path) -> None:
     commands = [["extract", str(study / "IEMOCAP"), "--encoder", "mfcc"], ["fit", "--epochs", "2", "--seeds", "2"]]
     tables = []

@@ -62,7 +62,7 @@ def test_a_killed_extraction_continues(uninterrupted: Path, tmp_path: Path, wher
     check_kill(uninterrupted, tmp_path, where, number)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.skipif(not os.environ.get("CI"), reason="many kills run in CI only (set CI=1)")
 @pytest.mark.parametrize(("where", "number"), MORE_POINTS)
 def test_it_continues_from_anywhere(uninterrupted: Path, tmp_path: Path, where: str, number: int) -> None:

@@ -87,7 +87,7 @@ def test_while_one_process_encodes_another_is_refused_in_one_sentence(folder: Pa
     assert not find_damage(open_store(folder / "s.h5"))
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_of_processes_that_start_at_once_one_works_and_the_others_leave_it_alone(folder: Path) -> None:
     processes = [start_process(folder) for _ in range(4)]
     wait_for(lambda: len(list((folder / "signs").glob("ready-*"))) == 4)

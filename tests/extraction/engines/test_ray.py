@@ -93,7 +93,7 @@ def test_the_store_equals_the_local_engines_to_the_byte(cluster: Any, whole: Pat
     assert cluster.is_initialized(), "a cluster that was there before is left running"
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_passes_side_by_side_in_a_worker_change_no_byte(cluster: Any, whole: Path, tmp_path: Path) -> None:
     run_on_ray(whole, tmp_path / "ray.h5", threads=2)
     run_extraction(request_for(corpus_at(whole.parent / "audio", COUNT), tmp_path / "local.h5", threads=2))
@@ -111,7 +111,7 @@ def test_a_killed_worker_costs_only_its_shard(cluster: Any, whole: Path, tmp_pat
     assert (tmp_path / "s.h5").read_bytes() == whole.read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_workers_that_keep_dying_are_one_sentence_and_finished_shards_are_kept(
     cluster: Any, whole: Path, tmp_path: Path
 ) -> None:
@@ -127,7 +127,7 @@ def test_workers_that_keep_dying_are_one_sentence_and_finished_shards_are_kept(
     assert (tmp_path / "s.h5").read_bytes() == whole.read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_what_cannot_be_used_stops_or_is_listed_as_by_the_local_engine(cluster: Any, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "audio", COUNT)
     damaged = tmp_path / "audio" / "u007.wav"
@@ -140,7 +140,7 @@ def test_what_cannot_be_used_stops_or_is_listed_as_by_the_local_engine(cluster: 
     assert (tmp_path / "s.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_store_in_several_files_is_the_same_by_either_engine(cluster: Any, whole: Path, tmp_path: Path) -> None:
     run_on_ray(whole, tmp_path / "ray" / "s.h5", max_file_gb=1e-5)
     corpus = corpus_at(whole.parent / "audio", COUNT)
@@ -216,7 +216,7 @@ def wait_until_listening(port: int) -> None:
             return
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_an_existing_cluster_is_used_and_left_running(
     head: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
@@ -274,7 +274,7 @@ class Own(MfccEncoder):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_workers_find_what_was_typed_in_the_drivers_folder_and_nothing_else_there(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (pip install '.[ray]')")
     (tmp_path / "zz_mine.py").write_text(OWN)
@@ -298,7 +298,7 @@ def processes_with(mark: str) -> list[str]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes by /proc")
 def test_ctrl_c_ends_cleanly_leaves_no_process_and_the_same_command_continues(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (pip install '.[ray]')")
