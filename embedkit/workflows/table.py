@@ -10,6 +10,7 @@ from embedkit.arguments import checked
 from embedkit.errors import ConfigError
 from embedkit.options.option import declared
 from embedkit.options.table import TableOptions
+from embedkit.reporting.metrics import Spread
 from embedkit.reporting.table import Table, build_table
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def tabulate_runs(
     metric: str | None = None,
     format: str = "text",
     published: bool = False,
+    spread: Spread = "interval",
     compare: bool = True,
 ) -> Table:
     """Build the table of encoders by losses; `print` shows it.
@@ -33,6 +35,7 @@ def tabulate_runs(
             attributes; "all" for one table each; or None for UAR and CCC, whichever a run has.
         format: What `print` shows, one of `embedkit.options.table.FORMATS`.
         published: Set the figures of the study, SUPERB and EmoBox on IEMOCAP, with notes on what each was, beside.
+        spread: "interval" sets 95 % intervals over speakers beside numbers, "seeds" the standard deviation over seeds.
         compare: Test and mark which runs differ, by their predictions.
 
     Raises:
@@ -58,5 +61,10 @@ def tabulate_runs(
     rows = [record if isinstance(record, Mapping) else record.metrics for record in given]
     predictions = [None if isinstance(record, Mapping) else record.predictions_path for record in given]
     return build_table(
-        rows, metric=metric, format=format, published=published, predictions=predictions if compare else None
+        rows,
+        metric=metric,
+        format=format,
+        published=published,
+        spread=spread,
+        predictions=predictions if compare else None,
     )

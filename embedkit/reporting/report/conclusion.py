@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from embedkit.reporting.comparison import BASELINES, TESTED, FamilyKind
 from embedkit.reporting.labels import Place, Row, place_rows, shorten_names
-from embedkit.reporting.marks import RANKED, Test, can_be_shown
+from embedkit.reporting.marks import FAMILIES, RANKED, Test, can_be_shown
 from embedkit.reporting.metrics import METRICS, task_of
 from embedkit.wording import count_noun, escape_all, list_words
 
@@ -30,7 +30,7 @@ def conclude(rows: Sequence[Row]) -> str:
     best, place = max(zip(rows, places, strict=True), key=lambda pair: _score(pair[0]) or 0.0)
     names = _Names(places)
     sentences = [_lead(best, names.configuration(place, place.loss), len(rows))]
-    tests = [test for row in rows for test in row.get("tests") or ()]
+    tests = [test for row in rows for test in row.get("tests") or () if test["family"] in FAMILIES]
     if not tests:
         if len(rows) > 1:
             sentences.append("No differences were tested: no two runs have predictions of the same utterances.")
