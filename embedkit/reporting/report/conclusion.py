@@ -38,6 +38,7 @@ def conclude(rows: Sequence[Row]) -> str:
     own = [(one, there) for one, there in zip(rows, places, strict=True) if _line(there) == _line(place)]
     sentences += _beaten(own, names)
     sentences += _losses(rows, places, names)
+    sentences += _probes(rows, places, names)
     sentences += _hopeless(tests)
     if left := sum(bool(row.get("not_compared")) for row in rows):
         sentences.append(f"{count_noun(left, 'run')} could not be compared; the notes below the table say why.")
@@ -134,6 +135,14 @@ def _losses(rows: Sequence[Row], places: Sequence[Place], names: _Names) -> Iter
         yield f"{loss} is significantly {which} than {baseline}{where}."
     if len(found) < len(lines) * len(losses) and any(not test["differs"] for _, test in tested):
         yield f"No other difference from {baseline} is significant."
+
+
+def _probes(rows: Sequence[Row], places: Sequence[Place], names: _Names) -> Iterator[str]:
+    """Say how fitted heads compare with the trained one that was best on inner folds."""
+    for row, place in zip(rows, places, strict=True):
+        for test in _provable(row, ("probes",)):
+            rival = names.configuration(Place(**test["against"]), test["against"]["loss"])
+            yield f"{names.line(place.encoder, place.head)} {_verdict(test)} {rival}, the best on inner folds."
 
 
 def _hopeless(tests: Sequence[Test]) -> Iterator[str]:
