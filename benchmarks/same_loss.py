@@ -2,9 +2,10 @@
 
     python benchmarks/same_loss.py STORE ... [--seeds 60] [--size 3 5] [--draws 400]
 
-Each store is fitted with many seeds under four schemes: a given split, another half of the speakers (`--test-on`), five
-folds and folds by speaker. Disjoint groups of seeds are drawn and compared as `embedkit table` compares losses. Groups of
-different draws share seeds, so a share is known no better than from seeds / (2 size) independent pairs, which are shown.
+Each store is fitted with many seeds under four schemes: a given split, another half of the speakers (`--test-on`),
+five folds and folds by speaker. Disjoint groups of seeds are drawn and compared as `embedkit table` compares losses.
+Groups of different draws share seeds, so a share is known no better than from seeds / (2 size) independent pairs, which
+are shown.
 """
 
 from __future__ import annotations

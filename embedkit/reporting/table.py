@@ -16,6 +16,7 @@ from embedkit.registry import unknown_name
 from embedkit.reporting.comparison import TESTED, compare_runs
 from embedkit.reporting.dimensions import lay_out_dimensions
 from embedkit.reporting.grid import Document, Grid, Line
+from embedkit.reporting.groups import lay_out_groups
 from embedkit.reporting.labels import Row, place_rows
 from embedkit.reporting.marks import describe_tests, leads, mark_runs
 from embedkit.reporting.metrics import (
@@ -191,6 +192,11 @@ def _draw(table: Table) -> Document:
     groups = split_by_protocol(shown)
     drawn = [(group, metric) for group in groups for metric in _choose_metrics(group, table.metric)]
     grids = [_grid(group, metric, table.spread) for group, metric in drawn]
+    grids += [
+        lay_out_groups(group, metric, table.spread)
+        for group, metric in drawn
+        if metric in SCORES["classes"] and all(row.get("groups") for row in group)
+    ]
     metrics = {metric for _, metric in drawn}
     definitions = {DEFINITIONS: SCORES["classes"], CALIBRATION: ("nll", "ece"), AGREEMENT: ("ccc", "rmse")}
     notes = [text for text, names in definitions.items() if metrics & set(names)]
