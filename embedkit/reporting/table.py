@@ -39,6 +39,7 @@ from embedkit.reporting.protocol import (
     split_by_protocol,
 )
 from embedkit.reporting.published import lay_out_published
+from embedkit.reporting.ranks import lay_out_ranks
 from embedkit.wording import escape_all, list_words
 
 REQUIRED = ("corpus", "encoder", "head", "loss", "folds", "classes", "seeds", "utterances")
@@ -198,6 +199,8 @@ def _draw(table: Table) -> Document:
         if metric in SCORES["classes"] and all(row.get("groups") for row in group)
     ]
     metrics = {metric for _, metric in drawn}
+    for metric in (name for name in METRICS if name in metrics):
+        grids += lay_out_ranks([group for group, own in drawn if own == metric], metric)
     definitions = {DEFINITIONS: SCORES["classes"], CALIBRATION: ("nll", "ece"), AGREEMENT: ("ccc", "rmse")}
     notes = [text for text, names in definitions.items() if metrics & set(names)]
     if len(groups) > 1:
