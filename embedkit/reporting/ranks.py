@@ -39,7 +39,7 @@ def lay_out_ranks(groups: Sequence[Sequence[Row]], metric: str) -> list[Grid]:
     lines, columns = zip(*(_collect(group, metric) for group in chosen.values()), strict=True)
     notes = [
         f"Ranks by {METRICS[metric].label} over {len(chosen)} corpora ({list_words(chosen)}), 1 is best, averaged "
-        "within a corpus first (Demšar 2006). In brackets: 95 % t intervals over corpora; their variance is pooled over "
+        "within a corpus first (Demšar 2006). In brackets: 95 % t intervals over corpora, their variance pooled over "
         "what is ranked."
     ]
     if any(group[0].get("demo") for group in groups):
