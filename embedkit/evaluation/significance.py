@@ -16,9 +16,10 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtr
+from scipy.special import chdtri, ndtr, stdtr, stdtrit
 
 from embedkit.errors import FitError
+from embedkit.evaluation.speaker_model import Variance
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
@@ -38,6 +39,7 @@ _CHUNK = 4096
 _NUMBERS = 2**21
 _TOLERANCE = 1e-10
 _SEED = 0
+_STEPS = 400
 
 
 def swap_p_values(
@@ -81,12 +83,29 @@ def two_way_p(
 ) -> float:
     """Compute the two-sided p of the difference of two systems' scores from what seeds and speakers make of it.
 
-    The variance of the difference is that of each system's score over its seeds, divided by their number, plus that
-    over speakers (a jackknife); its degrees of freedom are Satterthwaite's (1946).
+    Arguments, shape and errors are those of `two_way_variance`.
+    """
+    variance = two_way_variance(first, second, seeds, score)
+    sums = (lambda values: values) if score is None else score
+    one, other = (np.asarray(own, dtype=np.float64).sum(0)[None] for own in (first, second))
+    return t_p_value(float(sums(one)[0] - sums(other)[0]), variance)
+
+
+def two_way_variance(
+    first: ArrayLike,
+    second: ArrayLike,
+    seeds: tuple[ArrayLike, ArrayLike],
+    score: Callable[[FloatArray], FloatArray] | None = None,
+) -> Variance:
+    """Estimate the variance of the difference of two systems' scores over other seeds and other speakers.
+
+    It is that of each system's score over its seeds, divided by their number, plus that over speakers (a jackknife);
+    its degrees of freedom are Satterthwaite's (1946).
 
     Args:
         first, second: What each score is made of, summed within each speaker, as for `swap_p_values`.
-        seeds: The score of each system under each of its seeds; at least `FEWEST_SEEDS` for the level to hold.
+        seeds: The score of each system under each of its seeds, at least `FEWEST_SEEDS` for the level to hold; none of
+            a system that has no random part.
         score: Takes sums over speakers and returns scores; None where the sums are the scores.
 
     Shape:
@@ -95,26 +114,54 @@ def two_way_p(
     Raises:
         FitError: fewer than two speakers or seeds.
     """
+    runs = [own for own in (np.asarray(own, dtype=np.float64) for own in seeds) if len(own)]
+    speakers, fewest = len(np.asarray(first)), min(map(len, runs), default=2)
+    if np.shape(first) != np.shape(second) or min(speakers, fewest) < 2:
+        raise FitError(f"A t over {speakers} speakers and {fewest} seeds; expected at least two of each.")
+    parts = [Variance(float(own.var(ddof=1)) / len(own), len(own) - 1) for own in runs]
+    parts.append(jackknife_variance(first, second, score))
+    variance = sum(part.value for part in parts)
+    uncertain = sum(part.value**2 / part.freedom for part in parts)
+    return Variance(variance, variance**2 / uncertain if uncertain else speakers - 1.0)
+
+
+def jackknife_variance(
+    first: ArrayLike, second: ArrayLike, score: Callable[[FloatArray], FloatArray] | None = None
+) -> Variance:
+    """Estimate the variance of the difference of two scores over speakers from pseudo-values (Tukey 1958)."""
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    runs = [np.asarray(own, dtype=np.float64) for own in seeds]
     speakers = len(one)
-    if one.shape != other.shape or min(speakers, *map(len, runs)) < 2:
-        raise FitError(f"A t over {speakers} speakers and {min(map(len, runs))} seeds; expected at least two of each.")
-    sums = (lambda values: values) if score is None else score
-    difference = float(sums(one.sum(0)[None])[0] - sums(other.sum(0)[None])[0])
     if score is None:
         change = speakers * (one - other)
     else:
-        # Pseudo-values of the jackknife (Tukey 1958).
-        without = sums(one.sum(0) - one) - sums(other.sum(0) - other)
+        difference = float(score(one.sum(0)[None])[0] - score(other.sum(0)[None])[0])
+        without = score(one.sum(0) - one) - score(other.sum(0) - other)
         change = speakers * difference - (speakers - 1) * without
-    parts = [(float(own.var(ddof=1)) / len(own), len(own) - 1) for own in runs]
-    parts.append((float(change.var(ddof=1)) / speakers, speakers - 1))
-    variance = sum(part for part, _ in parts)
-    if variance == 0:
+    return Variance(float(change.var(ddof=1)) / speakers, speakers - 1)
+
+
+def t_p_value(difference: float, variance: Variance) -> float:
+    """Compute the two-sided p of a difference by a t."""
+    if variance.value == 0:
         return 1.0 if difference == 0 else 0.0
-    freedom = variance**2 / sum(part**2 / known for part, known in parts)
-    return float(2 * stdtr(freedom, -abs(difference) / np.sqrt(variance)))
+    return float(2 * stdtr(variance.freedom, -abs(difference) / np.sqrt(variance.value)))
+
+
+def find_power(difference: float, variance: Variance, level: float) -> float:
+    """Compute in which share of studies a true difference is found by a two-sided t: by the noncentral t (Cohen 1988).
+
+    Args:
+        difference: The true one.
+        variance: Of its estimate.
+        level: Of the test.
+    """
+    if variance.value == 0:
+        return 1.0
+    away = abs(difference) / float(np.sqrt(variance.value))
+    # An integral over the estimated deviations that there may be: scipy's noncentral t is no number in places.
+    spreads = np.sqrt(chdtri(variance.freedom, (np.arange(_STEPS) + 0.5) / _STEPS) / variance.freedom)
+    limits = float(stdtrit(variance.freedom, 1 - level / 2)) * spreads
+    return float((ndtr(away - limits) + ndtr(-away - limits)).mean())
 
 
 def is_exact(speakers: int) -> bool:

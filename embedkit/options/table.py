@@ -49,5 +49,17 @@ class TableOptions:
     published: bool = option(
         False, panel="Data", help="Show published results (study, SUPERB, EmoBox) with notes, in tables of their own."
     )
+    spread: Literal["interval", "seeds"] = option(
+        "interval",
+        panel="Data",
+        metavar="SPREAD",
+        help="What stands beside numbers: interval: 95 % intervals over speakers; seeds: ± the standard deviation over "
+        "seeds.",
+    )
+    by: str | None = option(
+        panel="Data",
+        metavar="COLUMN",
+        help="Score each value of a column of the store as well, such as gender, in a table of its own.",
+    )
     compare: bool = option(True, panel="Data", help="Test and mark which runs differ in UAR (or CCC).")
     runs: Path = option(Path("runs"), panel="Data", help="Folder that holds the runs.", on_command_line=False)

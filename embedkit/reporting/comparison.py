@@ -1,14 +1,15 @@
 """Which runs differ: paired tests in families, from the predictions of runs that share a protocol.
 
-The losses of an encoder and head are compared with cross-entropy; under each loss, all encoders (with their heads) are
-compared with each other, and so are the heads of each encoder. Each of these is a family of its own, corrected after
+The losses of an encoder and head are compared with cross-entropy, and the best of them with all others. Under each
+loss, all encoders (with their heads) are compared with each other, and so are the heads of each encoder. Fitted heads
+are compared with the trained one that was best on inner folds. Each of these is a family of its own, corrected after
 Holm.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -17,17 +18,22 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from embedkit.errors import RunError
+from embedkit.evaluation.intervals import plain_interval
 from embedkit.evaluation.significance import (
     FEWEST_SEEDS,
     FEWEST_SYSTEMS,
     SAMPLES,
+    FloatArray,
+    find_power,
     holm_adjust,
     is_exact,
     mean_concordance,
     smallest_p,
     swap_p_values,
-    two_way_p,
+    t_p_value,
+    two_way_variance,
 )
+from embedkit.evaluation.speaker_model import Variance
 from embedkit.reporting.labels import Place, Row, place_rows
 from embedkit.reporting.metrics import Task, task_of
 from embedkit.reporting.outcomes import Outcome, read_outcome
@@ -36,11 +42,16 @@ from embedkit.reporting.protocol import protocol_keys
 LEVEL = 0.05
 """The share of families without any difference in which one is claimed all the same."""
 
+GAIN = 0.03
+"""The difference whose power is told."""
+
 BASELINES: Mapping[Task, str] = {"classes": "ce", "dimensions": "ccc-regression"}
 TESTED: Mapping[Task, str] = {"classes": "ua", "dimensions": "ccc"}
 
-FamilyKind: TypeAlias = Literal["losses", "encoders", "heads"]
+FamilyKind: TypeAlias = Literal["losses", "encoders", "heads", "probes", "best"]
+Method: TypeAlias = Literal["swaps", "t", "none"]
 Pair: TypeAlias = tuple[int, int]
+Score: TypeAlias = Callable[[FloatArray], FloatArray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +60,15 @@ class Difference:
 
     Attributes:
         family: "losses": against cross-entropy; "encoders": against another encoder under the same loss; "heads":
-            against another head of the same encoder under the same loss.
+            against another head of the same encoder under the same loss; "probes": of a fitted head against the trained
+            one of its encoder that scored best on inner folds; "best": of the best loss of a row against the others.
         against: Where the other run stands in the table.
         metric: What was tested: "ua", or "ccc" (the mean over emotional attributes).
         difference: This run's score less the other's, averaged over seeds.
+        ci: Its 95 % interval, not adjusted: by the t of the test, or for swaps by the model of speakers; None where
+            nothing was tested.
+        power: The share of studies like this one in which a true difference of `GAIN` is found, where no other of the
+            family differs.
         p, p_adjusted: Of the test, and after Holm within the family.
         comparisons: How many tests the family holds.
         speakers: How many there are.
@@ -66,6 +82,8 @@ class Difference:
     against: Place
     metric: str
     difference: float
+    ci: tuple[float, float] | None
+    power: float | None
     p: float
     p_adjusted: float
     comparisons: int
@@ -73,7 +91,7 @@ class Difference:
     seeds: int
     systems: int
     exact: bool
-    method: Literal["swaps", "t", "none"]
+    method: Method
 
     @property
     def differs(self) -> bool:
@@ -120,7 +138,8 @@ def compare_runs(rows: Sequence[Row], predictions: Sequence[Path | None]) -> lis
         predictions: The CSV of each run's predictions; None leaves it out.
 
     Returns:
-        One entry for each run. In a family of losses only the other losses have an entry, not cross-entropy.
+        One entry for each run. Where all are compared with one (losses, probes, best), that one has no entry, and the
+        best has all of its family.
     """
     compared = [Compared() for _ in rows]
     groups: dict[str, list[int]] = defaultdict(list)
@@ -142,7 +161,8 @@ def _read_outcomes(
     outcomes: dict[int, Outcome] = {}
     for index, path in paths.items() if len(paths) > 1 else ():
         try:
-            outcomes[index] = read_outcome(path, rows[index].get("dimensions") or ())
+            dimensions, fitted = rows[index].get("dimensions") or (), bool(rows[index].get("fitted"))
+            outcomes[index] = read_outcome(path, dimensions, fitted=fitted)
         except RunError as error:
             compared[index].left_out = str(error)
     counts = Counter(outcome.pairing for outcome in outcomes.values()).most_common(1)
@@ -172,6 +192,10 @@ def _families(
         baseline = _baseline(rows, line)
         if baseline is not None:
             yield "losses", paired([(index, baseline) for index in line if index != baseline])
+        best = max(line, key=lambda index: outcomes[index].score)
+        yield "best", paired([(best, index) for index in line if index != best])
+    for probes, rival in _rivals(rows, places, outcomes):
+        yield "probes", paired([(index, rival) for index in probes])
     for column in columns.values():
         encoders: list[Pair] = []
         heads: dict[str, list[Pair]] = defaultdict(list)
@@ -181,6 +205,22 @@ def _families(
         yield "encoders", paired(encoders)
         for pairs in heads.values():
             yield "heads", paired(pairs)
+
+
+def _rivals(
+    rows: Sequence[Row], places: Mapping[int, Place], outcomes: Mapping[int, Outcome]
+) -> Iterator[tuple[list[int], int]]:
+    """Find the fitted heads of each encoder and the trained one that scored best where it was chosen, not on tests."""
+    encoders: dict[str, list[int]] = defaultdict(list)
+    for index in outcomes:
+        if rows[index].get("layer") is None:
+            encoders[places[index].encoder].append(index)
+    for runs in encoders.values():
+        probes = [index for index in runs if outcomes[index].fitted]
+        scored = {index: rows[index].get("ua_dev") for index in runs if not outcomes[index].fitted}
+        known = {index: score for index, score in scored.items() if score is not None}
+        if probes and known:
+            yield probes, max(known, key=known.__getitem__)
 
 
 def _baseline(rows: Sequence[Row], line: Sequence[int]) -> int | None:
@@ -203,31 +243,38 @@ def _test_family(
     metric = TESTED[task_of(rows[pairs[0][0]])]
     score = mean_concordance if metric == "ccc" else None
     methods = [_choose_method(outcomes[one], outcomes[other]) for one, other in pairs]
-    p_values = np.ones(len(pairs))
+    differences = [outcomes[one].score - outcomes[other].score for one, other in pairs]
+    variances = [
+        _find_variance(outcomes[one], outcomes[other], method, score)
+        for (one, other), method in zip(pairs, methods, strict=True)
+    ]
+    p_values = np.array(
+        [1.0 if own is None else t_p_value(found, own) for found, own in zip(differences, variances, strict=True)]
+    )
     by_pairing: dict[str, list[int]] = defaultdict(list)
-    for number, (one, other) in enumerate(pairs):
+    for number, (one, _) in enumerate(pairs):
         if methods[number] == "swaps":
             by_pairing[outcomes[one].pairing].append(number)
-        elif methods[number] == "t":
-            own, rest = outcomes[one], outcomes[other]
-            p_values[number] = two_way_p(own.parts, rest.parts, (own.by_seed, rest.by_seed), score)
     for numbers in by_pairing.values():
         first, second = (
             np.stack([outcomes[pairs[number][side]].parts for number in numbers], axis=1) for side in (0, 1)
         )
         p_values[numbers] = swap_p_values(first, second, score)
     adjusted = holm_adjust(p_values)
-    for (one, other), method, p, p_adjusted in zip(pairs, methods, p_values, adjusted, strict=True):
+    for number, ((one, other), method, variance) in enumerate(zip(pairs, methods, variances, strict=True)):
         speakers = len(outcomes[one].parts)
-        for this, that in ((one, other),) if kind == "losses" else ((one, other), (other, one)):
+        for this, that, sign in ((one, other, 1), (other, one, -1))[: 2 if kind in ("encoders", "heads") else 1]:
+            difference = sign * differences[number]
             compared[this].differences.append(
                 Difference(
                     family=kind,
                     against=places[that],
                     metric=metric,
-                    difference=outcomes[this].score - outcomes[that].score,
-                    p=float(p),
-                    p_adjusted=float(p_adjusted),
+                    difference=difference,
+                    ci=plain_interval(difference, variance) if variance else None,
+                    power=find_power(GAIN, variance, LEVEL / len(pairs)) if variance else None,
+                    p=float(p_values[number]),
+                    p_adjusted=float(adjusted[number]),
                     comparisons=len(pairs),
                     speakers=speakers,
                     seeds=len(outcomes[one].by_seed),
@@ -238,7 +285,17 @@ def _test_family(
             )
 
 
-def _choose_method(one: Outcome, other: Outcome) -> Literal["swaps", "t", "none"]:
+def _find_variance(own: Outcome, rest: Outcome, method: Method, score: Score | None) -> Variance | None:
+    """Estimate the variance of a difference as its test sees it; None where there is none."""
+    if method == "none" or len(own.parts) < 2:
+        return None
+    if method == "swaps":
+        return own.swapped_variance(rest)
+    return two_way_variance(own.parts, rest.parts, (own.luck, rest.luck), score)
+
+
+def _choose_method(one: Outcome, other: Outcome) -> Method:
     if min(one.systems, other.systems) >= FEWEST_SYSTEMS:
         return "swaps"
-    return "t" if len(one.by_seed) >= FEWEST_SEEDS and len(one.parts) > 1 else "none"
+    seeds = min((len(own.luck) for own in (one, other) if not own.fitted), default=FEWEST_SEEDS)
+    return "t" if seeds >= FEWEST_SEEDS and len(one.parts) > 1 else "none"

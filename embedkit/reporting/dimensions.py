@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from embedkit.reporting.grid import Grid, Line
 from embedkit.reporting.labels import Row, place_rows
 from embedkit.reporting.marks import describe_tests, mark_runs
-from embedkit.reporting.metrics import METRICS, read_cell
+from embedkit.reporting.metrics import METRICS, Spread, choose_spread, read_cell
 from embedkit.reporting.protocol import describe_protocol, describe_title
 
 
-def lay_out_dimensions(rows: Sequence[Row], metric: str) -> Grid:
+def lay_out_dimensions(rows: Sequence[Row], metric: str, spread: Spread) -> Grid:
     """Lay out the runs of one protocol, a line each.
 
     No best is marked: dimensions are no alternatives to each other. Errors have no mean, for dimensions may differ in
@@ -22,11 +22,12 @@ def lay_out_dimensions(rows: Sequence[Row], metric: str) -> Grid:
     keys = [f"{metric}_{name}" for name in dimensions]
     if len(dimensions) > 1 and metric == "ccc":
         dimensions, keys = ["mean", *dimensions], [metric, *keys]
+    shown = choose_spread(rows, keys, spread)
     lines = tuple(
         Line(
             labels=(f"{place.encoder}, {place.head}", place.loss),
             cells=tuple(
-                read_cell(row, key, METRICS[metric], "" if number else mark) for number, key in enumerate(keys)
+                read_cell(row, key, METRICS[metric], shown, "" if number else mark) for number, key in enumerate(keys)
             ),
         )
         for place, row, mark in zip(places, rows, mark_runs(rows, places, metric), strict=True)
@@ -37,5 +38,5 @@ def lay_out_dimensions(rows: Sequence[Row], metric: str) -> Grid:
         columns=tuple(dimensions),
         lines=lines,
         legend=tuple(describe_tests(rows, places, metric)),
-        notes=tuple(describe_protocol(rows)),
+        notes=tuple(describe_protocol(rows, spread)),
     )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One number in its metric's unit, with its standard deviation where one is known.
+    """One number in its metric's unit, with its interval, or its standard deviation, where one is known.
 
-    `mark` says how it compares: with a baseline, and by letters with other rows.
+    `mark` says how it compares: with a baseline, and by letters with other rows; `best` that it is better than all
+    others of its line.
     """
 
     mean: float
     std: float | None = None
+    interval: Interval | None = None
     best: bool = False
     decimals: int = 1
     mark: str = ""
@@ -26,7 +30,9 @@ class Cell:
 
     @property
     def spread(self) -> str:
-        """The standard deviation as it is printed, with its sign; empty where unknown."""
+        """The interval in brackets, or the deviation with its sign, as printed; empty where neither is known."""
+        if self.interval is not None:
+            return f"[{', '.join(f'{end:.{self.decimals}f}' for end in self.interval)}]"
         return "" if self.std is None else f"±{self.std:.{self.decimals}f}"
 
 
@@ -61,22 +67,23 @@ class Document:
     notes: tuple[str, ...] = ()
 
 
-def mark_best(lines: Sequence[Line], *, lowest: bool = False) -> tuple[Line, ...]:
-    """Mark the highest (or lowest) printed number of each line that has at least two."""
-    return tuple(replace(line, cells=_mark(line.cells, min if lowest else max)) for line in lines)
+def closing_notes(document: Document, best: str) -> list[str]:
+    """Say once what the spreads of a document's cells are, and which is the best of its row; then its own notes.
 
-
-def _mark(cells: tuple[Cell | None, ...], pick: Callable[[list[float]], float]) -> tuple[Cell | None, ...]:
-    numbers = [float(cell.number) for cell in cells if cell is not None]
-    if len(numbers) < 2:
-        return cells
-    best = pick(numbers)
-    return tuple(cell and replace(cell, best=float(cell.number) == best) for cell in cells)
-
-
-def has_best(document: Document) -> bool:
-    """Tell whether any cell is marked as the best of its line."""
-    return any(cell and cell.best for grid in document.grids for line in grid.lines for cell in line.cells)
+    Args:
+        document: What is drawn.
+        best: How the best is shown: "*" or "Bold".
+    """
+    cells = [cell for grid in document.grids for line in grid.lines for cell in line.cells if cell]
+    notes = [
+        "In brackets: 95 % intervals over speakers (--spread seeds shows the deviation over seeds)."
+        if any(cell.interval for cell in cells)
+        else "",
+        "±: standard deviation over seeds." if any(cell.interval is None and cell.spread for cell in cells) else "",
+        f"{best}: better than every other loss of its row." if any(cell.best for cell in cells) else "",
+        *document.notes,
+    ]
+    return [note for note in notes if note]
 
 
 def say_notes_once(grids: Sequence[Grid]) -> list[Grid]:

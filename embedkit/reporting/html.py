@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from embedkit.reporting.grid import Cell, Document, Grid, has_best, say_notes_once
+from embedkit.reporting.grid import Cell, Document, Grid, closing_notes, say_notes_once
 
 _STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}"
@@ -19,8 +19,8 @@ _STYLE = (
 def render_html(document: Document) -> str:
     """Draw as a page of tables: best cells in bold, marks raised, notes below; light or dark as the reader likes."""
     title = document.grids[0].title if document.grids else "embedkit"
-    notes = [*(["Bold: best loss of its row."] if has_best(document) else []), *document.notes]
-    body = "\n".join([*map(draw_grid, say_notes_once(document.grids)), _draw_notes(notes)])
+    notes = _draw_notes(closing_notes(document, "Bold"))
+    body = "\n".join([*map(draw_grid, say_notes_once(document.grids)), notes])
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -50,9 +50,11 @@ def _cell(cell: Cell | None) -> str:
     if cell is None:
         return "<td>-</td>"
     number = f"<strong>{cell.number}</strong>" if cell.best else cell.number
-    spread = f" <small>{cell.spread}</small>" if cell.spread else ""
+    # An interval stands below its number, so that five losses fit beside each other.
+    gap = "<br>" if cell.interval else " "
+    spread = f"{gap}<small>{cell.spread}</small>" if cell.spread else ""
     mark = f" <sup>{escape(cell.mark)}</sup>" if cell.mark else ""
-    return f"<td>{number}{spread}{mark}</td>"
+    return f"<td>{number}{mark}{spread}</td>" if cell.interval else f"<td>{number}{spread}{mark}</td>"
 
 
 def _draw_notes(notes: Sequence[str]) -> str:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import string
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, get_args
+from statistics import median
+from typing import Any, TypeAlias
 
 from embedkit.evaluation.significance import FEWEST_SEEDS, FEWEST_SYSTEMS, RECOMMENDED_SEEDS
-from embedkit.reporting.comparison import BASELINES, LEVEL, FamilyKind
+from embedkit.reporting.comparison import BASELINES, GAIN, LEVEL, FamilyKind
 from embedkit.reporting.labels import Place, Row
 from embedkit.reporting.metrics import METRICS, task_of
-from embedkit.wording import count_noun
+from embedkit.wording import count_noun, list_words
 
 Test: TypeAlias = Mapping[str, Any]
 Spot: TypeAlias = tuple[str, str, str]
 
 BELOW, ABOVE, SAME = "<", ">", "~"
-FAMILIES: tuple[FamilyKind, ...] = get_args(FamilyKind)
+FAMILIES: tuple[FamilyKind, ...] = ("losses", "encoders", "heads", "probes")
+"""The families whose results marks show; the star shows that of the best."""
+
+AGAINST_ONE: tuple[FamilyKind, ...] = ("losses", "probes")
 RANKED: tuple[FamilyKind, ...] = ("encoders", "heads")
 """The families whose results letters show."""
 
@@ -27,15 +31,26 @@ def mark_runs(rows: Sequence[Row], places: Sequence[Place], metric: str) -> list
     letters = _letters(rows, places, metric)
     marks = []
     for row, place in zip(rows, places, strict=True):
-        baseline = [_sign(test) for test in _tests(row, metric, ("losses",)) if can_be_shown(test)]
+        baseline = [_sign(test) for test in _tests(row, metric, AGAINST_ONE) if can_be_shown(test)]
         marks.append(" ".join(filter(None, [*baseline, letters.get(_spot(place), "")])))
     return marks
+
+
+def leads(row: Row, metric: str) -> bool:
+    """Tell whether a run was shown to be better than every other loss of its line."""
+    tests = _tests(row, metric, ("best",))
+    marked = [test for test in _tests(row, metric, ("losses",)) if can_be_shown(test)]
+    return bool(tests) and all(test["differs"] for test in (*tests, *marked))
 
 
 def describe_tests(rows: Sequence[Row], places: Sequence[Place], metric: str) -> list[str]:
     """Write what marks mean, how was tested, what could not be shown, and which runs were left out."""
     tests = [test for row in rows for test in _tests(row, metric)]
-    notes = [_legend(rows, tests, metric), _method(tests, metric), _hopeless(tests)]
+    notes = [_legend(rows, tests, metric), _method(tests, metric), _power(tests), _hopeless(tests)]
+    if len({place.loss for place in places}) > 1 and not all(_has_leader(rows, places, metric)):
+        notes.append(
+            "Where no number of a row has a star (or bold type), its best is only the best on these test results."
+        )
     reasons: dict[str, list[str]] = defaultdict(list)
     for row, place in zip(rows, places, strict=True):
         if row.get("not_compared"):
@@ -44,12 +59,41 @@ def describe_tests(rows: Sequence[Row], places: Sequence[Place], metric: str) ->
     return [note for note in notes if note]
 
 
+def _has_leader(rows: Sequence[Row], places: Sequence[Place], metric: str) -> list[bool]:
+    """Tell for each line of several losses whether one of them was shown to be the best."""
+    lines: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for row, place in zip(rows, places, strict=True):
+        lines[place.encoder, place.head].append(leads(row, metric))
+    return [any(line) for line in lines.values() if len(line) > 1]
+
+
+def _power(tests: Sequence[Test]) -> str:
+    """Say how large a difference could have been missed."""
+    found = [test["power"] for test in tests if can_be_shown(test) and test.get("power") is not None]
+    if not found:
+        return ""
+    size = f"{GAIN}" if tests[0]["metric"] == "ccc" else f"{100 * GAIN:g} points"
+    first = tests[0]
+    return (
+        f"Power: with these {count_noun(first['speakers'], 'speaker')} and {count_noun(first['seeds'], 'seed')} a "
+        f"difference of {size} is found in {100 * median(found):.0f} % of all studies (median over the comparisons, "
+        "after Holm)."
+    )
+
+
 def _legend(rows: Sequence[Row], tests: Sequence[Test], metric: str) -> str:
     meanings = []
     shown = {test["family"] for test in tests if can_be_shown(test)}
     if "losses" in shown:
         baseline = BASELINES[task_of(rows[0])]
         meanings.append(f"{BELOW} below, {ABOVE} above, {SAME} not significant (n.s.), against {baseline} in its row")
+    if "probes" in shown:
+        rivals = dict.fromkeys(
+            f"{test['against']['head']} under {test['against']['loss']}" for test in tests if test["family"] == "probes"
+        )
+        meanings.append(
+            f"of fitted heads, against the trained head that was best on inner folds ({list_words(rivals, 'or')})"
+        )
     if shown & set(RANKED):
         meanings.append("differences between rows that share a letter under a loss are not significant (n.s.)")
     if not meanings:
@@ -67,7 +111,7 @@ def _method(tests: Sequence[Test], metric: str) -> str:
     if first["method"] == "t":
         few = "" if first["seeds"] >= RECOMMENDED_SEEDS else f" ({RECOMMENDED_SEEDS} or more find more)"
         return (
-            f"Tests of {METRICS[metric].label}: t of the variance over {first['seeds']} seeds{few} and "
+            f"Tests of {METRICS[metric].label}: t of the variance over {count_noun(first['seeds'], 'seed')}{few} and "
             f"{count_noun(first['speakers'], 'speaker')}, {100 * LEVEL:g} % after Holm: "
             f"with {count_noun(first['systems'], 'trained system')} a seed, swaps would claim too much."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -12,6 +12,8 @@ from embedkit.reporting.grid import Cell
 Task: TypeAlias = Literal["classes", "dimensions"]
 TASKS: Mapping[Task, str] = {"classes": "classes", "dimensions": "emotional attributes"}
 """What users call them."""
+
+Spread: TypeAlias = Literal["interval", "seeds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +69,27 @@ def metrics_of(task: Task) -> list[str]:
     return [name for name, metric in METRICS.items() if metric.task == task]
 
 
-def read_cell(row: Mapping[str, Any], key: str, how: Metric, mark: str = "") -> Cell | None:
-    """Read one number of a run's row with its spread over seeds; None where it has none."""
-    mean, std = row.get(key), row.get(f"{key}_std")
+def read_cell(
+    row: Mapping[str, Any], key: str, how: Metric, spread: Spread, mark: str = "", *, best: bool = False
+) -> Cell | None:
+    """Read one number of a run's row with its interval over speakers, or its deviation over seeds; None without it."""
+    mean, std, ends = row.get(key), row.get(f"{key}_std"), row.get(f"{key}_ci")
     if mean is None or not math.isfinite(mean):
         return None
-    known = std is not None and math.isfinite(std) and row["seeds"] > 1
-    spread = how.factor * std if known and std is not None else None
-    return Cell(mean=how.factor * mean, std=spread, decimals=how.decimals, mark=mark)
+    known = spread == "seeds" and std is not None and math.isfinite(std) and row["seeds"] > 1
+    return Cell(
+        mean=how.factor * mean,
+        std=how.factor * std if known and std is not None else None,
+        interval=(how.factor * ends[0], how.factor * ends[1]) if spread == "interval" and ends else None,
+        decimals=how.decimals,
+        mark=mark,
+        best=best,
+    )
+
+
+def choose_spread(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], wanted: Spread) -> Spread:
+    """Tell what stands beside the numbers of a table: deviations where no run has an interval of them."""
+    return wanted if any(row.get(f"{key}_ci") for row in rows for key in keys) else "seeds"
 
 
 DEFINITIONS = (

@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from embedkit.errors import RunError
-from embedkit.evaluation.significance import FloatArray, agreement_moments, mean_concordance, recall_shares
+from embedkit.evaluation.intervals import Contributions, IntArray
+from embedkit.evaluation.significance import (
+    FloatArray,
+    agreement_moments,
+    jackknife_variance,
+    mean_concordance,
+    recall_shares,
+)
+from embedkit.evaluation.speaker_model import Variance
 from embedkit.reporting.predictions import read_rows
 
 
@@ -26,6 +34,9 @@ class Outcome:
         score: The UA or the mean CCC, averaged over seeds.
         by_seed: The same under each seed `[seeds]`.
         systems: How many were trained under a seed: one for each fold.
+        fitted: Whether it is the same under every seed.
+        hits: What utterances, in the order of their names, add to the UA; None for ratings.
+        owners: The speaker of each utterance, as an index.
     """
 
     pairing: str
@@ -33,14 +44,29 @@ class Outcome:
     score: float
     by_seed: FloatArray
     systems: int
+    fitted: bool
+    hits: Contributions | None
+    owners: IntArray
+
+    @property
+    def luck(self) -> FloatArray:
+        """The scores by which seeds are known to differ; none where they cannot."""
+        return self.by_seed[:0] if self.fitted else self.by_seed
+
+    def swapped_variance(self, other: Outcome) -> Variance:
+        """Estimate the variance over speakers of the difference from another outcome of the same utterances."""
+        if self.hits is None or other.hits is None:
+            return jackknife_variance(self.parts, other.parts, mean_concordance)
+        return self.hits.less(other.hits).variance(self.owners)
 
 
-def read_outcome(path: Path, dimensions: Sequence[str] = ()) -> Outcome:
+def read_outcome(path: Path, dimensions: Sequence[str] = (), *, fitted: bool = False) -> Outcome:
     """Read the columns that are needed from a run's predictions.
 
     Args:
         path: The CSV, one row for each utterance and seed.
         dimensions: The ratings that the run predicts; none where it predicts classes.
+        fitted: Whether the run is the same under every seed.
 
     Raises:
         RunError: the file is missing, damaged or incomplete, or does not name the speakers.
@@ -63,6 +89,7 @@ def read_outcome(path: Path, dimensions: Sequence[str] = ()) -> Outcome:
         raise RunError(f"{path} does not hold one prediction for each utterance and seed.")
     pairing = hashlib.sha256(repr((units, count)).encode()).hexdigest()
     owners, systems = _number(speakers), len(set(folds))
+    order = np.array(sorted(range(len(ids)), key=lambda row: (seeds[row], ids[row]))).reshape(count, -1)
     if not dimensions:
         right = np.array([one == other for one, other in zip(found[0], true[0], strict=True)])
         classes = _number(true[0])
@@ -70,8 +97,21 @@ def read_outcome(path: Path, dimensions: Sequence[str] = ()) -> Outcome:
         numbers = _number(seeds)
         own = [numbers == number for number in range(count)]
         by_seed = np.array([recall_shares(right[rows], classes[rows], owners[rows]).sum() for rows in own])
-        return Outcome(pairing=pairing, parts=shares, score=float(shares.sum()), by_seed=by_seed, systems=systems)
-    order = np.array(sorted(range(len(ids)), key=lambda row: (seeds[row], ids[row]))).reshape(count, -1)
+        present = np.unique(classes)
+        return Outcome(
+            pairing=pairing,
+            parts=shares,
+            score=float(shares.sum()),
+            by_seed=by_seed,
+            systems=systems,
+            fitted=fitted,
+            hits=Contributions(
+                values=right[order].mean(0),
+                weights=np.full(len(present), 1 / len(present)),
+                classes=classes[order[0]],
+            ),
+            owners=owners[order[0]],
+        )
     try:
         ratings, predicted = (np.array(columns, dtype=np.float64).T[order] for columns in (true, found))
     except ValueError as error:
@@ -84,6 +124,9 @@ def read_outcome(path: Path, dimensions: Sequence[str] = ()) -> Outcome:
         score=float(mean_concordance(whole)),
         by_seed=mean_concordance(whole[:, None]),
         systems=systems,
+        fitted=fitted,
+        hits=None,
+        owners=owners[order[0]],
     )
 
 

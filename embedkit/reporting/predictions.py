@@ -14,9 +14,14 @@ from numpy.typing import NDArray
 from embedkit.cells import read_cell
 from embedkit.errors import RunError
 from embedkit.received import open_text
+from embedkit.store.reader import Store, open_store
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
+
+
+PREDICTED_BY = ("speaker", "session", "label")
+"""Columns that stand with the predictions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +82,20 @@ def read_predictions(record: RunRecord) -> Predictions:
         raise RunError(
             f"The predictions of {record.folder} cannot be read ({error!r}); run embedkit fit again with --overwrite."
         ) from error
+
+
+def open_tested(record: RunRecord) -> Store:
+    """Open the store that a run was tested on.
+
+    Raises:
+        RunError: it is not the one any more.
+        StoreError: it is gone or damaged.
+    """
+    told = record.config.get("test_store") or record.config["store"]
+    store = open_store(told["path"])
+    if store.digest != told["digest"]:
+        raise RunError(f"The store {told['path']} is not the one that was fitted on: it was extracted again.")
+    return store
 
 
 def _arrange(by_seed: Sequence[Mapping[str, Mapping[str, str]]], classes: Sequence[str]) -> Predictions:

@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from embedkit.evaluation.speaker_model import FEW_SPEAKERS
 from embedkit.reporting.labels import Row
-from embedkit.reporting.metrics import METRICS
+from embedkit.reporting.metrics import METRICS, Spread
 from embedkit.reporting.published import last_part
 from embedkit.training.data.folds import MOST_SPEAKER_FOLDS
-from embedkit.wording import count_noun
+from embedkit.wording import count_noun, list_words
 
 FIELDS = (
     "corpus",
@@ -134,15 +135,13 @@ def describe_marks(row: Row) -> str:
     return "".join(f", {mark}" for name, mark in marks.items() if row.get(name))
 
 
-def describe_protocol(rows: Sequence[Row]) -> list[str]:
+def describe_protocol(rows: Sequence[Row], spread: Spread = "interval") -> list[str]:
     """Write the notes under a table: first the protocol in a sentence, then what differs between its rows."""
     row = rows[0]
-    seeds = row["seeds"]
-    spread = " (± is the standard deviation over them)" if seeds > 1 else ""
     notes = [
         f"Protocol: {row['corpus']}, {_scored(row)}, {_predicted(row)} "
         f"({', '.join(map(str, row.get('dimensions') or row['classes']))}{_task(row)}), {_folds(row)}, "
-        f"{count_noun(seeds, 'seed')}{spread}{_budget(row)}."
+        f"{count_noun(row['seeds'], 'seed')}{_budget(row)}."
     ]
     how = [_tell(name.capitalize(), rows, name) for name in ("selection", "standardised", "mode", "precision")]
     notes.append(" ".join(filter(None, how)))
@@ -153,6 +152,8 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
             f"Chance: UAR {100 / len(row['classes']):.1f} %; the largest class for every utterance: accuracy "
             f"{100 * row['majority']:.1f} %, UAR {100 / len(row['classes']):.1f} %."
         )
+    if spread == "interval" and row.get("ua_ci"):
+        notes.append(_rare(row))
     fitted = sorted({str(row["head"]) for row in rows if row.get("fitted")})
     if fitted:
         notes.append(f"Fitted by scikit-learn, the same under every seed: {', '.join(fitted)}.")
@@ -180,6 +181,17 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
     if row.get("demo"):
         notes.append("The demo corpus is synthetic: for trying out only, its numbers say nothing about real speech.")
     return [note for note in notes if note]
+
+
+def _rare(row: Row) -> str:
+    """Say of which classes intervals rest on an assumption; older runs do not say how many speakers a class has."""
+    counts = dict(zip(row["classes"], row.get("class_speakers") or (), strict=False))
+    rare = [f"{name} has {count_noun(count, 'speaker')}" for name, count in counts.items() if 0 < count < FEW_SPEAKERS]
+    return (
+        f"{list_words(rare)}: intervals assume that such a class varies between speakers as the others do."
+        if rare
+        else ""
+    )
 
 
 def _predicted(row: Row) -> str:

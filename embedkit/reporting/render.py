@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from embedkit.reporting.grid import Cell, Document, Grid, has_best, say_notes_once
+from embedkit.reporting.grid import Cell, Document, Grid, closing_notes, say_notes_once
 from embedkit.reporting.labels import shorten_names
 
 WIDTH = 80
@@ -18,80 +19,104 @@ BOLD = ("\x1b[1m", "\x1b[0m")
 def render_text(document: Document, *, bold: bool = False, width: int = WIDTH) -> str:
     """Draw for a terminal: the best cells carry a star, and bold type where asked for."""
     blocks = [_text_grid(grid, bold=bold, width=width) for grid in say_notes_once(document.grids)]
-    notes = ["* best loss of its row.", *document.notes] if has_best(document) else document.notes
+    notes = closing_notes(document, "*")
     return "\n\n".join([*blocks, "\n".join(textwrap.fill(note, width) for note in notes)]).rstrip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """How a grid stands on a terminal.
+
+    Attributes:
+        labels: Of every line, shortened.
+        sizes: Widths of the columns of labels; one column where intervals, and heads, stand on lines of their own.
+        cell: Width of a cell.
+        room: How many columns fit beside the labels.
+    """
+
+    labels: Sequence[tuple[str, str]]
+    sizes: Sequence[int]
+    cell: int
+    room: int
+
+    @property
+    def stacked(self) -> bool:
+        return len(self.sizes) == 1
+
+    def label(self, texts: Sequence[str]) -> str:
+        return "  ".join(f"{text:<{size}}" for text, size in zip(texts, self.sizes, strict=False))
 
 
 def _text_grid(grid: Grid, *, bold: bool, width: int) -> str:
     headers = [_wrap_header(column) for column in grid.columns]
-    cell = max(
-        [len(piece) + 1 for pieces in headers for piece in pieces]
-        + [len(_plain(cell)) for line in grid.lines for cell in line.cells]
-        + [len(cell.mark) + 1 for line in grid.lines for cell in line.cells if cell]
-    )
-    labels, sizes, room = _fit_labels(grid, cell, width)
+    layout = _choose_layout(grid, headers, width)
     parts = [textwrap.fill(grid.title, width), "-" * min(width, len(grid.title))]
-    for start in range(0, len(grid.columns), room):
-        columns = slice(start, start + room)
-        parts += _text_block(grid, labels, sizes, headers[columns], columns, cell, bold)
+    for start in range(0, len(grid.columns), layout.room):
+        columns = slice(start, start + layout.room)
+        parts += _text_block(grid, layout, headers[columns], columns, bold)
         parts.append("")
     parts += [textwrap.fill(note, width) for note in (*grid.legend, *grid.notes)]
     return "\n".join(parts).rstrip()
 
 
-def _fit_labels(grid: Grid, cell_width: int, width: int) -> tuple[list[tuple[str, str]], list[int], int]:
-    """Shorten the labels only as far as it lets all columns stand side by side; else let the columns wrap."""
+def _choose_layout(grid: Grid, headers: Sequence[Sequence[str]], width: int) -> _Layout:
+    """Shorten labels only as far as all columns then stand side by side, or set intervals below; else wrap columns."""
+    cells = [cell for line in grid.lines for cell in line.cells]
     layouts = []
-    for widths in LABEL_WIDTHS:
-        labels = _short_labels(grid, *widths)
-        sizes = [max(map(len, column)) for column in zip(grid.label_headers, *labels, strict=True)]
-        room = max(1, (width - sum(sizes) - 2) // (cell_width + 1))
-        layouts.append((labels, sizes, room))
-        if room >= len(grid.columns):
-            return layouts[-1]
-    return layouts[0]
+    for stacked in (False, True) if any(cell and cell.interval for cell in cells) else (False,):
+        texts = [text for cell in cells for text in _cell_lines(cell, stacked)]
+        texts += [f"{piece} " for pieces in headers for piece in pieces] + [f"{cell.mark} " for cell in cells if cell]
+        size = max(map(len, texts))
+        for widths in LABEL_WIDTHS:
+            labels = _short_labels(grid, *(widths[0],) * 2 if stacked else widths)
+            sizes = [max(map(len, column)) for column in zip(grid.label_headers, *labels, strict=True)]
+            sizes = [max(sizes)] if stacked else sizes
+            room = max(1, (width - sum(sizes) - 2 * (not stacked)) // (size + 1))
+            layouts.append(_Layout(labels=labels, sizes=sizes, cell=size, room=room))
+            if room >= len(grid.columns):
+                return layouts[-1]
+    return max(layouts, key=lambda layout: layout.room) if layouts[-1].stacked else layouts[0]
 
 
-def _text_block(
-    grid: Grid,
-    labels: Sequence[tuple[str, str]],
-    sizes: Sequence[int],
-    headers: Sequence[Sequence[str]],
-    columns: slice,
-    cell_width: int,
-    bold: bool,
-) -> list[str]:
+def _text_block(grid: Grid, layout: _Layout, headers: Sequence[Sequence[str]], columns: slice, bold: bool) -> list[str]:
     """Lay out as many columns as fit beside the labels."""
+    lines: list[str] = []
 
-    def label(texts: Sequence[str]) -> str:
-        return f"{texts[0]:<{sizes[0]}}  {texts[1]:<{sizes[1]}}"
+    def add(label: Sequence[str], texts: Sequence[str]) -> None:
+        lines.append(f"{layout.label(label)}{''.join(f' {text}' for text in texts)}".rstrip())
 
-    height = max(map(len, headers))
+    height = max(1 + layout.stacked, *map(len, headers))
     heads = [[""] * (height - len(pieces)) + list(pieces) for pieces in headers]
-    lines = []
+    above = ("", "")
     for level in range(height):
-        texts = grid.label_headers if level == height - 1 else ("", "")
-        lines.append(label(texts) + "".join(f" {pieces[level] + ' ':>{cell_width}}" for pieces in heads))
-    for texts, line in zip(labels, grid.lines, strict=True):
+        left = height - 1 - level
+        label = grid.label_headers[1 - left :] if layout.stacked and left < 2 else above if left else grid.label_headers
+        add(label, [f"{pieces[level]} ".rjust(layout.cell) for pieces in heads])
+    for texts, line in zip(layout.labels, grid.lines, strict=True):
         cells = line.cells[columns]
-        lines.append(label(texts) + "".join(f" {_text_cell(cell, cell_width, bold)}" for cell in cells))
+        if not any(cells) and any(line.cells):
+            continue
+        own = [_cell_lines(cell, layout.stacked) for cell in cells]
+        best = [bool(bold and cell and cell.best) for cell in cells]
+        add(texts, [_embolden(one[0], layout.cell, how) for one, how in zip(own, best, strict=True)])
+        if layout.stacked:
+            add(texts[1:], [one[1].rjust(layout.cell) for one in own])
         if any(cell and cell.mark for cell in cells):
             # Marks stand below their numbers, so that as many columns fit as without them.
-            marks = [f"{cell.mark if cell else ''} ".rjust(cell_width) for cell in cells]
-            lines.append(label(("", "")) + "".join(f" {mark}" for mark in marks))
-    return [line.rstrip() for line in lines]
+            add(above, [f"{cell.mark if cell else ''} ".rjust(layout.cell) for cell in cells])
+    return lines
 
 
-def _text_cell(cell: Cell | None, width: int, bold: bool) -> str:
-    text = _plain(cell)
-    padding = " " * (width - len(text))
-    return padding + (f"{BOLD[0]}{text}{BOLD[1]}" if bold and cell is not None and cell.best else text)
-
-
-def _plain(cell: Cell | None) -> str:
+def _cell_lines(cell: Cell | None, stacked: bool) -> list[str]:
+    """Write a cell on one line, or its interval on a second one."""
     if cell is None:
-        return "- "
-    return f"{' '.join(filter(None, [cell.number, cell.spread]))}{'*' if cell.best else ' '}"
+        return ["- ", ""]
+    star = "*" if cell.best else " "
+    return [f"{cell.number}{star}", cell.spread] if stacked else [f"{cell.number} {cell.spread}".strip() + star]
+
+
+def _embolden(text: str, width: int, bold: bool) -> str:
+    return " " * (width - len(text)) + (f"{BOLD[0]}{text}{BOLD[1]}" if bold else text)
 
 
 def _short_labels(grid: Grid, *widths: int) -> list[tuple[str, str]]:
@@ -116,8 +141,7 @@ def _wrap_header(label: str) -> list[str]:
 def render_markdown(document: Document) -> str:
     """Draw as Markdown: one heading, table and notes for each grid; best cells in bold."""
     blocks = [_markdown_grid(grid) for grid in say_notes_once(document.grids)]
-    notes = ["Bold: best loss of its row.", *document.notes] if has_best(document) else document.notes
-    return "\n\n".join([*blocks, *(_escape(note, _MARKDOWN) for note in notes)])
+    return "\n\n".join([*blocks, *(_escape(note, _MARKDOWN) for note in closing_notes(document, "Bold"))])
 
 
 def _markdown_grid(grid: Grid) -> str:
@@ -139,7 +163,7 @@ def _markdown_cell(cell: Cell) -> str:
 
 def render_latex(document: Document) -> str:
     """Draw as LaTeX tables for the booktabs package; the notes stand under each table."""
-    notes = ["Bold: best loss of its row.", *document.notes] if has_best(document) else document.notes
+    notes = closing_notes(document, "Bold")
     return "\n\n".join(["% needs \\usepackage{booktabs}", *(_latex_grid(grid, notes) for grid in document.grids)])
 
 
@@ -168,8 +192,11 @@ def _latex_grid(grid: Grid, more_notes: Sequence[str]) -> str:
 
 def _latex_cell(cell: Cell) -> str:
     number = f"\\textbf{{{cell.number}}}" if cell.best else cell.number
-    spread = f" {{\\scriptsize$\\pm${cell.spread[1:]}}}" if cell.spread else ""
     mark = f"\\textsuperscript{{{_escape(cell.mark, _LATEX)}}}" if cell.mark else ""
+    if cell.interval:
+        # Below its number, so that five losses fit on a page.
+        return f"\\shortstack[r]{{{number}{mark}\\\\{{\\scriptsize{{}}{cell.spread}}}}}"
+    spread = f" {{\\scriptsize$\\pm${cell.spread[1:]}}}" if cell.spread else ""
     return number + spread + mark
 
 

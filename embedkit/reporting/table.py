@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from embedkit.encoders import ENCODERS
 from embedkit.errors import ConfigError, RunError
@@ -15,9 +15,10 @@ from embedkit.options.table import FORMATS, OF_ROWS
 from embedkit.registry import unknown_name
 from embedkit.reporting.comparison import TESTED, compare_runs
 from embedkit.reporting.dimensions import lay_out_dimensions
-from embedkit.reporting.grid import Document, Grid, Line, mark_best
+from embedkit.reporting.grid import Document, Grid, Line
+from embedkit.reporting.groups import lay_out_groups
 from embedkit.reporting.labels import Row, place_rows
-from embedkit.reporting.marks import describe_tests, mark_runs
+from embedkit.reporting.marks import describe_tests, leads, mark_runs
 from embedkit.reporting.metrics import (
     AGREEMENT,
     CALIBRATION,
@@ -25,6 +26,8 @@ from embedkit.reporting.metrics import (
     METRICS,
     SCORES,
     TASKS,
+    Spread,
+    choose_spread,
     metrics_of,
     read_cell,
     task_of,
@@ -36,6 +39,7 @@ from embedkit.reporting.protocol import (
     split_by_protocol,
 )
 from embedkit.reporting.published import lay_out_published
+from embedkit.reporting.ranks import lay_out_ranks
 from embedkit.wording import escape_all, list_words
 
 REQUIRED = ("corpus", "encoder", "head", "loss", "folds", "classes", "seeds", "utterances")
@@ -52,12 +56,14 @@ class Table:
             or None for UAR and CCC, whichever a run has.
         format: What `str` draws, one of `FORMATS`.
         published: Whether the study's published numbers stand beside.
+        spread: Whether intervals over speakers stand beside numbers, or deviations over seeds.
     """
 
     rows: tuple[Row, ...]
     metric: str | None = None
     format: str = "text"
     published: bool = False
+    spread: Spread = "interval"
 
     def __str__(self) -> str:
         return self.render()
@@ -88,6 +94,7 @@ def build_table(
     metric: str | None = None,
     format: str = "text",
     published: bool = False,
+    spread: Spread = "interval",
     predictions: Iterable[Path | None] | None = None,
 ) -> Table:
     """Build a table of encoders by losses from the metrics of runs.
@@ -98,6 +105,7 @@ def build_table(
             or None for UAR and CCC, whichever a run has.
         format: What `str(table)` draws, one of `FORMATS`.
         published: Set published figures, with notes on what each was, beside.
+        spread: "interval" sets 95 % intervals over speakers beside numbers, "seeds" the standard deviation over seeds.
         predictions: The CSV of each run's predictions, None for those that have none. From these the differences
             between runs are tested and marked; without them nothing is.
 
@@ -105,6 +113,7 @@ def build_table(
         ConfigError: an unknown metric or format.
         RunError: no rows, none that has the metric, or a row that lacks what a table needs.
     """
+    _require("spread", spread, get_args(Spread))
     given = list(rows)
     paths = [None] * len(given) if predictions is None else list(predictions)
     pairs = sorted(zip(given, paths, strict=True), key=lambda pair: _order(pair[0]))
@@ -125,6 +134,7 @@ def build_table(
         metric=None if metric is None else _require("metric", metric, (*METRICS, "all")),
         format=_require("format", format, FORMATS),
         published=published,
+        spread=spread,
     )
     if metric is not None and metric != "all":
         _require_metric(ordered, metric)
@@ -182,8 +192,15 @@ def _draw(table: Table) -> Document:
     shown = real if table.published and real else rows
     groups = split_by_protocol(shown)
     drawn = [(group, metric) for group in groups for metric in _choose_metrics(group, table.metric)]
-    grids = [_grid(group, metric) for group, metric in drawn]
+    grids = [_grid(group, metric, table.spread) for group, metric in drawn]
+    grids += [
+        lay_out_groups(group, metric, table.spread)
+        for group, metric in drawn
+        if metric in SCORES["classes"] and all(row.get("groups") for row in group)
+    ]
     metrics = {metric for _, metric in drawn}
+    for metric in (name for name in METRICS if name in metrics):
+        grids += lay_out_ranks([group for group, own in drawn if own == metric], metric)
     definitions = {DEFINITIONS: SCORES["classes"], CALIBRATION: ("nll", "ece"), AGREEMENT: ("ccc", "rmse")}
     notes = [text for text, names in definitions.items() if metrics & set(names)]
     if len(groups) > 1:
@@ -210,13 +227,16 @@ def _is_known(rows: Sequence[Row], metric: str) -> bool:
     return task == "dimensions" or metric in SCORES[task] or any(row.get(metric) is not None for row in rows)
 
 
-def _grid(rows: Sequence[Row], metric: str) -> Grid:
+def _grid(rows: Sequence[Row], metric: str, spread: Spread) -> Grid:
     if METRICS[metric].task == "dimensions":
-        return lay_out_dimensions(rows, metric)
+        return lay_out_dimensions(rows, metric, spread)
     places = place_rows(rows)
     columns = list(dict.fromkeys(place.loss for place in sorted(places, key=lambda place: _loss_order(place.loss))))
+    shown = choose_spread(rows, [metric], spread)
     cells = {
-        (place.encoder, place.head, place.loss): read_cell(row, metric, METRICS[metric], mark)
+        (place.encoder, place.head, place.loss): read_cell(
+            row, metric, METRICS[metric], shown, mark, best=leads(row, metric)
+        )
         for place, row, mark in zip(places, rows, mark_runs(rows, places, metric), strict=True)
     }
     labels = dict.fromkeys((place.encoder, place.head) for place in places)
@@ -225,9 +245,9 @@ def _grid(rows: Sequence[Row], metric: str) -> Grid:
         title=describe_title(rows[0], metric),
         label_headers=("encoder", "head"),
         columns=tuple(columns),
-        lines=mark_best(lines, lowest=METRICS[metric].lowest_is_best),
+        lines=tuple(lines),
         legend=tuple(describe_tests(rows, places, metric)),
-        notes=tuple(describe_protocol(rows)),
+        notes=tuple(describe_protocol(rows, spread)),
     )
 
 

@@ -48,6 +48,8 @@ METRICS: Shape = {
     **dict.fromkeys(_ROW_NUMBERS, float),
     **dict.fromkeys(("nll", "nll_std", "ece", "ece_std"), float | None),
     **{f"{name}_ci": (float, float) for name in _SCORES},
+    **dict.fromkeys(("ua_dev", "ccc_dev"), float | None),
+    "class_speakers": [int],
     "classes": [str],
     "dimensions": [str],
     "layer": int | None,
@@ -92,6 +94,8 @@ def check_metrics(metrics: Mapping[str, Any]) -> None:
         ValueError: as `check_shape`, or it lacks what every table groups runs by.
     """
     check_shape("", metrics, METRICS)
+    # There are none where speakers are unknown.
+    check_shape("recall_ci", metrics.get("recall_ci") or [], [(float, float)])
     if missing := [name for name in ("corpus", "encoder", "head", "loss") if name not in metrics]:
         raise ValueError(f"{missing[0]} is missing")
 

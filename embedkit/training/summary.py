@@ -21,7 +21,7 @@ def summarise_classes(targets: NDArray[np.int64], shares: FloatArray, speakers: 
     """Compute WA, UA, F1, NLL and ECE: mean and standard deviation over seeds; and the share of the largest class.
 
     WA, UA, F1 and recall of each class have intervals over speakers; None where there are fewer than two, or unknown
-    ones.
+    ones. The speakers of each class are counted.
 
     Args:
         targets: Class indices `[utterances]`.
@@ -36,6 +36,7 @@ def summarise_classes(targets: NDArray[np.int64], shares: FloatArray, speakers: 
         row |= _over_seeds(name, np.array([getattr(score, name) for score in scores]))
         row |= _interval(name, getattr(intervals, name) if intervals else None)
     row["recall_ci"] = [_interval("recall", one)["recall_ci"] for one in intervals.recalls] if intervals else None
+    row["class_speakers"] = [len(np.unique(speakers[targets == place])) for place in range(classes)]
     row["majority"] = float(np.bincount(targets).max() / len(targets))
     row |= _over_seeds("nll", negative_log_likelihood(targets, shares))
     row |= _over_seeds("ece", expected_calibration_error(targets, shares))

@@ -22,7 +22,7 @@ from embedkit.training.data.fold_stores import group_stores
 from embedkit.training.data.recordings import note_older_stores
 from embedkit.training.data.source import Source
 from embedkit.training.data.store_source import StoreSource, as_store
-from embedkit.training.data.task import find_doubtful_names
+from embedkit.training.data.task import find_doubtful_names, find_lonely_classes
 from embedkit.training.experiment import Experiment
 from embedkit.training.live.source import open_live_sources
 from embedkit.training.plain import describe_plain_parts
@@ -90,6 +90,7 @@ def fit_heads(
     said += [[f"{note[0].upper()}{note[1:]}." for note in one.left_out] for one in experiments]
     parts = {id(store): (store, data) for one in experiments for store, data in zip(one.stores, one.parts, strict=True)}
     said += [find_doubtful_names(store, data, options.folds or "") for store, data in parts.values()]
+    said += [find_lonely_classes(data) for _, data in parts.values()]
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)
     require_writable(options.runs)

@@ -10,6 +10,8 @@ from embedkit.arguments import checked
 from embedkit.errors import ConfigError
 from embedkit.options.option import declared
 from embedkit.options.table import TableOptions
+from embedkit.reporting.groups import score_groups
+from embedkit.reporting.metrics import Spread
 from embedkit.reporting.table import Table, build_table
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ def tabulate_runs(
     metric: str | None = None,
     format: str = "text",
     published: bool = False,
+    spread: Spread = "interval",
+    by: str | None = None,
     compare: bool = True,
 ) -> Table:
     """Build the table of encoders by losses; `print` shows it.
@@ -33,11 +37,13 @@ def tabulate_runs(
             attributes; "all" for one table each; or None for UAR and CCC, whichever a run has.
         format: What `print` shows, one of `embedkit.options.table.FORMATS`.
         published: Set the figures of the study, SUPERB and EmoBox on IEMOCAP, with notes on what each was, beside.
+        spread: "interval" sets 95 % intervals over speakers beside numbers, "seeds" the standard deviation over seeds.
+        by: A column of the store, such as "gender", each value of which is scored in a table of its own.
         compare: Test and mark which runs differ, by their predictions.
 
     Raises:
         RunError: there are no runs, or one is damaged.
-        ConfigError: an unknown metric or format.
+        ConfigError: an unknown metric or format, or rows where `by` needs predictions.
     """
     metric = declared(TableOptions)["metric"].canonical(metric, "embedkit.table: metric")
     if isinstance(runs, str | Path):
@@ -55,8 +61,17 @@ def tabulate_runs(
                 f"embedkit.table: found {one!r} among the runs, expected what embedkit.fit returned; name "
                 "the folder that holds the runs."
             )
-    rows = [record if isinstance(record, Mapping) else record.metrics for record in given]
+    rows: list[Mapping[str, Any]] = [one if isinstance(one, Mapping) else one.metrics for one in given]
+    if by is not None:
+        if any(isinstance(one, Mapping) for one in given):
+            raise ConfigError("embedkit.table: by needs the predictions of runs, found rows alone; name their folder.")
+        rows = [{**row, "groups": score_groups(one, by)} for row, one in zip(rows, given, strict=True)]  # type: ignore[arg-type]
     predictions = [None if isinstance(record, Mapping) else record.predictions_path for record in given]
     return build_table(
-        rows, metric=metric, format=format, published=published, predictions=predictions if compare else None
+        rows,
+        metric=metric,
+        format=format,
+        published=published,
+        spread=spread,
+        predictions=predictions if compare else None,
     )

@@ -12,17 +12,22 @@ from sklearn.metrics import recall_score
 
 from benchmarks.simulated_speakers import WORLDS
 from embedkit.errors import FitError
+from embedkit.evaluation.intervals import plain_interval
 from embedkit.evaluation.metrics import concordance_correlation, unweighted_average_recall
 from embedkit.evaluation.significance import (
     SAMPLES,
     agreement_moments,
+    find_power,
     holm_adjust,
     mean_concordance,
     recall_shares,
     smallest_p,
     swap_p_values,
+    t_p_value,
     two_way_p,
+    two_way_variance,
 )
+from embedkit.evaluation.speaker_model import Variance
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
@@ -186,3 +191,41 @@ def test_a_clear_difference_is_shown_by_a_t() -> None:
     assert two_way_p(one.mean(-1), other.mean(-1), (one.sum(0), other.sum(0))) < 0.001
     with pytest.raises(FitError, match="at least two of each"):
         two_way_p(one.mean(-1), other.mean(-1), ([0.1], [0.2]))
+
+
+@pytest.mark.parametrize(("speakers", "seeds", "gain"), [(10, 3, 0.03), (24, 5, 0.05), (5, 3, 0.1)])
+def test_power_is_the_share_of_simulated_studies_that_find_the_difference(
+    speakers: int, seeds: int, gain: float
+) -> None:
+    random = np.random.default_rng(0)
+    found, told = [], []
+    for _ in range(1500):
+        change = (gain + 0.05 * random.standard_normal(speakers)) / speakers
+        luck = 0.02 * random.standard_normal((2, seeds))
+        one, other = change + luck[0].mean() / speakers, np.full(speakers, luck[1].mean() / speakers)
+        variance = two_way_variance(one, other, (luck[0], luck[1]))
+        found.append(t_p_value(float((one - other).sum()), variance) <= 0.05)
+        told.append(find_power(gain, variance, 0.05))
+    assert np.median(told) == pytest.approx(np.mean(found), abs=0.08)
+
+
+def test_a_difference_is_in_its_interval_where_its_p_is_above_the_level() -> None:
+    random = np.random.default_rng(1)
+    for _ in range(50):
+        one, other, luck = random.random(8), random.random(8), random.random((2, 3))
+        variance = two_way_variance(one, other, (luck[0], luck[1]))
+        difference = float((one - other).sum())
+        low, high = plain_interval(difference, variance)
+        assert (low <= 0 <= high) == (two_way_p(one, other, (luck[0], luck[1])) > 0.05)
+
+
+def test_what_has_no_seeds_has_no_part_in_the_variance() -> None:
+    one, other, luck = np.random.default_rng(0).random((3, 6))
+    without = two_way_variance(one, other, ([], []))
+    assert without.freedom == 5
+    assert two_way_variance(one, other, (luck, [])).value == pytest.approx(without.value + luck.var(ddof=1) / 6)
+
+
+def test_power_stays_a_share_far_away() -> None:
+    assert [find_power(gain, Variance(1e-6, 9.0), 0.05) for gain in (0.0, 1.0)] == pytest.approx([0.05, 1.0], abs=1e-3)
+    assert find_power(0.03, Variance(0.0, 9.0), 0.05) == 1.0

@@ -105,7 +105,11 @@ def test_losses_against_cross_entropy_and_encoders_against_each_other(make_row: 
     rows, paths = study(make_row, write, SHARES)
     compared = dict(zip(SHARES, compare_runs(rows, paths), strict=True))
     told = {
-        key: [(test.family, test.against.encoder, test.against.loss, test.differs) for test in one.differences]
+        key: [
+            (test.family, test.against.encoder, test.against.loss, test.differs)
+            for test in one.differences
+            if test.family != "best"
+        ]
         for key, one in compared.items()
     }
     assert told == {
@@ -121,7 +125,10 @@ def test_losses_against_cross_entropy_and_encoders_against_each_other(make_row: 
             own = rows[list(SHARES).index(key)]["ua"]
             other = rows[list(SHARES).index((test.against.encoder, test.against.loss))]["ua"]
             assert test.difference == pytest.approx(own - other, abs=1e-12)
-            assert test.comparisons == (2 if test.family == "losses" else 1)
+            assert test.comparisons == (1 if test.family == "encoders" else 2)
+            assert test.ci is not None
+            assert test.ci[0] < test.difference < test.ci[1]
+            assert (test.p < 0.01) <= (test.ci[0] * test.ci[1] > 0) <= (test.p < 0.2)
             assert (test.speakers, test.swaps, test.exact) == (10, 1024, True)
             assert test.smallest_p_adjusted == test.comparisons * 2 / 2**10 <= test.p_adjusted
 
@@ -225,7 +232,7 @@ def test_protocols_are_never_compared_across(make_row: Any, write: Write) -> Non
     rows, paths = study(make_row, write, SHARES)
     rows[3:] = [{**row, "folds": "random"} for row in rows[3:]]
     families = {test.family for one in compare_runs(rows, paths) for test in one.differences}
-    assert families == {"losses"}
+    assert families == {"losses", "best"}
 
 
 def test_heads_of_an_encoder_are_a_family_and_layers_none(make_row: Any, write: Write) -> None:
@@ -281,6 +288,7 @@ def test_json_holds_every_test(make_row: Any, write: Write) -> None:
     (record,) = [record for record in records if (record["encoder"], record["loss"]) == ("hubert", "aam")]
     loss, encoder = record["tests"]
     assert (loss["family"], encoder["family"]) == ("losses", "encoders")
+    assert loss["ci"][0] < loss["difference"] < loss["ci"][1]
     assert loss["against"] == {"encoder": "hubert", "head": "linear", "loss": "ce"}
     for test in record["tests"]:
         assert test["smallest_p"] == 2 / 2**10 <= test["p"] <= test["p_adjusted"]
@@ -316,7 +324,7 @@ class Cells(HTMLParser):
 def test_html_is_one_page_with_marks_and_best(make_row: Any, write: Write) -> None:
     rows, paths = study(make_row, write, SHARES)
     rows = [{**row, "corpus": "<b>&"} for row in rows]
-    page = build_table(rows, predictions=paths, format="html", published=True).render()
+    page = build_table(rows, predictions=paths, format="html", published=True, spread="seeds").render()
     parser = Cells()
     parser.feed(page)
     assert parser.open == []
@@ -332,7 +340,7 @@ def test_html_is_one_page_with_marks_and_best(make_row: Any, write: Write) -> No
 
 def test_markdown_raises_marks(make_row: Any, write: Write) -> None:
     rows, paths = study(make_row, write, SHARES)
-    markdown = build_table(rows, predictions=paths).to_markdown()
+    markdown = build_table(rows, predictions=paths, spread="seeds").to_markdown()
     (line,) = [line for line in markdown.splitlines() if line.startswith("| hubert")]
     assert re.search(r"\| [\d.]+ ±0\.0 <sup>\\< [ab]+</sup> \|", line)
     assert line.count("|") == 6
@@ -380,3 +388,57 @@ def test_with_few_trained_systems_marks_need_seeds(make_row: Any, write: Write, 
     )
     rows, paths = study(make_row, write, SHARES, folds=folds, seeds=5)
     assert "over 5 seeds and" in " ".join(str(build_table(rows, predictions=paths)).split())
+
+
+@pytest.mark.parametrize(("folds", "seeds"), [(12, 2), (5, 3)])
+def test_the_star_needs_a_difference_from_every_other_loss(make_row: Any, write: Write, folds: int, seeds: int) -> None:
+    rows, paths = study(make_row, write, SHARES, folds=folds, seeds=seeds)
+    text = str(build_table(rows, predictions=paths))
+    assert text.count("*") == 2  # ccc of mfcc, and the note
+    assert "its best is only the best on these test results" in " ".join(text.split())
+    best = {row["encoder"]: row for row in build_table(rows, predictions=paths).rows if row["loss"] == "ccc"}
+    (mfcc, hubert) = (
+        [test["differs"] for test in best[name]["tests"] if test["family"] == "best"] for name in ("mfcc", "hubert")
+    )
+    assert (mfcc, len(hubert)) == ([True, True], 0)  # of equal ones, the first counts as the best
+
+
+@pytest.mark.parametrize("folds", [12, 5])
+def test_fitted_heads_are_compared_with_the_trained_one_that_was_best_on_inner_folds(
+    make_row: Any, write: Write, folds: int
+) -> None:
+    shares = {("mfcc", "ce"): 0.6, ("mfcc", "aam"): 0.5, ("mfcc", "lda"): 0.9, ("mfcc", "knn"): 0.5}
+    rows, paths = study(make_row, write, shares, folds=folds, seeds=3)
+    rows[0]["ua_dev"], rows[1]["ua_dev"] = 0.4, 0.7
+    for row in rows[2:]:
+        row |= {"head": row["loss"], "loss": "own", "fitted": True, "ua_dev": 0.99, "loss_options": {}}
+    (lda, knn) = (
+        [test for test in one.differences if test.family == "probes"] for one in compare_runs(rows, paths)[2:]
+    )
+    assert [(test.against.head, test.against.loss, test.differs) for test in (*lda, *knn)] == [
+        ("linear", "aam", True),
+        ("linear", "aam", False),
+    ]
+    assert lda[0].comparisons == 2
+    assert lda[0].ci is not None
+    assert lda[0].ci[0] > 0
+    text = " ".join(str(build_table(rows, predictions=paths)).split())
+    assert "of fitted heads, against the trained head that was best on inner folds (linear under aam)" in text
+
+
+def test_fitted_heads_need_no_seeds_among_each_other(make_row: Any, write: Write) -> None:
+    rows, paths = study(make_row, write, {("mfcc", "lda"): 0.9, ("mfcc", "knn"): 0.5}, folds=5, seeds=1)
+    rows = [{**row, "head": row["loss"], "loss": "own", "loss_options": {}, "fitted": True} for row in rows]
+    (test,) = compare_runs(rows, paths)[0].differences
+    assert (test.family, test.method, test.differs) == ("heads", "t", True)
+    trained = [{**rows[0], "fitted": False}, rows[1]]
+    assert compare_runs(trained, paths)[0].differences[0].method == "none"
+
+
+def test_the_power_is_told_with_the_speakers_and_seeds_it_is_of(make_row: Any, write: Write) -> None:
+    rows, paths = study(make_row, write, SHARES)
+    text = " ".join(str(build_table(rows, predictions=paths)).split())
+    found = re.search(r"with these 10 speakers and 2 seeds a difference of 3 points is found in (\d+) % of all", text)
+    assert found is not None
+    powers = [test["power"] for row in build_table(rows, predictions=paths).rows for test in row["tests"]]
+    assert 100 * min(powers) - 1 <= int(found[1]) <= 100 * max(powers) + 1

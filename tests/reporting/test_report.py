@@ -139,6 +139,8 @@ def test_figures_have_names_and_numbers(page: Page) -> None:
 
 
 def test_scores_stand_with_their_intervals(records: list[RunRecord], page: Page) -> None:
+    recalls = page.rows("Recall in % of every class with 95 % intervals over speakers")
+    assert all(re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\]", row["anger (4 speakers)"]) for row in recalls)
     rows = page.rows("Scores with 95 % intervals over speakers")
     assert [row["loss"] for row in rows] == ["ce", "ccc"]
     for row, record in zip(rows, records, strict=False):

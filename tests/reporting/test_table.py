@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
+from embedkit import reporting
 from embedkit.errors import ConfigError, RunError
-from embedkit.reporting import build_table
+from embedkit.reporting.table import Table
 
 LOSSES = ["ce", "label-smoothing", "focal", "aam", "ccc"]
+
+
+def build_table(rows: list[dict[str, Any]], **options: Any) -> Table:
+    """Build tables whose cells stand on one line."""
+    return reporting.build_table(rows, **{"spread": "seeds", **options})
 
 
 def cells_of(text: str, start: str) -> list[str]:
@@ -26,7 +32,7 @@ def longest(text: str) -> int:
 def test_cells_stand_under_their_loss_with_spread_over_seeds(make_row: Any) -> None:
     text = str(build_table([make_row(loss="focal", ua=0.9126), make_row(loss="ce", ua=0.924, ua_std=0.0061)]))
     assert cells_of(text, "encoder") == ["encoder", "head", "ce", "focal"]
-    assert cells_of(text, "whisper-base") == ["whisper-base", "linear", "92.4±0.6*", "91.3±0.6"]
+    assert cells_of(text, "whisper-base") == ["whisper-base", "linear", "92.4±0.6", "91.3±0.6"]
 
 
 def test_one_seed_has_no_spread(make_row: Any) -> None:
@@ -51,13 +57,29 @@ def test_rows_and_columns_follow_the_catalogues(make_row: Any) -> None:
     assert cells_of(table.to_markdown(), "| encoder")[5::2] == LOSSES
 
 
-def test_the_best_of_a_row_is_marked_also_in_a_tie(make_row: Any) -> None:
-    rows = [make_row(loss="ce", ua=0.92401), make_row(loss="focal", ua=0.92404), make_row(loss="aam", ua=0.80)]
-    assert cells_of(str(build_table(rows)), "whisper")[2:] == ["92.4±0.6*", "92.4±0.6*", "80.0±0.6"]
+def shown(row: dict[str, Any], *others: dict[str, Any], differs: bool = True) -> dict[str, Any]:
+    """Note in a row that it was compared with others as the best of its line."""
+    tests = [
+        {"family": "best", "metric": "ua", "differs": differs, "against": {"loss": other["loss"]}} for other in others
+    ]
+    return {**row, "tests": tests}
+
+
+@pytest.mark.parametrize("differs", [[True, True], [True, False], []])
+def test_the_best_of_a_row_has_a_star_only_where_it_is_better_than_all_others(make_row: Any, differs: Any) -> None:
+    others = [make_row(loss="focal", ua=0.9), make_row(loss="aam", ua=0.8)]
+    best = make_row()
+    best["tests"] = [test for how in differs for test in shown(best, others[0], differs=how)["tests"]]
+    text = " ".join(str(build_table([best, *others])).split())
+    starred = differs == [True, True]
+    assert ("92.4 ±0.6*" in text, "*: better than every other loss of its row" in text) == (starred, starred)
+    assert ("its best is only the best on these test results" in text) != starred
+    assert "only the best on" not in str(build_table([best]))
 
 
 def test_bold_type_only_where_asked_for(make_row: Any) -> None:
-    table = build_table([make_row(), make_row(loss="focal", ua=0.8)])
+    other = make_row(loss="focal", ua=0.8)
+    table = build_table([shown(make_row(), other), other])
     assert "\x1b" not in str(table)
     bold = table.render(bold=True)
     assert "\x1b[1m92.4 ±0.6*\x1b[0m" in bold
@@ -152,14 +174,14 @@ def test_calibration_stands_beside_where_runs_have_it(make_row: Any) -> None:
     ]
     likelihood = str(build_table(rows, metric="nll"))
     assert "NLL in nats" in likelihood
-    assert cells_of(likelihood, "whisper")[2:] == ["0.513±0.010", "0.402±0.020*"]
-    assert cells_of(str(build_table(rows, metric="ece")), "whisper")[2:] == ["8.1±0.2*", "12.3±0.4"]
+    assert cells_of(likelihood, "whisper")[2:] == ["0.513±0.010", "0.402±0.020"]
+    assert cells_of(str(build_table(rows, metric="ece")), "whisper")[2:] == ["8.1±0.2", "12.3±0.4"]
     everything = str(build_table(rows, metric="all"))
     assert [everything.count(f"{name} in") for name in ("UAR", "accuracy (WA)", "macro-F1", "NLL", "ECE")] == [1] * 5
     assert "15 bins" in everything
     assert "15 bins" not in str(build_table(rows))
     older = str(build_table([*rows, make_row(loss="aam")], metric="nll"))
-    assert cells_of(older, "whisper")[2:] == ["0.513±0.010", "0.402±0.020*", "-"]
+    assert cells_of(older, "whisper")[2:] == ["0.513±0.010", "0.402±0.020", "-"]
 
 
 def test_runs_without_calibration_are_told(make_row: Any) -> None:
@@ -168,19 +190,62 @@ def test_runs_without_calibration_are_told(make_row: Any) -> None:
         build_table([make_row()], metric="nll")
 
 
+INTERVALS = {
+    "text": ["whisper-base 92.4* 50.0", "linear [89.0, 95.0] [40.0, 60.0]"],
+    "markdown": ["| whisper-base | linear | **92.4** [89.0, 95.0] | 50.0 [40.0, 60.0] |"],
+    "latex": ["\\shortstack[r]{\\textbf{92.4}\\\\{\\scriptsize{}[89.0, 95.0]}} & \\shortstack[r]{50.0\\\\{"],
+    "html": ["<td><strong>92.4</strong><br><small>[89.0, 95.0]</small></td>"],
+}
+
+
+@pytest.mark.parametrize("format", INTERVALS)
+def test_intervals_stand_beside_numbers_unless_deviations_are_asked_for(make_row: Any, format: str) -> None:
+    rows = [make_row(loss=loss, ua=0.5, ua_ci=[0.4, 0.6]) for loss in LOSSES[1:]]
+    table = reporting.build_table([shown(make_row(), rows[0]), *rows], format=format)
+    flat = "\n".join(" ".join(line.split()) for line in str(table).splitlines())
+    assert all(line in flat for line in INTERVALS[format])
+    assert "95 % intervals over speakers" in flat.replace("\\%", "%").replace("\n", " ")
+    assert "±" not in flat
+    few = reporting.build_table([make_row(), make_row(loss="aam")])
+    assert "92.4 [89.0, 95.0]" in str(few)
+    assert "±: standard deviation over seeds." in str(build_table([make_row()]))
+
+
+def test_deviations_stand_where_no_run_has_an_interval(make_row: Any) -> None:
+    rows = [make_row(nll=0.5126, nll_std=0.01, ua_ci=None, f1_ci=[0.9, 0.95]), make_row(loss="aam", ua_ci=None)]
+    text = str(reporting.build_table(rows, metric="all"))
+    assert "0.513 ±0.010" in text
+    assert "92.4 ±0.6" in text
+    assert cells_of(text.partition("macro-F1")[2], "whisper")[2:] == ["92.0", "[90.0,", "95.0]", "92.0"]
+    assert text.count("Protocol:") == 1
+
+
+@pytest.mark.parametrize("spread", ["interval", "seeds"])
+def test_classes_of_few_speakers_are_told_where_intervals_rest_on_the_others(make_row: Any, spread: str) -> None:
+    rows = [make_row(class_speakers=[10, 3, 1, 4, 5, 6, 7])]
+    told = (
+        "boredom has 3 speakers and disgust has 1 speaker: intervals assume that such a class varies between speakers"
+    )
+    text = " ".join(str(reporting.build_table(rows, spread=spread)).split())  # type: ignore[arg-type]
+    assert (told in text) == (spread == "interval")
+    assert "intervals assume" not in str(reporting.build_table([make_row(class_speakers=[4] * 7)]))
+
+
+@pytest.mark.parametrize("spread", ["interval", "seeds"])
 @pytest.mark.parametrize("count", [5, 6, 9])
 @pytest.mark.parametrize("encoder", ["mfcc", "some-organisation/an-encoder-with-a-very-long-name-indeed-large-960h"])
-def test_everything_fits_in_eighty_columns(make_row: Any, count: int, encoder: str) -> None:
+def test_everything_fits_in_eighty_columns(make_row: Any, count: int, encoder: str, spread: str) -> None:
     losses = [*LOSSES, "my.losses:SomethingLong", "other", "x", "y"][:count]
     rows = [make_row(loss=loss, encoder=encoder, head=head) for loss in losses for head in ("attentive", "linear")]
-    text = str(build_table(rows, metric="all", published=True))
+    text = str(build_table(rows, metric="all", published=True, spread=spread))
     assert longest(text) <= 80
-    assert text.count("92.4 ±0.6") == 2 * count
+    assert text.count("92.4 ±0.6" if spread == "seeds" else "[89.0, 95.0]") == 2 * count
 
 
 def test_five_losses_stand_side_by_side(make_row: Any) -> None:
     rows = [make_row(loss=loss, encoder="wav2vec2-large", head="attentive") for loss in LOSSES]
     assert len(cells_of(str(build_table(rows)), "wav2vec2-large")) == 7
+    assert len(cells_of(str(reporting.build_table(rows)), "wav2vec2-large")) == 6
 
 
 def test_settings_that_differ_are_shown_and_others_not(make_row: Any) -> None:
@@ -224,7 +289,10 @@ def test_runs_alike_in_everything_are_numbered(make_row: Any) -> None:
 
 def test_latex_is_booktabs_with_everything_escaped(make_row: Any) -> None:
     latex = build_table(
-        [make_row(corpus="my_corpus & more", loss=loss, ua=ua) for loss, ua in (("ce", 0.924), ("\\50%_{}#$^~", 0.5))]
+        [
+            shown(make_row(corpus="my_corpus & more"), make_row(loss="x")),
+            make_row(corpus="my_corpus & more", loss="\\50%_{}#$^~", ua=0.5),
+        ]
     ).render("latex")
     body = latex.replace("\\\\", "")
     assert "\\toprule" in latex
@@ -238,7 +306,8 @@ def test_latex_is_booktabs_with_everything_escaped(make_row: Any) -> None:
 
 
 def test_markdown_is_a_table_with_bold_best(make_row: Any) -> None:
-    markdown = build_table([make_row(), make_row(loss="focal", ua=0.5)]).to_markdown()
+    other = make_row(loss="focal", ua=0.5)
+    markdown = build_table([shown(make_row(), other), other]).to_markdown()
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {5}
     assert "**92.4** ±0.6" in lines[2]
@@ -269,6 +338,7 @@ def test_csv_has_one_line_for_each_run(make_row: Any) -> None:
     ("options", "error", "message"),
     [
         ({"metric": "uar"}, ConfigError, "Unknown metric 'uar'. Did you mean 'ua'"),
+        ({"spread": "sd"}, ConfigError, "Unknown spread 'sd'"),
         ({"format": "tex"}, ConfigError, "Unknown format 'tex'"),
         ({"format": "json", "published": True}, ConfigError, "--published"),
     ],

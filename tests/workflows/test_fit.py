@@ -339,3 +339,21 @@ def test_what_a_fit_that_was_stopped_after_its_last_run_kept_is_removed_by_the_n
     assert list((tmp_path / "runs").glob(".unfinished/*"))
     fit(tmp_path, tmp_path / "s.h5", seeds=1)
     assert not (tmp_path / "runs" / ".unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    ("owners", "told"),
+    [
+        ([4, 4, 4, 4], None),
+        ([4, 4, 4, 1], "A single speaker has 'sadness': folds by speaker test what no head has learned"),
+        ([4, 4, 1, 1], "A single speaker has 'neutral' and 'sadness': folds by speaker"),
+    ],
+)
+def test_classes_of_a_single_speaker_are_told_once(tmp_path: Path, owners: list[int], told: str | None) -> None:
+    names = ("anger", "happiness", "neutral", "sadness")
+    labels = [names[place % 4] if place // 15 < owners[place % 4] else "anger" for place in range(60)]
+    store, said = write_synthetic_store(tmp_path / "tiny.h5", label=labels), []
+    options: Any = {"runs": tmp_path / "runs", "tell": said.append, "train": lambda *_, **__: []}
+    embedkit.fit(store, loss=["ce", "aam"], head=["linear", "mlp"], **options)
+    assert [line for line in said if "single speaker" in line] == [line for line in said if told and told in line]
+    assert sum("single speaker" in line for line in said) == (told is not None)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embedkit.errors import EmbedkitError, RunError
 from embedkit.reporting.figures.charts import SIDE, draw_points
 from embedkit.reporting.figures.theme import Figure
-from embedkit.store.reader import Store, open_store
+from embedkit.reporting.predictions import open_tested
 
 if TYPE_CHECKING:
     from embedkit.reporting.predictions import Predictions
@@ -102,20 +102,6 @@ def build_map(record: RunRecord, predictions: Predictions) -> Map:
         axes=axes,
         note=note,
     )
-
-
-def open_tested(record: RunRecord) -> Store:
-    """Open the store that a run was tested on.
-
-    Raises:
-        RunError: it is not the one any more.
-        StoreError: it is gone or damaged.
-    """
-    told = record.config.get("test_store") or record.config["store"]
-    store = open_store(told["path"])
-    if store.digest != told["digest"]:
-        raise RunError(f"The store {told['path']} is not the one that was fitted on: it was extracted again.")
-    return store
 
 
 def draw_map(found: Map, method: str = "t-SNE", by: str = "label") -> Figure:

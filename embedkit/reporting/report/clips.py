@@ -14,7 +14,7 @@ import soundfile
 from embedkit.audio import read_blocks
 from embedkit.errors import AudioError, EmbedkitError, RunError
 from embedkit.extraction.segments import file_stamp, segment_digest
-from embedkit.reporting.figures.maps import open_tested
+from embedkit.reporting.predictions import open_tested
 from embedkit.wording import count_noun, list_some
 
 if TYPE_CHECKING:

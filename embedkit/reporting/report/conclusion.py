@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from embedkit.reporting.comparison import BASELINES, TESTED, FamilyKind
 from embedkit.reporting.labels import Place, Row, place_rows, shorten_names
-from embedkit.reporting.marks import RANKED, Test, can_be_shown
+from embedkit.reporting.marks import FAMILIES, RANKED, Test, can_be_shown
 from embedkit.reporting.metrics import METRICS, task_of
 from embedkit.wording import count_noun, escape_all, list_words
 
@@ -30,7 +30,7 @@ def conclude(rows: Sequence[Row]) -> str:
     best, place = max(zip(rows, places, strict=True), key=lambda pair: _score(pair[0]) or 0.0)
     names = _Names(places)
     sentences = [_lead(best, names.configuration(place, place.loss), len(rows))]
-    tests = [test for row in rows for test in row.get("tests") or ()]
+    tests = [test for row in rows for test in row.get("tests") or () if test["family"] in FAMILIES]
     if not tests:
         if len(rows) > 1:
             sentences.append("No differences were tested: no two runs have predictions of the same utterances.")
@@ -38,6 +38,7 @@ def conclude(rows: Sequence[Row]) -> str:
     own = [(one, there) for one, there in zip(rows, places, strict=True) if _line(there) == _line(place)]
     sentences += _beaten(own, names)
     sentences += _losses(rows, places, names)
+    sentences += _probes(rows, places, names)
     sentences += _hopeless(tests)
     if left := sum(bool(row.get("not_compared")) for row in rows):
         sentences.append(f"{count_noun(left, 'run')} could not be compared; the notes below the table say why.")
@@ -134,6 +135,14 @@ def _losses(rows: Sequence[Row], places: Sequence[Place], names: _Names) -> Iter
         yield f"{loss} is significantly {which} than {baseline}{where}."
     if len(found) < len(lines) * len(losses) and any(not test["differs"] for _, test in tested):
         yield f"No other difference from {baseline} is significant."
+
+
+def _probes(rows: Sequence[Row], places: Sequence[Place], names: _Names) -> Iterator[str]:
+    """Say how fitted heads compare with the trained one that was best on inner folds."""
+    for row, place in zip(rows, places, strict=True):
+        for test in _provable(row, ("probes",)):
+            rival = names.configuration(Place(**test["against"]), test["against"]["loss"])
+            yield f"{names.line(place.encoder, place.head)} {_verdict(test)} {rival}, the best on inner folds."
 
 
 def _hopeless(tests: Sequence[Test]) -> Iterator[str]:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from embedkit.reporting.comparison import GAIN
 from embedkit.reporting.figures.panels import Panel, is_cached
+from embedkit.reporting.figures.recall import Read
+from embedkit.reporting.labels import Place, Row, place_rows
+from embedkit.reporting.marks import RANKED
 from embedkit.reporting.metrics import METRICS, SCORES, task_of
 from embedkit.reporting.published import last_part
+from embedkit.wording import count_noun
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
@@ -45,13 +52,73 @@ def list_intervals(panels: Sequence[Panel]) -> Listing:
     return Listing(headers=("encoder", "head", "loss", *labels), rows=tuple(rows), labels=3)
 
 
-def _write_interval(row: Mapping[str, Any], name: str) -> str:
+def list_recalls(panels: Sequence[Panel], read: Read) -> Listing | None:
+    """List the recall of every class of every run with its interval, and how many speakers a class has."""
+    rows, headers = [], {}
+    for panel in panels:
+        for loss, record in panel.runs.items():
+            found = read(record)
+            ends = record.metrics.get("recall_ci") or [None] * len(found.classes)
+            speakers, hits = np.array(found.speakers), found.hits
+            cells = []
+            for place, (name, one) in enumerate(zip(found.classes, ends, strict=False)):
+                own = found.truth == place
+                recall = float(hits[:, own].mean()) if own.any() else None
+                cells.append(_write_interval({"ua": recall, "ua_ci": one}, "ua"))
+                headers[name] = f"{name} ({count_noun(len(set(speakers[own].tolist()) - {''}), 'speaker')})"
+            if cells:
+                rows.append((last_part(panel.encoder), panel.head, loss, *cells))
+    told = ("encoder", "head", "loss", *headers.values())
+    return Listing(headers=told, rows=tuple(rows), labels=3) if rows else None
+
+
+def list_differences(rows: Sequence[Row]) -> Listing | None:
+    """List every tested difference of the runs of one table once, from the better one, with its interval and both p."""
+    lines = []
+    for row, place in zip(rows, place_rows(rows), strict=True):
+        for test in row.get("tests") or ():
+            mirrored = test["family"] in RANKED and (test["difference"], _name(test["against"])) < (0, _name(place))
+            if test["ci"] and not mirrored:
+                difference = {test["metric"]: test["difference"], f"{test['metric']}_ci": test["ci"]}
+                lines.append(
+                    (
+                        COMPARED[test["family"]],
+                        ", ".join(_name(place)),
+                        ", ".join(_name(test["against"])),
+                        _write_interval(difference, test["metric"], "+"),
+                        f"{test['p']:.2g}",
+                        f"{test['p_adjusted']:.2g}",
+                        f"{100 * test['power']:.0f} %",
+                    )
+                )
+    size = f"power at {100 * GAIN:g} points" if rows and task_of(rows[0]) == "classes" else f"power at {GAIN}"
+    headers = ("compared", "run", "against", "difference", "p", "p after Holm", size)
+    return Listing(headers=headers, rows=tuple(lines), labels=3) if lines else None
+
+
+COMPARED: Mapping[str, str] = {
+    "losses": "losses",
+    "encoders": "encoders",
+    "heads": "heads",
+    "probes": "fitted with trained heads",
+    "best": "best loss with others",
+}
+"""What is said of families."""
+
+
+def _name(place: Place | Mapping[str, str]) -> tuple[str, str, str]:
+    names = asdict(place) if isinstance(place, Place) else place
+    return last_part(names["encoder"]), names["head"], names["loss"]
+
+
+def _write_interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:
     factor, decimals = (1, 3) if name == "ccc" else (100, 1)
     if row.get(name) is None:
         return "-"
-    told = f"{factor * row[name]:.{decimals}f}"
-    ends = row.get(f"{name}_ci")
-    return f"{told} [{factor * ends[0]:.{decimals}f}, {factor * ends[1]:.{decimals}f}]" if ends else told
+    told, ends = f"{factor * row[name]:{sign}.{decimals}f}", row.get(f"{name}_ci")
+    if not ends:
+        return told
+    return f"{told} [{', '.join(f'{factor * end:{sign}.{decimals}f}' for end in ends)}]"
 
 
 def list_stores(records: Sequence[RunRecord]) -> Listing:

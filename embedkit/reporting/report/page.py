@@ -23,7 +23,14 @@ from embedkit.reporting.report.clips import Clips
 from embedkit.reporting.report.commands import list_commands
 from embedkit.reporting.report.conclusion import conclude
 from embedkit.reporting.report.hardest import Tally, list_hardest, tally_utterances
-from embedkit.reporting.report.listings import Listing, list_intervals, list_stores, list_versions
+from embedkit.reporting.report.listings import (
+    Listing,
+    list_differences,
+    list_intervals,
+    list_recalls,
+    list_stores,
+    list_versions,
+)
 from embedkit.reporting.report.sections import draw_maps, draw_openings, draw_sections
 from embedkit.reporting.table import build_table
 from embedkit.wording import count_noun, escape_all, escape_controls
@@ -42,6 +49,8 @@ class Study:
     notes: Sequence[str]
     table: str
     intervals: Listing
+    recalls: Listing | None
+    differences: Listing | None
     figures: Sequence[Figures]
     hardest: Listing | None
 
@@ -151,6 +160,8 @@ def _study(
         notes=describe_protocol([record.metrics for record in group]),
         table=Markup(_cut_body(table.render("html"))),
         intervals=list_intervals(panels),
+        recalls=list_recalls(panels, read),
+        differences=list_differences(table.rows),
         figures=draw_sections(group, panels, read, matrices, board),
         hardest=list_hardest(tallies, take) if tallies else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from embedkit.registry import unknown_name
 from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
 from embedkit.training.data.folds import CROSSED, Indices, Names
 from embedkit.training.data.source import Source
+from embedkit.wording import list_words
 
 LARGEST_EXACT = 2.0**53
 """Above this, neighbouring whole numbers are one float."""
@@ -192,6 +194,18 @@ def find_doubtful_names(store: Source, data: TaskData, folds: str) -> list[str]:
         every = [data.merge.get(label, label) for label in labels]
         columns = {"label": looking_like(every, data.classes), **columns}
     return [sentence for name, values in columns.items() for sentence in find_doubtful(name, values)]
+
+
+def find_lonely_classes(data: TaskData) -> list[str]:
+    """Say which classes a single speaker has: nothing shows how these vary between speakers."""
+    owners = zip(data.labels.tolist(), data.speakers.tolist(), strict=True)
+    counts = Counter(label for label, speaker in set(owners) if speaker)
+    lonely = [repr(name) for name in data.classes if counts[name] == 1]
+    return [
+        f"A single speaker has {name}: folds by speaker test what no head has learned, and intervals assume that "
+        "speakers differ in it as in other classes."
+        for name in filter(None, [list_words(lonely)])
+    ]
 
 
 def _plain(value: str | float) -> str | float:
