@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from embedkit.augmentations.base import Augmentation
 from embedkit.corpora.texts import as_text
@@ -19,7 +20,7 @@ from embedkit.losses.base import Loss
 from embedkit.options.fit import FitOptions
 from embedkit.system import avoid_reserved
 from embedkit.training.cross_validation import count_heads
-from embedkit.training.data.attributes import define_dimensions, require_fitting_loss
+from embedkit.training.data.attributes import define_dimensions, read_second_task, require_fitting_loss
 from embedkit.training.data.cross_corpus import define_transfer, join_tasks, name_other, plan_transfer
 from embedkit.training.data.dealing import Balance
 from embedkit.training.data.features import Features
@@ -96,6 +97,7 @@ class Experiment:
         if options.duplicates == "drop":
             self.parts = drop_copies(self.stores, self.parts)
         self.data: TaskData = self.parts[0]
+        self.ratings = read_second_task(loss, self.stores, self.parts)
         self.other_name = "" if other is None else name_other(store, other)
         if other is not None:
             self.data = join_tasks(self.parts[0], self.parts[1], names=(store.corpus, self.other_name))
@@ -170,12 +172,17 @@ class Experiment:
         return parts[0] if len(parts) == 1 else JoinedFeatures(parts)
 
     @property
+    def targets(self) -> NDArray[Any]:
+        """What heads learn of every utterance: as `data` has it, or classes with ratings beside them."""
+        return self.data.targets if self.ratings is None else np.column_stack([self.data.targets, self.ratings])
+
+    @property
     def training_config(self) -> TrainingConfig:
         """How the heads are trained."""
         options = self.options
         return TrainingConfig(
             head=self.grid[0].head,
-            classes=self.data.outputs,
+            classes=self.data.outputs + len(self.loss.ratings),
             epochs=1 if self.fitted else options.epochs or 1,
             batch_size=options.batch_size,
             patience=options.patience,

@@ -86,7 +86,8 @@ def plan_rows(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
         if experiment.level == "frame" or experiment.options.tuned:
             return place
         apart = experiment.other is not None or experiment.folds_apart
-        return id(experiment.store), experiment.head, experiment.layer if apart else experiment.layer is None
+        layer = experiment.layer if apart else experiment.layer is None
+        return id(experiment.store), experiment.head, layer, experiment.loss.ratings
 
     # Cells are listed layer by layer and then head by head: those of a head are brought together.
     keys = [shared(place) for place in range(len(experiments))]
@@ -152,7 +153,7 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
     """Train experiments that differ in their loss, or in loss and layer, together."""
     experiments = row.trained
     first = experiments[0]
-    targets, plan = first.data.targets, first.plan
+    targets, plan = first.targets, first.plan
     features: Features
     layers = list(dict.fromkeys(experiment.layer for experiment in experiments))
     if len(layers) == 1:
@@ -194,7 +195,7 @@ def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[F
     encoders = EncoderFolders(experiment, tuner) if experiment.options.save_encoder else None
     results = tune_loss(
         features,
-        experiment.data.targets,
+        experiment.targets,
         experiment.plan,
         experiment.training_config,
         experiment.loss,
@@ -219,7 +220,7 @@ def _cache(row: Sequence[Experiment]) -> ResultCache | None:
     task = {
         name: value for name, value in experiment.config.items() if not name.startswith("loss")
     } | experiment.digests
-    own = experiment.loss.spec if experiment.level == "frame" else None
+    own = experiment.loss.spec if experiment.level == "frame" else list(experiment.loss.ratings) or None
     return ResultCache(experiment.runs / UNFINISHED / digest_of([task, own]), task, experiment.processes)
 
 
