@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from embedkit.errors import FitError
-from embedkit.options.option import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, declared, option
+from embedkit.options.option import COUNT, NOT_NEGATIVE, PART, POSITIVE, SHARE, declared, option
 from embedkit.wording import list_words
 
 Mode: TypeAlias = Literal["cached", "frozen", "finetune", "lora"]
@@ -105,6 +105,19 @@ class TrainingOptions:
         "repeatable.",
         usual="none",
         record="test_merge",
+        resolved=True,
+    )
+    train_share: tuple[float, ...] = option(
+        (1.0,),
+        panel="Data",
+        metavar="SHARE",
+        help="Train on these shares of every fold's training speakers, each a run of its own (learning curves): "
+        "0.1,0.3,1; test sets stay.",
+        usual="1",
+        bound=PART,
+        single=True,
+        example=" such as 0.1,0.3,1",
+        record="train_share",
         resolved=True,
     )
     corpus_name: str | None = option(

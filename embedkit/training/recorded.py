@@ -50,6 +50,8 @@ METRICS: Shape = {
     **{f"{name}_ci": (float, float) for name in _SCORES},
     "classes": [str],
     "dimensions": [str],
+    "train_share": float,
+    "train_speakers": [int],
     "layer": int | None,
     "head_options": Mapping[str, Any],
     "loss_options": Mapping[str, Any],

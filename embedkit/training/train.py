@@ -24,7 +24,7 @@ from embedkit.training.data.fold_stores import spread_folds
 from embedkit.training.data.recordings import digest_recordings, share_recordings
 from embedkit.training.experiment import UNFINISHED, Experiment
 from embedkit.training.fine_tuning import tune_loss
-from embedkit.training.layer_probing import LayerFeatures, plan_layers, split_layers
+from embedkit.training.layer_probing import LayerFeatures, join_plans, split_results
 from embedkit.training.live.features import LiveFeatures
 from embedkit.training.monitor import TrainingMonitor, in_unit, shown_name
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
@@ -76,7 +76,7 @@ def _forget_abandoned(folder: Path) -> None:
 
 
 def plan_rows(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
-    """Put the experiments together that differ in their loss or their layer alone and gain by sharing stacks.
+    """Put the experiments together that differ in loss, layer or share of speakers alone and gain by sharing stacks.
 
     Heads on frames take so long that each loss is finished, and kept, before the next one starts.
     """
@@ -150,27 +150,28 @@ def _room_told(experiment: Experiment) -> Iterator[None]:
 
 
 def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[FoldResult]]:
-    """Train experiments that differ in their loss, or in loss and layer, together."""
+    """Train experiments together that differ in their loss, their layer, or their share of the training speakers."""
     experiments = row.trained
     first = experiments[0]
-    targets, plan = first.targets, first.plan
+    plans = {(experiment.layer, experiment.share): experiment.plan for experiment in experiments}
+    targets, places = first.targets, [0] * len(plans)
+    joined = list(plans.values())
     features: Features
-    layers = list(dict.fromkeys(experiment.layer for experiment in experiments))
-    if len(layers) == 1:
+    if len({layer for layer, _ in plans}) == 1:
         features = first.features
         if first.folds_apart:
-            plan, targets = spread_folds(plan, len(first.data)), np.concatenate([targets] * len(plan.folds))
+            joined = [spread_folds(plan, len(first.data)) for plan in joined]
+            targets = np.concatenate([targets] * len(first.plan.folds))
     else:
         whole = first.load(layer=None)
         assert isinstance(whole, UtteranceFeatures)
-        places = [first.store.layers.index(layer) for layer in layers if layer is not None]
-        features, plan = LayerFeatures(whole), plan_layers(plan, len(whole), places)
-        targets = np.concatenate([targets] * whole.layers)
+        places = [first.store.layers.index(layer) for layer, _ in plans if layer is not None]
+        features, targets = LayerFeatures(whole), np.concatenate([targets] * whole.layers)
     seeds = first.options.seed_numbers
     found = train_losses(
         features,
         targets,
-        plan,
+        join_plans(joined, places, len(first.data)),
         first.training_config,
         list({experiment.loss.spec: experiment.loss for experiment in experiments}.values()),
         grid=first.grid,
@@ -182,8 +183,13 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
     )
     if first.fitted:
         found = {loss: repeat_seeds(results, len(seeds)) for loss, results in found.items()}
-    split = {loss: split_layers(results, first.plan, layers) for loss, results in found.items()}
-    return {id(experiment): split[experiment.loss.spec][experiment.layer] for experiment in experiments}
+    split = {
+        loss: dict(zip(plans, split_results(results, list(plans.values())), strict=True))
+        for loss, results in found.items()
+    }
+    return {
+        id(experiment): split[experiment.loss.spec][experiment.layer, experiment.share] for experiment in experiments
+    }
 
 
 def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[FoldResult]]:
@@ -326,6 +332,7 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         "selection": experiment.plan.selection,
         "precision": experiment.store.encoder.get("precision", "fp32"),
         "speaker_dependent": experiment.plan.speaker_dependent,
+        "train_speakers": experiment.train_speakers,
         "budget": experiment.config["budget"],
         "standardised": "over frames" if experiment.level == "frame" else "over utterance means",
         "loss_spec": experiment.loss.spec,

@@ -87,7 +87,7 @@ def fit_heads(
         store.require_undamaged()
     said = [describe_plain_parts(one.grid[0].head, one.loss) for one in experiments]
     said.append(note_older_stores([*opened, *(one.other for one in experiments[:1] if one.other is not None)]))
-    said += [[f"{note[0].upper()}{note[1:]}." for note in one.left_out] for one in experiments]
+    said += [one.notes for one in experiments]
     parts = {id(store): (store, data) for one in experiments for store, data in zip(one.stores, one.parts, strict=True)}
     said += [find_doubtful_names(store, data, options.folds or "") for store, data in parts.values()]
     for sentence in dict.fromkeys(line for lines in said for line in lines):
@@ -98,7 +98,7 @@ def fit_heads(
 
 
 def _plan(opened: Sequence[Source], options: FitOptions) -> list[Experiment]:
-    """List what is trained: stores by layers by heads by losses; heads that are fitted bring their own objective."""
+    """List what is trained: stores by shares by layers by heads by losses; fitted heads bring their own objective."""
     layers = options.layers if options.mode == "cached" else "all"
     if layers not in ("all", "each"):
         raise FitError(
@@ -108,8 +108,9 @@ def _plan(opened: Sequence[Source], options: FitOptions) -> list[Experiment]:
     device, built = resolve_device(options.device), [build_loss(loss) for loss in options.loss or ()]
     trained = [loss for loss in built if loss.name != OWN]
     experiments = [
-        Experiment(store, complete_head(head, store.usual_pool), loss, options, device, layer, other)
+        Experiment(store, complete_head(head, store.usual_pool), loss, options, device, layer, other, share)
         for store in opened
+        for share in options.train_share
         for layer in (store.layers if layers == "each" else (None,))
         for head in (options.head or [store.default_head])
         for loss in ([build_loss(OWN)] if is_fitted(head) else trained)

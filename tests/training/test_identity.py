@@ -36,6 +36,7 @@ STORED: dict[str, Any] = {
     "folds": "session",
     "test_on": "other.h5",
     "test_merge": {"sadness": "anger"},
+    "train_share": [0.5],
     "seeds": 2,
     "classes": ["anger", "happiness"],
     "merge": {"sadness": "anger"},
