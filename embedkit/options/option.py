@@ -48,6 +48,7 @@ class Bound:
 POSITIVE = Bound(above=0, text="above zero")
 NOT_NEGATIVE = Bound(least=0, text="of at least zero")
 COUNT = Bound(least=1, text="of at least 1")
+DECIBELS = Bound(least=-100, most=100, text="from -100 to 100")
 PART = Bound(above=0, most=1, text="above 0, up to 1")
 SHARE = Bound(least=0, below=1, text="from 0 to below 1")
 

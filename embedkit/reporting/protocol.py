@@ -164,6 +164,11 @@ def describe_protocol(rows: Sequence[Row]) -> list[str]:
             f"TRAIN SHARE: heads learned from a part of each fold's training speakers ({_share(row)}), the same under "
             "every seed, head and loss; never compare these numbers with others."
         )
+    if any(row.get("noise_snr") is not None for row in rows):
+        notes.append(
+            "Lines at a level in dB: the heads of the line without one, trained and chosen on clean recordings, and "
+            "tested on the same test recordings with noise at that signal-to-noise ratio (white unless it is named)."
+        )
     if row.get("speaker_dependent"):
         notes.append(
             "SPEAKER-DEPENDENT: the same speakers are in training and test, so these numbers are higher than for "

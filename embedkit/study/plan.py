@@ -23,6 +23,7 @@ from embedkit.options.option import declared
 from embedkit.options.study import StudyOptions
 from embedkit.progress import Progress, Tell
 from embedkit.store import Store, open_store
+from embedkit.store.noise import noisy_path
 from embedkit.training.runs import RunRecord
 
 _T = TypeVar("_T")
@@ -190,14 +191,16 @@ class StudyPlan:
                 "progress": self.progress,
                 "tell": tell,
             }
-            return [
-                self.extract(
-                    pair.corpus,
-                    encoder=name,
-                    **{**given, "out": self.path(pair, name), "level": self.level(pair, name)},
-                )
-                for name in pair.names
-            ]
+            stores = []
+            for name in pair.names:
+                path = self.path(pair, name)
+                own = {**given, "encoder": name, "level": self.level(pair, name)}
+                stores.append(self.extract(pair.corpus, **{**own, "out": path}))
+                for snr in self.options.noise_snr:
+                    noise = {"noise_snr": snr, "noise": self.options.noise}
+                    noisy = noisy_path(path, snr, self.options.noise)
+                    self.extract(pair.corpus, **{**own, **noise, "out": noisy})
+            return stores
 
         return self.attempt(str(pair), extract)
 

@@ -26,7 +26,7 @@ from embedkit.training.experiment import UNFINISHED, Experiment
 from embedkit.training.fine_tuning import tune_loss
 from embedkit.training.layer_probing import LayerFeatures, join_plans, split_results
 from embedkit.training.live.features import LiveFeatures
-from embedkit.training.monitor import TrainingMonitor, in_unit, shown_name
+from embedkit.training.monitor import TrainingMonitor, shown_name, tell_score
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
 from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
 from embedkit.training.saved_encoders import EncoderFolders
@@ -44,7 +44,8 @@ def fit_experiments(
     known = {id(experiment): None if overwrite else find_known_run(experiment) for experiment in experiments}
     for experiment in experiments:
         if (record := known[id(experiment)]) is not None:
-            tell(f"{experiment}: {_tell_score(experiment, record.metrics)}, fitted before, nothing changed")
+            score = tell_score(experiment.data.score_name, record.metrics)
+            tell(f"{experiment}: {score}, fitted before, nothing changed")
     rows = [
         (row, [experiment for experiment in row if known[id(experiment)] is None]) for row in plan_rows(experiments)
     ]
@@ -264,15 +265,10 @@ def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) ->
         curves=learning_curves(results, seeds, experiment.data.score_name),
         folders={FOLDER: experiment.cache.folder / FOLDER} if experiment.options.save_encoder else None,
     )
-    tell(f"{experiment}: {_tell_score(experiment, metrics)}")
+    tell(f"{experiment}: {tell_score(experiment.data.score_name, metrics)}")
     for sentence in edges:
         tell(f"{experiment}: {sentence}")
     return record
-
-
-def _tell_score(experiment: Experiment, metrics: Mapping[str, Any]) -> str:
-    name = experiment.data.score_name
-    return f"{shown_name(name)} {in_unit(name, metrics[name.lower()])}{' %' if name == 'UA' else ''}"
 
 
 def find_known_run(experiment: Experiment) -> RunRecord | None:

@@ -26,7 +26,8 @@ _UNCOUNTED = ("split", "random")
 def find_families(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """Group runs that differ in their share of the training speakers alone, where there are several; largest last."""
     families: dict[str, list[RunRecord]] = defaultdict(list)
-    whole = [record for record in records if record.metrics.get("layer") is None and _count(record)]
+    clean = [record for record in records if record.metrics.get("noise_snr") is None]
+    whole = [record for record in clean if record.metrics.get("layer") is None and _count(record)]
     keys = protocol_keys([{**record.metrics, "train_share": None} for record in whole])
     for record, key in zip(whole, keys, strict=True):
         families[key].append(record)
