@@ -135,7 +135,7 @@ class ExtractCall(ExtractOptions):
     noise_snr: float | None = option(
         panel="Data",
         metavar="DB",
-        help="Add noise at this signal-to-noise ratio in dB; the store lies beside the clean one, which stays.",
+        help="Signal-to-noise ratio in dB of noise that is added; the store lies beside the clean one, which stays.",
         usual="none",
         bound=DECIBELS,
     )
@@ -149,7 +149,7 @@ class ExtractCommand(ExtractOptions):
         (),
         panel="Data",
         metavar="DB",
-        help="Add noise at these signal-to-noise ratios in dB (20,10,0): a store each beside the clean one, which "
+        help="Signal-to-noise ratios in dB of noise that is added (20,10,0): a store each beside the clean one, which "
         "stays.",
         bound=DECIBELS,
         example=" such as 20,10,0",

@@ -219,7 +219,7 @@ class Declared:
             raise ConfigError(f"{where} is {_shown(value)}, expected {self._expected(value)}")
         bound = self.told.bound
         numbers = value if self.of_numbers else [value]
-        if value is None or bound is None:
+        if value in (None, self.default) or bound is None:
             return
         if not numbers or not all(math.isfinite(one) and bound.holds(one) for one in numbers):
             noun = "numbers" if self.of_numbers else "a whole number" if self.kind is int else "a number"
