@@ -219,6 +219,12 @@ def check_readme(page: Page) -> None:
     assert "emodb: UAR in %, 2 classes, folds by speaker" in page.printed[-1]
 
 
+def check_replication(page: Page) -> None:
+    repeated = [record for record in find_runs("runs") if record.config["corpus"].startswith("iemocap-")]
+    assert len(repeated) == 4 * 5
+    assert all(record.metrics["folds"] == "split" and record.metrics["speaker_dependent"] for record in repeated)
+
+
 CHECKS: dict[str, Callable[[Page], None]] = {
     "README.md": check_readme,
     "adding-a-corpus.md": check_corpus,
@@ -228,6 +234,7 @@ CHECKS: dict[str, Callable[[Page], None]] = {
     "adding-an-encoder.md": check_encoder,
     "doctor.md": check_doctor,
     "python.md": check_python,
+    "replication.md": check_replication,
 }
 
 

@@ -157,6 +157,11 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise FitError(
                 f"The loss {self.loss!r} predicts emotional attributes, but HeadClassifier tells classes apart."
             )
+        if loss.ratings:
+            raise FitError(
+                f"The loss {self.loss!r} learns ratings beside classes, but HeadClassifier is given classes; train "
+                "with embedkit.fit on a store that has ratings."
+            )
         for setting in ("epochs", "batch_size"):
             if getattr(self, setting) < 1:
                 raise FitError(f"{setting} is {getattr(self, setting)}, expected at least 1.")

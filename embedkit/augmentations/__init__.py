@@ -49,7 +49,7 @@ def build_augmentation(spec: str) -> Augmentation:
     if not (isinstance(cls, type) and issubclass(cls, Augmentation)):
         cls = plain_augmentation(cls, name)
     if cls.needs_torchaudio:
-        _require_torchaudio(name)
+        require_torchaudio(name)
     built: Augmentation = cls(name, build_options(cls.Options, settings, owner=f"the augmentation {name!r}"))
     if built.recordings is not None:
         settings["folder"] = str(built.recordings.folder)
@@ -57,7 +57,12 @@ def build_augmentation(spec: str) -> Augmentation:
     return built
 
 
-def _require_torchaudio(name: str) -> None:
+def require_torchaudio(name: str) -> None:
+    """Refuse what computes by torchaudio where that cannot be loaded.
+
+    Raises:
+        ConfigError: that.
+    """
     try:
         importlib.import_module("torchaudio.functional")
     # A wheel for another torch fails in any way, in its own code or in the linker.

@@ -36,22 +36,26 @@ class Noise(Augmentation):
 
     def __call__(self, waveform: Tensor, sampling_rate: int) -> Tensor:
         """Return the clip `[samples]` with noise added."""
-        from torchaudio.functional import add_noise
-
         if self.recordings is None:
             noise = torch.randn(waveform.shape)
         else:
             noise = fit_length(self.recordings.draw(sampling_rate), len(waveform))
-        decibels = draw_between(self.options.low, self.options.high)
-        peak = noise.abs().max()
-        # Scaled, for the energy of faint noise would be zero.
-        return add_noise(waveform, noise / peak, torch.tensor(decibels)) if peak else waveform
+        return mix(waveform, noise, draw_between(self.options.low, self.options.high))
 
 
-def fit_length(recording: Tensor, samples: int) -> Tensor:
+def mix(waveform: Tensor, noise: Tensor, decibels: float) -> Tensor:
+    """Add noise to a clip, `[samples]` both, at a ratio of their energies; where one is silent there is none."""
+    from torchaudio.functional import add_noise
+
+    peak = noise.abs().max()
+    # Scaled, for the energy of faint noise would be zero.
+    return add_noise(waveform, noise / peak, torch.tensor(decibels)) if peak else waveform
+
+
+def fit_length(recording: Tensor, samples: int, generator: torch.Generator | None = None) -> Tensor:
     """Cut `[any]` to `[samples]` at a random place, or repeat it from a random place on."""
     if len(recording) >= samples:
-        start = int(torch.randint(len(recording) - samples + 1, ()))
+        start = int(torch.randint(len(recording) - samples + 1, (), generator=generator))
         return recording[start : start + samples]
-    start = int(torch.randint(len(recording), ()))
+    start = int(torch.randint(len(recording), (), generator=generator))
     return recording.roll(-start).repeat(-(-samples // len(recording)))[:samples]

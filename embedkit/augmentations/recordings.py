@@ -63,9 +63,9 @@ class Recordings:
                 probe_audio(file)
         self._checked.add(sampling_rate)
 
-    def draw(self, sampling_rate: int) -> Tensor:
+    def draw(self, sampling_rate: int, generator: torch.Generator | None = None) -> Tensor:
         """Return one recording `[samples]`, with a largest value of 1."""
-        return self._read(int(torch.randint(len(self.files), ())), sampling_rate)
+        return self._read(int(torch.randint(len(self.files), (), generator=generator)), sampling_rate)
 
     def _read(self, place: int, sampling_rate: int) -> Tensor:
         if (place, sampling_rate) in self._kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +34,7 @@ def extract(
         embedkit extract path/to/IEMOCAP --encoder hubert --encoder wav2vec2
         embedkit extract --encoder mfcc --where gender=female
         embedkit extract corpus.csv --encoder path/to/checkpoint --layers 4-9
+        embedkit extract corpus.csv --encoder hubert --noise-snr 20,10,0
 
     Done work is not done again: the same command continues a stopped extraction.
     """
@@ -43,8 +45,10 @@ def extract(
         raise typer.BadParameter(
             "name at least one, as in --encoder mfcc (see embedkit list encoders).", param_hint="'--encoder'"
         )
-    if len(encoders) > 1 and "out" in options:
-        raise typer.BadParameter("give one encoder with --out, a store holds one.", param_hint="'--out'")
+    levels = options.pop("noise_snr", ()) or (None,)
+    if max(len(encoders), len(levels)) > 1 and "out" in options:
+        told = "one encoder" if len(encoders) > 1 else "one level of noise"
+        raise typer.BadParameter(f"give {told} with --out, a store holds one.", param_hint="'--out'")
     corpus = corpus or config.corpus
     require_word_for({"corpus": corpus, "encoder": encoders}, allow_code)
     if corpus is None:
@@ -61,9 +65,15 @@ def extract(
         else:
             tell(sentence)
 
-    for name in expand_runs(encoders, tell):
+    for name, snr in product(expand_runs(encoders, tell), levels):
         store = extract_embeddings(
-            corpus or "demo", encoder=name, sources=config.encoders, progress=None, tell=tell_or_keep, **options
+            corpus or "demo",
+            encoder=name,
+            sources=config.encoders,
+            progress=None,
+            tell=tell_or_keep,
+            noise_snr=snr,
+            **options,
         )
         show(store.path)
     for line in "\n".join(tables).splitlines():

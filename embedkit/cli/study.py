@@ -51,7 +51,8 @@ def study(
     require_word_for({**options, "encoder": encoders, "corpus": corpora}, allow_code)
     if not corpora:
         tell("No corpus is given and embedkit.toml names none: the demo corpus is used, synthetic speech to try out.")
-    extraction.pop("out", None)
+    for name in ("out", "noise", "noise_snr"):
+        extraction.pop(name, None)
     from embedkit.workflows.study import run_study
 
     result = run_study(

@@ -83,7 +83,7 @@ class FoldHeads(nn.Module):
             members=len(heads),
             layers=self.mean.shape[0],
             dimensions=self.mean.shape[1] // (2 if alone else 1),
-            classes=len(predictor.names),
+            classes=len(predictor.names) + len(self.loss.ratings),
             classifier=self.loss.classifier,
         )
         stack = head.cls(shape, head.options, [Generator().manual_seed(0) for _ in heads])

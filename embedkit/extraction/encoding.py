@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedkit.audio import DIGEST_RATE, digest_audio, digest_samples, read_audio
+from embedkit.augmentations.fixed_noise import FixedNoise
 from embedkit.encoders.base import Encoder
 from embedkit.errors import AudioError, ExtractionError
 from embedkit.extraction.batches import batch_clips
@@ -61,6 +62,7 @@ class EncodingConfig:
         max_hours: What a clip may last.
         rescale: Whether files of floats in the scale of 16 bits are divided by 32768.
         digests: Whether audio is digested, for a store.
+        noise: What is added to every clip, by the digest of its audio; None for nothing.
     """
 
     encoder: Encoder
@@ -75,6 +77,7 @@ class EncodingConfig:
     max_hours: float = MOST_HOURS
     rescale: bool = False
     digests: bool = True
+    noise: FixedNoise | None = None
 
     @property
     def row_shape(self) -> tuple[int, int]:
@@ -160,8 +163,14 @@ def read_waveform(config: EncodingConfig, segment: AudioSegment) -> Waveform:
             raise AudioError(f"The audio file {str(path)!r} changed while it was read; run the command again.")
     except (AudioError, OSError) as error:
         return Waveform(segment, reason=str(error))
-    # Resampling may give a sample more than the header promised.
-    return Waveform(segment, None if samples is None else samples[:longest], *digests)
+    if samples is not None:
+        # Resampling may give a sample more than the header promised.
+        samples = _add_noise(config, samples[:longest], digests[1])
+    return Waveform(segment, samples, *digests)
+
+
+def _add_noise(config: EncodingConfig, samples: NDArray[np.float32], key: str) -> NDArray[np.float32]:
+    return samples if config.noise is None else config.noise.add(samples, config.encoder.sampling_rate, key)
 
 
 def read_segment(
@@ -258,7 +267,7 @@ class Encoding:
         windows = config.windows.cut(segment.samples)
         cut = batch_clips(windows, _window_samples, config.batch_samples, most_clips=len(windows))
         try:
-            for group in self.encoders.map(partial(self._encode_windows, segment), cut):
+            for group in self.encoders.map(partial(self._encode_windows, wave), cut):
                 for own in group:
                     merge.add(own)
                     if not np.isfinite(own).all():
@@ -274,9 +283,9 @@ class Encoding:
         return ""
 
     @torch.inference_mode()
-    def _encode_windows(self, segment: AudioSegment, group: Sequence[Window]) -> list[Array]:
+    def _encode_windows(self, waveform: Waveform, group: Sequence[Window]) -> list[Array]:
         """Return the frames that belong to each of some windows."""
-        waves = [_read_window(self.config, segment, window) for window in group]
+        waves = [_read_window(self.config, waveform, window) for window in group]
         launched = self.passes.start(waves, lambda: Pool(statistics=False, frame_dtype="float32"))
         frames = in_order(launched, Pool.frames)
         return [values[window.first : window.last] for window, values in zip(group, frames, strict=True)]
@@ -302,11 +311,13 @@ def _write_short(config: EncodingConfig, wave: Waveform, rows: UtteranceEmbeddin
     return ""
 
 
-def _read_window(config: EncodingConfig, segment: AudioSegment, window: Window) -> torch.Tensor:
-    rate = config.encoder.sampling_rate
+def _read_window(config: EncodingConfig, waveform: Waveform, window: Window) -> torch.Tensor:
+    rate, segment = config.encoder.sampling_rate, waveform.segment
     begin = segment.start or 0.0
     until = segment.end if window.end == segment.samples else begin + window.end / rate
-    return _padded(read_segment(config, segment, begin + window.start / rate, until), config.encoder.smallest_input)
+    samples = read_segment(config, segment, begin + window.start / rate, until)
+    noisy = _add_noise(config, samples, f"{waveform.audio_digest} {window.start}")
+    return _padded(noisy, config.encoder.smallest_input)
 
 
 def _check_fit(wave: Waveform, frames: Array | None) -> None:

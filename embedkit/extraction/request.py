@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from embedkit.augmentations.fixed_noise import FixedNoise
 from embedkit.corpora.base import Corpus
 from embedkit.corpora.manifest import GENERIC
 from embedkit.encoders import encoder_label
@@ -49,6 +50,7 @@ class ExtractionRequest:
         max_file_gb: A larger store is kept in shards of this size, in gigabytes; None: as the store is, else one file.
         max_hours: What an utterance may last.
         rescale: Whether files of floats in the scale of 16 bits are divided by 32768.
+        added_noise: What is added to every clip; None for nothing.
         overwrite: Whether a store, or an unfinished extraction, of other options is replaced.
         tell, progress: How the user hears of it, of progress in seconds of audio; `tell` may be called from any thread.
     """
@@ -70,6 +72,7 @@ class ExtractionRequest:
     max_file_gb: float | None = None
     max_hours: float = MOST_HOURS
     rescale: bool = False
+    added_noise: FixedNoise | None = None
     overwrite: bool = False
     tell: Tell = lambda sentence: None
     progress: Progress | None = None
@@ -100,7 +103,14 @@ class ExtractionRequest:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options beside the encoder that determine the numbers."""
+        """The options beside the encoder that determine the numbers; noise with the fingerprint of the clean store."""
+        if self.added_noise is None:
+            return self._clean_options
+        noise = {**self.added_noise.describe(), "clean": self._digest(self._clean_options)}
+        return {**self._clean_options, "noise": noise}
+
+    @property
+    def _clean_options(self) -> dict[str, Any]:
         return {
             "levels": list(self.levels),
             "frame_dtype": self.kept_frames,
@@ -113,7 +123,10 @@ class ExtractionRequest:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of what determines the numbers: the encoder, wherever it was found, and the options."""
-        described = {"encoder": determining(self.identity), "options": self.options}
+        return self._digest(self.options)
+
+    def _digest(self, options: Mapping[str, Any]) -> str:
+        described = {"encoder": determining(self.identity), "options": options}
         return hashlib.sha256(canonical_json(described).encode()).hexdigest()
 
 

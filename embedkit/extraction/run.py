@@ -120,6 +120,7 @@ def _encode(
         on_error=request.on_error,
         max_hours=request.max_hours,
         rescale=request.rescale,
+        noise=request.added_noise,
     )
     tasks = [task for key, task in plan.tasks(request.work).items() if key not in shards]
     watch = watch_progress(request, plan, tasks)

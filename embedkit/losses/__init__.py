@@ -44,6 +44,14 @@ LOSSES = Registry(
                 in_all=False,
             ),
         ),
+        (
+            "ce+ccc",
+            Part(
+                "embedkit.losses.ce_ccc:CrossEntropyAndConcordance",
+                "cross-entropy, and 1 - concordance correlation with ratings as a second task (not in all)",
+                in_all=False,
+            ),
+        ),
         (OWN, Part("embedkit.losses.own:OwnObjective", "what logreg, lda, svm and knn minimise", in_all=False)),
     ],
 )

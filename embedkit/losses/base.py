@@ -22,12 +22,15 @@ class Loss(ABC):
             training by the cosines between the representations of all utterances of the batch).
         tasks: What it can train: "classes", "dimensions" (ratings such as valence), or both.
         Options: Frozen keyword-only dataclass of its settings, all with defaults.
+        ratings: Columns of ratings that heads learn beside the classes, by one more output each; targets are then
+            `[..., batch, 1 + ratings]`, class indices and standardised ratings (NaN where one is missing).
         spec, name: What it was built from, and the same without settings; empty where it was made by hand.
     """
 
     tasks: ClassVar[tuple[Task, ...]] = ("classes",)
     classifier: ClassVar[Literal["affine", "cosine", "probe"]] = "affine"
     Options: ClassVar[type[Any]]
+    ratings: tuple[str, ...] = ()
     spec = name = ""
 
     def __init__(self, options: Any) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from embedkit.options.option import COUNT, POSITIVE, declared, option
+from embedkit.options.option import COUNT, DECIBELS, POSITIVE, declared, option
 from embedkit.received import MOST_HOURS
 
 
@@ -113,6 +113,12 @@ class ExtractOptions:
     limit: int | None = option(
         panel="Data", metavar="N", help="Take only so many utterances, evenly spread.", bound=COUNT, usual="all"
     )
+    noise: str | None = option(
+        panel="Data",
+        metavar="FOLDER",
+        help="Recordings of noise for --noise-snr.",
+        usual="white noise",
+    )
     overwrite: bool = option(
         False, panel="Data", help="Replace a store that is damaged, or made with other options.", in_toml=False
     )
@@ -123,8 +129,31 @@ class ExtractOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExtractCall(ExtractOptions):
+    """The same for one store."""
+
+    noise_snr: float | None = option(
+        panel="Data",
+        metavar="DB",
+        help="Signal-to-noise ratio in dB of noise that is added; the store lies beside the clean one, which stays.",
+        usual="none",
+        bound=DECIBELS,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExtractCommand(ExtractOptions):
-    """The same for several encoders, each with a store of its own."""
+    """The same for several encoders and noises, each with a store of its own."""
+
+    noise_snr: tuple[float, ...] = option(
+        (),
+        panel="Data",
+        metavar="DB",
+        help="Signal-to-noise ratios in dB of noise that is added (20,10,0): a store each beside the clean one, which "
+        "stays.",
+        bound=DECIBELS,
+        example=" such as 20,10,0",
+    )
 
     encoder: tuple[str, ...] = option(
         (),

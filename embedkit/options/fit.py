@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from embedkit.errors import FitError
-from embedkit.options.option import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, declared, option
+from embedkit.options.option import COUNT, DECIBELS, NOT_NEGATIVE, PART, POSITIVE, SHARE, declared, option
 from embedkit.wording import list_words
 
 Mode: TypeAlias = Literal["cached", "frozen", "finetune", "lora"]
@@ -105,6 +105,40 @@ class TrainingOptions:
         "repeatable.",
         usual="none",
         record="test_merge",
+        resolved=True,
+    )
+    train_share: tuple[float, ...] = option(
+        (1.0,),
+        panel="Data",
+        metavar="SHARE",
+        help="Train on these shares of every fold's training speakers, each a run of its own (learning curves): "
+        "0.1,0.3,1; test sets stay.",
+        usual="1",
+        bound=PART,
+        single=True,
+        example=" such as 0.1,0.3,1",
+        record="train_share",
+        resolved=True,
+    )
+    noise_snr: tuple[float, ...] = option(
+        (),
+        panel="Data",
+        metavar="DB",
+        help="Score the same heads on noisy test recordings as well, at these signal-to-noise ratios in dB: 20,10,0; "
+        "from the stores that `embedkit extract --noise-snr` wrote beside.",
+        bound=DECIBELS,
+        example=" such as 20,10,0",
+        modes=("cached",),
+        record="noise.snr",
+        resolved=True,
+    )
+    noise: str | None = option(
+        panel="Data",
+        metavar="FOLDER",
+        help="Recordings of noise behind these stores, as for `embedkit extract`.",
+        usual="white noise",
+        modes=("cached",),
+        record="noise.folder",
         resolved=True,
     )
     corpus_name: str | None = option(
@@ -379,6 +413,8 @@ class TrainingOptions:
             raise FitError(
                 f"Found both folds by {self.folds} and another corpus to test on; leave out --folds or --test-on."
             )
+        if self.noise is not None and not self.noise_snr:
+            raise FitError(f"Found recordings of noise ({self.noise}) without a level; name it with --noise-snr.")
         if self.test_merge and self.test_on is None:
             raise FitError("A label map for another corpus was given, but no store to test on; name it with --test-on.")
 

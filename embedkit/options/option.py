@@ -29,23 +29,27 @@ class Bound:
     """Which numbers an option takes.
 
     Attributes:
-        least, above, below: The smallest one, and what a number must exceed and stay under.
+        least, most: The smallest and the largest one.
+        above, below: What a number must exceed and stay under.
         text: What is expected, in words.
     """
 
     text: str
     least: float = -math.inf
+    most: float = math.inf
     above: float = -math.inf
     below: float = math.inf
 
     def holds(self, number: float) -> bool:
         """Tell whether a number is one of them."""
-        return self.least <= number < self.below and self.above < number
+        return self.least <= number <= self.most and self.above < number < self.below
 
 
 POSITIVE = Bound(above=0, text="above zero")
 NOT_NEGATIVE = Bound(least=0, text="of at least zero")
 COUNT = Bound(least=1, text="of at least 1")
+DECIBELS = Bound(least=-100, most=100, text="from -100 to 100")
+PART = Bound(above=0, most=1, text="above 0, up to 1")
 SHARE = Bound(least=0, below=1, text="from 0 to below 1")
 
 
@@ -215,7 +219,7 @@ class Declared:
             raise ConfigError(f"{where} is {_shown(value)}, expected {self._expected(value)}")
         bound = self.told.bound
         numbers = value if self.of_numbers else [value]
-        if value is None or bound is None:
+        if value in (None, self.default) or bound is None:
             return
         if not numbers or not all(math.isfinite(one) and bound.holds(one) for one in numbers):
             noun = "numbers" if self.of_numbers else "a whole number" if self.kind is int else "a number"

@@ -181,8 +181,8 @@ def _families(
     for index in outcomes:
         place = places[index]
         lines[place.encoder, place.head].append(index)
-        # The best of an encoder's layers is chosen on test data, so layers are no systems to be ranked.
-        if rows[index].get("layer") is None:
+        # The best of an encoder's layers is chosen on test data, and noise is no system: neither is ranked.
+        if rows[index].get("layer") is None and rows[index].get("noise_snr") is None:
             columns[place.loss].append(index)
 
     def paired(pairs: Sequence[Pair]) -> list[Pair]:

@@ -42,8 +42,9 @@ def place_rows(rows: Sequence[Row]) -> list[Place]:
 
 
 def _name_encoder(row: Row) -> str:
-    layer = row.get("layer")
-    return str(row["encoder"]) if layer is None else f"{row['encoder']} layer {layer}"
+    layer, snr = row.get("layer"), row.get("noise_snr")
+    name = str(row["encoder"]) if layer is None else f"{row['encoder']} layer {layer}"
+    return name if snr is None else f"{name} at {snr:g} dB{f' {noise}' if (noise := row.get('noise')) else ''}"
 
 
 def label_parts(rows: Sequence[Row], kind: str) -> list[str]:

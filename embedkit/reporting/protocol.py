@@ -24,6 +24,7 @@ FIELDS = (
     "utterances",
     "speakers",
     "folds",
+    "train_share",
     "dealt",
     "speaker_dependent",
     "normalise",
@@ -111,6 +112,7 @@ _DIFFERENCES: Mapping[str, Callable[[Row, Sequence[Row]], str]] = {
     "classes": _name_classes,
     "dimensions": lambda row, _: ", ".join(row.get("dimensions") or ()),
     "folds": lambda row, _: _folds(row),
+    "train_share": lambda row, _: f"train share {_share(row)}" if _share(row) else "all training speakers",
     "seeds": lambda row, _: count_noun(row["seeds"], "seed"),
     "normalise": lambda row, _: f"normalised by {row['normalise']}" if row.get("normalise") else "",
     "budget": _name_budget,
@@ -126,7 +128,8 @@ def describe_title(row: Row, metric: str) -> str:
     """Write a table's title: corpus, metric, classes, folds, and what makes its numbers easy."""
     demo = " (synthetic demo corpus)" if row.get("demo") else ""
     shown = f"{METRICS[metric].label} {METRICS[metric].unit}".strip()
-    return f"{row['corpus']}{demo}: {shown}, {_predicted(row)}, {_folds(row)}{describe_marks(row)}"
+    share = f", train share {_share(row)}" if _share(row) else ""
+    return f"{row['corpus']}{demo}: {shown}, {_predicted(row)}, {_folds(row)}{share}{describe_marks(row)}"
 
 
 def describe_marks(row: Row) -> str:
@@ -157,6 +160,16 @@ def describe_protocol(rows: Sequence[Row], spread: Spread = "interval") -> list[
     fitted = sorted({str(row["head"]) for row in rows if row.get("fitted")})
     if fitted:
         notes.append(f"Fitted by scikit-learn, the same under every seed: {', '.join(fitted)}.")
+    if row.get("train_share"):
+        notes.append(
+            f"TRAIN SHARE: heads learned from a part of each fold's training speakers ({_share(row)}), the same under "
+            "every seed, head and loss; never compare these numbers with others."
+        )
+    if any(row.get("noise_snr") is not None for row in rows):
+        notes.append(
+            "Lines at a level in dB: the heads of the line without one, trained and chosen on clean recordings, and "
+            "tested on the same test recordings with noise at that signal-to-noise ratio (white unless it is named)."
+        )
     if row.get("speaker_dependent"):
         notes.append(
             "SPEAKER-DEPENDENT: the same speakers are in training and test, so these numbers are higher than for "
@@ -222,6 +235,15 @@ def _dealt(row: Row) -> str:
     """Say how more groups than folds were dealt; older runs, whose speakers were dealt by name, do not say it."""
     by_name = row["folds"] == "speaker" and (row.get("speakers") or 0) > MOST_SPEAKER_FOLDS
     return f", {row['dealt']}" if row.get("dealt") else ", dealt by sorted names" if by_name else ""
+
+
+def _share(row: Row) -> str:
+    """Say which share of the training speakers was trained on, and how many they are; nothing for all of them."""
+    if not row.get("train_share"):
+        return ""
+    counts = sorted(set(row.get("train_speakers") or ()))
+    told = f", {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} speakers" if counts else ""
+    return f"{100 * row['train_share']:g} %{told}"
 
 
 def _task(row: Row) -> str:

@@ -180,6 +180,7 @@ def _order(row: Row) -> tuple[Any, ...]:
         position(ENCODERS, str(row["encoder"])),
         position(HEADS, str(row["head"])),
         -1 if row.get("layer") is None else row["layer"],
+        (str(row.get("noise") or ""), -float(row.get("noise_snr", "inf"))),
         position(LOSSES, str(row["loss"])),
         sorted((key, str(value)) for key, value in (row.get("loss_options") or {}).items()),
     )

@@ -42,7 +42,9 @@ _OPTIONS: Mapping[str, Any] = {
     "statistics": str,
     "max_seconds": Mapping[str, Any] | None,
     "rescale": bool,
+    "noise": Mapping[str, Any],
 }
+_NOISE: Mapping[str, Any] = {"snr": float, "clean": str, "recordings": str}
 _ENCODER: Mapping[str, Any] = {
     "name": str,
     "family": str,
@@ -166,6 +168,10 @@ def _check_extraction(extraction: Mapping[str, Any]) -> None:
     _check_types("extraction.precision", extraction.get("precision", {}), _PRECISION)
     selection = {"where": Sequence[str], "limit": int | None}
     _check_types("extraction.selection", extraction.get("selection", {}), selection)
+    if "noise" in options:
+        _check_types("extraction.options.noise", options["noise"], _NOISE)
+        if lacking := {"snr", "clean"} - options["noise"].keys():
+            raise ValueError(f"extraction.options.noise: {min(lacking)} is missing")
     windows = options.get("max_seconds")
     if windows is not None:
         _check_types("extraction.options.max_seconds", windows, _WINDOWS)

@@ -25,6 +25,7 @@ from embedkit.options.option import declared
 from embedkit.options.study import StudyOptions
 from embedkit.progress import Progress, Tell
 from embedkit.store import Store, open_store
+from embedkit.store.noise import noisy_path
 from embedkit.study.parts import Part
 from embedkit.training.runs import RunRecord
 from embedkit.wording import count_noun
@@ -241,14 +242,16 @@ class StudyPlan:
                 "progress": self.progress,
                 "tell": tell,
             }
-            return [
-                self._extract_once(
-                    pair.corpus,
-                    encoder=name,
-                    **{**given, "out": self.path(pair, name), "level": self.level(pair, name)},
-                )
-                for name in pair.names
-            ]
+            stores = []
+            for name in pair.names:
+                path = self.path(pair, name)
+                own = {**given, "encoder": name, "level": self.level(pair, name)}
+                stores.append(self._extract_once(pair.corpus, **{**own, "out": path}))
+                for snr in self.options.noise_snr:
+                    noise = {"noise_snr": snr, "noise": self.options.noise}
+                    noisy = noisy_path(path, snr, self.options.noise)
+                    self._extract_once(pair.corpus, **{**own, **noise, "out": noisy})
+            return stores
 
         return self.attempt(str(pair), extract)
 

@@ -133,7 +133,7 @@ def training_seconds(experiments: Sequence[Experiment], store: Store, threads: i
         config = replace(experiment.training_config, epochs=epochs, patience=None)
         train_losses(
             features,
-            experiment.data.targets,
+            experiment.targets,
             plan,
             config,
             [experiment.loss],

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from embedkit.augmentations.base import Augmentation
 from embedkit.corpora.texts import as_text
@@ -19,7 +20,7 @@ from embedkit.losses.base import Loss
 from embedkit.options.fit import FitOptions
 from embedkit.system import avoid_reserved
 from embedkit.training.cross_validation import count_heads
-from embedkit.training.data.attributes import define_dimensions, require_fitting_loss
+from embedkit.training.data.attributes import define_dimensions, read_second_task, require_fitting_loss
 from embedkit.training.data.cross_corpus import define_transfer, join_tasks, name_other, plan_transfer
 from embedkit.training.data.dealing import Balance
 from embedkit.training.data.features import Features
@@ -43,6 +44,7 @@ from embedkit.training.data.recordings import (
     require_untrained,
     sketch_recordings,
 )
+from embedkit.training.data.shares import count_speakers, note_raised, thin_plan
 from embedkit.training.data.source import Source
 from embedkit.training.data.task import TaskData, define_task, fold_column, require_frames
 from embedkit.training.fine_tuning import count_tuned, plan_tuning
@@ -75,6 +77,7 @@ class Experiment:
         device: torch.device,
         layer: int | None = None,
         other: Source | None = None,
+        share: float = 1.0,
     ) -> None:
         self.store, self.head, self.loss, self.options, self.device = store, head, loss, options, device
         variants = resolve_heads(head)
@@ -89,13 +92,14 @@ class Experiment:
             data = define_dimensions(store, options.targets, where=options.where)
         else:
             data = define_task(store, classes=options.classes, merge=options.merge, where=options.where)
-        self.runs, self.layer, self.other = options.runs, layer, other
+        self.runs, self.layer, self.other, self.share = options.runs, layer, other, share
         self.parts: tuple[TaskData, ...] = (data,)
         if other is not None:
             self.parts = (data, define_transfer(store, data, other, options.test_merge or {}))
         if options.duplicates == "drop":
             self.parts = drop_copies(self.stores, self.parts)
         self.data: TaskData = self.parts[0]
+        self.ratings = read_second_task(loss, self.stores, self.parts)
         self.other_name = "" if other is None else name_other(store, other)
         if other is not None:
             self.data = join_tasks(self.parts[0], self.parts[1], names=(store.corpus, self.other_name))
@@ -112,6 +116,17 @@ class Experiment:
 
     @cached_property
     def plan(self) -> FoldPlan:
+        """The folds that are trained and tested."""
+        plan = self.whole_plan
+        if self.share < 1:
+            labels = None if self.data.dimensions else self.data.labels
+            hold_out = self.options.tuned or self.level == "frame"
+            plan = thin_plan(plan, self.share, self.data.speakers, labels, self.balance, hold_out=hold_out)
+        return plan_tuning(plan) if self.options.tuned else plan
+
+    @cached_property
+    def whole_plan(self) -> FoldPlan:
+        """The folds on all training speakers."""
         if self.other is not None:
             speakers, hold_out = self.data.speakers, self.level == "frame"
             return plan_transfer(len(self.parts[0]), speakers, self.other_name, self.balance, hold_out=hold_out)
@@ -119,7 +134,7 @@ class Experiment:
         held_out = self.store.fine_tuned or self.options.tuned
         usual = self.store.usual_folds or default_folds(self.data.sessions, self.data.speakers)
         kind = self.options.folds or usual
-        plan = plan_folds(
+        return plan_folds(
             kind,
             labels=None if self.data.dimensions else self.data.labels,
             speakers=self.data.speakers,
@@ -128,7 +143,11 @@ class Experiment:
             hold_out=held_out or self.level == "frame",
             balance=self.balance,
         )
-        return plan_tuning(plan) if self.options.tuned else plan
+
+    @property
+    def train_speakers(self) -> list[int]:
+        """How many known speakers each fold trains on."""
+        return count_speakers(self.plan.folds, self.data.speakers)
 
     @cached_property
     def balance(self) -> Balance:
@@ -170,12 +189,17 @@ class Experiment:
         return parts[0] if len(parts) == 1 else JoinedFeatures(parts)
 
     @property
+    def targets(self) -> NDArray[Any]:
+        """What heads learn of every utterance: as `data` has it, or `[utterances, 1 + ratings]`."""
+        return self.data.targets if self.ratings is None else np.column_stack([self.data.targets, self.ratings])
+
+    @property
     def training_config(self) -> TrainingConfig:
         """How the heads are trained."""
         options = self.options
         return TrainingConfig(
             head=self.grid[0].head,
-            classes=self.data.outputs,
+            classes=self.data.outputs + len(self.loss.ratings),
             epochs=1 if self.fitted else options.epochs or 1,
             batch_size=options.batch_size,
             patience=options.patience,
@@ -192,6 +216,11 @@ class Experiment:
         if self.level == "frame":
             for store in self.stores:
                 require_frames(store, f"the head {self.head_name!r}")
+        if self.share < 1 and self.store.fine_tuned:
+            raise FitError(
+                f"The encoder of {self.store.path} was trained on all training speakers, so heads on a share of them "
+                "say nothing about fewer speakers; leave out --train-share, or give it to --mode finetune."
+            )
         unknown = int(np.sum(self.data.speakers == ""))
         if self.options.normalise == "speaker" and unknown:
             raise FitError(
@@ -250,9 +279,20 @@ class Experiment:
         ]
 
     @property
+    def notes(self) -> list[str]:
+        """What is told before the training: who is left out, and where more speakers are trained on than asked for."""
+        left_out = [f"{note[0].upper()}{note[1:]}." for note in self.left_out]
+        if self.share == 1:
+            return left_out
+        whole = count_speakers(self.whole_plan.folds, self.data.speakers)
+        return [*left_out, *note_raised(self.share, self.train_speakers, whole)]
+
+    @property
     def variant(self) -> dict[str, Any]:
-        """What sets the run apart: dimensions, a single layer, a normalisation that sees test data, another corpus."""
+        """What sets the run apart: a layer, fewer speakers, dimensions, test data that is seen, another corpus."""
         found: dict[str, Any] = {} if self.layer is None else {"layer": self.layer}
+        if self.share < 1:
+            found |= {"train_share": self.share}
         if self.plan.dealt:
             found |= {"dealt": DEALT}
         if self.data.dimensions:
@@ -343,7 +383,8 @@ class Experiment:
         return f"{corpus} {self.store.path.stem}{mode}{told}, {self.head}"
 
     def __str__(self) -> str:
-        told = "" if self.options.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
+        told = "" if self.share == 1 else f", {100 * self.share:g} % of the training speakers"
+        told += "" if self.options.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
         told += ", LEAK: tested on what was trained on" if self.variant.get("leak") else ""
         return f"{self.title}, {self.loss.spec}{told}"
 

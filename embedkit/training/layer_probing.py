@@ -1,4 +1,4 @@
-"""Every layer of an encoder as a study of its own, all trained together."""
+"""Layers of an encoder, and shares of its speakers, each as a study of its own, all trained together."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class LayerFeatures(UtteranceFeatures):
         return flat.index_select(0, self.tensor(rows * self.whole.layers + places))
 
 
-def plan_layers(plan: FoldPlan, utterances: int, places: Sequence[int]) -> FoldPlan:
-    """Repeat every fold for every layer, named by its place among the layers."""
+def join_plans(plans: Sequence[FoldPlan], places: Sequence[int], utterances: int) -> FoldPlan:
+    """Lay plans end to end, each on the utterances of the layer at its place; folds are named after their plan."""
     folds = tuple(
-        shift_fold(fold, place * utterances, f"{place}/{fold.name}") for place in places for fold in plan.folds
+        shift_fold(fold, place * utterances, f"{number}/{fold.name}")
+        for number, (plan, place) in enumerate(zip(plans, places, strict=True))
+        for fold in plan.folds
     )
-    return replace(plan, folds=folds)
+    return replace(plans[0], folds=folds)
 
 
-def split_layers(
-    results: Sequence[FoldResult], plan: FoldPlan, layers: Sequence[int | None]
-) -> dict[int | None, list[FoldResult]]:
-    """Undo `plan_layers`: the results of each layer (None: of all in one), as if it had been trained alone."""
+def split_results(results: Sequence[FoldResult], plans: Sequence[FoldPlan]) -> list[list[FoldResult]]:
+    """Undo `join_plans`: the results of each plan, as if it had been trained alone."""
     own = iter(results)
-    return {layer: [replace(next(own), fold=fold) for fold in plan.folds] for layer in layers}
+    return [[replace(next(own), fold=fold) for fold in plan.folds] for plan in plans]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
@@ -80,6 +81,12 @@ def _heads(groups: Sequence[Group]) -> int:
 def shown_name(score_name: str) -> str:
     """Return what a score is called where users read it; files keep the short name."""
     return "UAR" if score_name == "UA" else score_name
+
+
+def tell_score(score_name: str, metrics: Mapping[str, Any]) -> str:
+    """Write a run's score with its name."""
+    unit = " %" if score_name == "UA" else ""
+    return f"{shown_name(score_name)} {in_unit(score_name, metrics[score_name.lower()])}{unit}"
 
 
 def in_unit(score_name: str, value: float) -> str:

@@ -38,6 +38,8 @@ CONFIG: Shape = {
     "seeds": [int],
     "store": _STORE,
     "test_store": _STORE,
+    "noise": {"snr": float, "folder": str},
+    "noise_store": _STORE,
     "choices": [{"fold": str, "seed": int, "head": str}],
 }
 _ROW_TEXTS = ("corpus", "encoder", "head", "loss", "mode", "folds", "selection", "precision", "loss_spec", "head_spec")
@@ -52,6 +54,10 @@ METRICS: Shape = {
     "class_speakers": [int],
     "classes": [str],
     "dimensions": [str],
+    "train_share": float,
+    "noise_snr": float,
+    "noise": str,
+    "train_speakers": [int],
     "layer": int | None,
     "head_options": Mapping[str, Any],
     "loss_options": Mapping[str, Any],

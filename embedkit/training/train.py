@@ -24,9 +24,9 @@ from embedkit.training.data.fold_stores import spread_folds
 from embedkit.training.data.recordings import digest_recordings, share_recordings
 from embedkit.training.experiment import UNFINISHED, Experiment
 from embedkit.training.fine_tuning import tune_loss
-from embedkit.training.layer_probing import LayerFeatures, plan_layers, split_layers
+from embedkit.training.layer_probing import LayerFeatures, join_plans, split_results
 from embedkit.training.live.features import LiveFeatures
-from embedkit.training.monitor import TrainingMonitor, in_unit, shown_name
+from embedkit.training.monitor import TrainingMonitor, shown_name, tell_score
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
 from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
 from embedkit.training.saved_encoders import EncoderFolders
@@ -44,7 +44,8 @@ def fit_experiments(
     known = {id(experiment): None if overwrite else find_known_run(experiment) for experiment in experiments}
     for experiment in experiments:
         if (record := known[id(experiment)]) is not None:
-            tell(f"{experiment}: {_tell_score(experiment, record.metrics)}, fitted before, nothing changed")
+            score = tell_score(experiment.data.score_name, record.metrics)
+            tell(f"{experiment}: {score}, fitted before, nothing changed")
     rows = [
         (row, [experiment for experiment in row if known[id(experiment)] is None]) for row in plan_rows(experiments)
     ]
@@ -76,7 +77,7 @@ def _forget_abandoned(folder: Path) -> None:
 
 
 def plan_rows(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
-    """Put the experiments together that differ in their loss or their layer alone and gain by sharing stacks.
+    """Put the experiments together that differ in loss, layer or share of speakers alone and gain by sharing stacks.
 
     Heads on frames take so long that each loss is finished, and kept, before the next one starts.
     """
@@ -86,7 +87,8 @@ def plan_rows(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
         if experiment.level == "frame" or experiment.options.tuned:
             return place
         apart = experiment.other is not None or experiment.folds_apart
-        return id(experiment.store), experiment.head, experiment.layer if apart else experiment.layer is None
+        layer = experiment.layer if apart else experiment.layer is None
+        return id(experiment.store), experiment.head, layer, experiment.loss.ratings
 
     # Cells are listed layer by layer and then head by head: those of a head are brought together.
     keys = [shared(place) for place in range(len(experiments))]
@@ -149,27 +151,28 @@ def _room_told(experiment: Experiment) -> Iterator[None]:
 
 
 def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[FoldResult]]:
-    """Train experiments that differ in their loss, or in loss and layer, together."""
+    """Train experiments together that differ in their loss, their layer, or their share of the training speakers."""
     experiments = row.trained
     first = experiments[0]
-    targets, plan = first.data.targets, first.plan
+    plans = {(experiment.layer, experiment.share): experiment.plan for experiment in experiments}
+    targets, places = first.targets, [0] * len(plans)
+    joined = list(plans.values())
     features: Features
-    layers = list(dict.fromkeys(experiment.layer for experiment in experiments))
-    if len(layers) == 1:
+    if len({layer for layer, _ in plans}) == 1:
         features = first.features
         if first.folds_apart:
-            plan, targets = spread_folds(plan, len(first.data)), np.concatenate([targets] * len(plan.folds))
+            joined = [spread_folds(plan, len(first.data)) for plan in joined]
+            targets = np.concatenate([targets] * len(first.plan.folds))
     else:
         whole = first.load(layer=None)
         assert isinstance(whole, UtteranceFeatures)
-        places = [first.store.layers.index(layer) for layer in layers if layer is not None]
-        features, plan = LayerFeatures(whole), plan_layers(plan, len(whole), places)
-        targets = np.concatenate([targets] * whole.layers)
+        places = [first.store.layers.index(layer) for layer, _ in plans if layer is not None]
+        features, targets = LayerFeatures(whole), np.concatenate([targets] * whole.layers)
     seeds = first.options.seed_numbers
     found = train_losses(
         features,
         targets,
-        plan,
+        join_plans(joined, places, len(first.data)),
         first.training_config,
         list({experiment.loss.spec: experiment.loss for experiment in experiments}.values()),
         grid=first.grid,
@@ -181,8 +184,13 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
     )
     if first.fitted:
         found = {loss: repeat_seeds(results, len(seeds)) for loss, results in found.items()}
-    split = {loss: split_layers(results, first.plan, layers) for loss, results in found.items()}
-    return {id(experiment): split[experiment.loss.spec][experiment.layer] for experiment in experiments}
+    split = {
+        loss: dict(zip(plans, split_results(results, list(plans.values())), strict=True))
+        for loss, results in found.items()
+    }
+    return {
+        id(experiment): split[experiment.loss.spec][experiment.layer, experiment.share] for experiment in experiments
+    }
 
 
 def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[FoldResult]]:
@@ -194,7 +202,7 @@ def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[F
     encoders = EncoderFolders(experiment, tuner) if experiment.options.save_encoder else None
     results = tune_loss(
         features,
-        experiment.data.targets,
+        experiment.targets,
         experiment.plan,
         experiment.training_config,
         experiment.loss,
@@ -219,7 +227,7 @@ def _cache(row: Sequence[Experiment]) -> ResultCache | None:
     task = {
         name: value for name, value in experiment.config.items() if not name.startswith("loss")
     } | experiment.digests
-    own = experiment.loss.spec if experiment.level == "frame" else None
+    own = experiment.loss.spec if experiment.level == "frame" else list(experiment.loss.ratings) or None
     return ResultCache(experiment.runs / UNFINISHED / digest_of([task, own]), task, experiment.processes)
 
 
@@ -257,15 +265,10 @@ def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) ->
         curves=learning_curves(results, seeds, experiment.data.score_name),
         folders={FOLDER: experiment.cache.folder / FOLDER} if experiment.options.save_encoder else None,
     )
-    tell(f"{experiment}: {_tell_score(experiment, metrics)}")
+    tell(f"{experiment}: {tell_score(experiment.data.score_name, metrics)}")
     for sentence in edges:
         tell(f"{experiment}: {sentence}")
     return record
-
-
-def _tell_score(experiment: Experiment, metrics: Mapping[str, Any]) -> str:
-    name = experiment.data.score_name
-    return f"{shown_name(name)} {in_unit(name, metrics[name.lower()])}{' %' if name == 'UA' else ''}"
 
 
 def find_known_run(experiment: Experiment) -> RunRecord | None:
@@ -325,6 +328,7 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         "selection": experiment.plan.selection,
         "precision": experiment.store.encoder.get("precision", "fp32"),
         "speaker_dependent": experiment.plan.speaker_dependent,
+        "train_speakers": experiment.train_speakers,
         "budget": experiment.config["budget"],
         "standardised": "over frames" if experiment.level == "frame" else "over utterance means",
         "loss_spec": experiment.loss.spec,

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from embedkit.arguments import checked
+from embedkit.augmentations.fixed_noise import FixedNoise
 from embedkit.checking.reading import render_reading
 from embedkit.corpora import Corpus
 from embedkit.corpora.opening import as_corpus, rename_corpus
@@ -27,11 +28,12 @@ from embedkit.extraction.segments import corpus_digests
 from embedkit.extraction.windows import Windows
 from embedkit.imports import WithWord, has_word
 from embedkit.options.call import takes_options
-from embedkit.options.extract import ExtractOptions
+from embedkit.options.extract import ExtractCall
 from embedkit.options.option import declared
 from embedkit.progress import Progress, Tell, show_progress
 from embedkit.store import Store, open_store
 from embedkit.store.layout import SEEN_COLUMN
+from embedkit.store.noise import noisy_path
 from embedkit.system import count_cores
 from embedkit.training.data.leakage import past_trainings
 
@@ -45,11 +47,11 @@ LEVELS: Mapping[str, tuple[str, ...]] = {
 _logger = logging.getLogger("embedkit")
 
 
-@takes_options(ExtractOptions, "embedkit.extract")
+@takes_options(ExtractCall, "embedkit.extract")
 @checked("embedkit.extract")
 def extract_embeddings(
     corpus: str | os.PathLike[str] | Corpus,
-    options: ExtractOptions,
+    options: ExtractCall,
     *,
     encoder: str,
     sources: Mapping[str, str] | None = None,
@@ -75,6 +77,9 @@ def extract_embeddings(
         ExtractionError: it cannot start or go on; what is finished is kept.
         StoreError: the store that is there is damaged, or there is too little room.
     """
+    if options.noise is not None and options.noise_snr is None:
+        raise ConfigError(f"Found recordings of noise ({options.noise}) without a level; name it with --noise-snr.")
+    noise = None if options.noise_snr is None else FixedNoise(options.noise_snr, options.noise)
     opened = as_corpus(corpus)
     named = keep_former_name(opened) if options.corpus_name is None else rename_corpus(opened, options.corpus_name)
     chosen, selection = choose_utterances(named, options.where, options.limit)
@@ -83,6 +88,8 @@ def extract_embeddings(
         if not isinstance(note, LeftOut):
             tell(note)
     path = options.out or default_path(chosen.name, encoder)
+    if noise is not None and options.out is None:
+        path = noisy_path(path, noise.snr, options.noise)
     if path.is_dir():
         raise ConfigError(f"--out {str(path)!r} is a folder, expected the path of a file (.h5).")
     with open_engine(options.engine, tell) as runner, show_progress(progress, f"extract {encoder}") as report:
@@ -90,14 +97,17 @@ def extract_embeddings(
             encoder, layers=options.layers, window=options.window, sources=sources or {}, far=options.engine != "local"
         )
         loaded = runner.load_encoder(load, device=options.device, precision=options.precision, threads=options.threads)
+        if noise is not None:
+            noise.prepare(loaded.sampling_rate)
         chosen = mark_seen(chosen, loaded.identity().get("trained_on") or {})
-        shared = {one.name for one in fields(ExtractionRequest)} & declared(ExtractOptions).keys()
+        shared = {one.name for one in fields(ExtractionRequest)} & declared(ExtractCall).keys()
         wanted = {name: getattr(options, name) for name in shared} | {
             "out": path,
             "levels": LEVELS[options.level] if options.level else loaded.default_levels,
             "frame_dtype": options.frame_dtype or loaded.default_frame_dtype,
             "windows": Windows.for_encoder(loaded, options.max_seconds),
             "selection": selection,
+            "added_noise": noise,
             "device": torch.device(loaded.device).type,
             "workers": max(1, min(4, count_cores()) if options.workers is None else options.workers),
         }

@@ -18,6 +18,7 @@ from embedkit.reporting.figures.learning import draw_curves, draw_weights
 from embedkit.reporting.figures.maps import build_map, draw_maps
 from embedkit.reporting.figures.panels import Panel, plan_panels, tested_stores
 from embedkit.reporting.figures.recall import Read, draw_classes, draw_confusions, draw_speakers
+from embedkit.reporting.figures.shares import draw_shares, find_families
 from embedkit.reporting.figures.theme import Figure
 from embedkit.reporting.predictions import read_predictions
 from embedkit.writing import write_file
@@ -34,6 +35,10 @@ _KINDS: Mapping[str, tuple[_Draw, str]] = {
     "classes": (draw_classes, "none predicts classes"),
     "speakers": (draw_speakers, "none predicts classes of utterances whose speakers are known"),
     "calibration": (draw_calibration, "none predicts classes"),
+    "shares": (
+        lambda panels, read: draw_shares(find_families([one for panel in panels for one in panel.runs.values()])),
+        "none is on a share of the training speakers, beside others; train some with embedkit fit --train-share 0.3,1",
+    ),
     "curves": (lambda panels, read: draw_curves(panels), "none keeps its learning curves; fit again with --overwrite"),
     "weights": (lambda panels, read: draw_weights(panels), "no head weighs several layers"),
     "map": (
@@ -57,8 +62,9 @@ def write_figures(
     Args:
         runs: The folder that holds the runs.
         kind: "layers" (a metric by layer, from `fit --layers each`), "forest" (scores with intervals), "confusion",
-            "classes" and "speakers" (recall), "calibration" (reliability and NLL), "curves" (validation score and
-            training loss by epoch), "weights" (of the layers), "map" (embeddings).
+            "classes" and "speakers" (recall), "calibration" (reliability and NLL), "shares" (a score by the
+            number of training speakers, from `fit --train-share`), "curves" (validation score and training loss by
+            epoch), "weights" (of the layers), "map" (embeddings).
         metric: Of "layers": "ua" or "uar", "wa" or "acc", "f1", "nll", "ece", or "ccc" (the mean over the emotional
             attributes).
         format: "svg", "pdf" or "png".

@@ -16,6 +16,7 @@ from embedkit.losses import LOSSES, OWN, build_loss
 from embedkit.options.call import takes_options
 from embedkit.options.fit import FitOptions
 from embedkit.progress import Progress, Tell
+from embedkit.store.noise import is_noisy_path
 from embedkit.store.reader import Store
 from embedkit.system import count_cores
 from embedkit.training.data.fold_stores import group_stores
@@ -25,6 +26,7 @@ from embedkit.training.data.store_source import StoreSource, as_store
 from embedkit.training.data.task import find_doubtful_names, find_lonely_classes
 from embedkit.training.experiment import Experiment
 from embedkit.training.live.source import open_live_sources
+from embedkit.training.noise import plan_noise, score_noise
 from embedkit.training.plain import describe_plain_parts
 from embedkit.training.processes import ALONE, count_processes
 from embedkit.training.runs import RunRecord, require_writable
@@ -58,7 +60,7 @@ def fit_heads(
         train: Called with the checked experiments in place of their training.
 
     Returns:
-        One record per store, head and loss.
+        One record per store, head and loss; then those of the same heads on noisy recordings.
 
     Raises:
         FitError: too few groups, speakers or classes; frames or ratings that are needed and a store lacks.
@@ -85,9 +87,10 @@ def fit_heads(
         experiment.check()
     for store in [*opened, *(one.other for one in experiments[:1] if one.other is not None)]:
         store.require_undamaged()
+    noise = plan_noise(experiments)
     said = [describe_plain_parts(one.grid[0].head, one.loss) for one in experiments]
     said.append(note_older_stores([*opened, *(one.other for one in experiments[:1] if one.other is not None)]))
-    said += [[f"{note[0].upper()}{note[1:]}." for note in one.left_out] for one in experiments]
+    said += [one.notes for one in experiments]
     parts = {id(store): (store, data) for one in experiments for store, data in zip(one.stores, one.parts, strict=True)}
     said += [find_doubtful_names(store, data, options.folds or "") for store, data in parts.values()]
     said += [find_lonely_classes(data) for _, data in parts.values()]
@@ -95,11 +98,14 @@ def fit_heads(
         tell(sentence)
     require_writable(options.runs)
     threads = options.threads or count_cores()
-    return train(experiments, threads, overwrite=options.overwrite, progress=progress, tell=tell)
+    records = train(experiments, threads, overwrite=options.overwrite, progress=progress, tell=tell)
+    # Whatever stands in the place of the training may return nothing.
+    scored = score_noise(noise, records, overwrite=options.overwrite, tell=tell) if records else []
+    return [*records, *scored]
 
 
 def _plan(opened: Sequence[Source], options: FitOptions) -> list[Experiment]:
-    """List what is trained: stores by layers by heads by losses; heads that are fitted bring their own objective."""
+    """List what is trained: stores by shares by layers by heads by losses; fitted heads bring their own objective."""
     layers = options.layers if options.mode == "cached" else "all"
     if layers not in ("all", "each"):
         raise FitError(
@@ -109,8 +115,9 @@ def _plan(opened: Sequence[Source], options: FitOptions) -> list[Experiment]:
     device, built = resolve_device(options.device), [build_loss(loss) for loss in options.loss or ()]
     trained = [loss for loss in built if loss.name != OWN]
     experiments = [
-        Experiment(store, complete_head(head, store.usual_pool), loss, options, device, layer, other)
+        Experiment(store, complete_head(head, store.usual_pool), loss, options, device, layer, other, share)
         for store in opened
+        for share in options.train_share
         for layer in (store.layers if layers == "each" else (None,))
         for head in (options.head or [store.default_head])
         for loss in ([build_loss(OWN)] if is_fitted(head) else trained)
@@ -178,7 +185,7 @@ def _open_stores(stores: Sequence[Input], encoders: Sequence[str], name: str | N
 
 
 def find_stores(folder: str | Path = "embeddings") -> list[Path]:
-    """Return every store below a folder, in sorted order.
+    """Return every store below a folder, in sorted order; those of noisy recordings are tested on, not fitted.
 
     Raises:
         FitError: there is none.
@@ -187,7 +194,7 @@ def find_stores(folder: str | Path = "embeddings") -> list[Path]:
     found = sorted(
         path
         for path in folder.rglob("*.h5")
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and not is_noisy_path(path)
     )
     if not found:
         raise FitError(f"There are no stores below {folder}/; run embedkit extract --encoder NAME first, or name one.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.store import Store, open_store
+from embedkit.store.noise import describe_noise
 from embedkit.wording import count_noun, escape_controls, format_bytes
 
 WIDTH = 80
@@ -81,7 +82,9 @@ class StoreDescription:
         counts = f"{self.utterances} of {count_noun(self.speakers, 'speaker')}"
         rate = f"{self.frame_rate:g} frames a second" if self.frame_rate else "one vector an utterance"
         layers = f"{_numbers(self.layers)}, {self.dimensions} dimensions each, {rate}"
-        rescaled = ", rescaled (--rescale)" if self.extraction.get("options", {}).get("rescale") else ""
+        options = self.extraction.get("options", {})
+        changed = ", rescaled (--rescale)" if options.get("rescale") else ""
+        changed += f", with {describe_noise(options['noise'])}" if "noise" in options else ""
         rows = [
             ("corpus", f"{self.corpus} ({self.corpus_kind}), {self.corpus_root}"),
             ("encoder", f"{encoder.get('name', '?')} ({encoder.get('family', 'unknown family')})"),
@@ -90,7 +93,7 @@ class StoreDescription:
             ("levels", f"{', '.join(self.levels)} ({frames})"),
             ("precision", f"{encoder.get('precision', '?')} on {self.extraction.get('device', '?')}{self._error()}"),
             ("utterances", f"{counts}, {count_noun(self.sessions, 'session')}" if self.sessions else counts),
-            ("audio", f"{self.hours:.2f} hours{rescaled}"),
+            ("audio", f"{self.hours:.2f} hours{changed}"),
             ("labels", labels),
             ("columns", ", ".join(self.columns)),
             ("size", format_bytes(self.size)),

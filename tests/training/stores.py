@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def write_synthetic_store(
     encoder: str = "tiny",
     corpus: str = "synthetic",
     fingerprint: str = "f" * 64,
+    options: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Store:
     """Write `speakers` x `each` utterances; every class has a direction of its own in layer 1."""
@@ -59,7 +61,9 @@ def write_synthetic_store(
         "frame_dtype": "float32" if framed else None,
         "frame_counts": lengths.tolist() if framed else None,
         "failures": {},
-        "extraction": {"options": {"frame_dtype": "float32" if framed else None, "max_seconds": None}},
+        "extraction": {
+            "options": {"frame_dtype": "float32" if framed else None, "max_seconds": None, **(options or {})}
+        },
     }
     values["columns"].update(changes)
     write_store(path, StoreContent(**values), rows)

@@ -36,6 +36,7 @@ STORED: dict[str, Any] = {
     "folds": "session",
     "test_on": "other.h5",
     "test_merge": {"sadness": "anger"},
+    "train_share": [0.5],
     "seeds": 2,
     "classes": ["anger", "happiness"],
     "merge": {"sadness": "anger"},
@@ -69,8 +70,9 @@ RUNNING: dict[str, Any] = {
 }
 """Another value of every option of an encoder that runs."""
 
-SHOWN_ELSEWHERE = {"allow_leak"}
-"""Written where it matters, to a run whose encoder knows the test speakers (tests of fine-tuned encoders' stores)."""
+SHOWN_ELSEWHERE = {"allow_leak", "noise_snr", "noise"}
+"""Written where it matters, to a run whose encoder knows the test speakers (tests of fine-tuned encoders' stores), or
+to those of the same heads on noisy recordings (tests of noise)."""
 
 QUICK: dict[str, Any] = {"seeds": 1, "epochs": 2, "lr": (1e-2,), "head": ["linear"], "folds": "speaker"}
 

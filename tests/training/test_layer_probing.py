@@ -15,7 +15,7 @@ from embedkit.training.data.features import StreamedFeatures, UtteranceFeatures
 from embedkit.training.data.folds import plan_folds
 from embedkit.training.data.store_source import StoreSource
 from embedkit.training.data.task import define_task
-from embedkit.training.layer_probing import LayerFeatures, plan_layers, split_layers
+from embedkit.training.layer_probing import LayerFeatures, join_plans, split_results
 from embedkit.training.search import build_grid
 from embedkit.training.stacks.stack import TrainingConfig
 from tests.training.stores import write_synthetic_store
@@ -45,7 +45,9 @@ def test_a_layer_comes_out_as_if_trained_alone(tmp_path: Path, memory_gb: float 
     assert isinstance(whole, StreamedFeatures) == (memory_gb == 0)
     places = range(len(store.layers))
     targets = np.concatenate([data.targets] * len(places))
-    together = train_losses(LayerFeatures(whole), targets, plan=plan_layers(plan, len(whole), places), **settings)
+    together = train_losses(
+        LayerFeatures(whole), targets, plan=join_plans([plan] * len(places), places, len(whole)), **settings
+    )
     for place in places:
         alone = train_losses(
             StoreSource(store).features(data.rows, "utterance", layer=store.layers[place]),
@@ -54,7 +56,7 @@ def test_a_layer_comes_out_as_if_trained_alone(tmp_path: Path, memory_gb: float 
             **settings,
         )
         for loss, results in together.items():
-            for own, expected in zip(split_layers(results, plan, places)[place], alone[loss], strict=True):
+            for own, expected in zip(split_results(results, [plan] * len(places))[place], alone[loss], strict=True):
                 assert own.fold is expected.fold
                 assert [choice.epochs for choice in own.choices] == [choice.epochs for choice in expected.choices]
                 np.testing.assert_allclose(own.outputs, expected.outputs, rtol=1e-4, atol=1e-6)

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import embedkit
 from embedkit.cli import app
 from embedkit.errors import FitError, RunError
 from embedkit.evaluation.metrics import concordance_correlation
+from embedkit.export.ensemble import Ensemble
+from embedkit.export.predictor import open_predictor
 from embedkit.store import Store
 from embedkit.training.runs import RunRecord, find_runs
 from tests.training.stores import write_synthetic_store
@@ -238,3 +241,44 @@ def test_one_label_is_enough(tmp_path: Path) -> None:
 def test_an_estimator_of_classes_refuses_a_loss_of_dimensions() -> None:
     with pytest.raises(FitError, match="HeadClassifier tells classes apart"):
         embedkit.HeadClassifier(loss="ccc-regression").fit(np.eye(4), ["a", "b", "a", "b"])
+    with pytest.raises(FitError, match="learns ratings beside classes"):
+        embedkit.HeadClassifier(loss="ce+ccc").fit(np.eye(4), ["a", "b", "a", "b"])
+
+
+def test_ratings_are_learned_beside_classes(tmp_path: Path) -> None:
+    store = write_rated_store(tmp_path / "tiny.h5", missing=(3, 40, 41))
+    losses = ["ce", "ce+ccc:ratings=valence+arousal", "ce+ccc:ratings=valence+arousal,ce=0.2,ccc=0.8"]
+    options = {"targets": (), "folds": "split", "head": ["superb:hidden=8"], "seeds": 1}
+    usual, even, uneven = fit(tmp_path, store, loss=losses, **options)
+    # Utterances that lack a rating are tested as all others are.
+    assert even.metrics["utterances"] == usual.metrics["utterances"]
+    assert "dimensions" not in even.metrics
+    assert min(even.metrics["ua"], uneven.metrics["ua"]) > 0.7
+    assert len({record.folder for record in (usual, even, uneven)}) == 3
+    heads = even.load_heads()
+    (bias,) = (value for name, value in heads.items() if name.endswith("classifier.bias"))
+    assert len(bias) == 3 + 2
+    trained = store.column("split") == "train"
+    means = [np.nanmean(store.column(name)[trained]) for name in ("valence", "arousal")]
+    assert heads["0/rating_mean"].tolist() == pytest.approx(means)
+    outputs = Ensemble(open_predictor(even.folder))(torch.from_numpy(store.mean(layer="all")))
+    np.testing.assert_allclose(outputs.sum(-1), 1.0, atol=1e-6)
+    told: list[str] = []
+    fit(tmp_path, store, loss=losses, tell=told.append, **options)
+    assert all("nothing changed" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("loss", "sentence"),
+    [
+        ("ce+ccc", "needs columns of numbers, but 'dominance' is none of its columns"),
+        ("ce+ccc:ratings=text", "needs columns of numbers, but 'text' holds texts"),
+        ("ce+ccc:ratings=valence+valence", "twice"),
+        ("ce+ccc:ratings=arousal", "none of 40 utterances chosen from .* has a number in arousal"),
+    ],
+)
+def test_a_second_task_without_ratings_is_told(tmp_path: Path, loss: str, sentence: str) -> None:
+    unrated = {"arousal": np.where(np.arange(60) % 3 == 2, 1.0, np.nan)}
+    store = write_synthetic_store(tmp_path / "tiny.h5", **unrated)
+    with pytest.raises(FitError, match=sentence):
+        fit(tmp_path, store, targets=(), loss=[loss], classes=["anger", "happiness"])

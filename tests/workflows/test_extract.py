@@ -15,6 +15,7 @@ from embedkit.errors import ConfigError, CorpusError, EmbedkitError, ExtractionE
 from embedkit.extraction.request import default_path
 from embedkit.workflows import extract
 from embedkit.workflows.extract import extract_embeddings
+from embedkit.workflows.inspect import describe_store
 from tests.extraction.fakes import FakeEncoder, write_clip
 
 
@@ -252,3 +253,50 @@ def test_odd_but_valid_audio_is_read(
     store = extract_embeddings(manifest, encoder="fake", out=tmp_path / "s.h5")
     assert store.column("duration")[0] == pytest.approx(seconds, abs=0.001)
     assert store.column("padded")[0] == (seconds < 0.03)
+
+
+def write_hum(folder: Path) -> Path:
+    """Write two recordings of noise."""
+    for number in range(2):
+        write_clip(folder / f"{number}.wav", 0.5, 90 + number)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["white", "recorded"])
+def test_noise_has_stores_of_its_own(manifest: Path, encoder: FakeEncoder, kind: str) -> None:
+    noise = {} if kind == "white" else {"noise": str(write_hum(Path("hum")))}
+    clean = extract_embeddings(manifest, encoder="fake")
+    before = clean.path.read_bytes()
+    levels = {snr: extract_embeddings(manifest, encoder="fake", noise_snr=snr, **noise) for snr in (40, 10)}
+    assert clean.path.read_bytes() == before
+    ending = "" if kind == "white" else "-hum"
+    assert [store.path.name for store in levels.values()] == [f"fake@snr40{ending}.h5", f"fake@snr10{ending}.h5"]
+    assert len({clean.fingerprint, *(store.fingerprint for store in levels.values())}) == 3
+    distances = []
+    for snr, store in levels.items():
+        assert store.extraction["options"]["noise"]["clean"] == clean.fingerprint
+        assert store.column("audio_digest").tolist() == clean.column("audio_digest").tolist()
+        distances.append(np.abs(store.mean(layer="all") - clean.mean(layer="all")).mean())
+        assert f"with {kind} noise at {snr} dB" in str(describe_store(store.path))
+    assert 0 < distances[0] < distances[1] / 5
+    # Neither the batch nor the order that a clip is encoded in changes its noise.
+    few = extract_embeddings(manifest, encoder="fake", noise_snr=10, out="few.h5", where=["id=7"], **noise)
+    whole = levels[10].ids.tolist()
+    np.testing.assert_allclose(few.mean(layer="all"), levels[10].mean(layer="all")[[whole.index("7")]], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        ({"noise": "hum"}, ConfigError, "without a level; name it with --noise-snr"),
+        ({"noise_snr": 200}, ConfigError, "expected a number from -100 to 100"),
+        ({"noise_snr": 10, "noise": "nowhere"}, CorpusError, "nowhere"),
+        ({"noise_snr": 10, "out": "embeddings/speech/fake.h5"}, ExtractionError, "differing in noise"),
+    ],
+)
+def test_noise_that_cannot_be_added_is_told(
+    manifest: Path, encoder: FakeEncoder, options: Any, error: type[EmbedkitError], sentence: str
+) -> None:
+    extract_embeddings(manifest, encoder="fake")
+    with pytest.raises(error, match=sentence):
+        extract_embeddings(manifest, encoder="fake", **options)

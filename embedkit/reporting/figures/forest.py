@@ -55,11 +55,12 @@ def _draft(panels: Sequence[Panel], metric: str) -> Draft:
             loss: {at: (factor * row[metric], factor * (row.get(f"{metric}_std") or 0.0)) for at, row in own.items()}
             for loss, own in rows.items()
         },
-        intervals={loss: {at: _interval(row, metric) for at, row in own.items()} for loss, own in rows.items()},
+        intervals={loss: {at: read_interval(row, metric) for at, row in own.items()} for loss, own in rows.items()},
         guess=chance if metric == "ua" else (0.0, 0.0, "chance"),
     )
 
 
-def _interval(row: Mapping[str, Any], metric: str) -> Spread | None:
+def read_interval(row: Mapping[str, Any], metric: str) -> Spread | None:
+    """Return the interval of a run's metric in the metric's unit; None where it has none."""
     ends = row.get(f"{metric}_ci")
     return (METRICS[metric].factor * ends[0], METRICS[metric].factor * ends[1]) if ends else None

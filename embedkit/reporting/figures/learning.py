@@ -17,7 +17,7 @@ from embedkit.reporting.figures.theme import Figure
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
 
-_AGREEMENT = ("ccc", "ccc-regression")
+_AGREEMENT, _MIXED = ("ccc", "ccc-regression"), "ce+ccc"
 
 
 def draw_curves(panels: Sequence[Panel]) -> dict[str, Figure]:
@@ -61,7 +61,7 @@ _UNITS = {"loss": " in nats", "loss-ccc": " as 1 - CCC", "loss-own": " in its ow
 def _kind(record: RunRecord) -> str:
     """Tell losses of different units apart."""
     name = record.config["loss"]
-    return "-ccc" if name in _AGREEMENT else "" if name in LOSSES else "-own"
+    return "-ccc" if name in _AGREEMENT else "" if name in LOSSES and name != _MIXED else "-own"
 
 
 def _warm_up(record: RunRecord) -> float:

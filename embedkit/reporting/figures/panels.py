@@ -65,9 +65,10 @@ def split_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 
 
 def plan_panels(records: Sequence[RunRecord]) -> list[Panel]:
-    """Arrange the runs of all layers together; those of single layers have figures of their own."""
+    """Arrange the runs of all layers on clean recordings; single layers have figures of their own."""
     panels: list[Panel] = []
-    groups = split_runs([record for record in records if record.metrics.get("layer") is None])
+    clean = [record for record in records if record.metrics.get("noise_snr") is None]
+    groups = split_runs([record for record in clean if record.metrics.get("layer") is None])
     apart = tell_protocols_apart([[record.metrics for record in group] for group in groups])
     for protocol, (group, difference) in enumerate(zip(groups, apart, strict=True)):
         places = place_rows([record.metrics for record in group])

@@ -32,7 +32,7 @@ def list_commands(records: Sequence[RunRecord], runs: str) -> list[str]:
     together: dict[str, list[RunRecord]] = {}
     for record in records:
         config = record.config
-        for name in ("store", "test_store") if is_cached(record) else ():
+        for name in ("store", "test_store", "noise_store") if is_cached(record) else ():
             stores |= _list_stores(config[name]) if name in config else {}
         key = {name: value for name, value in config.items() if name not in _OF_A_RUN}
         together.setdefault(json.dumps([key, "layer" in config], sort_keys=True, default=str), []).append(record)
@@ -70,6 +70,9 @@ def _extract(path: str, told: Config) -> str:
     words += ["--level", "both" if "frame" in options.get("levels", ()) else "utterance"]
     words += ["--frame-dtype", options["frame_dtype"]] if options.get("frame_dtype") else []
     words += ["--rescale"] if options.get("rescale") else []
+    noise = options.get("noise") or {}
+    words += ["--noise-snr", noise["snr"]] if noise else []
+    words += ["--noise", "FOLDER"] if noise.get("recordings") else []
     words += ["--max-seconds", windows["seconds"]] if windows else []
     for condition in selection.get("where") or ():
         words += ["--where", condition]

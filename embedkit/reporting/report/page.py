@@ -15,6 +15,7 @@ from embedkit.progress import Tell
 from embedkit.reporting.figures.maps import METHODS
 from embedkit.reporting.figures.panels import Panel, plan_panels, split_runs, tested_stores
 from embedkit.reporting.figures.recall import Read
+from embedkit.reporting.figures.shares import find_families
 from embedkit.reporting.figures.theme import converter, write_styles
 from embedkit.reporting.predictions import Predictions, read_predictions
 from embedkit.reporting.protocol import describe_marks, describe_protocol, tell_protocols_apart
@@ -79,9 +80,10 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
     groups = split_runs(records)
     panels = [plan_panels(group) for group in groups]
     tallies = [tally_utterances(own, read) for own in panels]
+    families = find_families(records)
     board = Board()
     studies = [
-        _study(title, group, own, read, tally, board, clips)
+        _study(title, group, own, families, read, tally, board, clips)
         for title, group, own, tally in zip(_titles(groups), groups, panels, tallies, strict=True)
     ]
     maps = draw_maps([one for own in panels for one in own], read, tallies, board, clips, tell)
@@ -143,6 +145,7 @@ def _study(
     title: str,
     group: Sequence[RunRecord],
     panels: Sequence[Panel],
+    families: Sequence[Sequence[RunRecord]],
     read: Read,
     tallies: dict[str, Tally],
     board: Board,
@@ -162,7 +165,7 @@ def _study(
         intervals=list_intervals(panels),
         recalls=list_recalls(panels, read),
         differences=list_differences(table.rows),
-        figures=draw_sections(group, panels, read, matrices, board),
+        figures=draw_sections(group, panels, families, read, matrices, board),
         hardest=list_hardest(tallies, take) if tallies else None,
     )
 

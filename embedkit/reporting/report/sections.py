@@ -15,6 +15,7 @@ from embedkit.reporting.figures.learning import draw_curves, draw_weights
 from embedkit.reporting.figures.maps import METHODS, build_map, draw_map
 from embedkit.reporting.figures.panels import Panel, is_on_one_store, tested_stores
 from embedkit.reporting.figures.recall import MOST_SPEAKERS, Read, draw_classes, draw_confusions, draw_speakers
+from embedkit.reporting.figures.shares import draw_shares
 from embedkit.reporting.figures.theme import Figure
 from embedkit.reporting.metrics import METRICS, SCORES, task_of
 from embedkit.reporting.published import last_part
@@ -41,9 +42,17 @@ def draw_openings(panels: Sequence[Panel], read: Read) -> tuple[dict[str, Figure
 
 
 def draw_sections(
-    group: Sequence[RunRecord], panels: Sequence[Panel], read: Read, matrices: Mapping[str, Figure], board: Board
+    group: Sequence[RunRecord],
+    panels: Sequence[Panel],
+    families: Sequence[Sequence[RunRecord]],
+    read: Read,
+    matrices: Mapping[str, Figure],
+    board: Board,
 ) -> list[Figures]:
-    """Draw the figures of runs of one protocol that are folded; what has none is left out."""
+    """Draw the figures of runs of one protocol that are folded; what has none is left out.
+
+    Those by the number of training speakers stand with the runs on the largest share of them.
+    """
     metric = SCORES[task_of(group[0].metrics)][0]
     sections: list[tuple[str, str, Mapping[str, Figure]]] = [
         ("Confusion matrices", "All others; means over seeds, in percent of the true class.", matrices),
@@ -63,6 +72,12 @@ def draw_sections(
             "How often heads are right by how sure they are: means over seeds, bands one standard deviation; below the "
             "dashed line they are too sure. And the NLL of every loss, beside that of guessing.",
             draw_calibration(panels, read),
+        ),
+        (
+            "Learning curves over speakers",
+            "By the mean number of training speakers over folds. Bands are 95 % intervals over test speakers; how much "
+            "hangs on which few speakers were trained on, they do not tell.",
+            draw_shares([one for one in families if one[-1] in group]),
         ),
         (
             "Learning curves",

@@ -33,7 +33,7 @@ def define_dimensions(store: Source, dimensions: Sequence[str], *, where: Sequen
         FitError: a column that is missing or holds no numbers, or fewer than two utterances that are rated.
         ConfigError, CorpusError, UnknownNameError: a filter that cannot be read or leaves nothing.
     """
-    _require_columns(store, dimensions)
+    _require_columns(store, dimensions, "The targets need")
     rows = filter_rows(store, where)
     ratings = np.stack([_read_ratings(store, name)[rows] for name in dimensions], axis=1)
     rated = np.isfinite(ratings).all(axis=1)
@@ -78,9 +78,32 @@ def require_fitting_loss(loss: Loss, store: Source, dimensions: Sequence[str]) -
         )
 
 
-def _require_columns(store: Source, dimensions: Sequence[str]) -> None:
+def read_second_task(loss: Loss, stores: Sequence[Source], parts: Sequence[TaskData]) -> NDArray[np.float64] | None:
+    """Read the ratings that a loss has heads learn beside classes, `[utterances of all parts, ratings]`; else None.
+
+    NaN where one is missing, and in all parts but the first, which are tested alone.
+
+    Raises:
+        FitError: a column that is missing or holds no numbers, or that holds none on the utterances taking part.
+    """
+    if not loss.ratings:
+        return None
+    store, data = stores[0], parts[0]
+    _require_columns(store, loss.ratings, f"The loss {loss.spec!r} needs")
+    own = np.stack([_read_ratings(store, name)[data.rows] for name in loss.ratings], axis=1)
+    for name, column in zip(loss.ratings, own.T, strict=True):
+        if not np.isfinite(column).any():
+            raise FitError(
+                f"The loss {loss.spec!r} needs ratings, but none of {len(data)} utterances chosen from {store.path} "
+                f"has a number in {name}; name other columns, {loss.name}:ratings=A+B, or choose another loss."
+            )
+    untold = np.full((sum(map(len, parts[1:])), len(loss.ratings)), np.nan)
+    return np.concatenate([np.where(np.isfinite(own), own, np.nan), untold])
+
+
+def _require_columns(store: Source, dimensions: Sequence[str], needed_by: str) -> None:
     if len(set(dimensions)) < len(dimensions):
-        raise FitError(f"The targets {', '.join(dimensions)} hold one twice; name each once.")
+        raise FitError(f"{needed_by} {', '.join(dimensions)}, which hold one twice; name each once.")
     for name in dimensions:
         if name in store.columns and _is_numeric(store, name):
             continue
@@ -89,7 +112,7 @@ def _require_columns(store: Source, dimensions: Sequence[str]) -> None:
         what = "holds texts" if name in store.columns else "is none of its columns"
         odd = _first_text(store, name) if name in store.columns else None
         told = "" if odd is None or nearest else f" {odd!r} is no number."
-        raise FitError(f"The targets need columns of numbers, but {name!r} {what}: {_told(store)}{hint}{told}")
+        raise FitError(f"{needed_by} columns of numbers, but {name!r} {what}: {_told(store)}{hint}{told}")
     taken = {*_KEYS, *(f"{name}_{end}" for name in dimensions for end in _KEYS)}
     for name in dimensions:
         if name in taken:

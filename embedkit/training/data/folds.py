@@ -117,7 +117,7 @@ def plan_folds(
         else:
             folds, selection = _rotate(names, units, speakers if dealt else _join(speakers, units), balance)
     if labels is not None:
-        _require_classes(folds, labels)
+        require_classes(folds, labels)
     return FoldPlan(
         kind=kind,
         folds=tuple(folds),
@@ -302,7 +302,12 @@ def _given_split(splits: Names | None, speakers: Names, balance: Balance, *, hol
     ], selection
 
 
-def _require_classes(folds: Sequence[Fold], labels: Names) -> None:
+def require_classes(folds: Sequence[Fold], labels: Names) -> None:
+    """Refuse folds that train on one class, by the label of every utterance `[utterances]`.
+
+    Raises:
+        FitError: names the fold and the class.
+    """
     for fold in folds:
         for train in [fold.train, *(pair[0] for pair in fold.validations)]:
             found = np.unique(labels[train])

@@ -61,7 +61,7 @@ class Targets(ABC):
     outputs: int
 
     def scale(self, train: Indices) -> Scale | None:
-        """Return by what targets are standardised where utterances `[n]` are trained on; None for classes."""
+        """Return by what ratings are standardised where utterances `[n]` are trained on; None for classes alone."""
         return None
 
     def count_classes(self, train: Indices) -> NDArray[np.int64]:
@@ -91,10 +91,10 @@ class ClassTargets(Targets):
     score_name = "UA"
 
     def __init__(self, values: NDArray[np.int64], classes: int) -> None:
-        self.values, self.outputs = values, classes
+        self.values, self.classes, self.outputs = values, classes, classes
 
     def count_classes(self, train: Indices) -> NDArray[np.int64]:
-        return np.bincount(self.values[train], minlength=self.outputs)
+        return np.bincount(self.values[train], minlength=self.classes)
 
     def gather(self, index: Indices, scales: Sequence[Scale | None], dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(self.values[index])
@@ -107,7 +107,33 @@ class ClassTargets(Targets):
         return predicted
 
     def score(self, index: Indices, predictions: NDArray[np.int16]) -> NDArray[np.float64]:
-        return unweighted_average_recall(self.values[index], predictions, self.outputs)
+        return unweighted_average_recall(self.values[index], predictions, self.classes)
+
+
+class RatedClassTargets(ClassTargets):
+    """Classes, and ratings that heads learn beside them: `[utterances, 1 + ratings]`, NaN where a rating is missing.
+
+    A head gives a score for each class, then a number for each rating; only its classes are judged.
+    """
+
+    def __init__(self, values: NDArray[np.float64], outputs: int) -> None:
+        super().__init__(values[:, 0].astype(np.int64), outputs - values.shape[1] + 1)
+        self.ratings, self.outputs = values[:, 1:], outputs
+
+    def scale(self, train: Indices) -> Scale:
+        known = [column[np.isfinite(column)] for column in self.ratings[train].T]
+        parts = [Scale.measure(own[:, None] if len(own) else np.zeros((1, 1))) for own in known]
+        return Scale(
+            mean=np.concatenate([part.mean for part in parts]),
+            deviation=np.concatenate([part.deviation for part in parts]),
+        )
+
+    def gather(self, index: Indices, scales: Sequence[Scale | None], dtype: torch.dtype) -> Tensor:
+        labels = torch.from_numpy(self.values[index]).to(dtype)
+        return torch.cat([labels.unsqueeze(-1), _standardise(self.ratings[index], scales, dtype)], -1)
+
+    def predict(self, scores: Tensor, scale: Scale | None) -> NDArray[np.int16]:
+        return super().predict(scores[..., : self.classes], scale)
 
 
 class DimensionTargets(Targets):
@@ -125,9 +151,7 @@ class DimensionTargets(Targets):
         return Scale.measure(self.values[train])
 
     def gather(self, index: Indices, scales: Sequence[Scale | None], dtype: torch.dtype) -> Tensor:
-        known = [scale for scale in scales if scale is not None]
-        means, deviations = (np.stack([getattr(scale, name) for scale in known]) for name in ("mean", "deviation"))
-        return torch.from_numpy((self.values[index] - means[:, None]) / deviations[:, None]).to(dtype)
+        return _standardise(self.values[index], scales, dtype)
 
     def reserve(self, *size: int) -> NDArray[np.float32]:
         return np.full((*size, self.outputs), np.nan, dtype=np.float32)
@@ -144,5 +168,17 @@ class DimensionTargets(Targets):
 
 
 def build_targets(values: NDArray[Any], outputs: int) -> Targets:
-    """Tell classes from dimensions: integers `[utterances]`, or floats `[utterances, dimensions]`."""
-    return ClassTargets(values, outputs) if values.dtype.kind in "iu" else DimensionTargets(values)
+    """Tell classes from dimensions: integers `[utterances]`, or floats `[utterances, dimensions]`.
+
+    Floats that are fewer than the outputs are `[utterances, 1 + ratings]`: classes, and ratings beside them.
+    """
+    if values.dtype.kind in "iu":
+        return ClassTargets(values, outputs)
+    return DimensionTargets(values) if values.shape[1] == outputs else RatedClassTargets(values, outputs)
+
+
+def _standardise(values: NDArray[np.float64], scales: Sequence[Scale | None], dtype: torch.dtype) -> Tensor:
+    """Standardise ratings `[groups, batch, dimensions]`, each group by a scale of its own."""
+    known = [scale for scale in scales if scale is not None]
+    means, deviations = (np.stack([getattr(scale, name) for scale in known]) for name in ("mean", "deviation"))
+    return torch.from_numpy((values - means[:, None]) / deviations[:, None]).to(dtype)

@@ -37,10 +37,10 @@ def score_heads(
         loss: What they were trained under.
         standardiser: Of the training set they share, and of all that any of them reads.
         index: The utterances.
-        config: Number of classes, or of dimensions.
+        config: Number of classes (and of ratings learned beside them), or of dimensions.
         scale: By what ratings were standardised; None for classes.
     """
-    found = np.empty((len(states), len(index), config.classes))
+    found = np.empty((len(states), len(index), config.classes - len(loss.ratings)))
     for head in dict.fromkeys(heads):
         places = [place for place, name in enumerate(heads) if name == head]
         own = [states[place] for place in places]
@@ -64,7 +64,7 @@ def score_states(
     load_states(head, [list(states)])
     stacked = Standardiser.stack([standardiser.first(features.dimensions)], features.device)
     scores = score_utterances(features, head, stacked, index[None])[0].double()
-    if scale is not None:
+    if scale is not None and not loss.ratings:
         return scale.restore(scores.numpy())
     probabilities: NDArray[np.float64] = loss.probabilities(scores).numpy()
     return probabilities

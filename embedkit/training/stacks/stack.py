@@ -47,7 +47,7 @@ class TrainingConfig:
 
     Attributes:
         head: The head with its settings.
-        classes: Number of classes, or of dimensions.
+        classes: Number of classes (and of ratings learned beside them), or of dimensions.
         epochs: The budget; the learning rate falls over all of it.
         batch_size: Most utterances in a mini-batch.
         patience: A head stops after so many epochs without a better validation score; None to use the whole budget.
@@ -128,7 +128,8 @@ def train_stack(
 
     Args:
         features: The embeddings.
-        targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`.
+        targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`; or both,
+            `[utterances, 1 + ratings]`.
         groups: Same number of members and of steps an epoch in each; losses whose heads may share a stack.
         config: Head and budget.
         keep_best: Keep each head as it was after its best validation epoch (the first of equals).

@@ -49,6 +49,7 @@ MIXED = {
     "cosine": ["aam", "aam:scale=15,margin=0.3,weights=balanced"],
     "probe": ["supcon", "supcon:temperature=0.5,weights=balanced"],
     "dimensions": ["ccc-regression", "torch.nn:MSELoss"],
+    "rated classes": ["ce+ccc:ratings=a+b", "ce+ccc:ratings=a+b,ce=0.2,ccc=3"],
     "affine and cosine": ["ce", "aam", "focal", "aam:scale=15,margin=0.3", "ccc"],
 }
 take_word(*MIXED["dimensions"])
@@ -87,6 +88,13 @@ def rate(store: Store) -> np.ndarray:
     return np.stack([store.column("valence"), 30 + 5 * store.mean(layer=1)[:, 0]], axis=1)
 
 
+def rate_some(store: Store, targets: np.ndarray) -> np.ndarray:
+    """Classes, and the same two dimensions beside them, which some utterances lack."""
+    ratings = rate(store)
+    ratings[::3, 0] = ratings[1::4, 1] = np.nan
+    return np.column_stack([targets, ratings])
+
+
 @pytest.mark.parametrize("dtype", list(PRECISIONS), ids=["float64", "float32"])
 @pytest.mark.parametrize("kind", list(MIXED))
 @pytest.mark.parametrize(
@@ -100,8 +108,9 @@ def test_a_head_does_not_depend_on_its_stack(
     if kind == "affine and cosine" and not resolve_head(head).cls.mixes_kinds:
         pytest.skip("affine and cosine heads of this kind never share a stack")
     features, targets = features_of(store, level)
-    targets = rate(store) if kind == "dimensions" else targets
-    outputs = 2 if kind == "dimensions" else 3
+    outputs = {"dimensions": 2, "rated classes": 5}.get(kind, 3)
+    if outputs != 3:
+        targets = rate(store) if outputs == 2 else rate_some(store, targets)
     config = TrainingConfig(head=resolve_head(head), classes=outputs, epochs=5, batch_size=8, clip=clip)
     groups = mixed_groups(MIXED[kind])
     together = train_stack(features, targets, groups, config, dtype=dtype)
