@@ -133,6 +133,11 @@ class WholeWindowWhisper(WhisperEncoder):
         self._heard = int(self.largest_input or 0)
         self.largest_input = None
 
+    @property
+    def heard_seconds(self) -> float:
+        """How long the window is."""
+        return self._heard / self.sampling_rate
+
     def frame_count(self, samples: int) -> int:
         """Return the frames of the window, which all clips have."""
         return self._heard // self._hop
