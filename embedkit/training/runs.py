@@ -62,7 +62,7 @@ class RunRecord:
         """
         if self.is_zero_shot:
             raise RunError(
-                f"The run {self.folder} is one of the published classifier {self.config.get('model')}, without heads of "
+                f"The run {self.folder} is of the published classifier {self.config.get('model')}, without heads of "
                 "its own; name the classifier itself."
             )
         from safetensors import SafetensorError
