@@ -119,9 +119,8 @@ def evaluate_model(
     clips = _clips(source, data)
 
     def stream(missing: Sequence[Clip]) -> Iterator[Prediction]:
-        outputs = classifier.score(
-            missing, mapped, max_hours=options.max_hours, rescale=options.rescale, threads=threads, tell=tell
-        )
+        hearing: dict[str, Any] = {"max_hours": options.max_hours, "rescale": options.rescale, "tell": tell}
+        outputs = classifier.score(missing, mapped, threads=threads, passes=threads, **hearing)
         return tell_predictions(told, missing, [outputs], on_error=options.on_error, tell=tell)
 
     title = title_of(config=config, encoder=source.fingerprint)

@@ -78,6 +78,7 @@ class PublishedClassifier:
         max_hours: float,
         rescale: bool = False,
         threads: int | None = None,
+        passes: int = 1,
         tell: Tell = lambda _: None,
     ) -> Iterator[NDArray[np.float64] | AudioError]:
         """Yield for each clip its probabilities or ratings by `choose_names`, or why there are none.
@@ -85,13 +86,16 @@ class PublishedClassifier:
         Clips are heard as the model was published to hear them. Of one of more than five minutes, models that hear all
         of it hear equal pieces, and what they say is averaged.
         """
+        threads = threads or torch.get_num_threads()
         config = EncodingConfig(
             encoder=self.encoder,
             root=Path(),
             frame_dtype=None,
             windows=None,
             batch_seconds=BATCH_SECONDS[self.encoder.device.type],
-            threads=threads or torch.get_num_threads(),
+            threads=threads,
+            # Batches side by side, each on one core, where there are many of them.
+            passes=passes if self.encoder.reentrant and self.encoder.device.type == "cpu" else 1,
             max_hours=max_hours,
             rescale=rescale,
             digests=False,
