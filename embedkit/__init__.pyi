@@ -30,6 +30,7 @@ __all__ = [
     "HeadClassifier",
     "__version__",
     "check_corpus",
+    "evaluate",
     "export_run",
     "extract",
     "fit",
@@ -43,6 +44,30 @@ __all__ = [
     "write_report",
 ]
 
+def evaluate(
+    corpus: str | os.PathLike[str] | Corpus,
+    *,
+    model: str = ...,
+    map: Mapping[str, str] | None = ...,
+    trained_on: str | None = ...,
+    scale: Sequence[float] | None = ...,
+    classes: Sequence[str] | None = ...,
+    merge: Mapping[str, str] | None = ...,
+    where: Sequence[str] = ...,
+    limit: int | None = ...,
+    corpus_name: str | None = ...,
+    precision: str = ...,
+    device: str = ...,
+    threads: int | None = ...,
+    on_error: Literal["fail", "skip"] = ...,
+    max_hours: float = ...,
+    rescale: bool = ...,
+    runs: str | os.PathLike[str] = ...,
+    overwrite: bool = ...,
+    sources: Mapping[str, str] | None = ...,
+    progress: Progress | bool | None = ...,
+    tell: Tell = ...,
+) -> RunRecord: ...
 def extract(
     corpus: str | os.PathLike[str] | Corpus,
     *,

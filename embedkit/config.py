@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.errors import ConfigError
+from embedkit.options.evaluate import EvaluateOptions
 from embedkit.options.extract import ExtractCommand
 from embedkit.options.fit import FitOptions
 from embedkit.options.option import declared
@@ -25,6 +26,7 @@ SECTIONS: Mapping[str, type[Any]] = {
     "fit": FitOptions,
     "study": StudyOptions,
     "table": TableOptions,
+    "evaluate": EvaluateOptions,
 }
 """The sections, and what declares their keys."""
 

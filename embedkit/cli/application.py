@@ -18,6 +18,7 @@ from embedkit.cli.check import check
 from embedkit.cli.conflict import report_conflict
 from embedkit.cli.demo import demo
 from embedkit.cli.doctor import doctor
+from embedkit.cli.evaluate import evaluate
 from embedkit.cli.export import export
 from embedkit.cli.extract import extract
 from embedkit.cli.figure import figure
@@ -39,7 +40,22 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (extract, fit, table, study, figure, report, predict, export, demo, check, inspect, verify, doctor):
+for _command in (
+    extract,
+    fit,
+    evaluate,
+    table,
+    study,
+    figure,
+    report,
+    predict,
+    export,
+    demo,
+    check,
+    inspect,
+    verify,
+    doctor,
+):
     app.command(cls=Command)(_command)
 app.command("list", cls=Command)(list_command)
 

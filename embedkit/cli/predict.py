@@ -11,6 +11,7 @@ from embedkit.cli.options import AllowCode, Device, MaxHours, Rescale
 from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 from embedkit.errors import ConfigError
+from embedkit.options.option import read_pairs
 from embedkit.received import MOST_HOURS
 
 Format: TypeAlias = Literal["text", "csv", "json", "jsonl"]
@@ -21,7 +22,11 @@ _FORMATS: dict[str, Format] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl"
 def predict(
     run: Annotated[
         Path,
-        typer.Argument(metavar="RUN", help="A run's folder, as `embedkit fit` prints it, or an exported folder."),
+        typer.Argument(
+            metavar="RUN",
+            help="A run's folder, as `embedkit fit` prints it, an exported one, or a published classifier: a Hugging "
+            "Face id or its folder.",
+        ),
     ],
     audio: Annotated[
         list[Path],
@@ -50,6 +55,13 @@ def predict(
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Ask only the heads of this seed. [default: the mean of all]")
     ] = None,
+    map: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL=CLASS",
+            help="Of a published classifier: which labels count, and as what; repeatable. [default: all]",
+        ),
+    ] = None,
     device: Device = None,
     on_error: Annotated[
         Literal["fail", "skip"],
@@ -65,6 +77,7 @@ def predict(
 
         embedkit predict runs/demo/mfcc/lstm/ce-1a2b3c4d my.wav other.flac
         embedkit predict runs/demo/mfcc/lstm/ce-1a2b3c4d recordings/ --out found.csv
+        embedkit predict superb/hubert-base-superb-er my.wav --map ang=anger,hap=happiness
         embedkit predict exported/ calls.csv --format jsonl --on-error skip
 
     Results appear clip by clip, or together in --out. The encoder is found again from the run.
@@ -79,6 +92,7 @@ def predict(
     options: dict[str, Any] = {
         "fold": fold,
         "seed": seed,
+        "map": read_pairs(map or [], "--map"),
         "device": device or "auto",
         "on_error": on_error,
         "sources": read_config().encoders,

@@ -14,6 +14,7 @@ from embedkit.encoders.base import LayerSink
 from embedkit.encoders.checkpoint import load_model
 from embedkit.encoders.device_copies import to_device
 from embedkit.encoders.exact import ConvStack, PositionalConv, attention_bias, padding_mask, silence
+from embedkit.encoders.identity import LAST_STATE, UNNORMED_STATE
 from embedkit.encoders.kernels import pack_linears
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.selection import select_layers
@@ -22,6 +23,7 @@ from embedkit.encoders.wavlm import position_bias, run_layer
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")
 
 VARIANCE_FLOOR = 1e-7
+NEVER = -1
 
 
 class ConvTransformerEncoder(PretrainedEncoder):
@@ -36,6 +38,7 @@ class ConvTransformerEncoder(PretrainedEncoder):
     """
 
     reentrant = True
+    last_state = LAST_STATE
     # Longer than utterances are; an hour at once would take some 50 GB.
     default_max_seconds = 60.0
     variance_floor = VARIANCE_FLOOR
@@ -74,11 +77,18 @@ class ConvTransformerEncoder(PretrainedEncoder):
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the numbers."""
         normalisation = "zero mean and unit variance per clip" if self.normalised else "none"
-        return super().identity() | {"normalisation": normalisation, "linear_kernel": self.linear_kernel}
+        own = {"normalisation": normalisation, "linear_kernel": self.linear_kernel, "last_layer": self.last_state}
+        return super().identity() | own
 
     def frame_count(self, samples: int) -> int:
         """Return how many frames a clip of so many samples has, after padding to `smallest_input`."""
         return self._convolutions.frames(max(samples, self.smallest_input))
+
+    def leave_last_unnormed(self) -> None:
+        """Hand over the last layer as transformers' `hidden_states[-1]`, before the final norm of some models."""
+        self.last_state = UNNORMED_STATE
+        if self.final_norm_at is not None:
+            self.final_norm_at = NEVER
 
     def _run(self, clips: list[Tensor], sink: LayerSink) -> None:
         if self.normalised:

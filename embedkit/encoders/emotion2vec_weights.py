@@ -40,8 +40,10 @@ _RECIPE = (
 _logger = logging.getLogger("embedkit")
 
 
-def build_network(checkpoint: Checkpoint) -> Any:
+def build_network(checkpoint: Checkpoint, *, with_classifier: bool = False) -> Any:
     """Build the network in fp32 and evaluation mode, with every weight from the checkpoint's one file.
+
+    Unless the classifier of emotion2vec+ is read beside, it is told that it is left out.
 
     It is transformers' network of data2vec-audio, of which emotion2vec was made (Ma et al., "emotion2vec", ACL 2024),
     with `extra_tokens` `[1, tokens, dimensions]` and `alibi_scale` `[1, 1, heads, 1, 1]` beside it. Sizes follow from
@@ -50,7 +52,10 @@ def build_network(checkpoint: Checkpoint) -> Any:
     Raises:
         EncoderError: the file cannot be read without running code, is of another family, or does not fit.
     """
-    state = _read(checkpoint)
+    found = _read(checkpoint)
+    if "proj.weight" in found and not with_classifier:
+        _tell_of_classifier(checkpoint.source)
+    state = {name: value for name, value in found.items() if not _LEFT_OUT.fullmatch(name)}
     model = _outline(state, checkpoint)
     wanted = {name: value.shape for name, value in _published(model).items()}
     _require_fit(wanted, state, checkpoint)
@@ -61,6 +66,11 @@ def build_network(checkpoint: Checkpoint) -> Any:
         own |= {target: part.contiguous() for target, part in zip(targets, values.chunk(len(targets)), strict=True)}
     model.load_state_dict(own, assign=True)
     return model.eval().requires_grad_(False)
+
+
+def read_classifier(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what the file holds of emotion2vec+'s classifier: `proj.weight` `[classes, dimensions]`, `proj.bias`."""
+    return {name: value for name, value in _read(checkpoint).items() if name in ("proj.weight", "proj.bias")}
 
 
 def write_network(model: nn.Module, folder: Path) -> None:
@@ -109,7 +119,7 @@ def _published(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _read(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Read the encoder's weights under their published names."""
+    """Read all weights under their published names."""
     path = checkpoint.weights or checkpoint.folder
     try:
         content = read_plain(path)
@@ -122,9 +132,7 @@ def _read(checkpoint: Checkpoint) -> dict[str, Tensor]:
     state = {_PREFIX.sub("", str(name)): value for name, value in named.items()}
     if not state.keys() & published_names().keys():
         _refuse_family(checkpoint, path, list(state))
-    if "proj.weight" in state:
-        _tell_of_classifier(checkpoint.source)
-    return {name: value for name, value in state.items() if not _LEFT_OUT.fullmatch(name)}
+    return state
 
 
 def _unreadable(error: Exception, checkpoint: Checkpoint, path: Path) -> EncoderError:

@@ -57,6 +57,7 @@ class GenericEncoder(PretrainedEncoder):
         super().__init__(request, model)
         self.sampling_rate = int(self._extractor.sampling_rate)
         self._model: nn.Module = model.to(self.device)
+        self._called = self._model
         leave_to_encoder(model)
         self._guard = PaddingGuard(model)
         self._input_dtype, self._strided_mask = torch.float32, False
@@ -139,7 +140,7 @@ class GenericEncoder(PretrainedEncoder):
             key: value.to(self._input_dtype) if value.is_floating_point() else value for key, value in batch.items()
         }
         with self._guard.over([self._joiner.length(inputs) for inputs in alone]):
-            return self._model(**cast, output_hidden_states=True), batch
+            return self._called(**cast, output_hidden_states=True), batch
 
     def _extract(self, clip: Tensor) -> Any:
         masks = {"return_attention_mask": True} if self.family in MASKED else {}

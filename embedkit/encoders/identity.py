@@ -12,6 +12,8 @@ LAST_STATE = "last_hidden_state"
 """What the last layer of every transformer is."""
 NORMED_STATE = "last_hidden_state, which hidden_states[-1] is not"
 """The same, of models whose `hidden_states[-1]` lacks their final norm: stores of before hold that."""
+UNNORMED_STATE = "hidden_states[-1]"
+"""What published classifiers that weigh layers read: in some models it lacks their final norm."""
 
 
 def determining(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -159,3 +159,15 @@ TABLE: dict[str, Published] = {
 
 PUBLISHED: dict[str, str] = {name: entry.source for name, entry in TABLE.items()}
 """The source of every registered transformer."""
+
+_EMOBOX = "EmoBox's corpora (CREMA-D, EmoDB, EMOVO, IEMOCAP, MELD, MSP-Podcast, RAVDESS, SAVEE, TESS and others)"
+
+TRAINED_ON: dict[str, str] = {
+    **dict.fromkeys((f"superb/{name}-superb-er" for name in ("wav2vec2-base", "wav2vec2-large")), "IEMOCAP"),
+    **dict.fromkeys((f"superb/{name}-superb-er" for name in ("hubert-base", "hubert-large")), "IEMOCAP"),
+    "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim": "MSP-Podcast",
+    "emotion2vec/emotion2vec_plus_seed": _EMOBOX,
+    "emotion2vec/emotion2vec_plus_base": "speech with labels of emotion2vec+ seed",
+    "emotion2vec/emotion2vec_plus_large": "speech with labels of emotion2vec+ seed",
+}
+"""The corpora that published classifiers were trained on, by their model cards."""

@@ -91,7 +91,7 @@ class WhisperEncoder(PretrainedEncoder):
         return frames * self._hop
 
     def _run(self, clips: list[Tensor], sink: LayerSink) -> None:
-        lengths = [math.ceil(len(clip) / self._hop) for clip in clips]
+        lengths = self._own_lengths(clips)
         windows = lengths if self._window is None else [self._window // self._hop] * len(clips)
         own = torch.tensor(lengths)
         hidden = self._embed(clips, windows)
@@ -104,6 +104,10 @@ class WhisperEncoder(PretrainedEncoder):
             if number in kept:
                 normed = self._norm(hidden) if number == self._depth else hidden
                 sink(kept[number], _own_frames(normed, lengths), own)
+
+    def _own_lengths(self, clips: Sequence[Tensor]) -> list[int]:
+        """Return how many frames of each clip are handed over."""
+        return [math.ceil(len(clip) / self._hop) for clip in clips]
 
     def _embed(self, clips: Sequence[Tensor], windows: Sequence[int]) -> Tensor:
         """Return the input of the first layer, `[batch, frames, channels]`.

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
+from embedkit.audio import probe_audio
+from embedkit.audio_streams import too_long
+from embedkit.corpora.clips import Clip
 from embedkit.errors import AudioError
 from embedkit.extraction.batches import batch_clips
 from embedkit.extraction.encoding import EncodingConfig, open_encoding
 from embedkit.extraction.plan import Batch
-from embedkit.extraction.segments import AudioSegment
+from embedkit.extraction.segments import AudioSegment, file_stamp
 from embedkit.extraction.shards import Measured
 from embedkit.progress import Tell
 from embedkit.store.layout import Array
 from embedkit.store.writer import UtteranceEmbedding
 
 ADVICE = "name shorter stretches with start and end in a CSV list, or take --device cpu where a GPU is full"
+
+LONGEST_PIECE_SECONDS = 300.0
+"""Longer clips are heard in pieces where the whole of their frames would have to be in memory."""
 
 
 def embed_stream(
@@ -75,3 +84,51 @@ class _Collected:
         path = segment.path
         self.rows.append(AudioError(reason if path in reason else f"{path!r} cannot be used: {reason}"))
         self._frames = []
+
+
+def ask_clips(
+    config: EncodingConfig,
+    clips: Iterable[Clip],
+    most_seconds: float,
+    ask: Callable[[UtteranceEmbedding], NDArray[np.float64]],
+    tell: Tell = lambda _: None,
+) -> Iterator[NDArray[np.float64] | AudioError]:
+    """Yield what is said of each clip, by its rows or as a mean over those of its pieces; or why it cannot be used."""
+    pieces: deque[list[AudioSegment | AudioError]] = deque()
+
+    def wanted() -> Iterator[AudioSegment | AudioError]:
+        for clip in clips:
+            pieces.append(_cut(clip, config.encoder.sampling_rate, most_seconds, config.max_hours))
+            yield from pieces[-1]
+
+    stream = embed_stream(config, wanted(), tell)
+    for first in stream:
+        own = pieces.popleft()
+        total, samples = np.zeros(1), 0
+        problem = None
+        for piece, rows in zip(own, [first, *(next(stream) for _ in own[1:])], strict=True):
+            if isinstance(rows, AudioError):
+                problem = problem or rows
+            elif isinstance(piece, AudioSegment):
+                total = total + piece.samples * ask(rows)
+                samples += piece.samples
+        yield total / samples if problem is None else problem
+
+
+def _cut(clip: Clip, rate: int, most_seconds: float, max_hours: float) -> list[AudioSegment | AudioError]:
+    """Read a clip's header and cut it into equal pieces of at most so many seconds."""
+    try:
+        duration = probe_audio(clip.path, most_hours=max_hours).duration_seconds
+        stamp = file_stamp(clip.path)
+    except AudioError as error:
+        return [error]
+    except OSError as error:
+        return [AudioError(f"Cannot read the audio file {str(clip.path)!r} ({error.strerror}).")]
+    start = clip.start or 0.0
+    end = duration if clip.end is None else min(clip.end, duration)
+    if end - start > max_hours * 3600:
+        return [too_long(f"The audio in {str(clip.path)!r}", end - start, max_hours)]
+    count = max(1, math.ceil((end - start) / most_seconds))
+    edges = [clip.start, *(start + (end - start) * number / count for number in range(1, count)), clip.end]
+    samples = max(1, round((end - start) / count * rate))
+    return [AudioSegment("", str(clip.path), begin, until, samples, *stamp) for begin, until in pairwise(edges)]

@@ -111,6 +111,13 @@ def option(default: Any = None, **told: Any) -> Any:
     return field(default=default, metadata={"option": Option(**told)})
 
 
+def shared(cls: Any, name: str, **changed: Any) -> Any:
+    """Declare an option as another dataclass does, perhaps with another text or default."""
+    found = next(one for one in dataclasses.fields(cls) if one.name == name)
+    default = changed.pop("default", found.default)
+    return field(default=default, metadata={"option": dataclasses.replace(found.metadata["option"], **changed)})
+
+
 @dataclass(frozen=True)
 class Declared:
     """An option together with its field."""

@@ -12,6 +12,7 @@ from embedkit.reporting.labels import Row
 from embedkit.reporting.metrics import METRICS, Spread
 from embedkit.reporting.published import last_part
 from embedkit.training.data.folds import MOST_SPEAKER_FOLDS
+from embedkit.training.runs import NOT_SAID, ZERO_SHOT
 from embedkit.wording import count_noun, list_words
 
 FIELDS = (
@@ -37,15 +38,43 @@ FIELDS = (
 
 
 def split_by_protocol(rows: Sequence[Row]) -> list[list[Row]]:
-    """Group runs by protocol, in order of appearance."""
+    """Group runs by protocol, in order of appearance; in each those of published classifiers come last."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for row, key in zip(rows, protocol_keys(rows), strict=True):
         groups[key].append(row)
-    return list(groups.values())
+    return [sorted(group, key=is_zero_shot) for group in groups.values()]
+
+
+def is_zero_shot(row: Row) -> bool:
+    """Tell whether a run is one of a published classifier, of which nothing was trained here."""
+    return row.get("mode") == ZERO_SHOT
 
 
 def protocol_keys(rows: Sequence[Row]) -> list[str]:
-    """Return for each run a text that is equal for comparable ones."""
+    """Return for each run a text that is equal for comparable ones.
+
+    A published classifier tests every utterance once, as folds that rotate do: its runs belong to those on the same
+    utterances of speakers that are not trained on.
+    """
+    keys = _own_keys(rows)
+    trained: dict[str, str] = {}
+    for row, key in zip(rows, keys, strict=True):
+        if not is_zero_shot(row) and not any(row.get(name) for name in _APART):
+            trained.setdefault(_name_tested(row), key)
+    return [
+        trained.get(_name_tested(row), key) if is_zero_shot(row) else key for row, key in zip(rows, keys, strict=True)
+    ]
+
+
+_APART = ("test_corpus", "speaker_dependent", "normalise", "leak")
+_TESTED = ("corpus", "demo", "task", "classes", "dimensions", "utterances", "speakers", "leak", "recordings")
+
+
+def _name_tested(row: Row) -> str:
+    return json.dumps([row.get(name) or None for name in _TESTED], sort_keys=True, default=str)
+
+
+def _own_keys(rows: Sequence[Row]) -> list[str]:
     keys = [json.dumps([row.get(name) for name in _TOLD], sort_keys=True, default=str) for row in rows]
     tested = defaultdict(set)
     for row, key in zip(rows, keys, strict=True):
@@ -148,6 +177,7 @@ def describe_protocol(rows: Sequence[Row], spread: Spread = "interval") -> list[
     ]
     how = [_tell(name.capitalize(), rows, name) for name in ("selection", "standardised", "mode", "precision")]
     notes.append(" ".join(filter(None, how)))
+    notes += [_tell_zero_shot(one) for one in rows if is_zero_shot(one)]
     searched = [{**row, "searched": _searched_settings(row)} for row in rows]
     notes.append(_tell("Settings of the head searched as well", searched, "searched"))
     if row.get("majority"):
@@ -207,6 +237,15 @@ def _rare(row: Row) -> str:
     )
 
 
+def _tell_zero_shot(row: Row) -> str:
+    counted = ", ".join(f"{old} as {new}" for old, new in (row.get("map") or {}).items() if old != new)
+    return (
+        f"Zero-shot: {row['encoder']} as published, trained on{':' if row.get('trained_on') == NOT_SAID else ''} "
+        f"{row.get('trained_on', NOT_SAID)}{f'; its labels: {counted}' if counted else ''}. It is one system, whatever "
+        "the fold and the seed, and no mark compares it."
+    )
+
+
 def _predicted(row: Row) -> str:
     """Count what is predicted."""
     dimensions = row.get("dimensions") or ()
@@ -228,7 +267,9 @@ def _folds(row: Row) -> str:
         return f"trained on all of {row['corpus']}, tested on {row['test_corpus']}"
     if folds.startswith("speaker+"):
         return f"folds by speaker and {folds.removeprefix('speaker+')} at once{_dealt(row)}"
-    return {"random": "random folds", "split": "the given split"}.get(folds, f"folds by {folds}{_dealt(row)}")
+    return {"none": "zero-shot", "random": "random folds", "split": "the given split"}.get(
+        folds, f"folds by {folds}{_dealt(row)}"
+    )
 
 
 def _dealt(row: Row) -> str:

@@ -40,13 +40,17 @@ CONFIG: Shape = {
     "test_store": _STORE,
     "noise": {"snr": float, "folder": str},
     "noise_store": _STORE,
+    "model": str,
+    "map": Mapping[str, Any],
+    "trained_on": str,
     "choices": [{"fold": str, "seed": int, "head": str}],
 }
 _ROW_TEXTS = ("corpus", "encoder", "head", "loss", "mode", "folds", "selection", "precision", "loss_spec", "head_spec")
+_ZERO_SHOT_TEXTS = ("model", "trained_on")
 _SCORES = ("wa", "ua", "f1", "ccc")
 _ROW_NUMBERS = ("seeds", "utterances", "speakers", *_SCORES, *(f"{name}_std" for name in _SCORES))
 METRICS: Shape = {
-    **dict.fromkeys(_ROW_TEXTS, str),
+    **dict.fromkeys((*_ROW_TEXTS, *_ZERO_SHOT_TEXTS), str),
     **dict.fromkeys(_ROW_NUMBERS, float),
     **dict.fromkeys(("nll", "nll_std", "ece", "ece_std"), float | None),
     **{f"{name}_ci": (float, float) for name in _SCORES},

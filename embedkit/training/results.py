@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from embedkit.training.cross_validation import FoldResult
+from embedkit.training.data.folds import Fold
 from embedkit.training.data.targets import build_targets
 from embedkit.training.data.task import TaskData
 from embedkit.training.search import Candidate
 from embedkit.training.selection import Choice
 from embedkit.training.summary import summarise_classes, summarise_ratings
+
+
+class Tested(Protocol):
+    """A test set and what is said of it, `[seeds, utterances, outputs]`; a `FoldResult` is one."""
+
+    @property
+    def fold(self) -> Fold: ...
+
+    @property
+    def outputs(self) -> NDArray[np.float64]: ...
 
 
 def pool_outputs(results: Sequence[FoldResult]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -54,7 +65,7 @@ def _fold_score(data: TaskData, result: FoldResult) -> float:
 
 
 def prediction_rows(
-    data: TaskData, results: Sequence[FoldResult], seeds: Sequence[int]
+    data: TaskData, results: Sequence[Tested], seeds: Sequence[int]
 ) -> tuple[list[str], Iterator[list[Any]]]:
     """Return the header and the rows of the predictions CSV: one row per utterance and seed."""
     if data.dimensions:

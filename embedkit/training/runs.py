@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 RUN_FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
+ZERO_SHOT = "zero-shot"
+"""The mode of runs of published classifiers, which train nothing and have no heads; it stands for their loss, too."""
+NOT_SAID = "not said"
+"""What a published classifier was trained on where nobody tells."""
 _METRICS, _PREDICTIONS, _HEADS = "metrics.json", "predictions.csv", "heads.safetensors"
 _CURVES = "curves.json"
 
@@ -45,12 +49,22 @@ class RunRecord:
         """Tell whether predictions and heads are there; its curves came later, and older runs have none."""
         return all((self.folder / name).is_file() for name in (_PREDICTIONS, _HEADS))
 
+    @property
+    def is_zero_shot(self) -> bool:
+        """Tell whether the run is one of a published classifier."""
+        return self.config.get("mode") == ZERO_SHOT
+
     def load_heads(self) -> dict[str, Tensor]:
         """Read all heads and standardisers of the run.
 
         Raises:
-            RunError: the file is missing or damaged.
+            RunError: the file is missing or damaged, or the run is one of a published classifier.
         """
+        if self.is_zero_shot:
+            raise RunError(
+                f"The run {self.folder} is of the published classifier {self.config.get('model')}, without heads of "
+                "its own; name the classifier itself."
+            )
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -91,7 +105,7 @@ def write_run(
     config: Mapping[str, Any],
     metrics: Mapping[str, Any],
     predictions: tuple[Sequence[str], Iterable[Sequence[Any]]],
-    heads: Mapping[str, Tensor],
+    heads: Mapping[str, Tensor] | None = None,
     curves: Mapping[str, Any] | None = None,
     folders: Mapping[str, Path] | None = None,
 ) -> RunRecord:
@@ -102,7 +116,7 @@ def write_run(
         config: Everything that determines the run.
         metrics: Its row of the table.
         predictions: Header and rows of the CSV.
-        heads: Tensors by name.
+        heads: Tensors by name; None for a run that trains none.
         curves: How the heads learned.
         folders: Folders that move into the run, by name.
 
@@ -117,7 +131,8 @@ def write_run(
         with open(partial / _PREDICTIONS, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerows([write_cell(cell) for cell in row] for row in (predictions[0], *predictions[1]))
-        save_file({name: tensor.contiguous() for name, tensor in heads.items()}, partial / _HEADS)
+        if heads is not None:
+            save_file({name: tensor.contiguous() for name, tensor in heads.items()}, partial / _HEADS)
         if curves is not None:
             _write_json(partial / _CURVES, curves)
         # What moves is lost if the run is not written: all else must be safe before.
@@ -125,6 +140,11 @@ def write_run(
         for name, own in (folders or {}).items():
             own.rename(partial / name)
     return RunRecord(folder=folder, config=dict(config), metrics=dict(metrics))
+
+
+def is_run_config(config: Mapping[str, Any]) -> bool:
+    """Tell the config.json of a run from that of a checkpoint, which names its model_type."""
+    return "model_type" not in config
 
 
 def read_run(folder: str | Path) -> RunRecord:

@@ -254,7 +254,7 @@ def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) ->
         "choices": describe_choices(results, experiment.grid, seeds, experiment.data.score_name),
         "loss_spec": experiment.loss.spec,
         "head_spec": experiment.head,
-        "versions": _versions(),
+        "versions": versions(),
     }
     record = write_run(
         experiment.folder,
@@ -342,7 +342,8 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions that runs keep."""
     import embedkit
 
     return {"embedkit": embedkit.__version__, "torch": torch.__version__, "numpy": np.__version__}

@@ -7,12 +7,10 @@ import io
 import json
 import math
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -20,9 +18,9 @@ from numpy.typing import NDArray
 
 from embedkit.arguments import checked
 from embedkit.audio import probe_audio
-from embedkit.audio_streams import too_long
 from embedkit.cells import write_cell
 from embedkit.corpora.clips import Clip, find_clips
+from embedkit.corpora.emotions import map_labels
 from embedkit.devices import resolve_device
 from embedkit.encoders.precision import true_fp32
 from embedkit.errors import AudioError, ConfigError, RunError
@@ -32,8 +30,7 @@ from embedkit.export.ensemble import Ensemble
 from embedkit.export.predictor import ChosenHead, Predictor, open_predictor
 from embedkit.extraction.encoding import EncodingConfig
 from embedkit.extraction.request import BATCH_SECONDS
-from embedkit.extraction.segments import AudioSegment, file_stamp
-from embedkit.extraction.streaming import embed_stream
+from embedkit.extraction.streaming import LONGEST_PIECE_SECONDS, ask_clips
 from embedkit.extraction.windows import Windows
 from embedkit.options.extract import ExtractOptions
 from embedkit.options.option import declared
@@ -42,9 +39,7 @@ from embedkit.received import MOST_HOURS
 from embedkit.store.writer import UtteranceEmbedding
 from embedkit.training.runs import RunRecord
 from embedkit.wording import escape_controls
-
-LONGEST_PIECE_SECONDS = 300.0
-"""Longer clips are heard in pieces where the whole of their frames would have to be in memory."""
+from embedkit.workflows.published import PublishedClassifier, choose_names, names_classifier
 
 OnError = Literal["fail", "skip"]
 Format = Literal["text", "csv", "json", "jsonl"]
@@ -94,6 +89,7 @@ def stream_predictions(
     *,
     fold: str | None = None,
     seed: int | None = None,
+    map: Mapping[str, str] | None = None,
     device: str = "auto",
     on_error: OnError = "fail",
     sources: Mapping[str, str] | None = None,
@@ -109,9 +105,12 @@ def stream_predictions(
     by clip, hear equal pieces of at most five minutes; what they say is averaged.
 
     Args:
-        run: A run's folder, or its record, or a folder that `export_run` wrote.
+        run: A run's folder, or its record, or a folder that `export_run` wrote; or a published classifier: a Hugging
+            Face id, or the folder of its checkpoint, which hears clips as it was published.
         audio: Audio files, folders of them, CSV lists (see `find_clips`), or clips.
         fold, seed: Ask only the heads of this fold, or of this seed; None for the mean over all.
+        map: Of a published classifier alone: which labels count, and as what; of several that count as one the
+            probabilities are added. Without it all count.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         on_error: "fail" at the first clip that cannot be used, or "skip" it and tell.
         sources: Where encoder names lead, if elsewhere than when the store was made (`[encoders]` of embedkit.toml).
@@ -134,8 +133,13 @@ def stream_predictions(
     if on_error not in ("fail", "skip"):
         raise ConfigError(f"--on-error is {on_error!r}, expected fail or skip.")
     declared(ExtractOptions)["max_hours"].check(max_hours, "--max-hours")
+    published = not isinstance(run, RunRecord) and names_classifier(str(run), sources or {})
+    if published and (fold, seed) != (None, None):
+        raise ConfigError(f"{run} is a published classifier, without folds and seeds; leave out --fold and --seed.")
+    if map and not published:
+        raise ConfigError(f"{run} is a run with classes of its own; leave out --map, or name a published classifier.")
     source = run if isinstance(run, RunRecord) else Path(run)
-    predictor = open_predictor(source, fold=fold, seed=seed, allow_code=allow_code, tell=tell)
+    predictor = None if published else open_predictor(source, fold=fold, seed=seed, allow_code=allow_code, tell=tell)
     given = [audio] if isinstance(audio, str | os.PathLike) else audio
     clips = [clip for one in given for clip in ([one] if isinstance(one, Clip) else find_clips([one], tell))]
     if on_error == "fail":
@@ -144,29 +148,93 @@ def stream_predictions(
                 probe_audio(clip.path)
     if not clips:
         return
-    groups = group_by_encoder(predictor)
-    if len(groups) > 1:
-        tell(
-            f"The run has {len(groups)} encoders, and all of them hear every clip; --fold and --seed choose one, which "
-            f"takes 1/{len(groups)} of the time."
-        )
-    parts = [
-        _Part(predictor, heads, device=device, sources=sources, max_hours=max_hours, rescale=rescale, tell=tell)
-        for heads in groups
-    ]
+    hearing: dict[str, Any] = {"device": device, "max_hours": max_hours, "rescale": rescale, "tell": tell}
+    told, streams = (
+        _ask_classifier(str(run), clips, map or {}, sources=sources or {}, **hearing)
+        if predictor is None
+        else _ask_heads(predictor, clips, sources=sources, **hearing)
+    )
+    yield from tell_predictions(told, clips, streams, on_error=on_error, tell=tell)
+
+
+def tell_predictions(
+    told: Asked, clips: Sequence[Clip], streams: Sequence[Outputs], *, on_error: OnError, tell: Tell
+) -> Iterator[Prediction]:
+    """Yield the predictions of clips from what is said of each, which is added up.
+
+    Raises:
+        AudioError: a clip that cannot be used; all of them where they are skipped.
+        RunError: what is said is no number.
+    """
     usable = 0
-    for clip, *found in zip(clips, *(part.score(clips) for part in parts), strict=True):
+    for clip, *found in zip(clips, *streams, strict=True):
         outputs = [one for one in found if not isinstance(one, AudioError)]
         problem = next((one for one in found if isinstance(one, AudioError)), None)
         if problem is None:
             usable += 1
-            yield _prediction(clip, predictor, np.sum(outputs, axis=0))
+            yield told.predict(clip, np.sum(outputs, axis=0))
         elif on_error == "fail":
             raise AudioError(f"{problem} Clips like this are left out with --on-error skip.") from problem
         else:
             tell(f"Left out: {problem}")
     if not usable:
         raise AudioError(f"Not one of the {len(clips)} clips could be used; see what was said of each.")
+
+
+Outputs: TypeAlias = Iterator[NDArray[np.float64] | AudioError]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Of whom clips are asked, and what the outputs are."""
+
+    source: str
+    names: Sequence[str]
+    rates: bool
+
+    def predict(self, clip: Clip, outputs: NDArray[np.float64]) -> Prediction:
+        if not np.isfinite(outputs).all():
+            raise RunError(
+                f"What {self.source} say of {clip.name!r} is no number: their weights are damaged; fit or export them "
+                "again."
+            )
+        told = {name: float(value) for name, value in zip(self.names, outputs, strict=True)}
+        if self.rates:
+            return Prediction(path=clip.name, dimensions=told, start=clip.start, end=clip.end)
+        label = self.names[int(outputs.argmax())]
+        return Prediction(path=clip.name, label=label, probabilities=told, start=clip.start, end=clip.end)
+
+
+def _ask_heads(
+    predictor: Predictor, clips: Sequence[Clip], *, tell: Tell, **options: Any
+) -> tuple[Asked, list[Outputs]]:
+    groups = group_by_encoder(predictor)
+    if len(groups) > 1:
+        tell(
+            f"The run has {len(groups)} encoders, and all of them hear every clip; --fold and --seed choose one, which "
+            f"takes 1/{len(groups)} of the time."
+        )
+    parts = [_Part(predictor, heads, tell=tell, **options) for heads in groups]
+    told = Asked(source=f"the heads of {predictor.folder}", names=predictor.names, rates=predictor.rates)
+    return told, [part.score(clips) for part in parts]
+
+
+def _ask_classifier(
+    name: str,
+    clips: Sequence[Clip],
+    given: Mapping[str, str],
+    *,
+    device: str,
+    sources: Mapping[str, str],
+    tell: Tell,
+    **options: Any,
+) -> tuple[Asked, list[Outputs]]:
+    classifier = PublishedClassifier(name, device=device, precision="fp32", sources=sources)
+    mapped = map_labels(classifier.labels, given, None, least=1 if classifier.rates else 2)
+    if classifier.note:
+        tell(classifier.note)
+    told = Asked(source=f"the weights of {name}", names=choose_names(mapped), rates=classifier.rates)
+    return told, [classifier.score(clips, mapped, tell=tell, **options)]
 
 
 class _Part:
@@ -204,40 +272,12 @@ class _Part:
             digests=False,
         )
 
-    def score(self, clips: Sequence[Clip]) -> Iterator[NDArray[np.float64] | AudioError]:
+    def score(self, clips: Sequence[Clip]) -> Outputs:
         """Yield what the heads say of each clip, times their share; or why it cannot be used."""
-        pieces: deque[list[AudioSegment | AudioError]] = deque()
         whole = not (self.on_frames or self.config.windows is None)
-
-        def wanted() -> Iterator[AudioSegment | AudioError]:
-            for clip in clips:
-                pieces.append(
-                    _cut(
-                        clip,
-                        self.encoder.sampling_rate,
-                        math.inf if whole else LONGEST_PIECE_SECONDS,
-                        self.config.max_hours,
-                    )
-                )
-                yield from pieces[-1]
-
-        stream = embed_stream(self.config, wanted(), self.tell)
-        for first in stream:
-            own = pieces.popleft()
-            yield self._average(own, [first, *(next(stream) for _ in own[1:])])
-
-    def _average(
-        self, pieces: Sequence[AudioSegment | AudioError], found: Iterable[UtteranceEmbedding | AudioError]
-    ) -> NDArray[np.float64] | AudioError:
-        total, samples = np.zeros(1), 0
-        problem = None
-        for piece, rows in zip(pieces, found, strict=True):
-            if isinstance(rows, AudioError):
-                problem = problem or rows
-            elif isinstance(piece, AudioSegment):
-                total = total + piece.samples * self._ask(rows)
-                samples += piece.samples
-        return problem if problem is not None else self.share * total / samples
+        most = math.inf if whole else LONGEST_PIECE_SECONDS
+        for found in ask_clips(self.config, clips, most, self._ask, self.tell):
+            yield found if isinstance(found, AudioError) else self.share * found
 
     @torch.inference_mode()
     @true_fp32()
@@ -250,38 +290,6 @@ class _Part:
         lengths = torch.tensor([tensor.shape[1]], device=self.device) if self.on_frames else None
         scores: NDArray[np.float64] = self.ensemble(tensor, lengths)[0].cpu().double().numpy()
         return scores
-
-
-def _cut(clip: Clip, rate: int, most_seconds: float, max_hours: float) -> list[AudioSegment | AudioError]:
-    """Read a clip's header and cut it into equal pieces of at most so many seconds."""
-    try:
-        duration = probe_audio(clip.path, most_hours=max_hours).duration_seconds
-        stamp = file_stamp(clip.path)
-    except AudioError as error:
-        return [error]
-    except OSError as error:
-        return [AudioError(f"Cannot read the audio file {str(clip.path)!r} ({error.strerror}).")]
-    start = clip.start or 0.0
-    end = duration if clip.end is None else min(clip.end, duration)
-    if end - start > max_hours * 3600:
-        return [too_long(f"The audio in {str(clip.path)!r}", end - start, max_hours)]
-    count = max(1, math.ceil((end - start) / most_seconds))
-    edges = [clip.start, *(start + (end - start) * number / count for number in range(1, count)), clip.end]
-    samples = max(1, round((end - start) / count * rate))
-    return [AudioSegment("", str(clip.path), begin, until, samples, *stamp) for begin, until in pairwise(edges)]
-
-
-def _prediction(clip: Clip, predictor: Predictor, outputs: NDArray[np.float64]) -> Prediction:
-    if not np.isfinite(outputs).all():
-        raise RunError(
-            f"What the heads of {predictor.folder} say of {clip.name!r} is no number: their weights are damaged; fit "
-            "or export them again."
-        )
-    told = {name: float(value) for name, value in zip(predictor.names, outputs, strict=True)}
-    if predictor.rates:
-        return Prediction(path=clip.name, dimensions=told, start=clip.start, end=clip.end)
-    label = predictor.names[int(outputs.argmax())]
-    return Prediction(path=clip.name, label=label, probabilities=told, start=clip.start, end=clip.end)
 
 
 def render_predictions(

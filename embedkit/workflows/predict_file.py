@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,20 +54,9 @@ def write_predictions(
         EmbedkitError: as `stream_predictions`; what was predicted before is kept.
     """
     keep = out.with_name(f"{out.name}.unfinished")
-    with told(out, error=ConfigError, otherwise=_OTHERWISE, part=keep), _Kept(keep, _title(run, options)) as kept:
-        known = kept.find()
-        missing = [clip for clip in clips if _name(clip) not in known]
-        done = len(clips) - len(missing)
-        if done:
-            tell(f"Continuing: {done:,} of {len(clips):,} clips are predicted.")
-        if missing:
-            # Where others could be used, those that are left may all be broken.
-            with suppress(AudioError) if done and on_error == "skip" else nullcontext():
-                found = stream_predictions(run, missing, on_error=on_error, tell=tell, **options)
-                for number, (clip, prediction) in enumerate(_pair(missing, found), start=done + 1):
-                    kept.add(clip, prediction)
-                    if report is not None:
-                        report(number, len(clips))
+    with told(out, error=ConfigError, otherwise=_OTHERWISE, part=keep), Kept(keep, _title(run, options)) as kept:
+        stream = partial(stream_predictions, run, on_error=on_error, tell=tell, **options)
+        kept.fill(clips, stream, skipping=on_error == "skip", report=report, tell=tell)
         segments = any(clip.start is not None or clip.end is not None for clip in clips)
         lines = render_predictions(kept.read(clips), format, segments=segments)
         with (
@@ -77,13 +67,13 @@ def write_predictions(
         kept.remove()
 
 
-class _Kept:
+class Kept:
     """A file of JSON lines: what they belong to, then a prediction each."""
 
     def __init__(self, path: Path, title: str) -> None:
         self.path, self.title = path, title
 
-    def __enter__(self) -> _Kept:
+    def __enter__(self) -> Kept:
         self.file: BinaryIO = open_log(self.path)
         before = self.file.readline(_LONGEST_LINE)
         if before.rstrip(b"\n") != self.title.encode():
@@ -118,6 +108,30 @@ class _Kept:
                 found[kept["clip"]] = place
             place += len(line)
         return found
+
+    def fill(
+        self,
+        clips: Sequence[Clip],
+        stream: Callable[[Sequence[Clip]], Iterator[Prediction]],
+        *,
+        skipping: bool,
+        report: Progress | None,
+        tell: Tell,
+    ) -> None:
+        """Predict the clips that have no prediction yet."""
+        known = self.find()
+        missing = [clip for clip in clips if _name(clip) not in known]
+        done = len(clips) - len(missing)
+        if done:
+            tell(f"Continuing: {done:,} of {len(clips):,} clips are predicted.")
+        if not missing:
+            return
+        # Where others could be used, those that are left may all be broken.
+        with suppress(AudioError) if done and skipping else nullcontext():
+            for number, (clip, prediction) in enumerate(_pair(missing, stream(missing)), start=done + 1):
+                self.add(clip, prediction)
+                if report is not None:
+                    report(number, len(clips))
 
     def add(self, clip: Clip, prediction: Prediction) -> None:
         self._write(json.dumps({"clip": _name(clip)} | {name: getattr(prediction, name) for name in _KEPT}))
@@ -171,8 +185,12 @@ def _title(run: Path, options: Mapping[str, Any]) -> str:
     """Write what predictions depend on besides their clips, in one line."""
     files = [path for path in run.iterdir() if path.is_file()] if run.is_dir() else []
     stamps = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    told = {"run": os.path.abspath(run), "files": stamps, "options": options, "version": embedkit.__version__}
-    return json.dumps(told, sort_keys=True, default=str)
+    return title_of(stamps, run=os.path.abspath(run), options=options)
+
+
+def title_of(files: Sequence[Any] = (), **told: Any) -> str:
+    """Write in one line what kept predictions belong to."""
+    return json.dumps({"files": list(files), **told, "version": embedkit.__version__}, sort_keys=True, default=str)
 
 
 def _name(clip: Clip) -> str:

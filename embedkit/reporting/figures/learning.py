@@ -78,7 +78,7 @@ def draw_weights(panels: Sequence[Panel]) -> dict[str, Figure]:
         for loss, record in panel.runs.items():
             found = [
                 value.flatten().double().softmax(0).numpy()
-                for name, value in record.load_heads().items()
+                for name, value in ({} if record.is_zero_shot else record.load_heads()).items()
                 if name.endswith("layer_weights")
             ]
             layers = record.config["store"]["encoder"]["layers"]

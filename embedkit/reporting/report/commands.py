@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from embedkit.encoders import ENCODERS
 from embedkit.errors import EmbedkitError
+from embedkit.options.evaluate import EvaluateOptions
 from embedkit.options.fit import FitOptions
 from embedkit.options.option import declared
 from embedkit.reporting.figures.panels import is_cached
 from embedkit.store.reader import open_store
 from embedkit.training.identity import read_options_of
+from embedkit.training.runs import NOT_SAID
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
@@ -107,6 +109,8 @@ def _fit(group: Sequence[RunRecord], runs: str) -> str:
     """Write the options of a run that are not the defaults; what depends on the mode is always written."""
     config = group[0].config
     store = config["store"]
+    if group[0].is_zero_shot:
+        return _evaluate(config, runs)
     options = read_options_of(config)
     options["loss"] = tuple(dict.fromkeys(record.config["loss_spec"] for record in group))
     options["save_encoder"] = any((record.folder / "encoders").is_dir() for record in group)
@@ -121,6 +125,16 @@ def _fit(group: Sequence[RunRecord], runs: str) -> str:
     for name in known:
         used = config["mode"] in (known[name].told.modes or (config["mode"],))
         words += known[name].write(options[name]) if name in options and used else []
+    return _join([*words, "--runs", runs])
+
+
+def _evaluate(config: Config, runs: str) -> str:
+    """Write the options of a run of a published classifier."""
+    words: list[Any] = ["embedkit", "evaluate", _name_corpus(config["corpus"], Path(config["store"]["path"]).parent)]
+    for one in declared(EvaluateOptions).values():
+        value = config.get(one.told.record or "")
+        if value not in (None, NOT_SAID, [], {}):
+            words += one.write(tuple(value) if isinstance(value, list) else value)
     return _join([*words, "--runs", runs])
 
 

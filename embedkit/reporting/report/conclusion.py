@@ -9,6 +9,8 @@ from embedkit.reporting.comparison import BASELINES, TESTED, FamilyKind
 from embedkit.reporting.labels import Place, Row, place_rows, shorten_names
 from embedkit.reporting.marks import FAMILIES, RANKED, Test, can_be_shown
 from embedkit.reporting.metrics import METRICS, task_of
+from embedkit.reporting.protocol import is_zero_shot
+from embedkit.training.runs import ZERO_SHOT
 from embedkit.wording import count_noun, escape_all, list_words
 
 Told: TypeAlias = tuple[str, str]
@@ -32,7 +34,7 @@ def conclude(rows: Sequence[Row]) -> str:
     sentences = [_lead(best, names.configuration(place, place.loss), len(rows))]
     tests = [test for row in rows for test in row.get("tests") or () if test["family"] in FAMILIES]
     if not tests:
-        if len(rows) > 1:
+        if sum(not is_zero_shot(row) for row in rows) > 1:
             sentences.append("No differences were tested: no two runs have predictions of the same utterances.")
         return " ".join(sentences)
     own = [(one, there) for one, there in zip(rows, places, strict=True) if _line(there) == _line(place)]
@@ -56,6 +58,8 @@ class _Names:
         return f"{self.encoders[encoder]} ({head})" if self.heads else self.encoders[encoder]
 
     def configuration(self, place: Place, loss: str) -> str:
+        if loss == ZERO_SHOT:
+            return f"{self.encoders[place.encoder]} as published, zero-shot,"
         return f"{self.encoders[place.encoder]} with the head {place.head} under {loss}"
 
 
