@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from embedkit.workflows.extract import extract_embeddings as extract
     from embedkit.workflows.figure import write_figures
     from embedkit.workflows.fit import fit_heads as fit
+    from embedkit.workflows.manifest import write_manifest
     from embedkit.workflows.predict import predict_audio as predict
     from embedkit.workflows.predict import stream_predictions
     from embedkit.workflows.report import write_report
@@ -47,6 +48,7 @@ __all__ = [
     "stream_predictions",
     "table",
     "write_figures",
+    "write_manifest",
     "write_report",
 ]
 
@@ -65,6 +67,7 @@ _PLACES = {
     "stream_predictions": "embedkit.workflows.predict:stream_predictions",
     "table": "embedkit.workflows.table:tabulate_runs",
     "write_figures": "embedkit.workflows.figure:write_figures",
+    "write_manifest": "embedkit.workflows.manifest:write_manifest",
     "write_report": "embedkit.workflows.report:write_report",
 }
 

@@ -17,6 +17,7 @@ from embedkit.workflows.check import check_corpus as check_corpus
 from embedkit.workflows.export import export_run as export_run
 from embedkit.workflows.figure import write_figures as write_figures
 from embedkit.workflows.fit import Input
+from embedkit.workflows.manifest import write_manifest as write_manifest
 from embedkit.workflows.predict import predict_audio as predict
 from embedkit.workflows.predict import stream_predictions as stream_predictions
 from embedkit.workflows.report import write_report as write_report
@@ -40,6 +41,7 @@ __all__ = [
     "stream_predictions",
     "table",
     "write_figures",
+    "write_manifest",
     "write_report",
 ]
 

@@ -25,6 +25,7 @@ from embedkit.cli.fit import fit
 from embedkit.cli.group import LOG_FILE, Command, Commands
 from embedkit.cli.inspect import inspect
 from embedkit.cli.list import list_command
+from embedkit.cli.manifest import manifest
 from embedkit.cli.predict import predict
 from embedkit.cli.report import report
 from embedkit.cli.study import study
@@ -39,7 +40,23 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (extract, fit, table, study, figure, report, predict, export, demo, check, inspect, verify, doctor):
+_COMMANDS = (
+    extract,
+    fit,
+    table,
+    study,
+    figure,
+    report,
+    predict,
+    export,
+    demo,
+    check,
+    manifest,
+    inspect,
+    verify,
+    doctor,
+)
+for _command in _COMMANDS:
     app.command(cls=Command)(_command)
 app.command("list", cls=Command)(list_command)
 
