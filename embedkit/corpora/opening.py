@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.arguments import checked
+from embedkit.corpora.audb_databases import AUDB, open_database
 from embedkit.corpora.base import IDENTIFIERS, Corpus, Utterance
 from embedkit.corpora.demo import open_demo_corpus
 from embedkit.corpora.manifest import SUFFIXES, find_manifests, read_manifest
@@ -34,7 +35,15 @@ CORPORA = Registry(
         ("tess", Part("embedkit.corpora.tess:READER", "TESS, two speakers, seven classes")),
         ("savee", Part("embedkit.corpora.savee:READER", "SAVEE, four speakers, seven classes")),
         ("emovo", Part("embedkit.corpora.emovo:READER", "EMOVO, Italian, seven classes")),
+        ("msp-improv", Part("embedkit.corpora.msp_improv:READER", "MSP-IMPROV with its annotators, four classes")),
+        ("esd", Part("embedkit.corpora.esd:READER", "ESD, Mandarin and English, five classes")),
+        ("nemo", Part("embedkit.corpora.nemo:READER", "nEMO, Polish, six classes")),
+        ("emobox", Part("embedkit.corpora.emobox:READER", "EmoBox: 32 corpora by its metadata, with its folds")),
         ("audformat", Part("embedkit.corpora.audformat:READER", "any database in audformat", extra="audformat")),
+        (
+            "audb",
+            Part("embedkit.corpora.audb_databases:READER", "any database of audb, as audb:emodb@1.4.1", extra="audb"),
+        ),
         (
             "datasets",
             Part("embedkit.corpora.datasets:READER", "any saved Hugging Face dataset", extra="datasets"),
@@ -50,8 +59,9 @@ _SUBFOLDERS = 200
 
 @checked("embedkit.open_corpus")
 def open_corpus(source: str | PathLike[str]) -> Corpus:
-    """Open the demo corpus ("demo"), a CSV manifest, or a corpus folder in its official layout.
+    """Open the demo corpus ("demo"), a CSV manifest, a corpus folder in its official layout, or a database of audb.
 
+    `audb:emodb@1.4.1` loads a database by its name and version (the latest one where none is given) into audb's cache.
     A folder of one's own that is called "demo" is given as "./demo". `package.module:read_mine:FOLDER` calls a function
     of one's own, or the `read` of a `Reader`, with the folder.
 
@@ -62,6 +72,8 @@ def open_corpus(source: str | PathLike[str]) -> Corpus:
     take_word(source)
     if source == DEMO:
         return open_demo_corpus()
+    if os.fspath(source).startswith(AUDB):
+        return _add_unread(open_database(os.fspath(source).removeprefix(AUDB)), CORPORA.load("audformat"))
     path = Path(os.path.abspath(os.path.expanduser(source)))
     target, folder = _split_target(os.fspath(source))
     if target and not path.exists():
@@ -95,7 +107,9 @@ def as_corpus(corpus: str | PathLike[str] | Corpus) -> Corpus:
 def _add_unread(corpus: Corpus, reader: Reader) -> Corpus:
     # The audio of a saved dataset was written to the cache, all of it.
     kind = corpus.kind
-    return corpus if kind == "datasets" else add_unread(corpus, beside=kind == "manifest", apart=reader.apart)
+    return (
+        corpus if kind == "datasets" else add_unread(corpus, beside=kind in ("manifest", "emobox"), apart=reader.apart)
+    )
 
 
 def _with_texts(corpus: Corpus) -> Corpus:
