@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from embedkit.errors import EmbedkitError
     from embedkit.store.reader import open_store
     from embedkit.workflows.check import check_corpus
+    from embedkit.workflows.convert import convert_store as convert
     from embedkit.workflows.export import export_run
     from embedkit.workflows.extract import extract_embeddings as extract
     from embedkit.workflows.figure import write_figures
@@ -38,6 +39,7 @@ __all__ = [
     "HeadClassifier",
     "__version__",
     "check_corpus",
+    "convert",
     "export_run",
     "extract",
     "fit",
@@ -57,6 +59,7 @@ _PLACES = {
     "EmbedkitError": "embedkit.errors:EmbedkitError",
     "HeadClassifier": "embedkit.api.classifier:HeadClassifier",
     "check_corpus": "embedkit.workflows.check:check_corpus",
+    "convert": "embedkit.workflows.convert:convert_store",
     "export_run": "embedkit.workflows.export:export_run",
     "extract": "embedkit.workflows.extract:extract_embeddings",
     "fit": "embedkit.workflows.fit:fit_heads",

@@ -10,10 +10,12 @@ from embedkit.corpora import Corpus
 from embedkit.corpora import open_corpus as open_corpus
 from embedkit.errors import EmbedkitError as EmbedkitError
 from embedkit.progress import Progress, Tell
+from embedkit.reporting.results import Results
 from embedkit.store import Store
 from embedkit.store.reader import open_store as open_store
 from embedkit.training.runs import RunRecord
 from embedkit.workflows.check import check_corpus as check_corpus
+from embedkit.workflows.convert import convert_store as convert
 from embedkit.workflows.export import export_run as export_run
 from embedkit.workflows.figure import write_figures as write_figures
 from embedkit.workflows.fit import Input
@@ -31,6 +33,7 @@ __all__ = [
     "HeadClassifier",
     "__version__",
     "check_corpus",
+    "convert",
     "export_run",
     "extract",
     "fit",
@@ -122,7 +125,7 @@ def fit(
     progress: Progress | bool | None = ...,
     tell: Tell = ...,
     train: Callable[..., list[RunRecord]] = ...,
-) -> list[RunRecord]: ...
+) -> Results: ...
 def run_study(
     corpora: str | os.PathLike[str] | Corpus | Sequence[str | os.PathLike[str] | Corpus],
     encoder: Sequence[str] | str = ...,

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -16,6 +17,7 @@ import typer
 from embedkit import terminal
 from embedkit.cli.check import check
 from embedkit.cli.conflict import report_conflict
+from embedkit.cli.convert import convert
 from embedkit.cli.demo import demo
 from embedkit.cli.doctor import doctor
 from embedkit.cli.export import export
@@ -40,22 +42,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (
-    extract,
-    fit,
-    table,
-    study,
-    figure,
-    report,
-    predict,
-    export,
-    demo,
-    check,
-    manifest,
-    inspect,
-    verify,
-    doctor,
-)
+_COMMANDS: list[Callable[..., None]] = [extract, fit, table, study, figure, report, predict, export, demo, check]
+_COMMANDS += [manifest, inspect, convert, verify, doctor]
 for _command in _COMMANDS:
     app.command(cls=Command)(_command)
 app.command("list", cls=Command)(list_command)

@@ -16,6 +16,7 @@ from embedkit.losses import LOSSES, OWN, build_loss
 from embedkit.options.call import takes_options
 from embedkit.options.fit import FitOptions
 from embedkit.progress import Progress, Tell
+from embedkit.reporting.results import Results
 from embedkit.store.reader import Store
 from embedkit.system import count_cores
 from embedkit.training.data.fold_stores import group_stores
@@ -44,7 +45,7 @@ def fit_heads(
     progress: Progress | bool | None = False,
     tell: Tell = lambda _: None,
     train: Callable[..., list[RunRecord]] = fit_experiments,
-) -> list[RunRecord]:
+) -> Results:
     """Train every head under every loss on every store and keep one run folder each.
 
     A run that is there already, on the same data and with the same options, is not trained again.
@@ -58,7 +59,7 @@ def fit_heads(
         train: Called with the checked experiments in place of their training.
 
     Returns:
-        One record per store, head and loss.
+        One record per store, head and loss; `to_frame()` makes a table of them.
 
     Raises:
         FitError: too few groups, speakers or classes; frames or ratings that are needed and a store lacks.
@@ -94,7 +95,7 @@ def fit_heads(
         tell(sentence)
     require_writable(options.runs)
     threads = options.threads or count_cores()
-    return train(experiments, threads, overwrite=options.overwrite, progress=progress, tell=tell)
+    return Results(train(experiments, threads, overwrite=options.overwrite, progress=progress, tell=tell))
 
 
 def _plan(opened: Sequence[Source], options: FitOptions) -> list[Experiment]:
