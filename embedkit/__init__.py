@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from embedkit.errors import EmbedkitError
     from embedkit.store.reader import open_store
     from embedkit.workflows.check import check_corpus
+    from embedkit.workflows.cite import cite_run as cite
     from embedkit.workflows.convert import convert_store as convert
     from embedkit.workflows.export import export_run
     from embedkit.workflows.extract import extract_embeddings as extract
@@ -39,6 +40,7 @@ __all__ = [
     "HeadClassifier",
     "__version__",
     "check_corpus",
+    "cite",
     "convert",
     "export_run",
     "extract",
@@ -59,6 +61,7 @@ _PLACES = {
     "EmbedkitError": "embedkit.errors:EmbedkitError",
     "HeadClassifier": "embedkit.api.classifier:HeadClassifier",
     "check_corpus": "embedkit.workflows.check:check_corpus",
+    "cite": "embedkit.workflows.cite:cite_run",
     "convert": "embedkit.workflows.convert:convert_store",
     "export_run": "embedkit.workflows.export:export_run",
     "extract": "embedkit.workflows.extract:extract_embeddings",

@@ -15,6 +15,7 @@ from embedkit.store import Store
 from embedkit.store.reader import open_store as open_store
 from embedkit.training.runs import RunRecord
 from embedkit.workflows.check import check_corpus as check_corpus
+from embedkit.workflows.cite import cite_run as cite
 from embedkit.workflows.convert import convert_store as convert
 from embedkit.workflows.export import export_run as export_run
 from embedkit.workflows.figure import write_figures as write_figures
@@ -33,6 +34,7 @@ __all__ = [
     "HeadClassifier",
     "__version__",
     "check_corpus",
+    "cite",
     "convert",
     "export_run",
     "extract",

@@ -16,6 +16,7 @@ import typer
 
 from embedkit import terminal
 from embedkit.cli.check import check
+from embedkit.cli.cite import cite
 from embedkit.cli.conflict import report_conflict
 from embedkit.cli.convert import convert
 from embedkit.cli.demo import demo
@@ -43,7 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _COMMANDS: list[Callable[..., None]] = [extract, fit, table, study, figure, report, predict, export, demo, check]
-_COMMANDS += [manifest, inspect, convert, verify, doctor]
+_COMMANDS += [manifest, inspect, convert, cite, verify, doctor]
 for _command in _COMMANDS:
     app.command(cls=Command)(_command)
 app.command("list", cls=Command)(list_command)

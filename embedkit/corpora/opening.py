@@ -26,19 +26,60 @@ CORPORA = Registry(
     "corpus",
     [
         ("demo", Part("embedkit.corpora.demo:READER", "synthetic speech in IEMOCAP's layout, for trying out")),
-        ("iemocap", Part("embedkit.corpora.iemocap:READER", "IEMOCAP, its official folder; four classes")),
-        ("emodb", Part("embedkit.corpora.emodb:READER", "EmoDB, German, seven classes")),
-        ("ravdess", Part("embedkit.corpora.ravdess:READER", "RAVDESS, audio-only speech, eight classes")),
-        ("crema-d", Part("embedkit.corpora.crema_d:READER", "CREMA-D, six classes")),
-        ("msp-podcast", Part("embedkit.corpora.msp_podcast:READER", "MSP-Podcast with its partitions, eight classes")),
-        ("meld", Part("embedkit.corpora.meld:READER", "MELD, its tables and audio of each utterance, seven classes")),
-        ("tess", Part("embedkit.corpora.tess:READER", "TESS, two speakers, seven classes")),
-        ("savee", Part("embedkit.corpora.savee:READER", "SAVEE, four speakers, seven classes")),
-        ("emovo", Part("embedkit.corpora.emovo:READER", "EMOVO, Italian, seven classes")),
-        ("msp-improv", Part("embedkit.corpora.msp_improv:READER", "MSP-IMPROV with its annotators, four classes")),
-        ("esd", Part("embedkit.corpora.esd:READER", "ESD, Mandarin and English, five classes")),
-        ("nemo", Part("embedkit.corpora.nemo:READER", "nEMO, Polish, six classes")),
-        ("emobox", Part("embedkit.corpora.emobox:READER", "EmoBox: 32 corpora by its metadata, with its folds")),
+        (
+            "iemocap",
+            Part("embedkit.corpora.iemocap:READER", "IEMOCAP, its official folder; four classes", cites=("busso2008",)),
+        ),
+        ("emodb", Part("embedkit.corpora.emodb:READER", "EmoDB, German, seven classes", cites=("burkhardt2005",))),
+        (
+            "ravdess",
+            Part(
+                "embedkit.corpora.ravdess:READER",
+                "RAVDESS, audio-only speech, eight classes",
+                cites=("livingstone2018",),
+            ),
+        ),
+        ("crema-d", Part("embedkit.corpora.crema_d:READER", "CREMA-D, six classes", cites=("cao2014",))),
+        (
+            "msp-podcast",
+            Part(
+                "embedkit.corpora.msp_podcast:READER",
+                "MSP-Podcast with its partitions, eight classes",
+                cites=("lotfian2019",),
+            ),
+        ),
+        (
+            "meld",
+            Part(
+                "embedkit.corpora.meld:READER",
+                "MELD, its tables and audio of each utterance, seven classes",
+                cites=("poria2019",),
+            ),
+        ),
+        (
+            "tess",
+            Part("embedkit.corpora.tess:READER", "TESS, two speakers, seven classes", cites=("pichorafuller2020",)),
+        ),
+        ("savee", Part("embedkit.corpora.savee:READER", "SAVEE, four speakers, seven classes", cites=("haq2009",))),
+        ("emovo", Part("embedkit.corpora.emovo:READER", "EMOVO, Italian, seven classes", cites=("costantini2014",))),
+        (
+            "msp-improv",
+            Part(
+                "embedkit.corpora.msp_improv:READER",
+                "MSP-IMPROV with its annotators, four classes",
+                cites=("busso2017",),
+            ),
+        ),
+        ("esd", Part("embedkit.corpora.esd:READER", "ESD, Mandarin and English, five classes", cites=("zhou2022",))),
+        ("nemo", Part("embedkit.corpora.nemo:READER", "nEMO, Polish, six classes", cites=("christop2024",))),
+        (
+            "emobox",
+            Part(
+                "embedkit.corpora.emobox:READER",
+                "EmoBox: 32 corpora by its metadata, with its folds",
+                cites=("ma2024emobox",),
+            ),
+        ),
         ("audformat", Part("embedkit.corpora.audformat:READER", "any database in audformat", extra="audformat")),
         (
             "audb",

@@ -58,9 +58,9 @@ def convert_store(
     opened = store if isinstance(store, Store) else open_store(store)
     path = Path(opened.path.with_suffix(f".{to}") if out is None else out).expanduser()
     beside = [path.with_name(f"{path.stem}.columns.csv")] if to == "npy" else []
-    for file in (path, *beside):
-        if file.exists() and not overwrite:
-            raise ConfigError(f"{str(file)!r} is there already; {_OTHERWISE}, or give --overwrite.")
+    for place in (path, *beside):
+        if place.exists() and not overwrite:
+            raise ConfigError(f"{str(place)!r} is there already; {_OTHERWISE}, or give --overwrite.")
     columns = {name: opened.column(name) for name in opened.columns}
     if to == "npy":
         with new_file(path, error=ConfigError, otherwise=_OTHERWISE) as part, part.open("wb") as file:
