@@ -20,6 +20,7 @@ from embedkit.workflows.convert import convert_store as convert
 from embedkit.workflows.export import export_run as export_run
 from embedkit.workflows.figure import write_figures as write_figures
 from embedkit.workflows.fit import Input
+from embedkit.workflows.given_audio import Sounds
 from embedkit.workflows.manifest import write_manifest as write_manifest
 from embedkit.workflows.predict import predict_audio as predict
 from embedkit.workflows.predict import stream_predictions as stream_predictions
@@ -51,7 +52,7 @@ __all__ = [
 ]
 
 def extract(
-    corpus: str | os.PathLike[str] | Corpus,
+    corpus: str | os.PathLike[str] | Corpus | Sounds,
     *,
     layers: str = ...,
     level: Literal["utterance", "frame", "both"] | None = ...,
@@ -75,6 +76,9 @@ def extract(
     limit: int | None = ...,
     overwrite: bool = ...,
     encoder: str,
+    rate: int | None = ...,
+    labels: Sequence[str] | None = ...,
+    speakers: Sequence[str] | None = ...,
     sources: Mapping[str, str] | None = ...,
     progress: Progress | bool | None = ...,
     tell: Tell = ...,

@@ -7,12 +7,13 @@ import io
 import json
 import math
 import os
+import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -42,10 +43,12 @@ from embedkit.received import MOST_HOURS
 from embedkit.store.writer import UtteranceEmbedding
 from embedkit.training.runs import RunRecord
 from embedkit.wording import escape_controls
+from embedkit.workflows.given_audio import Array, Sound
 
 LONGEST_PIECE_SECONDS = 300.0
 """Longer clips are heard in pieces where the whole of their frames would have to be in memory."""
 
+Audio: TypeAlias = str | os.PathLike[str] | Clip | Array | io.IOBase
 OnError = Literal["fail", "skip"]
 Format = Literal["text", "csv", "json", "jsonl"]
 
@@ -80,7 +83,7 @@ class Prediction:
 
 def predict_audio(
     run: str | os.PathLike[str] | RunRecord,
-    audio: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Clip],
+    audio: Audio | Sequence[Audio],
     **options: Any,
 ) -> list[Prediction]:
     """Predict all clips and return them together; see `stream_predictions`, which takes the same arguments."""
@@ -90,8 +93,9 @@ def predict_audio(
 @checked("embedkit.predict")
 def stream_predictions(
     run: str | os.PathLike[str] | RunRecord,
-    audio: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Clip],
+    audio: Audio | Sequence[Audio],
     *,
+    rate: int | None = None,
     fold: str | None = None,
     seed: int | None = None,
     device: str = "auto",
@@ -110,7 +114,9 @@ def stream_predictions(
 
     Args:
         run: A run's folder, or its record, or a folder that `export_run` wrote.
-        audio: Audio files, folders of them, CSV lists (see `find_clips`), or clips.
+        audio: Audio files, folders of them, CSV lists (see `find_clips`), or clips; NumPy arrays `[samples]` of one
+            channel, and open files.
+        rate: Samples a second of arrays.
         fold, seed: Ask only the heads of this fold, or of this seed; None for the mean over all.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         on_error: "fail" at the first clip that cannot be used, or "skip" it and tell.
@@ -136,8 +142,27 @@ def stream_predictions(
     declared(ExtractOptions)["max_hours"].check(max_hours, "--max-hours")
     source = run if isinstance(run, RunRecord) else Path(run)
     predictor = open_predictor(source, fold=fold, seed=seed, allow_code=allow_code, tell=tell)
-    given = [audio] if isinstance(audio, str | os.PathLike) else audio
-    clips = [clip for one in given for clip in ([one] if isinstance(one, Clip) else find_clips([one], tell))]
+    given = [audio] if isinstance(audio, str | os.PathLike | Clip | np.ndarray | io.IOBase) else audio
+    with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
+        clips = [clip for number, one in enumerate(given, 1) for clip in _clips(one, rate, Path(folder), number, tell)]
+        machine = {"device": device, "sources": sources, "max_hours": max_hours, "rescale": rescale}
+        yield from _predict_clips(predictor, clips, on_error, tell, **machine)
+
+
+def _clips(audio: Audio, rate: int | None, folder: Path, number: int, tell: Tell) -> list[Clip]:
+    """List the clips of what was given; what lies in no file is written to one in the folder."""
+    if isinstance(audio, Clip):
+        return [audio]
+    if isinstance(audio, np.ndarray | io.IOBase):
+        sound, path = Sound.take(audio, rate, number), folder / f"{number}.wav"
+        sound.write(path)
+        return [Clip(name=sound.name, path=path)]
+    return find_clips([audio], tell)
+
+
+def _predict_clips(
+    predictor: Predictor, clips: Sequence[Clip], on_error: OnError, tell: Tell, **machine: Any
+) -> Iterator[Prediction]:
     if on_error == "fail":
         for clip in clips:
             if not clip.path.is_file():
@@ -150,10 +175,7 @@ def stream_predictions(
             f"The run has {len(groups)} encoders, and all of them hear every clip; --fold and --seed choose one, which "
             f"takes 1/{len(groups)} of the time."
         )
-    parts = [
-        _Part(predictor, heads, device=device, sources=sources, max_hours=max_hours, rescale=rescale, tell=tell)
-        for heads in groups
-    ]
+    parts = [_Part(predictor, heads, tell=tell, **machine) for heads in groups]
     usable = 0
     for clip, *found in zip(clips, *(part.score(clips) for part in parts), strict=True):
         outputs = [one for one in found if not isinstance(one, AudioError)]
