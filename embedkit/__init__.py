@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from embedkit.errors import EmbedkitError
     from embedkit.store.reader import open_store
     from embedkit.workflows.check import check_corpus
+    from embedkit.workflows.cite import cite_run as cite
+    from embedkit.workflows.convert import convert_store as convert
     from embedkit.workflows.evaluate import evaluate_model as evaluate
     from embedkit.workflows.export import export_run
     from embedkit.workflows.extract import extract_embeddings as extract
     from embedkit.workflows.figure import write_figures
     from embedkit.workflows.fit import fit_heads as fit
+    from embedkit.workflows.manifest import write_manifest
     from embedkit.workflows.predict import predict_audio as predict
     from embedkit.workflows.predict import stream_predictions
     from embedkit.workflows.report import write_report
@@ -38,6 +41,8 @@ __all__ = [
     "HeadClassifier",
     "__version__",
     "check_corpus",
+    "cite",
+    "convert",
     "evaluate",
     "export_run",
     "extract",
@@ -49,6 +54,7 @@ __all__ = [
     "stream_predictions",
     "table",
     "write_figures",
+    "write_manifest",
     "write_report",
 ]
 
@@ -57,6 +63,8 @@ _PLACES = {
     "EmbedkitError": "embedkit.errors:EmbedkitError",
     "HeadClassifier": "embedkit.api.classifier:HeadClassifier",
     "check_corpus": "embedkit.workflows.check:check_corpus",
+    "cite": "embedkit.workflows.cite:cite_run",
+    "convert": "embedkit.workflows.convert:convert_store",
     "evaluate": "embedkit.workflows.evaluate:evaluate_model",
     "export_run": "embedkit.workflows.export:export_run",
     "extract": "embedkit.workflows.extract:extract_embeddings",
@@ -68,6 +76,7 @@ _PLACES = {
     "stream_predictions": "embedkit.workflows.predict:stream_predictions",
     "table": "embedkit.workflows.table:tabulate_runs",
     "write_figures": "embedkit.workflows.figure:write_figures",
+    "write_manifest": "embedkit.workflows.manifest:write_manifest",
     "write_report": "embedkit.workflows.report:write_report",
 }
 

@@ -10,13 +10,18 @@ from embedkit.corpora import Corpus
 from embedkit.corpora import open_corpus as open_corpus
 from embedkit.errors import EmbedkitError as EmbedkitError
 from embedkit.progress import Progress, Tell
+from embedkit.reporting.results import Results
 from embedkit.store import Store
 from embedkit.store.reader import open_store as open_store
 from embedkit.training.runs import RunRecord
 from embedkit.workflows.check import check_corpus as check_corpus
+from embedkit.workflows.cite import cite_run as cite
+from embedkit.workflows.convert import convert_store as convert
 from embedkit.workflows.export import export_run as export_run
 from embedkit.workflows.figure import write_figures as write_figures
 from embedkit.workflows.fit import Input
+from embedkit.workflows.given_audio import Sounds
+from embedkit.workflows.manifest import write_manifest as write_manifest
 from embedkit.workflows.predict import predict_audio as predict
 from embedkit.workflows.predict import stream_predictions as stream_predictions
 from embedkit.workflows.report import write_report as write_report
@@ -30,6 +35,8 @@ __all__ = [
     "HeadClassifier",
     "__version__",
     "check_corpus",
+    "cite",
+    "convert",
     "evaluate",
     "export_run",
     "extract",
@@ -41,6 +48,7 @@ __all__ = [
     "stream_predictions",
     "table",
     "write_figures",
+    "write_manifest",
     "write_report",
 ]
 
@@ -69,7 +77,7 @@ def evaluate(
     tell: Tell = ...,
 ) -> RunRecord: ...
 def extract(
-    corpus: str | os.PathLike[str] | Corpus,
+    corpus: str | os.PathLike[str] | Corpus | Sounds,
     *,
     layers: str = ...,
     level: Literal["utterance", "frame", "both"] | None = ...,
@@ -95,6 +103,9 @@ def extract(
     overwrite: bool = ...,
     noise_snr: float | None = ...,
     encoder: str,
+    rate: int | None = ...,
+    labels: Sequence[str] | None = ...,
+    speakers: Sequence[str] | None = ...,
     sources: Mapping[str, str] | None = ...,
     progress: Progress | bool | None = ...,
     tell: Tell = ...,
@@ -150,7 +161,7 @@ def fit(
     progress: Progress | bool | None = ...,
     tell: Tell = ...,
     train: Callable[..., list[RunRecord]] = ...,
-) -> list[RunRecord]: ...
+) -> Results: ...
 def run_study(
     corpora: str | os.PathLike[str] | Corpus | Sequence[str | os.PathLike[str] | Corpus],
     encoder: Sequence[str] | str = ...,

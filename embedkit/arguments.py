@@ -31,6 +31,8 @@ _NAMES: Mapping[Any, tuple[str, str]] = {
 }
 """What a type is called, one and several."""
 
+_CALLED = {"ndarray": "a NumPy array", "IOBase": "an open file"}
+
 
 def as_list(value: Any) -> list[Any]:
     """Make a list of several things, or of one: a text, a path, or anything that is not iterable."""
@@ -125,4 +127,4 @@ def describe(hint: Any) -> str:
         return _NAMES[kind][0]
     if kind is tuple or _is_list(kind):
         return f"a list of {_NAMES[inner[0]][1]}" if inner and inner[0] in _NAMES else "a list"
-    return f"a {kind.__name__}"
+    return _CALLED.get(kind.__name__, f"a {kind.__name__}")

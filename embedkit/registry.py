@@ -26,12 +26,14 @@ class Part:
         summary: What it is, in one line.
         in_all: Whether "all" stands for it, too; others must be named.
         extra: The extra that brings the package of the same name, which the part needs.
+        cites: Keys of what is cited for it, in `embedkit.reporting.references`.
     """
 
     target: str
     summary: str
     in_all: bool = True
     extra: str | None = None
+    cites: tuple[str, ...] = ()
 
 
 class Registry:
@@ -64,6 +66,10 @@ class Registry:
         part = self._parts[name]
         lacks = part.extra is not None and describe_lack(part.extra, part.extra)
         return f"{part.summary} (first {install_command(part.extra)})" if part.extra and lacks else part.summary
+
+    def cites(self, name: str) -> tuple[str, ...]:
+        """Return the keys of what is cited for a part; none for parts of the user's own."""
+        return self._parts[name].cites if name in self._parts else ()
 
     def names_of(self, *targets: str) -> tuple[str, ...]:
         """Return the names of parts that are defined by one of some targets."""

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -15,7 +16,9 @@ import typer
 
 from embedkit import terminal
 from embedkit.cli.check import check
+from embedkit.cli.cite import cite
 from embedkit.cli.conflict import report_conflict
+from embedkit.cli.convert import convert
 from embedkit.cli.demo import demo
 from embedkit.cli.doctor import doctor
 from embedkit.cli.evaluate import evaluate
@@ -26,6 +29,7 @@ from embedkit.cli.fit import fit
 from embedkit.cli.group import LOG_FILE, Command, Commands
 from embedkit.cli.inspect import inspect
 from embedkit.cli.list import list_command
+from embedkit.cli.manifest import manifest
 from embedkit.cli.predict import predict
 from embedkit.cli.report import report
 from embedkit.cli.study import study
@@ -40,22 +44,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (
-    extract,
-    fit,
-    evaluate,
-    table,
-    study,
-    figure,
-    report,
-    predict,
-    export,
-    demo,
-    check,
-    inspect,
-    verify,
-    doctor,
-):
+_COMMANDS: list[Callable[..., None]] = [extract, fit, evaluate, table, study, figure, report, predict, export, demo]
+_COMMANDS += [check, manifest, inspect, convert, cite, verify, doctor]
+for _command in _COMMANDS:
     app.command(cls=Command)(_command)
 app.command("list", cls=Command)(list_command)
 

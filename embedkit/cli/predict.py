@@ -14,7 +14,7 @@ from embedkit.errors import ConfigError
 from embedkit.options.option import read_pairs
 from embedkit.received import MOST_HOURS
 
-Format: TypeAlias = Literal["text", "csv", "json", "jsonl"]
+Format: TypeAlias = Literal["text", "csv", "json", "jsonl", "audformat"]
 
 _FORMATS: dict[str, Format] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".txt": "text"}
 
@@ -46,7 +46,8 @@ def predict(
         Format | None,
         typer.Option(
             metavar="FORMAT",
-            help="text, csv, json (one list) or jsonl (an object a line). [default: by --out's ending, else text]",
+            help="text, csv, json (one list), jsonl (an object a line) or audformat (a new folder as --out). "
+            "[default: by --out's ending, else text]",
         ),
     ] = None,
     fold: Annotated[
@@ -101,17 +102,22 @@ def predict(
         "rescale": bool(rescale),
         "tell": tell,
     }
-    if out is None:
-        segments = any(clip.start is not None or clip.end is not None for clip in clips)
-        for line in render_predictions(stream_predictions(run, clips, **options), chosen, segments=segments):
-            show(line)
+    if out is not None:
+        with show_progress(None, "predict") as report:
+            write_predictions(run, clips, out, chosen, report=report, **options)
+        show(out)
         return
-    with show_progress(None, "predict") as report:
-        write_predictions(run, clips, out, chosen, report=report, **options)
-    show(out)
+    assert chosen != "audformat"
+    segments = any(clip.start is not None or clip.end is not None for clip in clips)
+    for line in render_predictions(stream_predictions(run, clips, **options), chosen, segments=segments):
+        show(line)
 
 
 def _choose_format(out: Path | None, format: Format | None) -> Format:
+    if format == "audformat":
+        if out is None:
+            raise ConfigError("--format audformat is a folder; name a new one with --out.")
+        return format
     if out is not None and ((out.exists() and not out.is_file()) or not out.absolute().parent.is_dir()):
         raise ConfigError(f"--out {str(out)!r} is no file in a folder that is there; name another.")
     if format is not None or out is None:

@@ -1,6 +1,7 @@
 """IEMOCAP, the Interactive Emotional Dyadic Motion Capture Database (Busso et al., LREC 2008).
 
-Labels: `Session*/dialog/EmoEvaluation/*.txt` alone; its sub-folders hold single raters' labels.
+Labels: `Session*/dialog/EmoEvaluation/*.txt` alone, those of single annotators below each utterance's own; its
+sub-folders hold them once more.
 Audio: `Session*/sentences/wav/<dialogue>/<utterance>.wav`; `dialog/wav` holds whole dialogues.
 """
 
@@ -8,12 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from embedkit.corpora.base import Corpus, Task, Utterance
+from embedkit.corpora.base import Corpus, Task, Utterance, Value
 from embedkit.corpora.iemocap_counts import count_notes
+from embedkit.corpora.iemocap_raters import Ratings, rater_columns
 from embedkit.corpora.reader import Reader, left_out_note, list_audio, list_names, relative_path, sort_utterances
 from embedkit.errors import CorpusError
 from embedkit.received import read_text
@@ -47,6 +49,7 @@ class _Label:
     id: str
     code: str
     ratings: tuple[float, float, float]
+    raters: Ratings = field(default_factory=Ratings, compare=False)
 
 
 def recognise(folder: Path) -> bool:
@@ -59,8 +62,8 @@ def read_iemocap(folder: Path) -> Corpus:
 
     The speaker is the session and the letter of the utterance's *last* token ("Ses01M" for `Ses01F_impro01_M000`);
     the session is "Ses01". Columns: valence, arousal, dominance (NaN where missing), gender, dialogue, style
-    ("improvised" or "scripted") and script ("script01_1", played in every session; empty where improvised). The task
-    is four classes with excitement merged into happiness.
+    ("improvised" or "scripted"), script ("script01_1", played in every session; empty where improvised), and those of
+    every annotator (`rater_columns`). The task is four classes with excitement merged into happiness.
 
     Raises:
         CorpusError: labels or audio are missing altogether, or an evaluation file cannot be read.
@@ -70,8 +73,9 @@ def read_iemocap(folder: Path) -> Corpus:
     known: dict[str, _Label] = {}
     repeated = [label.id for label in labels if known.setdefault(label.id, label) != label]
     named = {key: match for key, item in known.items() if item.code in LABELS and (match := _UTTERANCE.fullmatch(key))}
+    raters = rater_columns({key: known[key].raters for key in named if key in audio})
     utterances = sort_utterances(
-        _utterance(known[key], match, audio[key]) for key, match in named.items() if key in audio
+        _utterance(known[key], match, audio[key], raters.get(key, {})) for key, match in named.items() if key in audio
     )
     if not utterances:
         raise CorpusError(
@@ -121,9 +125,20 @@ def _read_labels(folder: Path) -> Iterator[_Label]:
                 text = read_text(path, errors="replace")
             except OSError as error:
                 raise CorpusError(f"Cannot read the labels in {str(path)!r} ({error.strerror}).") from error
-            for line in text.splitlines():
-                if match := _LINE.fullmatch(line.strip()):
-                    yield _Label(match["id"], match["code"].lower(), _ratings(match["ratings"]))
+            yield from _read_lines(text)
+
+
+def _read_lines(text: str) -> Iterator[_Label]:
+    latest: _Label | None = None
+    for line in text.splitlines():
+        if match := _LINE.fullmatch(line.strip()):
+            if latest is not None:
+                yield latest
+            latest = _Label(match["id"], match["code"].lower(), _ratings(match["ratings"]))
+        elif latest is not None:
+            latest.raters.add(line)
+    if latest is not None:
+        yield latest
 
 
 def _ratings(text: str) -> tuple[float, float, float]:
@@ -134,7 +149,7 @@ def _ratings(text: str) -> tuple[float, float, float]:
     return valence, arousal, dominance
 
 
-def _utterance(label: _Label, match: re.Match[str], path: str) -> Utterance:
+def _utterance(label: _Label, match: re.Match[str], path: str, raters: Mapping[str, Value]) -> Utterance:
     valence, arousal, dominance = label.ratings
     return Utterance(
         id=label.id,
@@ -150,6 +165,7 @@ def _utterance(label: _Label, match: re.Match[str], path: str) -> Utterance:
             "dialogue": match["dialogue"],
             "style": _style(match["dialogue"]),
             "script": found[1] if (found := _SCRIPT.search(match["dialogue"])) else "",
+            **raters,
         },
     )
 

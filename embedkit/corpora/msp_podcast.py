@@ -1,18 +1,20 @@
 """MSP-Podcast (Lotfian & Busso, IEEE TAC 2019; Busso et al. 2025).
 
-Labels: `Labels/labels_consensus.csv` alone ("concensus" in earlier releases); the detailed tables hold single raters'
-labels. Audio: `Audios/*.wav`. Where the table lacks them, speakers and partitions are in `Speaker_ids.txt` and
-`Partitions.txt`.
+Labels: `Labels/labels_consensus.csv` ("concensus" in earlier releases), and those of single annotators in
+`Labels/labels_detailed.csv`. Audio: `Audios/*.wav`. Where the table lacks them, speakers and partitions are in
+`Speaker_ids.txt` and `Partitions.txt`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from embedkit.corpora.base import Corpus, Task, Utterance
+from embedkit.corpora.base import Corpus, Task, Utterance, Value
 from embedkit.corpora.manifest import SPLITS
+from embedkit.corpora.msp_podcast_raters import no_raters, read_raters
 from embedkit.corpora.reader import Reader, is_audio, left_out_note, list_audio, sort_utterances
 from embedkit.corpora.tables import number_or_nan, read_labels
 from embedkit.errors import CorpusError
@@ -53,7 +55,8 @@ def read_msp_podcast(folder: Path) -> Corpus:
     """Read every utterance of the table that has audio; the task is eight classes.
 
     The split is the corpus's own: Train, Development or Validation, and Test1 as test. Columns: valence, arousal,
-    dominance (1 to 7), gender, and partition ("Train", "Test2", ...). The speaker is empty where it is unknown.
+    dominance (1 to 7), gender, partition ("Train", "Test2", ...), and those of the annotators (`read_raters`). The
+    speaker is empty where it is unknown.
 
     Raises:
         CorpusError: the table cannot be read, or no utterance has audio.
@@ -63,7 +66,13 @@ def read_msp_podcast(folder: Path) -> Corpus:
     # Only names that are listed are used: no row can lead out of the folder.
     audio = {name: f"{inner}/{name}" for inner in reversed(_FOLDERS) for name in list_audio(folder / inner)}
     known = [row for row in rows if row["EmoClass"] in LABELS]
-    utterances = sort_utterances(_utterance(row, audio[row["FileName"]]) for row in known if row["FileName"] in audio)
+    raters = read_raters(folder)
+    missed = no_raters() if raters else {}
+    utterances = sort_utterances(
+        _utterance(row, audio[row["FileName"]], raters.get(row["FileName"], missed))
+        for row in known
+        if row["FileName"] in audio
+    )
     if not utterances:
         raise CorpusError(
             f"The MSP-Podcast folder {str(folder)!r} has {len(known):,} labels and {len(audio):,} audio files, but no "
@@ -81,7 +90,7 @@ def read_msp_podcast(folder: Path) -> Corpus:
     return Corpus(name="msp-podcast", kind="msp-podcast", root=folder, utterances=utterances, task=TASK, notes=notes)
 
 
-def _utterance(row: dict[str, str], path: str) -> Utterance:
+def _utterance(row: dict[str, str], path: str, raters: Mapping[str, Value]) -> Utterance:
     return Utterance(
         id=Path(path).stem,
         path=path,
@@ -94,6 +103,7 @@ def _utterance(row: dict[str, str], path: str) -> Utterance:
             "dominance": number_or_nan(row["EmoDom"]),
             "gender": "" if row["Gender"].lower() == "unknown" else row["Gender"].lower(),
             "partition": row["Split_Set"],
+            **raters,
         },
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.arguments import checked
+from embedkit.corpora.audb_databases import AUDB, open_database
 from embedkit.corpora.base import IDENTIFIERS, Corpus, Utterance
 from embedkit.corpora.demo import open_demo_corpus
 from embedkit.corpora.manifest import SUFFIXES, find_manifests, read_manifest
@@ -25,16 +26,65 @@ CORPORA = Registry(
     "corpus",
     [
         ("demo", Part("embedkit.corpora.demo:READER", "synthetic speech in IEMOCAP's layout, for trying out")),
-        ("iemocap", Part("embedkit.corpora.iemocap:READER", "IEMOCAP, its official folder; four classes")),
-        ("emodb", Part("embedkit.corpora.emodb:READER", "EmoDB, German, seven classes")),
-        ("ravdess", Part("embedkit.corpora.ravdess:READER", "RAVDESS, audio-only speech, eight classes")),
-        ("crema-d", Part("embedkit.corpora.crema_d:READER", "CREMA-D, six classes")),
-        ("msp-podcast", Part("embedkit.corpora.msp_podcast:READER", "MSP-Podcast with its partitions, eight classes")),
-        ("meld", Part("embedkit.corpora.meld:READER", "MELD, its tables and audio of each utterance, seven classes")),
-        ("tess", Part("embedkit.corpora.tess:READER", "TESS, two speakers, seven classes")),
-        ("savee", Part("embedkit.corpora.savee:READER", "SAVEE, four speakers, seven classes")),
-        ("emovo", Part("embedkit.corpora.emovo:READER", "EMOVO, Italian, seven classes")),
+        (
+            "iemocap",
+            Part("embedkit.corpora.iemocap:READER", "IEMOCAP, its official folder; four classes", cites=("busso2008",)),
+        ),
+        ("emodb", Part("embedkit.corpora.emodb:READER", "EmoDB, German, seven classes", cites=("burkhardt2005",))),
+        (
+            "ravdess",
+            Part(
+                "embedkit.corpora.ravdess:READER",
+                "RAVDESS, audio-only speech, eight classes",
+                cites=("livingstone2018",),
+            ),
+        ),
+        ("crema-d", Part("embedkit.corpora.crema_d:READER", "CREMA-D, six classes", cites=("cao2014",))),
+        (
+            "msp-podcast",
+            Part(
+                "embedkit.corpora.msp_podcast:READER",
+                "MSP-Podcast with its partitions, eight classes",
+                cites=("lotfian2019",),
+            ),
+        ),
+        (
+            "meld",
+            Part(
+                "embedkit.corpora.meld:READER",
+                "MELD, its tables and audio of each utterance, seven classes",
+                cites=("poria2019",),
+            ),
+        ),
+        (
+            "tess",
+            Part("embedkit.corpora.tess:READER", "TESS, two speakers, seven classes", cites=("pichorafuller2020",)),
+        ),
+        ("savee", Part("embedkit.corpora.savee:READER", "SAVEE, four speakers, seven classes", cites=("haq2009",))),
+        ("emovo", Part("embedkit.corpora.emovo:READER", "EMOVO, Italian, seven classes", cites=("costantini2014",))),
+        (
+            "msp-improv",
+            Part(
+                "embedkit.corpora.msp_improv:READER",
+                "MSP-IMPROV with its annotators, four classes",
+                cites=("busso2017",),
+            ),
+        ),
+        ("esd", Part("embedkit.corpora.esd:READER", "ESD, Mandarin and English, five classes", cites=("zhou2022",))),
+        ("nemo", Part("embedkit.corpora.nemo:READER", "nEMO, Polish, six classes", cites=("christop2024",))),
+        (
+            "emobox",
+            Part(
+                "embedkit.corpora.emobox:READER",
+                "EmoBox: 32 corpora by its metadata, with its folds",
+                cites=("ma2024emobox",),
+            ),
+        ),
         ("audformat", Part("embedkit.corpora.audformat:READER", "any database in audformat", extra="audformat")),
+        (
+            "audb",
+            Part("embedkit.corpora.audb_databases:READER", "any database of audb, as audb:emodb@1.4.1", extra="audb"),
+        ),
         (
             "datasets",
             Part("embedkit.corpora.datasets:READER", "any saved Hugging Face dataset", extra="datasets"),
@@ -50,8 +100,9 @@ _SUBFOLDERS = 200
 
 @checked("embedkit.open_corpus")
 def open_corpus(source: str | PathLike[str]) -> Corpus:
-    """Open the demo corpus ("demo"), a CSV manifest, or a corpus folder in its official layout.
+    """Open the demo corpus ("demo"), a CSV manifest, a corpus folder in its official layout, or a database of audb.
 
+    `audb:emodb@1.4.1` loads a database by its name and version (the latest one where none is given) into audb's cache.
     A folder of one's own that is called "demo" is given as "./demo". `package.module:read_mine:FOLDER` calls a function
     of one's own, or the `read` of a `Reader`, with the folder.
 
@@ -62,6 +113,8 @@ def open_corpus(source: str | PathLike[str]) -> Corpus:
     take_word(source)
     if source == DEMO:
         return open_demo_corpus()
+    if os.fspath(source).startswith(AUDB):
+        return _add_unread(open_database(os.fspath(source).removeprefix(AUDB)), CORPORA.load("audformat"))
     path = Path(os.path.abspath(os.path.expanduser(source)))
     target, folder = _split_target(os.fspath(source))
     if target and not path.exists():
@@ -95,7 +148,9 @@ def as_corpus(corpus: str | PathLike[str] | Corpus) -> Corpus:
 def _add_unread(corpus: Corpus, reader: Reader) -> Corpus:
     # The audio of a saved dataset was written to the cache, all of it.
     kind = corpus.kind
-    return corpus if kind == "datasets" else add_unread(corpus, beside=kind == "manifest", apart=reader.apart)
+    return (
+        corpus if kind == "datasets" else add_unread(corpus, beside=kind in ("manifest", "emobox"), apart=reader.apart)
+    )
 
 
 def _with_texts(corpus: Corpus) -> Corpus:

@@ -29,18 +29,63 @@ CONCATENATED = "embedkit.encoders.concatenation:ConcatenatedEncoder"
 ENCODERS = Registry(
     "encoder",
     [
-        ("mfcc", Part("embedkit.encoders.acoustic:MfccEncoder", "13 MFCC with deltas and delta-deltas, 50 a second")),
+        (
+            "mfcc",
+            Part(
+                "embedkit.encoders.acoustic:MfccEncoder",
+                "13 MFCC with deltas and delta-deltas, 50 a second",
+                cites=("davis1980",),
+            ),
+        ),
         ("logmel", Part("embedkit.encoders.acoustic:LogMelEncoder", "64 log-mel bands, 50 a second")),
-        ("egemaps", Part(OPENSMILE, "88 eGeMAPS functionals, one vector an utterance", extra="opensmile")),
-        ("egemaps-lld", Part(OPENSMILE, "25 eGeMAPS descriptors, 100 a second", extra="opensmile")),
-        ("compare", Part(OPENSMILE, "6,373 ComParE functionals, one vector an utterance", extra="opensmile")),
-        ("compare-lld", Part(OPENSMILE, "65 ComParE descriptors, 100 a second", extra="opensmile")),
-        ("vggish", Part("embedkit.encoders.vggish:VggishEncoder", "VGGish, 128 dimensions every 0.96 s")),
+        (
+            "egemaps",
+            Part(
+                OPENSMILE,
+                "88 eGeMAPS functionals, one vector an utterance",
+                extra="opensmile",
+                cites=("eyben2016", "eyben2010"),
+            ),
+        ),
+        (
+            "egemaps-lld",
+            Part(
+                OPENSMILE, "25 eGeMAPS descriptors, 100 a second", extra="opensmile", cites=("eyben2016", "eyben2010")
+            ),
+        ),
+        (
+            "compare",
+            Part(
+                OPENSMILE,
+                "6,373 ComParE functionals, one vector an utterance",
+                extra="opensmile",
+                cites=("schuller2016", "eyben2010"),
+            ),
+        ),
+        (
+            "compare-lld",
+            Part(
+                OPENSMILE,
+                "65 ComParE descriptors, 100 a second",
+                extra="opensmile",
+                cites=("schuller2016", "eyben2010"),
+            ),
+        ),
+        (
+            "vggish",
+            Part(
+                "embedkit.encoders.vggish:VggishEncoder", "VGGish, 128 dimensions every 0.96 s", cites=("hershey2017",)
+            ),
+        ),
         (
             "vggish-scratch",
-            Part("embedkit.encoders.vggish:UntrainedVggish", "VGGish with random weights, to be trained end to end"),
+            Part(
+                "embedkit.encoders.vggish:UntrainedVggish",
+                "VGGish with random weights, to be trained end to end",
+                cites=("hershey2017",),
+            ),
         ),
-        *((name, Part(PRETRAINED, entry.summary)) for name, entry in TABLE.items()),
+        *((name, Part(PRETRAINED, entry.summary, cites=entry.cites)) for name, entry in TABLE.items()),
     ],
 )
 

@@ -17,15 +17,64 @@ HEADS = Registry(
     "head",
     [
         ("linear", Part("embedkit.heads.linear:LinearHead", "learned layer weights, then one affine layer")),
-        ("superb", Part("embedkit.heads.superb:SuperbHead", "SUPERB's emotion head: layer weights, projection, mean")),
+        (
+            "superb",
+            Part(
+                "embedkit.heads.superb:SuperbHead",
+                "SUPERB's emotion head: layer weights, projection, mean",
+                cites=("yang2021",),
+            ),
+        ),
         ("mlp", Part("embedkit.heads.mlp:MlpHead", "learned layer weights, then hidden layers with dropout")),
-        ("attentive", Part("embedkit.heads.attentive:AttentiveHead", "attentive statistics pooling over frames")),
-        ("lstm", Part("embedkit.heads.lstm:LstmHead", "the study's LSTM over frames")),
-        ("cnn", Part("embedkit.heads.cnn:CnnHead", "the study's VGG-style network over log-mel frames")),
-        ("logreg", Part("embedkit.heads.probes:LogregHead", "scikit-learn's logistic regression, C searched")),
-        ("lda", Part("embedkit.heads.probes:LdaHead", "scikit-learn's linear discriminants, shrinkage searched")),
-        ("svm", Part("embedkit.heads.probes:SvmHead", "scikit-learn's linear support vectors, C searched")),
-        ("knn", Part("embedkit.heads.probes:KnnHead", "votes of the nearest neighbours, their number searched")),
+        (
+            "attentive",
+            Part(
+                "embedkit.heads.attentive:AttentiveHead",
+                "attentive statistics pooling over frames",
+                cites=("okabe2018",),
+            ),
+        ),
+        ("lstm", Part("embedkit.heads.lstm:LstmHead", "the study's LSTM over frames", cites=("hochreiter1997",))),
+        (
+            "cnn",
+            Part(
+                "embedkit.heads.cnn:CnnHead",
+                "the study's VGG-style network over log-mel frames",
+                cites=("simonyan2015",),
+            ),
+        ),
+        (
+            "logreg",
+            Part(
+                "embedkit.heads.probes:LogregHead",
+                "scikit-learn's logistic regression, C searched",
+                cites=("pedregosa2011",),
+            ),
+        ),
+        (
+            "lda",
+            Part(
+                "embedkit.heads.probes:LdaHead",
+                "scikit-learn's linear discriminants, shrinkage searched",
+                cites=("pedregosa2011",),
+            ),
+        ),
+        (
+            "svm",
+            Part(
+                "embedkit.heads.probes:SvmHead",
+                "scikit-learn's linear support vectors, C searched",
+                cites=("pedregosa2011",),
+            ),
+        ),
+        (
+            "knn",
+            Part(
+                "embedkit.heads.probes:KnnHead",
+                "votes of the nearest neighbours, their number searched",
+                cites=("pedregosa2011",),
+            ),
+        ),
     ],
 )
 

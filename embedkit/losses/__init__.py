@@ -16,16 +16,41 @@ LOSSES = Registry(
     "loss",
     [
         ("ce", Part("embedkit.losses.cross_entropy:CrossEntropy", "cross-entropy")),
-        ("label-smoothing", Part("embedkit.losses.label_smoothing:LabelSmoothing", "cross-entropy on softened labels")),
-        ("focal", Part("embedkit.losses.focal:Focal", "cross-entropy that down-weights easy utterances")),
-        ("aam", Part("embedkit.losses.aam:AdditiveAngularMargin", "additive angular margin on cosines (ArcFace)")),
-        ("ccc", Part("embedkit.losses.ccc:ConcordanceCorrelation", "1 - concordance correlation with the labels")),
+        (
+            "label-smoothing",
+            Part(
+                "embedkit.losses.label_smoothing:LabelSmoothing",
+                "cross-entropy on softened labels",
+                cites=("szegedy2016",),
+            ),
+        ),
+        (
+            "focal",
+            Part("embedkit.losses.focal:Focal", "cross-entropy that down-weights easy utterances", cites=("lin2017",)),
+        ),
+        (
+            "aam",
+            Part(
+                "embedkit.losses.aam:AdditiveAngularMargin",
+                "additive angular margin on cosines (ArcFace)",
+                cites=("deng2019",),
+            ),
+        ),
+        (
+            "ccc",
+            Part(
+                "embedkit.losses.ccc:ConcordanceCorrelation",
+                "1 - concordance correlation with the labels",
+                cites=("lin1989",),
+            ),
+        ),
         (
             "class-balanced",
             Part(
                 "embedkit.losses.class_balanced:ClassBalanced",
                 "cross-entropy weighted by effective numbers (not in all)",
                 in_all=False,
+                cites=("cui2019",),
             ),
         ),
         (
@@ -34,6 +59,7 @@ LOSSES = Registry(
                 "embedkit.losses.supcon:SupervisedContrastive",
                 "supervised contrast of representations, plus a linear probe (not in all)",
                 in_all=False,
+                cites=("khosla2020",),
             ),
         ),
         (
@@ -42,6 +68,7 @@ LOSSES = Registry(
                 "embedkit.losses.ccc_regression:ConcordanceRegression",
                 "1 - concordance correlation with ratings (for --targets)",
                 in_all=False,
+                cites=("lin1989",),
             ),
         ),
         (

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embedkit.cells import write_cell
+from embedkit.errors import RunError
+from embedkit.registry import import_extra
 from embedkit.reporting.labels import Row
 
 KEYS = (
@@ -68,6 +70,17 @@ def render_csv(rows: Sequence[Row]) -> str:
     for row in rows:
         writer.writerow({key: write_cell(_csv_value(value)) for key, value in _record(row, keys).items()})
     return buffer.getvalue().rstrip("\n")
+
+
+def as_frame(rows: Sequence[Row]) -> Any:
+    """Make a data frame of pandas: a row for each run, lists and settings as objects.
+
+    Raises:
+        RunError: pandas is not installed (extra `tables`).
+    """
+    pandas = import_extra("pandas", extra="tables", needed_by="A data frame", error=RunError)
+    keys = _all_keys(rows)
+    return pandas.DataFrame([_record(row, keys) for row in rows], columns=keys)
 
 
 def _all_keys(rows: Sequence[Row]) -> list[str]:

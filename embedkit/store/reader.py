@@ -16,6 +16,7 @@ from embedkit.arguments import checked
 from embedkit.errors import StoreError
 from embedkit.registry import unknown_name
 from embedkit.store import layout
+from embedkit.store.frames import as_frame
 from embedkit.store.header import Header, read_header
 from embedkit.store.layout import Array
 from embedkit.store.locations import file_stamp, reading
@@ -235,6 +236,20 @@ class Store:
             raise IndexError(f"There is no utterance {index}, the store has {len(self)}.")
         index %= len(self)
         return np.asarray(self.frame_values[offsets[index] : offsets[index + 1]])
+
+    def to_frame(
+        self, embeddings: Literal["mean", "std"] | None = None, *, layer: int | Literal["average", "all"] = "average"
+    ) -> Any:
+        """Return a data frame of pandas: a row an utterance, its columns, and embeddings as "mean_0", "mean_1", ...
+
+        Args:
+            embeddings: Which statistic is added; None for the columns alone.
+            layer: As for `mean`; with "all" the names tell the layer ("mean_12_0").
+
+        Raises:
+            StoreError: pandas is not installed (extra `tables`), or the layer is not kept.
+        """
+        return as_frame(self, embeddings, layer)
 
     @property
     def mean_values(self) -> Array | Pieces:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from embedkit.store.layout import SEEN_COLUMN
 from embedkit.store.noise import noisy_path
 from embedkit.system import count_cores
 from embedkit.training.data.leakage import past_trainings
+from embedkit.workflows.given_audio import Sounds, open_sounds
 
 LEVELS: Mapping[str, tuple[str, ...]] = {
     "utterance": ("utterance",),
@@ -50,10 +51,13 @@ _logger = logging.getLogger("embedkit")
 @takes_options(ExtractCall, "embedkit.extract")
 @checked("embedkit.extract")
 def extract_embeddings(
-    corpus: str | os.PathLike[str] | Corpus,
+    corpus: str | os.PathLike[str] | Corpus | Sounds,
     options: ExtractCall,
     *,
     encoder: str,
+    rate: int | None = None,
+    labels: Sequence[str] | None = None,
+    speakers: Sequence[str] | None = None,
     sources: Mapping[str, str] | None = None,
     progress: Progress | bool | None = None,
     tell: Tell = _logger.info,
@@ -64,9 +68,12 @@ def extract_embeddings(
     brought up to date, and an extraction that was stopped or killed continues.
 
     Args:
-        corpus: A corpus folder, a CSV manifest, "demo", or an opened corpus.
+        corpus: A corpus folder, a CSV manifest, "demo", or an opened corpus; or a list of clips: NumPy arrays
+            `[samples]` of one channel, open files, and paths.
         options: How, and what is kept; users give each as an argument.
         encoder: A registered name, a Hugging Face id or a local folder.
+        rate: Samples a second of the arrays of a list.
+        labels, speakers: Of the clips of a list, one for each.
         sources: Where encoders' names lead instead of the published weights.
         progress: Called with seconds of audio done and in all; True shows a bar, None shows one on a terminal.
         tell: Called with each sentence for the user; by default they are logged.
@@ -80,7 +87,7 @@ def extract_embeddings(
     if options.noise is not None and options.noise_snr is None:
         raise ConfigError(f"Found recordings of noise ({options.noise}) without a level; name it with --noise-snr.")
     noise = None if options.noise_snr is None else FixedNoise(options.noise_snr, options.noise)
-    opened = as_corpus(corpus)
+    opened = _open(corpus, rate, labels, speakers)
     named = keep_former_name(opened) if options.corpus_name is None else rename_corpus(opened, options.corpus_name)
     chosen, selection = choose_utterances(named, options.where, options.limit)
     reading = render_reading(chosen)
@@ -117,6 +124,20 @@ def extract_embeddings(
         )
     tell(reading)
     return open_store(path)
+
+
+def _open(
+    corpus: str | os.PathLike[str] | Corpus | Sounds,
+    rate: int | None,
+    labels: Sequence[str] | None,
+    speakers: Sequence[str] | None,
+) -> Corpus:
+    if not isinstance(corpus, str | os.PathLike | Corpus):
+        return open_sounds(corpus, rate, labels, speakers)
+    for name, value in (("rate", rate), ("labels", labels), ("speakers", speakers)):
+        if value is not None:
+            raise ConfigError(f"embedkit.extract: {name} is given beside a corpus; it belongs to a list of clips.")
+    return as_corpus(corpus)
 
 
 def mark_seen(corpus: Corpus, trained_on: Mapping[str, Any]) -> Corpus:

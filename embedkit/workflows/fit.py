@@ -16,6 +16,7 @@ from embedkit.losses import LOSSES, OWN, build_loss
 from embedkit.options.call import takes_options
 from embedkit.options.fit import FitOptions
 from embedkit.progress import Progress, Tell
+from embedkit.reporting.results import Results
 from embedkit.store.noise import is_noisy_path
 from embedkit.store.reader import Store
 from embedkit.system import count_cores
@@ -46,7 +47,7 @@ def fit_heads(
     progress: Progress | bool | None = False,
     tell: Tell = lambda _: None,
     train: Callable[..., list[RunRecord]] = fit_experiments,
-) -> list[RunRecord]:
+) -> Results:
     """Train every head under every loss on every store and keep one run folder each.
 
     A run that is there already, on the same data and with the same options, is not trained again.
@@ -60,7 +61,8 @@ def fit_heads(
         train: Called with the checked experiments in place of their training.
 
     Returns:
-        One record per store, head and loss; then those of the same heads on noisy recordings.
+        One record per store, head and loss, then those of the same heads on noisy recordings; `to_frame()` makes a
+        table of them.
 
     Raises:
         FitError: too few groups, speakers or classes; frames or ratings that are needed and a store lacks.
@@ -101,7 +103,7 @@ def fit_heads(
     records = train(experiments, threads, overwrite=options.overwrite, progress=progress, tell=tell)
     # Whatever stands in the place of the training may return nothing.
     scored = score_noise(noise, records, overwrite=options.overwrite, tell=tell) if records else []
-    return [*records, *scored]
+    return Results([*records, *scored])
 
 
 def _plan(opened: Sequence[Source], options: FitOptions) -> list[Experiment]:

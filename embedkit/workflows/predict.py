@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +40,10 @@ from embedkit.received import MOST_HOURS
 from embedkit.store.writer import UtteranceEmbedding
 from embedkit.training.runs import RunRecord
 from embedkit.wording import escape_controls
+from embedkit.workflows.given_audio import Array, Sound
 from embedkit.workflows.published import PublishedClassifier, choose_names, names_classifier
 
+Audio: TypeAlias = str | os.PathLike[str] | Clip | Array | io.IOBase
 OnError = Literal["fail", "skip"]
 Format = Literal["text", "csv", "json", "jsonl"]
 
@@ -75,7 +78,7 @@ class Prediction:
 
 def predict_audio(
     run: str | os.PathLike[str] | RunRecord,
-    audio: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Clip],
+    audio: Audio | Sequence[Audio],
     **options: Any,
 ) -> list[Prediction]:
     """Predict all clips and return them together; see `stream_predictions`, which takes the same arguments."""
@@ -85,8 +88,9 @@ def predict_audio(
 @checked("embedkit.predict")
 def stream_predictions(
     run: str | os.PathLike[str] | RunRecord,
-    audio: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Clip],
+    audio: Audio | Sequence[Audio],
     *,
+    rate: int | None = None,
     fold: str | None = None,
     seed: int | None = None,
     map: Mapping[str, str] | None = None,
@@ -107,7 +111,9 @@ def stream_predictions(
     Args:
         run: A run's folder, or its record, or a folder that `export_run` wrote; or a published classifier: a Hugging
             Face id, or the folder of its checkpoint, which hears clips as it was published.
-        audio: Audio files, folders of them, CSV lists (see `find_clips`), or clips.
+        audio: Audio files, folders of them, CSV lists (see `find_clips`), or clips; NumPy arrays `[samples]` of one
+            channel, and open files.
+        rate: Samples a second of arrays.
         fold, seed: Ask only the heads of this fold, or of this seed; None for the mean over all.
         map: Of a published classifier alone: which labels count, and as what; of several that count as one the
             probabilities are added. Without it all count.
@@ -140,21 +146,33 @@ def stream_predictions(
         raise ConfigError(f"{run} is a run with classes of its own; leave out --map, or name a published classifier.")
     source = run if isinstance(run, RunRecord) else Path(run)
     predictor = None if published else open_predictor(source, fold=fold, seed=seed, allow_code=allow_code, tell=tell)
-    given = [audio] if isinstance(audio, str | os.PathLike) else audio
-    clips = [clip for one in given for clip in ([one] if isinstance(one, Clip) else find_clips([one], tell))]
-    if on_error == "fail":
-        for clip in clips:
-            if not clip.path.is_file():
-                probe_audio(clip.path)
-    if not clips:
-        return
+    given = [audio] if isinstance(audio, str | os.PathLike | Clip | np.ndarray | io.IOBase) else audio
     hearing: dict[str, Any] = {"device": device, "max_hours": max_hours, "rescale": rescale, "tell": tell}
-    told, streams = (
-        _ask_classifier(str(run), clips, map or {}, sources=sources or {}, **hearing)
-        if predictor is None
-        else _ask_heads(predictor, clips, sources=sources, **hearing)
-    )
-    yield from tell_predictions(told, clips, streams, on_error=on_error, tell=tell)
+    with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
+        clips = [clip for number, one in enumerate(given, 1) for clip in _clips(one, rate, Path(folder), number, tell)]
+        if on_error == "fail":
+            for clip in clips:
+                if not clip.path.is_file():
+                    probe_audio(clip.path)
+        if not clips:
+            return
+        told, streams = (
+            _ask_classifier(str(run), clips, map or {}, sources=sources or {}, **hearing)
+            if predictor is None
+            else _ask_heads(predictor, clips, sources=sources, **hearing)
+        )
+        yield from tell_predictions(told, clips, streams, on_error=on_error, tell=tell)
+
+
+def _clips(audio: Audio, rate: int | None, folder: Path, number: int, tell: Tell) -> list[Clip]:
+    """List the clips of what was given; what lies in no file is written to one in the folder."""
+    if isinstance(audio, Clip):
+        return [audio]
+    if isinstance(audio, np.ndarray | io.IOBase):
+        sound, path = Sound.take(audio, rate, number), folder / f"{number}.wav"
+        sound.write(path)
+        return [Clip(name=sound.name, path=path)]
+    return find_clips([audio], tell)
 
 
 def tell_predictions(

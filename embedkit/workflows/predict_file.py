@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import embedkit
 from embedkit.corpora.clips import Clip
@@ -17,6 +17,7 @@ from embedkit.errors import AudioError, ConfigError
 from embedkit.progress import Progress, Tell
 from embedkit.received import parse_json
 from embedkit.workflows.predict import Format, OnError, Prediction, render_predictions, stream_predictions
+from embedkit.workflows.predict_database import require_place, write_database
 from embedkit.writing import new_file, open_log, told
 
 _OTHERWISE = "name another file"
@@ -29,7 +30,7 @@ def write_predictions(
     run: Path,
     clips: Sequence[Clip],
     out: Path,
-    format: Format,
+    format: Format | Literal["audformat"],
     *,
     on_error: OnError = "fail",
     report: Progress | None = None,
@@ -45,7 +46,7 @@ def write_predictions(
         run: A run's folder, or an exported one.
         clips: What is predicted.
         out: The file; a link of that name is replaced, not followed.
-        format: As for `render_predictions`.
+        format: As for `render_predictions`; or "audformat" for a new folder (see `write_database`).
         on_error, tell: As for `stream_predictions`, which takes the other options as well.
         report: Receives how many clips are done, and how many there are.
 
@@ -53,18 +54,29 @@ def write_predictions(
         ConfigError: a file cannot be written.
         EmbedkitError: as `stream_predictions`; what was predicted before is kept.
     """
+    if format == "audformat":
+        require_place(out)
     keep = out.with_name(f"{out.name}.unfinished")
     with told(out, error=ConfigError, otherwise=_OTHERWISE, part=keep), Kept(keep, _title(run, options)) as kept:
         stream = partial(stream_predictions, run, on_error=on_error, tell=tell, **options)
         kept.fill(clips, stream, skipping=on_error == "skip", report=report, tell=tell)
-        segments = any(clip.start is not None or clip.end is not None for clip in clips)
-        lines = render_predictions(kept.read(clips), format, segments=segments)
-        with (
-            new_file(out, error=ConfigError, otherwise=_OTHERWISE) as part,
-            part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
-        ):
-            file.writelines(f"{line}\n" for line in lines)
+        if format == "audformat":
+            write_database(kept.read(clips), out, run)
+        else:
+            _write_lines(kept.read(clips), out, format, segments=any(map(_is_stretch, clips)))
         kept.remove()
+
+
+def _is_stretch(clip: Clip) -> bool:
+    return clip.start is not None or clip.end is not None
+
+
+def _write_lines(predictions: Iterator[Prediction], out: Path, format: Format, *, segments: bool) -> None:
+    with (
+        new_file(out, error=ConfigError, otherwise=_OTHERWISE) as part,
+        part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+    ):
+        file.writelines(f"{line}\n" for line in render_predictions(predictions, format, segments=segments))
 
 
 class Kept:

@@ -17,6 +17,7 @@ from embedkit.options.call import takes_options
 from embedkit.options.option import declared
 from embedkit.options.study import StudyOptions
 from embedkit.progress import Progress, Tell
+from embedkit.reporting.results import Results
 from embedkit.reporting.table import Table
 from embedkit.study.forecast import StudyForecast
 from embedkit.study.parts import Unit, agree, agreements, forget
@@ -43,6 +44,10 @@ class StudyResult:
     records: tuple[RunRecord, ...]
     missing: Mapping[str, str]
     seconds: Mapping[str, float]
+
+    def to_frame(self) -> Any:
+        """Return a data frame of the runs; see `Results.to_frame`."""
+        return Results(self.records).to_frame()
 
 
 @takes_options(StudyOptions, "embedkit.run_study", leading="encoder", also="encoders")

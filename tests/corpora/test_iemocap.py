@@ -16,6 +16,19 @@ from embedkit.errors import CorpusError
 HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
 RATERS = "C-E2:\tNeutral;\t()\nC-F1:\tNeutral; Anger;\t(curious)\nA-E3:\tval 3; act 2; dom  2;\t()\n"
 
+VOTED = [
+    "anger",
+    "happiness",
+    "excitement",
+    "sadness",
+    "neutral",
+    "frustration",
+    "fear",
+    "surprise",
+    "disgust",
+    "other",
+]
+
 
 def add_wav(root: Path, utterance: str, suffix: str = ".wav") -> None:
     file = root / f"Session{int(utterance[3:5])}/sentences/wav/{utterance.rsplit('_', 1)[0]}/{utterance}{suffix}"
@@ -50,10 +63,17 @@ def test_an_utterance_holds_what_the_files_say(tmp_path: Path) -> None:
     assert corpus.audio_path(utterance).is_file()
     assert (utterance.label, utterance.speaker, utterance.session) == ("neutral", "Ses01F", "Ses01")
     assert (utterance.start, utterance.end, utterance.split) == (None, None, "")
+    ratings = {"valence": 3.0, "arousal": 2.0, "dominance": 2.0}
     assert dict(utterance.columns) == {
         "valence": 2.5, "arousal": 3.25, "dominance": 2.0,
         "gender": "female", "dialogue": "Ses01F_impro01", "style": "improvised",
         "script": "",
+        "rater_e2": "neutral", "rater_e3": "", "rater_f1": "neutral+anger",
+    } | {
+        f"{name}_{rater}": pytest.approx(ratings[name] if rater == "e3" else math.nan, nan_ok=True)
+        for name in ratings for rater in ("e2", "e3", "f1")
+    } | {f"votes_{label}": float(label == "neutral") for label in VOTED} | {
+        f"{name}_spread": pytest.approx(math.nan, nan_ok=True) for name in ratings
     }  # fmt: skip
     assert corpus.task.classes == ("anger", "happiness", "neutral", "sadness")
     assert dict(corpus.task.merge) == {"excitement": "happiness"}

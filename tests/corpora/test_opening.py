@@ -7,7 +7,8 @@ import pytest
 from embedkit.corpora import CORPORA, open_corpus
 from embedkit.errors import CorpusError
 
-FURTHER = ["msp-podcast", "meld", "tess", "savee", "emovo", "audformat", "datasets"]
+FURTHER = ["msp-podcast", "meld", "tess", "savee", "emovo", "msp-improv", "esd", "nemo", "emobox", "audformat"]
+FURTHER += ["audb", "datasets"]
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -107,3 +107,32 @@ def test_folders_without_them(tmp_path: Path) -> None:
             read(tmp_path)
     with pytest.raises(CorpusError, match="not recognised"):
         open_corpus(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["", "evaluation/"])
+def test_esd(tmp_path: Path, split: str) -> None:
+    names = ["0011/Angry/{}0011_000351.wav", "0011/Neutral/{}0011_000001.wav", "0003/Sad/{}0003_001400.wav"]
+    touch(tmp_path, *(name.format(split) for name in names), "0011/0011.txt")
+    corpus = open_corpus(tmp_path)
+    told = {(one.id, one.label, one.speaker, one.split, one.columns["text"]) for one in corpus.utterances}
+    side = "dev" if split else ""
+    assert (corpus.name, corpus.kind) == ("esd", "esd")
+    assert told == {
+        ("0011_000351", "anger", "0011", side, "english-001"),
+        ("0011_000001", "neutral", "0011", side, "english-001"),
+        ("0003_001400", "sadness", "0003", side, "mandarin-350"),
+    }
+    assert corpus.notes == ("Found 3 utterances; the complete ESD has 35,000.",)
+
+
+@pytest.mark.parametrize("folder", ["samples/", ""])
+def test_nemo(tmp_path: Path, folder: str) -> None:
+    touch(tmp_path, f"{folder}EB0_anger_1.wav", f"{folder}WR0_surprised_64.wav", "data.tsv")
+    corpus = open_corpus(tmp_path)
+    told = {(one.id, one.label, one.speaker, *one.columns.values()) for one in corpus.utterances}
+    assert corpus.name == "nemo"
+    assert told == {
+        ("EB0_anger_1", "anger", "EB0", "female", "1"),
+        ("WR0_surprised_64", "surprise", "WR0", "male", "64"),
+    }
+    assert corpus.notes == ("Found 2 utterances; the complete nEMO has 4,481.",)

@@ -131,3 +131,21 @@ def test_a_file_of_the_name_that_is_not_ours_is_left_alone(predict: Any, clips: 
     with pytest.raises(ConfigError, match=r"out\.csv\.unfinished' is needed .* and holds something else; move it"):
         predict(clips)
     assert (tmp_path / "out.csv.unfinished").read_text() == "my notes\n"
+
+
+def test_a_database_goes_on_as_files_do(record: RunRecord, clips: list[Clip], tmp_path: Path) -> None:
+    audformat = pytest.importorskip("audformat")
+
+    def stop(number: int, _: int) -> None:
+        if number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(record.folder, clips, tmp_path / "found", "audformat", report=stop)
+    assert not (tmp_path / "found").exists()
+    told: list[str] = []
+    write_predictions(record.folder, clips, tmp_path / "found", "audformat", tell=told.append)
+    assert told == [f"Continuing: 2 of {CLIPS} clips are predicted."]
+    table = audformat.Database.load(str(tmp_path / "found"))["predictions"].get()
+    assert table.index.tolist() == [clip.name for clip in clips]
+    assert not (tmp_path / "found.unfinished").exists()

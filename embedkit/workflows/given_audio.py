@@ -1,0 +1,134 @@
+"""Audio that a call of the library is given as it is: NumPy arrays with a rate, and open files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import soundfile
+
+from embedkit.corpora import Corpus, Utterance
+from embedkit.corpora.demo import OTHER_CACHE, cache_folder
+from embedkit.errors import AudioError, ConfigError, CorpusError
+from embedkit.writing import new_folder
+
+Array: TypeAlias = np.ndarray[Any, Any]
+Sounds: TypeAlias = Sequence[str | os.PathLike[str] | Array | io.IOBase]
+
+UNKNOWN = "unknown"
+"""The label of what is given without one."""
+
+_SUBTYPES = {"int16": "PCM_16", "int32": "PCM_32", "float32": "FLOAT", "float64": "DOUBLE"}
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Audio in memory.
+
+    Attributes:
+        name: What it is called: an open file's name, or "array 1".
+        content: The samples of an array with its rate, or a file's bytes.
+    """
+
+    name: str
+    content: tuple[Array, int] | bytes
+
+    @classmethod
+    def take(cls, given: Array | io.IOBase, rate: int | None, number: int) -> Sound:
+        """Take samples of one channel, `[samples]`, floats up to 1 or integers of 16 or 32 bits; or read a file.
+
+        Args:
+            given: An array, or a file of any format that is decoded, open for reading bytes.
+            rate: Samples a second of an array.
+            number: Which one of those that are given it is, from 1.
+
+        Raises:
+            ConfigError: an array without a rate.
+            AudioError: an array of another shape or type, or a file that gives no bytes.
+        """
+        if isinstance(given, np.ndarray):
+            name = f"array {number}"
+            if rate is None or rate < 1:
+                raise ConfigError(f"rate is {rate}, but {name} has no rate of its own; give it, as in rate=16000.")
+            if given.ndim != 1 or given.dtype.name not in _SUBTYPES:
+                raise AudioError(
+                    f"{name} is {list(given.shape)} of {given.dtype.name}, expected the samples of one channel, "
+                    f"[samples], as {', '.join(_SUBTYPES)}, floats from -1 to 1."
+                )
+            return cls(name, (given, rate))
+        told = getattr(given, "name", None)
+        name = told if isinstance(told, str) and told else f"file {number}"
+        data = given.read() if hasattr(given, "read") else None
+        if not isinstance(data, bytes):
+            raise AudioError(f"{name!r} gives no bytes; open it for reading in binary mode, as by open(path, 'rb').")
+        return cls(name, data)
+
+    def write(self, path: Path) -> None:
+        """Write it to a file, an array as WAV; the content, not the name, tells what a file is."""
+        if isinstance(self.content, bytes):
+            path.write_bytes(self.content)
+        else:
+            samples, rate = self.content
+            soundfile.write(path, samples, rate, format="WAV", subtype=_SUBTYPES[samples.dtype.name])
+
+    def digest(self) -> bytes:
+        """Return a digest of what is heard."""
+        if isinstance(self.content, bytes):
+            return hashlib.blake2b(self.content).digest()
+        samples, rate = self.content
+        told = f"{samples.dtype.str} {rate} ".encode()
+        return hashlib.blake2b(told + np.ascontiguousarray(samples).tobytes()).digest()
+
+
+def open_sounds(
+    sounds: Sounds, rate: int | None, labels: Sequence[str] | None, speakers: Sequence[str] | None
+) -> Corpus:
+    """Make a corpus of audio in its order; arrays and open files are written once, to the cache folder.
+
+    Args:
+        sounds: Arrays, open files, and paths.
+        rate: Samples a second of the arrays.
+        labels, speakers: One for each; None for unknown ones.
+
+    Raises:
+        CorpusError: none, or labels or speakers of another number.
+        ConfigError, AudioError: as for `Sound.take`.
+    """
+    given = list(sounds)
+    if not given:
+        raise CorpusError("The list of audio is empty; give arrays, open files or paths.")
+    for name, values in (("labels", labels), ("speakers", speakers)):
+        if values is not None and len(values) != len(given):
+            raise CorpusError(f"{len(given)} clips are given, but {len(values)} {name}; give one for each.")
+    taken = {
+        f"{number:06d}": Sound.take(one, rate, number)
+        for number, one in enumerate(given, start=1)
+        if isinstance(one, np.ndarray | io.IOBase)
+    }
+    own = {
+        f"{number:06d}": os.path.abspath(one)
+        for number, one in enumerate(given, start=1)
+        if isinstance(one, str | os.PathLike)
+    }
+    told = b"".join(sound.digest() for sound in taken.values()) + repr(own).encode()
+    root = cache_folder() / f"sounds-{hashlib.blake2b(told, digest_size=8).hexdigest()}"
+    if not root.is_dir():
+        with new_folder(root, error=CorpusError, otherwise=OTHER_CACHE, is_whole=Path.is_dir) as part:
+            for name, sound in taken.items():
+                sound.write(part / f"{name}.wav")
+    utterances = (
+        Utterance(
+            id=name,
+            path=own.get(name, f"{name}.wav"),
+            label=labels[place] if labels else UNKNOWN,
+            speaker=speakers[place] if speakers else "",
+        )
+        for place, name in enumerate(sorted({**taken, **own}))
+    )
+    return Corpus(name=root.name, kind="sounds", root=root, utterances=tuple(utterances))

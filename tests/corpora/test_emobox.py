@@ -1,0 +1,101 @@
+"""EmoBox's metadata: folds, splits, label maps, and what they name that is missing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedkit.corpora import open_corpus
+from embedkit.errors import CorpusError
+
+LABELS = {"c": "Angry", "n": "Neutral", "j": "Happy"}
+
+
+def write_corpus(
+    root: Path, folds: dict[int, dict[str, list[str]]], *, form: str = "jsonl", audio: bool = True
+) -> Path:
+    """Write the metadata of CaFE; utterances are named as in "01-c-2": speaker, emotion, number."""
+    folder = root / "data/cafe"
+    for number, sides in folds.items():
+        place = folder / f"fold_{number}"
+        place.mkdir(parents=True)
+        for side, names in sides.items():
+            rows = [
+                {"key": f"cafe-{one}", "wav": f"downloads/cafe/é/{one}.wav", "emo": one.split("-")[1]} for one in names
+            ]
+            text = "".join(f"{json.dumps(row)}\n" for row in rows)
+            if form == "json":
+                text = json.dumps({row.pop("key"): row for row in rows})
+            (place / f"cafe_{side}_fold_{number}.{form}").write_text(text)
+            for row in rows if audio else ():
+                (root / row["wav"]).parent.mkdir(parents=True, exist_ok=True)
+                (root / row["wav"]).touch()
+    (folder / "label_map.json").write_text(json.dumps(LABELS))
+    names = sorted({one for sides in folds.values() for names in sides.values() for one in names})
+    stm = [
+        f"cafe-{one} 1 {one[:2]} 0 5.18 <id=cafe-{one},lang=en,spk={one[:2]},emotion={one[3]}> {one[3]}"
+        for one in names
+    ]
+    (folder / "data.seg.wrd.stm").write_text("\n".join(stm))
+    return folder
+
+
+ONE, TWO = ["01-c-1", "01-n-2"], ["02-c-1", "02-j-2", "02-x-3"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json"])
+def test_folds_become_a_column(tmp_path: Path, form: str) -> None:
+    folds = {1: {"train": TWO, "test": ONE}, 2: {"train": ONE, "test": TWO}}
+    corpus = open_corpus(write_corpus(tmp_path, folds, form=form))
+    assert (corpus.name, corpus.kind, corpus.root) == ("emobox-cafe", "emobox", tmp_path)
+    told = {(one.id, one.label, one.speaker, one.columns["fold"], one.split) for one in corpus.utterances}
+    assert told == {
+        ("cafe-01-c-1", "anger", "01", "1", ""),
+        ("cafe-01-n-2", "neutral", "01", "1", ""),
+        ("cafe-02-c-1", "anger", "02", "2", ""),
+        ("cafe-02-j-2", "happiness", "02", "2", ""),
+    }
+    assert all(corpus.audio_path(one).is_file() for one in corpus.utterances)
+    assert "EmoBox's own test sets: fit --folds fold." in corpus.notes
+    assert any("1 utterance whose label is not in label_map.json" in note for note in corpus.notes)
+
+
+def test_one_fold_is_a_split(tmp_path: Path) -> None:
+    corpus = open_corpus(write_corpus(tmp_path, {1: {"train": ["01-c-1"], "valid": ["02-n-1"], "test": ["03-j-1"]}}))
+    assert [one.split for one in corpus.utterances] == ["train", "dev", "test"]
+    assert "EmoBox's own test sets: fit --folds split." in corpus.notes
+
+
+def test_several_corpora_are_told_apart(tmp_path: Path) -> None:
+    write_corpus(tmp_path, {1: {"train": ONE, "test": TWO}})
+    with pytest.raises(CorpusError, match=r"cafe' looks like emobox; give that"):
+        open_corpus(tmp_path / "data")
+
+
+def test_files_that_are_missing(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path, {1: {"train": ONE, "test": TWO}})
+    (tmp_path / "downloads/cafe/é/02-j-2.wav").unlink()
+    with pytest.raises(CorpusError, match=r"name 1 audio file of 4 that is not below .*02-j-2\.wav"):
+        open_corpus(folder)
+
+
+@pytest.mark.parametrize(
+    ("folds", "sentence"),
+    [
+        ({1: {"train": ONE, "test": ONE}}, "2 utterances on both sides of fold 1"),
+        ({1: {"train": TWO, "test": ONE}, 2: {"train": TWO, "test": ONE}}, "in the test sets of folds 1 and 2"),
+        ({1: {"train": ONE}}, "has no cafe_test_fold_1.jsonl"),
+    ],
+)
+def test_folds_that_are_none(tmp_path: Path, folds: Any, sentence: str) -> None:
+    with pytest.raises(CorpusError, match=sentence):
+        open_corpus(write_corpus(tmp_path, folds))
+
+
+@pytest.mark.parametrize("line", ["[]", "{", '{"key": "a", "emo": "n"}', '{"key": "a", "wav": "../a.wav", "emo": "n"}'])
+def test_lines_that_are_none(tmp_path: Path, line: str) -> None:
+    folder = write_corpus(tmp_path, {1: {"train": ONE, "test": TWO}})
+    (folder / "fold_1/cafe_train_fold_1.jsonl").write_text(f"{line}\n")
+    with pytest.raises(CorpusError, match=r"cafe_train_fold_1.jsonl' cannot be read"):
+        open_corpus(folder)
