@@ -23,6 +23,7 @@ from embedkit.training.stacks.mixed_loss import kind_in_stack
 from embedkit.training.stacks.schedule import OnPart, OnStack, run_groups
 from embedkit.training.stacks.scoring import score_heads
 from embedkit.training.stacks.stack import Group, GroupResult, State, TrainingConfig
+from embedkit.training.stacks.temperature import find_temperature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class FoldResult:
         losses: What was chosen in its search, `[seeds, epochs]`: mean training loss over the inner folds; or empty.
         dev_scores: The same by UA, or mean CCC, of the predictions of the inner folds together; or empty.
         edges: The choices that lie at an end of what was searched, for each seed; or none.
+        temperatures: Of the heads' probabilities, from the predictions of the inner folds together.
     """
 
     fold: Fold
@@ -50,6 +52,7 @@ class FoldResult:
     losses: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     dev_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     edges: tuple[tuple[Edge, ...], ...] = ()
+    temperatures: tuple[float, ...] = ()
 
 
 def repeat_seeds(results: Sequence[FoldResult], seeds: int) -> list[FoldResult]:
@@ -62,6 +65,7 @@ def repeat_seeds(results: Sequence[FoldResult], seeds: int) -> list[FoldResult]:
             states=result.states * seeds,
             outputs=np.repeat(result.outputs, seeds, axis=0),
             edges=result.edges * seeds,
+            temperatures=result.temperatures * seeds,
             losses=nothing,
             dev_scores=nothing,
         )
@@ -146,13 +150,14 @@ _Run: TypeAlias = Callable[[Sequence[Group], TrainingConfig], list[GroupResult]]
 
 @dataclass(frozen=True, kw_only=True)
 class _Trained:
-    """One head: its weights, the statistics of its training set, its loss and predictions epoch by epoch."""
+    """One head: its weights, the statistics of its training set; loss, predictions and slopes epoch by epoch."""
 
     state: State
     standardiser: Standardiser
     scale: Scale | None
     losses: NDArray[np.float64]
     predictions: NDArray[Any]
+    slopes: NDArray[np.float64]
 
 
 _Candidates: TypeAlias = dict[int, _Trained]
@@ -202,19 +207,26 @@ def _shapes(grid: Sequence[Candidate], losses: Sequence[Loss]) -> list[tuple[Res
 def _members(result: GroupResult) -> list[_Trained]:
     return [
         _Trained(
-            state=state, standardiser=result.standardiser, scale=result.scale, losses=losses, predictions=predictions
+            state=state,
+            standardiser=result.standardiser,
+            scale=result.scale,
+            **{name: getattr(result, name)[member] for name in ("losses", "predictions", "slopes")},
         )
-        for state, losses, predictions in zip(result.states, result.losses, result.predictions, strict=True)
+        for member, state in enumerate(result.states)
     ]
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """What was chosen in its search, `[epochs]`: mean training loss, and score of the pooled validation sets."""
+    """What was chosen in its search, `[epochs]`: mean training loss, and score of the pooled validation sets.
+
+    Its temperature is that of the epoch chosen.
+    """
 
     losses: NDArray[np.float64]
     dev_scores: NDArray[np.float64]
     edges: tuple[Edge, ...]
+    temperature: float
 
 
 def _choose(
@@ -227,7 +239,8 @@ def _choose(
     choice = choose(scores, smoothing=smoothing)
     edges = find_edges(grid, smooth_scores(scores, smoothing).max(axis=1).tolist(), choice.candidate)
     losses = np.mean([_hold_last(inner[choice.candidate].losses) for inner in trained], axis=0)
-    return choice, _Curve(losses, scores[choice.candidate], edges)
+    slopes = sum(inner[choice.candidate].slopes[choice.epochs - 1] for inner in trained)
+    return choice, _Curve(losses, scores[choice.candidate], edges, find_temperature(np.asarray(slopes)))
 
 
 def _hold_last(losses: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -291,4 +304,5 @@ def _score_fold(
         losses=np.stack([curve.losses for curve in curves]),
         dev_scores=np.stack([curve.dev_scores for curve in curves]),
         edges=tuple(curve.edges for curve in curves),
+        temperatures=tuple(curve.temperature for curve in curves),
     )

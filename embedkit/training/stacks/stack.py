@@ -26,15 +26,16 @@ from embedkit.losses.base import Loss
 from embedkit.received import parse_json
 from embedkit.training.data.features import Features, Standardiser
 from embedkit.training.data.folds import Indices
-from embedkit.training.data.targets import Scale, Targets, build_targets
+from embedkit.training.data.targets import ClassTargets, Scale, Targets, build_targets
 from embedkit.training.stacks.batches import count_steps, epoch_batches
 from embedkit.training.stacks.checkpoint import Checkpoint
 from embedkit.training.stacks.mixed_loss import MixedLoss
 from embedkit.training.stacks.optimizer import StackedAdam
+from embedkit.training.stacks.temperature import INVERSES, likelihood_slopes
 
 State = dict[str, Tensor]
 
-RESULT_ARRAYS = ("losses", "dev_scores", "predictions")
+RESULT_ARRAYS = ("losses", "dev_scores", "predictions", "slopes")
 """What results hold of every epoch."""
 
 WORTH_RESTACKING = 0.75
@@ -99,6 +100,8 @@ class GroupResult:
         dev_scores: UA, or mean CCC, on `validate` `[members, epochs]`, NaN after a head has stopped.
         predictions: On `validate`: classes `[members, epochs, utterances]`, or ratings `[..., dimensions]`; after a
             head has stopped for want of progress those of its last epoch, after the end of its epochs -1 or NaN.
+        slopes: Of the negative log-likelihood on `validate`, by which a temperature is found,
+            `[members, epochs, inverses]`, held as predictions are; NaN for ratings.
         states: The head at its stop, or at its best validation epoch where `keep_best`.
         standardiser: Statistics of the training set.
         scale: By what its ratings were standardised; None for classes.
@@ -107,6 +110,7 @@ class GroupResult:
     losses: NDArray[np.float64]
     dev_scores: NDArray[np.float64]
     predictions: NDArray[Any]
+    slopes: NDArray[np.float64]
     states: list[State]
     standardiser: Standardiser = field(repr=False)
     scale: Scale | None = None
@@ -305,6 +309,7 @@ class Stack:
         for g, group in enumerate(self.groups):
             index[g, : len(group.validate)] = group.validate
         scores = score_utterances(self.features, self.head, self.standardiser, index)
+        slopes = self._slopes(scores, index)
         for g, group in enumerate(self.groups):
             own = self.targets.predict(scores[g][:, : len(group.validate)], self.scales[g])
             found = self.targets.score(group.validate, own)
@@ -312,6 +317,15 @@ class Stack:
                 origin, member = self.places[g][m]
                 self.results[origin].dev_scores[member, epoch] = found[m]
                 self.results[origin].predictions[member, epoch] = own[m]
+                if slopes is not None:
+                    self.results[origin].slopes[member, epoch] = slopes[g, m, : len(group.validate)].sum(0)
+
+    def _slopes(self, scores: Tensor, index: Indices) -> NDArray[np.float64] | None:
+        """Return the slopes of every utterance, `[groups, members, utterances, inverses]`; None for ratings."""
+        if not isinstance(self.targets, ClassTargets):
+            return None
+        truth = torch.from_numpy(self.targets.values[index]).unsqueeze(1)
+        return likelihood_slopes(self.loss.probabilities(scores), truth).double().numpy()
 
     def finish_heads(self, epoch: int) -> None:
         """Keep the heads that end here, or are the best so far, and drop from the stack what no longer learns."""
@@ -330,7 +344,8 @@ class Stack:
                 result.states[member] = slice_state(self.head, g, m)
                 self.features.keep()
             if tired:
-                result.predictions[member, epoch + 1 :] = result.predictions[member, epoch]
+                for kept in (result.predictions, result.slopes):
+                    kept[member, epoch + 1 :] = kept[member, epoch]
             if ends or tired:
                 self.learning[g, m] = False
         self._shrink()
@@ -394,6 +409,7 @@ def _empty_result(
         losses=np.full(shape, np.nan),
         dev_scores=np.full(shape, np.nan),
         predictions=targets.reserve(*shape, len(group.validate)),
+        slopes=np.full((*shape, len(INVERSES)), np.nan),
         states=[{} for _ in group.members],
         standardiser=standardiser,
         scale=scale,
