@@ -60,7 +60,6 @@ class MixedLoss:
         joined = values[0] if len(values) == 1 else torch.cat(values).index_select(0, self.order)
         return joined.view(self.shape)
 
-
     def probabilities(self, scores: Tensor) -> Tensor:
         """Turn the scores of every head on the CPU, `[groups, members, batch, classes]`, into probabilities."""
         if len(self.parts) == 1:

@@ -1,8 +1,8 @@
 """One temperature for the probabilities of a head, found from what little is kept of its validation sets.
 
-The negative log-likelihood is convex in the inverse temperature (Guo et al. 2017), so its slopes at a few of them, summed
-over utterances, tell its minimum. They take the same room whatever the number of utterances, and those of several
-validation sets add up, which scores of every epoch and candidate would not allow.
+The negative log-likelihood is convex in the inverse temperature (Guo et al. 2017), so its slopes at a few of them,
+summed over utterances, tell its minimum. They take the same room whatever the number of utterances, and those of
+several validation sets add up; the scores of every candidate and epoch would take too much.
 """
 
 from __future__ import annotations
