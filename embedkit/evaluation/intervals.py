@@ -157,8 +157,9 @@ def mean_interval(
     mean = float(own.mean())
     if len(names) < 2 or mean <= 0:
         return _UNKNOWN
-    parts = Contributions(values=own, weights=sizes / len(own), classes=classes)
-    factor = math.exp(_half_width(parts.variance(owners), level) / mean)
+    # Of a mean of 1: the model's least variance is one of shares.
+    parts = Contributions(values=own / mean, weights=sizes / len(own), classes=classes)
+    factor = math.exp(_half_width(parts.variance(owners), level))
     return mean / factor, mean * factor
 
 
