@@ -239,8 +239,9 @@ def _choose(
     choice = choose(scores, smoothing=smoothing)
     edges = find_edges(grid, smooth_scores(scores, smoothing).max(axis=1).tolist(), choice.candidate)
     losses = np.mean([_hold_last(inner[choice.candidate].losses) for inner in trained], axis=0)
-    slopes = sum(inner[choice.candidate].slopes[choice.epochs - 1] for inner in trained)
-    return choice, _Curve(losses, scores[choice.candidate], edges, find_temperature(np.asarray(slopes)))
+    slopes = np.sum([inner[choice.candidate].slopes[choice.epochs - 1] for inner in trained], axis=0)
+    temperature = find_temperature(slopes, sum(map(len, validations)))
+    return choice, _Curve(losses, scores[choice.candidate], edges, temperature)
 
 
 def _hold_last(losses: NDArray[np.float64]) -> NDArray[np.float64]:

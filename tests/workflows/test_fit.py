@@ -59,7 +59,7 @@ def test_metrics_are_those_of_the_predictions_kept(tmp_path: Path) -> None:
         assert max(own_shares, key=own_shares.__getitem__) == row["predicted"]
     for name in ("ece", "adaptive_ece", "adaptive_ece_calibrated"):
         assert 0 < record.metrics[name] < 1
-    assert len({choice["temperature"] for choice in record.config["choices"]}) > 4
+    assert len({choice["temperature"] for choice in record.config["choices"]}) > 2
 
 
 def test_every_loss_learns_what_is_there(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from embedkit.training.stacks.packing import pack, unpack
 from embedkit.training.stacks.schedule import OnStack
 from embedkit.training.stacks.scoring import score_states
 from embedkit.training.stacks.stack import Group, GroupResult, State, TrainingConfig, features_for
-from embedkit.training.stacks.temperature import INVERSES, likelihood_slopes
+from embedkit.training.stacks.temperature import KEPT, likelihood_slopes
 from embedkit.training.stacks.workers import work_side_by_side
 
 
@@ -65,7 +65,7 @@ def _fit(features: Features, targets: NDArray[np.int64], group: Group, config: T
     }
     truth = build_targets(targets, config.classes)
     predictions, scores = truth.reserve(1, 1, len(group.validate)), np.full((1, 1), np.nan)
-    slopes = np.full((1, 1, len(INVERSES)), np.nan)
+    slopes = np.full((1, 1, KEPT), np.nan)
     if len(group.validate):
         shares = score_states(read, [state], member.loss, standardiser, group.validate, config)
         predictions[:, 0] = shares.argmax(-1)

@@ -31,7 +31,7 @@ from embedkit.training.stacks.batches import count_steps, epoch_batches
 from embedkit.training.stacks.checkpoint import Checkpoint
 from embedkit.training.stacks.mixed_loss import MixedLoss
 from embedkit.training.stacks.optimizer import StackedAdam
-from embedkit.training.stacks.temperature import INVERSES, likelihood_slopes
+from embedkit.training.stacks.temperature import KEPT, likelihood_slopes
 
 State = dict[str, Tensor]
 
@@ -100,8 +100,8 @@ class GroupResult:
         dev_scores: UA, or mean CCC, on `validate` `[members, epochs]`, NaN after a head has stopped.
         predictions: On `validate`: classes `[members, epochs, utterances]`, or ratings `[..., dimensions]`; after a
             head has stopped for want of progress those of its last epoch, after the end of its epochs -1 or NaN.
-        slopes: Of the negative log-likelihood on `validate`, by which a temperature is found,
-            `[members, epochs, inverses]`, held as predictions are; NaN for ratings.
+        slopes: What finds a temperature from `validate` (see `likelihood_slopes`), `[members, epochs, KEPT]`,
+            held as predictions are; NaN for ratings.
         states: The head at its stop, or at its best validation epoch where `keep_best`.
         standardiser: Statistics of the training set.
         scale: By what its ratings were standardised; None for classes.
@@ -321,7 +321,7 @@ class Stack:
                     self.results[origin].slopes[member, epoch] = slopes[g, m, : len(group.validate)].sum(0)
 
     def _slopes(self, scores: Tensor, index: Indices) -> NDArray[np.float64] | None:
-        """Return the slopes of every utterance, `[groups, members, utterances, inverses]`; None for ratings."""
+        """Return the slopes of every utterance, `[groups, members, utterances, KEPT]`; None for ratings."""
         if not isinstance(self.targets, ClassTargets):
             return None
         truth = torch.from_numpy(self.targets.values[index]).unsqueeze(1)
@@ -409,7 +409,7 @@ def _empty_result(
         losses=np.full(shape, np.nan),
         dev_scores=np.full(shape, np.nan),
         predictions=targets.reserve(*shape, len(group.validate)),
-        slopes=np.full((*shape, len(INVERSES)), np.nan),
+        slopes=np.full((*shape, KEPT), np.nan),
         states=[{} for _ in group.members],
         standardiser=standardiser,
         scale=scale,

@@ -20,19 +20,24 @@ OCTAVES = 4
 INVERSES: NDArray[np.float64] = 2.0 ** np.arange(-OCTAVES, OCTAVES + 0.5, 0.5)
 """The inverse temperatures at which slopes are kept."""
 
+KEPT = len(INVERSES) + 1
+"""Numbers that are kept: slopes, and what a class by chance in the place of the true one would add to each."""
+
 
 def likelihood_slopes(shares: Tensor, targets: Tensor) -> Tensor:
     """Differentiate the negative log-likelihood of every utterance by the inverse temperature, at `INVERSES`.
 
+    The last number is the difference to the mean over all classes that could have been the true one.
+
     Shape:
-        Probabilities `[..., utterances, classes]`, class indices `[..., utterances]`, output
-        `[..., utterances, inverses]`.
+        Probabilities `[..., utterances, classes]`, class indices `[..., utterances]`, output `[..., utterances, KEPT]`.
     """
     # Classes come first: sums over a short last dimension are slow.
     logs = shares.clamp_min(torch.finfo(shares.dtype).tiny).log().movedim(-1, 0).contiguous()
     logs -= logs.amax(0)
     true = logs.gather(0, targets.expand(logs.shape[1:])[None])[0]
-    found = logs.new_empty((len(INVERSES), *true.shape))
+    found = logs.new_empty((KEPT, *true.shape))
+    found[-1] = true - logs.mean(0)
     for start in range(2):
         # Each second inverse is twice the one before: its powers are squares.
         powers = (logs * float(INVERSES[start])).exp()
@@ -42,14 +47,22 @@ def likelihood_slopes(shares: Tensor, targets: Tensor) -> Tensor:
     return found.movedim(0, -1)
 
 
-def find_temperature(slopes: NDArray[np.float64]) -> float:
-    """Find the temperature of the smallest negative log-likelihood from its slopes at `INVERSES`.
+def find_temperature(sums: NDArray[np.float64], utterances: int) -> float:
+    """Find the temperature of the smallest negative log-likelihood of these utterances and one of a class by chance.
 
-    It has four digits; 1 where the slopes are unknown (NaN).
+    Without that one, heads that are right about all utterances would be taken for ones that never err; Platt (1999)
+    moves targets for the same reason.
+
+    Args:
+        sums: What `likelihood_slopes` gives, summed over utterances, `[KEPT]`.
+        utterances: How many.
+
+    Returns:
+        Four digits; 1 where the slopes are unknown (NaN).
     """
-    if not np.isfinite(slopes).all():
+    if not np.isfinite(sums).all():
         return 1.0
-    places = np.log(INVERSES)
+    slopes, places = sums[:-1] + sums[-1] / (utterances + 1), np.log(INVERSES)
     above = int(np.searchsorted(np.maximum.accumulate(slopes), 0.0))
     if above in (0, len(slopes)):
         inverse = places[min(above, len(slopes) - 1)]
