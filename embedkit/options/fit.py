@@ -218,6 +218,12 @@ class TrainingOptions:
         bound=COUNT,
         record="budget.patience",
     )
+    halving: bool = option(
+        False,
+        panel="Training",
+        help="Of five or more candidates under a loss, stop the worse half after a third of the epochs.",
+        record="budget.halving",
+    )
     clip: float | None = option(
         panel="Training",
         metavar="NORM",
@@ -375,6 +381,8 @@ class TrainingOptions:
                 f"Found both emotional attributes to predict ({', '.join(self.targets)}) and classes or merged labels; "
                 "leave out --targets or the others, and choose utterances with --where label=LABEL."
             )
+        if self.halving and self.patience is not None:
+            raise FitError("Found both --halving and --patience, which stop heads in two ways; leave out one of them.")
         if self.test_on is not None and self.folds is not None:
             raise FitError(
                 f"Found both folds by {self.folds} and another corpus to test on; leave out --folds or --test-on."
@@ -426,6 +434,11 @@ class FitOptions(TrainingOptions):
             FitError: such an option.
         """
         require_used(self, [self.mode])
+        if self.halving and self.mode != "cached":
+            raise FitError(
+                f"The option --halving saves nothing with --mode {self.mode}, where the encoder takes the time; leave "
+                "it out."
+            )
         lr = self.lr or ((1e-3,) if self.tuned else LEARNING_RATES)
         return replace(
             self,

@@ -128,7 +128,9 @@ def train_losses(
     truth = build_targets(targets, config.classes)
     found = _search(plan, config, losses, grid, seeds, run)
     searched = {
-        (loss, fold.name, seed): _choose(fold, truth, grid, found[loss, fold.name, seed], keep_best=keep_best)
+        (loss, fold.name, seed): _choose(
+            fold, truth, grid, found[loss, fold.name, seed], keep_best=keep_best, halving=config.halving
+        )
         for loss, fold, seed in cells
     }
     choices = {key: choice for key, (choice, _) in searched.items()}
@@ -181,12 +183,13 @@ def _search(
     for head, together in _shapes(grid, losses):
         wanted = [(loss, number) for loss in together for number, one in enumerate(grid) if one.head == head]
         places, groups = [], []
-        for fold in plan.folds:
+        for number, fold in enumerate(plan.folds):
             for seed in seeds:
+                trial = number * len(seeds) + seeds.index(seed)
                 for inner, (train, validate) in enumerate(fold.validations):
                     places.append([found[loss.spec, fold.name, seed][inner] for loss, _ in wanted])
-                    members = [grid[number].member(loss, seed, config.epochs) for loss, number in wanted]
-                    groups.append(Group(train=train, validate=validate, seed=seed, members=tuple(members)))
+                    members = tuple(grid[one].member(loss, seed, config.epochs) for loss, one in wanted)
+                    groups.append(Group(train=train, validate=validate, seed=seed, members=members, trial=trial))
         for own, result in zip(places, run(groups, replace(config, head=head)), strict=True):
             for place, (_, number), trained in zip(own, wanted, _members(result), strict=True):
                 place[number] = trained
@@ -230,18 +233,30 @@ class _Curve:
 
 
 def _choose(
-    fold: Fold, targets: Targets, grid: Sequence[Candidate], trained: Sequence[_Candidates], *, keep_best: bool
+    fold: Fold,
+    targets: Targets,
+    grid: Sequence[Candidate],
+    trained: Sequence[_Candidates],
+    *,
+    keep_best: bool,
+    halving: bool,
 ) -> tuple[Choice, _Curve]:
     validations = [pair[1] for pair in fold.validations]
     predictions = [np.stack([inner[number].predictions for number in range(len(inner))]) for inner in trained]
     scores = pooled_scores(targets, validations, predictions)
     smoothing = 1 if keep_best else SMOOTHING
-    choice = choose(scores, smoothing=smoothing)
+    choice = choose(np.where(_stopped(trained)[:, None], -np.inf, scores) if halving else scores, smoothing=smoothing)
     edges = find_edges(grid, smooth_scores(scores, smoothing).max(axis=1).tolist(), choice.candidate)
     losses = np.mean([_hold_last(inner[choice.candidate].losses) for inner in trained], axis=0)
     slopes = np.sum([inner[choice.candidate].slopes[choice.epochs - 1] for inner in trained], axis=0)
     temperature = find_temperature(slopes, sum(map(len, validations)))
     return choice, _Curve(losses, scores[choice.candidate], edges, temperature)
+
+
+def _stopped(trained: Sequence[_Candidates]) -> NDArray[np.bool_]:
+    """Tell which candidates a search by halves stopped before the others, in every inner fold, `[candidates]`."""
+    last = [[np.count_nonzero(~np.isnan(one.losses)) for _, one in sorted(inner.items())] for inner in trained]
+    return np.asarray(np.max(last, axis=0) < np.max(last))
 
 
 def _hold_last(losses: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ loss, gradient, clipping, learning rate and stop of a head are its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,7 @@ class TrainingConfig:
         batch_size: Most utterances in a mini-batch.
         patience: A head stops after so many epochs without a better validation score; None to use the whole budget.
         clip: Largest norm of a head's gradient; None for no limit.
+        halving: Whether the worse candidates of a search stop after a third of the epochs.
     """
 
     head: ResolvedHead
@@ -61,6 +62,7 @@ class TrainingConfig:
     batch_size: int = 32
     patience: int | None = None
     clip: float | None = None
+    halving: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +85,14 @@ class Group:
         validate: Utterances scored after every epoch; may be empty.
         seed: Seeds the order.
         members: The heads.
+        trial: A number that groups have in common whose predictions are scored together; those of a refit have none.
     """
 
     train: Indices
     validate: Indices
     seed: int
     members: tuple[Member, ...]
+    trial: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -348,6 +352,16 @@ class Stack:
                     kept[member, epoch + 1 :] = kept[member, epoch]
             if ends or tired:
                 self.learning[g, m] = False
+        self._shrink()
+
+    def drop(self, heads: Collection[tuple[int, int]], epochs: int) -> None:
+        """Stop heads, named by their group and member at the start, after so many epochs."""
+        for g, m in np.argwhere(self.learning):
+            group, member = self.places[g][m]
+            if (group, member) in heads:
+                self.learning[g, m] = False
+                for kept in (self.results[group].predictions, self.results[group].slopes):
+                    kept[member, epochs:] = kept[member, epochs - 1]
         self._shrink()
 
     def _shrink(self) -> None:
