@@ -180,7 +180,7 @@ class Experiment:
             batch_size=options.batch_size,
             patience=options.patience,
             clip=options.clip,
-            halving=options.halving,
+            halving=bool(options.halving),
         )
 
     def count_heads(self) -> int:

@@ -12,6 +12,7 @@ import embedkit
 from embedkit.errors import FitError
 from embedkit.heads import resolve_head
 from embedkit.losses import build_loss
+from embedkit.options.fit import FitOptions
 from embedkit.training.data.store_source import StoreSource
 from embedkit.training.data.targets import ClassTargets
 from embedkit.training.data.task import define_task
@@ -80,6 +81,9 @@ def test_a_run_says_that_it_was_searched_by_halves(tmp_path: Path) -> None:
     assert record.folder != whole.folder
     assert record.metrics["budget"]["halving"] is True
     assert "halving" not in whole.metrics["budget"]
+    usual = [FitOptions(**given).resolve() for given in ({}, {"halving": False}, {"patience": 3}, {"lr": RATES})]
+    assert [one.halving for one in usual] == [True, None, None, None]
+    assert [len(one.lr or ()) for one in usual] == [5, 4, 4, 5]
     assert "worse half stopped after a third" in str(embedkit.table([record]))
     for one, other in zip(record.config["choices"], whole.config["choices"], strict=True):
         assert one["learning_rate"] not in (1e-6, 1e-5)
