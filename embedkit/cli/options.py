@@ -69,7 +69,7 @@ def _make_parameter(one: Declared) -> inspect.Parameter:
     kind = kind if kind in (bool, int, float, str, Path) or get_origin(kind) in (Literal, list) else str
     if one.words:
         kind = operator.getitem(Literal, (*one.words, *one.told.synonyms))
-    switch = f"{one.flag}/--no-{one.flag[2:]}" if one.default is True else one.flag
+    switch = one.flag if one.kind is not bool or one.default is False else f"{one.flag}/{one.no_flag}"
     info = typer.Option(
         switch,
         help=f"{one.told.help}{one.default_note}",

@@ -1,4 +1,4 @@
-"""How far class probabilities can be believed: negative log-likelihood and expected calibration error.
+"""How far class probabilities can be believed: negative log-likelihood, Brier score and calibration error.
 
 Probabilities may have leading axes, one row per head or seed: `[..., N, classes]` against targets `[N]`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 
 from embedkit.errors import FitError
 
@@ -26,9 +27,55 @@ def negative_log_likelihood(targets: ArrayLike, probabilities: ArrayLike) -> Flo
     Raises:
         FitError: there is nothing to score, the shapes do not fit, or an index is no class.
     """
+    return np.asarray(likelihood_losses(targets, probabilities).mean(-1))
+
+
+def likelihood_losses(targets: ArrayLike, probabilities: ArrayLike) -> FloatArray:
+    """Return what each utterance adds to the negative log-likelihood, `[..., N]`."""
     classes, shares = _checked(targets, probabilities)
     true = np.take_along_axis(shares, _spread(classes, shares)[..., None], axis=-1)[..., 0]
-    return np.asarray(-np.log(np.maximum(true, np.finfo(np.float64).eps)).mean(-1))
+    return np.asarray(-np.log(np.maximum(true, np.finfo(np.float64).eps)))
+
+
+def brier_losses(targets: ArrayLike, probabilities: ArrayLike) -> FloatArray:
+    """Return what each utterance adds to the Brier score (Brier 1950), from 0 to 2, `[..., N]`; lower is better.
+
+    It is the sum over classes of the squared distance of the probability from 1 for the true class, 0 for others.
+
+    Raises:
+        FitError: as `negative_log_likelihood`.
+    """
+    classes, shares = _checked(targets, probabilities)
+    return np.asarray(np.square(shares - np.eye(shares.shape[-1])[classes]).sum(-1))
+
+
+def calibration_gaps(targets: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -> FloatArray:
+    """Return what each utterance adds to the adaptive calibration error, `[..., N]`; lower is better.
+
+    That error is the expected calibration error in bins that hold equally many utterances (Nguyen and O'Connor 2015);
+    equal confidences share a bin. An utterance adds its confidence less 1 where it is right, with the sign that the
+    sum over its bin has.
+
+    Raises:
+        FitError: as `negative_log_likelihood`.
+    """
+    classes, shares = _checked(targets, probabilities)
+    confidence = shares.max(-1)
+    surplus = confidence - (shares.argmax(-1) == classes)
+    gaps = np.empty(confidence.shape)
+    for row in np.ndindex(confidence.shape[:-1]):
+        place = _equal_bins(confidence[row], bins)
+        gaps[row] = surplus[row] * np.sign(np.bincount(place, surplus[row], bins))[place]
+    return gaps
+
+
+def scale_temperature(probabilities: ArrayLike, temperature: ArrayLike) -> FloatArray:
+    """Raise probabilities `[..., classes]` to the power of one over a temperature `[...]`, so that they add up to one.
+
+    The most probable class stays that.
+    """
+    shares = np.maximum(np.asarray(probabilities, dtype=np.float64), np.finfo(np.float32).tiny)
+    return np.asarray(softmax(np.log(shares) / np.asarray(temperature)[..., None], axis=-1))
 
 
 def expected_calibration_error(targets: ArrayLike, probabilities: ArrayLike, bins: int = BINS) -> FloatArray:
@@ -55,6 +102,11 @@ def expected_calibration_error(targets: ArrayLike, probabilities: ArrayLike, bin
 def place_in_bins(confidence: FloatArray, bins: int = BINS) -> NDArray[np.int64]:
     """Return the bin of every confidence `[...]`, from 0: of equal width, open below and closed above."""
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
+def _equal_bins(confidence: FloatArray, bins: int) -> NDArray[np.int64]:
+    ranks = np.searchsorted(np.sort(confidence), confidence)
+    return ranks * bins // len(confidence)
 
 
 def _spread(classes: NDArray[np.int64], shares: FloatArray) -> NDArray[np.int64]:

@@ -137,6 +137,32 @@ def plain_interval(value: float, variance: Variance, level: float = LEVEL) -> In
     return value - half, value + half
 
 
+def mean_interval(
+    values: ArrayLike, targets: ArrayLike, speakers: Sequence[str] | NDArray[np.str_], level: float = LEVEL
+) -> Interval:
+    """Compute the interval of a mean above 0 by the model of speakers, on the scale of logarithms.
+
+    Args:
+        values: What utterances add to the mean, each averaged over seeds.
+
+    Returns:
+        `(low, high)`; both NaN with fewer than two speakers, or of a mean of 0.
+
+    Shape:
+        Values, targets (class indices) and speakers `[N]`.
+    """
+    own = np.asarray(values, dtype=np.float64)
+    names, owners = np.unique(np.asarray(speakers), return_inverse=True)
+    _, classes, sizes = np.unique(np.asarray(targets), return_inverse=True, return_counts=True)
+    mean = float(own.mean())
+    if len(names) < 2 or mean <= 0:
+        return _UNKNOWN
+    # Of a mean of 1: the model's least variance is one of shares.
+    parts = Contributions(values=own / mean, weights=sizes / len(own), classes=classes)
+    factor = math.exp(_half_width(parts.variance(owners), level))
+    return mean / factor, mean * factor
+
+
 def _half_width(variance: Variance, level: float) -> float:
     return float(stdtrit(variance.freedom, (1 + level) / 2)) * math.sqrt(variance.value)
 

@@ -74,6 +74,10 @@ class FoldHeads(nn.Module):
         stacks = [self._build(predictor, spec, group) for spec, group in groups.items()]
         self.widths = [stack.shape.dimensions for stack in stacks]
         self.stacks = nn.ModuleList(stacks)
+        self.temperatures = nn.ModuleList(
+            nn.Identity() if predictor.rates else _Temperatures([head.temperature for head in group])
+            for group in groups.values()
+        )
 
     def _build(self, predictor: Predictor, spec: str, heads: Sequence[ChosenHead]) -> Head:
         head = resolve_head(spec)
@@ -97,14 +101,32 @@ class FoldHeads(nn.Module):
             standardised = standardised.masked_fill(padding[..., None, None], 0.0)
         own = None if lengths is None else lengths[None]
         shares = []
-        for stack, count, width in zip(self.stacks, self.counts, self.widths, strict=True):
+        parts = zip(self.stacks, self.temperatures, self.counts, self.widths, strict=True)
+        for stack, temperatures, count, width in parts:
             read = standardised[None, ..., :width]
-            shares.append(self._read(stack(HeadInputs(values=read, lengths=own))[0]).mean(0) * count)
+            said = temperatures(self._read(stack(HeadInputs(values=read, lengths=own))[0]))
+            shares.append(said.mean(0) * count)
         return torch.stack(shares).sum(0)
 
     def _read(self, scores: Tensor) -> Tensor:
         read: Tensor = self.loss.probabilities(scores) if self.ratings is None else self.ratings(scores)
         return read
+
+
+class _Temperatures(nn.Module):
+    """Scale what each head says, `[heads, batch, classes]`, by its temperature; heads of older runs have none, 1."""
+
+    values: Tensor
+
+    def __init__(self, temperatures: Sequence[float]) -> None:
+        super().__init__()
+        self.scales = any(value != 1.0 for value in temperatures)
+        self.register_buffer("values", torch.tensor(temperatures, dtype=torch.float32)[:, None, None])
+
+    def forward(self, shares: Tensor) -> Tensor:
+        if not self.scales:
+            return shares
+        return (shares.clamp_min(torch.finfo(shares.dtype).tiny).log() / self.values).softmax(-1)
 
 
 class _Ratings(nn.Module):

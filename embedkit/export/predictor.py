@@ -99,12 +99,13 @@ class Predictor:
 
 @dataclass(frozen=True)
 class ChosenHead:
-    """One head: the number and name of its fold, its seed, its settings."""
+    """One head: the number and name of its fold, its seed, its settings, and the temperature of its probabilities."""
 
     number: int
     fold: str
     seed: int
     spec: str
+    temperature: float = 1.0
 
 
 def open_predictor(
@@ -159,15 +160,16 @@ def _choose_heads(
         raise RunError(unknown_name(f"fold of {folder}", fold, names))
     if seed is not None and seed not in seeds:
         raise RunError(f"The run {folder} has no seed {seed}; expected one of {', '.join(map(str, seeds))}.")
-    specs = {
-        (str(choice["fold"]), choice["seed"]): choice.get("head", config["head_spec"]) for choice in config["choices"]
-    }
+    choices = {(str(choice["fold"]), choice["seed"]): choice for choice in config["choices"]}
+    specs = {key: choice.get("head", config["head_spec"]) for key, choice in choices.items()}
     default = expand_head(config["head_spec"])[0]
     if resolve_head(default).cls.fitted:
         # No seed changes such a head, and the run keeps it once.
         seed, seeds = None, seeds[:1]
     return tuple(
-        ChosenHead(number, name, own, specs.get((name, own), default))
+        ChosenHead(
+            number, name, own, specs.get((name, own), default), choices.get((name, own), {}).get("temperature", 1.0)
+        )
         for number, name in enumerate(names)
         for own in seeds
         if fold in (None, name) and seed in (None, own)

@@ -133,6 +133,11 @@ class Declared:
         return f"--{self.name.replace('_', '-')}"
 
     @property
+    def no_flag(self) -> str:
+        """What turns it off there, of a switch that can be on."""
+        return f"--no-{self.flag[2:]}"
+
+    @property
     def default_note(self) -> str:
         """The default as help texts show it; nothing for a switch that is off."""
         plain = "none" if self.default == () else "" if self.default in (None, False) else str(self.default)
@@ -248,7 +253,7 @@ class Declared:
         if value == self.default or value is None:
             return []
         if self.kind is bool:
-            return [self.flag]
+            return [self.flag if value else self.no_flag]
         if self.kind is Mapping:
             return [word for old, new in value.items() for word in (self.flag, f"{old}={new}")]
         if self.kind is not tuple:

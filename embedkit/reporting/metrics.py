@@ -37,12 +37,26 @@ class Metric:
     task: Task = "classes"
 
 
+def _believed(name: str, calibrated: bool, label: str, unit: str) -> tuple[str, Metric]:
+    factor, decimals = (100.0, 1) if unit.startswith("in %") else (1.0, 3)
+    key, told = (f"{name}_calibrated", "calibrated") if calibrated else (name, "uncalibrated")
+    return key, Metric(label=f"{told} {label}", unit=unit, factor=factor, decimals=decimals, lowest_is_best=True)
+
+
 METRICS: Mapping[str, Metric] = {
     "ua": Metric(label="UAR"),
     "wa": Metric(label="accuracy (WA)"),
     "f1": Metric(label="macro-F1"),
-    "nll": Metric(label="NLL", unit="in nats, lower is better", factor=1.0, decimals=3, lowest_is_best=True),
-    "ece": Metric(label="ECE", unit="in %, lower is better", lowest_is_best=True),
+    **dict(
+        _believed(name, calibrated, label, unit)
+        for name, label, unit in (
+            ("nll", "NLL", "in nats, lower is better"),
+            ("brier", "Brier score", "from 0 to 2, lower is better"),
+            ("adaptive_ece", "ECE", "in %, lower is better"),
+        )
+        for calibrated in (True, False)
+    ),
+    "ece": Metric(label="uncalibrated ECE, bins of equal width,", unit="in %, lower is better", lowest_is_best=True),
     "ccc": Metric(label="CCC", unit="", factor=1.0, decimals=3, task="dimensions"),
     "rmse": Metric(
         label="RMSE",
@@ -59,14 +73,24 @@ SCORES: Mapping[Task, tuple[str, ...]] = {"classes": ("ua", "wa", "f1"), "dimens
 """What every run has; runs of older versions lack the others."""
 
 
+SHOWN: Mapping[str, tuple[str, ...]] = {
+    "nll": ("nll_calibrated", "nll"),
+    "brier": ("brier_calibrated", "brier"),
+    "ece": ("adaptive_ece_calibrated", "adaptive_ece", "ece"),
+}
+"""What is shown where these are asked for: losses are compared after temperature scaling, and as trained beside."""
+
+
 def task_of(row: Mapping[str, Any]) -> Task:
     """Tell what a run predicts."""
     return "dimensions" if row.get("dimensions") else "classes"
 
 
 def metrics_of(task: Task) -> list[str]:
-    """Name the metrics of runs that predict classes or emotional attributes."""
-    return [name for name, metric in METRICS.items() if metric.task == task]
+    """Name what can be asked for of runs that predict classes or emotional attributes."""
+    inner = {name for names in SHOWN.values() for name in names}
+    own = [name for name, metric in METRICS.items() if metric.task == task and name not in inner]
+    return own if task == "dimensions" else [*own, *SHOWN]
 
 
 def read_cell(
@@ -99,8 +123,10 @@ DEFINITIONS = (
 )
 
 CALIBRATION = (
-    "NLL: mean negative log-likelihood of the true class. ECE: expected calibration error, 15 bins of equal width by "
-    "the highest probability (Guo et al. 2017). Both are of the probabilities as each loss defines them, as trained."
+    "NLL: mean negative log-likelihood of the true class. Brier score: squared distance of the probabilities from the "
+    "truth. ECE: expected calibration error, 15 bins by the highest probability that hold equally many utterances, or "
+    "are of equal width (Guo et al. 2017). Uncalibrated, they compare the scales that losses give their scores more "
+    "than the losses; calibrated is after one temperature for each fold and seed, found on its inner folds."
 )
 
 AGREEMENT = (

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from embedkit.cells import read_cell
 from embedkit.errors import RunError
+from embedkit.evaluation.calibration import scale_temperature
 from embedkit.received import open_text
 from embedkit.store.reader import Store, open_store
 
@@ -35,6 +36,7 @@ class Predictions:
         predicted: Class index under every seed, `[seeds, utterances]`; empty for dimensions.
         probability: Of the true class under every seed, `[seeds, utterances]`; empty for dimensions.
         confidence: The highest probability of a class, of the same shape.
+        calibrated: The same after the temperature of its head; as it is where the run has none.
     """
 
     ids: tuple[str, ...]
@@ -46,6 +48,7 @@ class Predictions:
     predicted: NDArray[np.int64]
     probability: NDArray[np.float64]
     confidence: NDArray[np.float64]
+    calibrated: NDArray[np.float64]
 
     @property
     def hits(self) -> NDArray[np.bool_]:
@@ -77,7 +80,9 @@ def read_predictions(record: RunRecord) -> Predictions:
         for cells in rows:
             row = dict(zip(header, cells, strict=True))
             by_seed.setdefault(row["seed"], {})[row["id"]] = row
-        return _arrange(list(by_seed.values()), [str(name) for name in record.config.get("classes", ())])
+        choices = record.config.get("choices", ())
+        temperatures = {(one["fold"], str(one["seed"])): one.get("temperature", 1.0) for one in choices}
+        return _arrange(by_seed, [str(name) for name in record.config.get("classes", ())], temperatures)
     except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         raise RunError(
             f"The predictions of {record.folder} cannot be read ({error!r}); run embedkit fit again with --overwrite."
@@ -98,10 +103,15 @@ def open_tested(record: RunRecord) -> Store:
     return store
 
 
-def _arrange(by_seed: Sequence[Mapping[str, Mapping[str, str]]], classes: Sequence[str]) -> Predictions:
+def _arrange(
+    seeds: Mapping[str, Mapping[str, Mapping[str, str]]],
+    classes: Sequence[str],
+    temperatures: Mapping[tuple[str, str], float],
+) -> Predictions:
+    by_seed = list(seeds.values())
     first = list(by_seed[0].values())
     truth, predicted = np.empty(0, np.int64), np.empty((0, 0), np.int64)
-    probability, confidence = np.empty((0, 0)), np.empty((0, 0))
+    probability = confidence = calibrated = np.empty((0, 0))
     if "predicted" in first[0]:
         place = {name: number for number, name in enumerate(classes)}
         truth = np.array([place[row["label"]] for row in first])
@@ -109,6 +119,8 @@ def _arrange(by_seed: Sequence[Mapping[str, Mapping[str, str]]], classes: Sequen
         given = np.array([[[own[row["id"]][f"p_{name}"] for name in classes] for row in first] for own in by_seed])
         shares = given.astype(np.float64)
         probability, confidence = shares[:, np.arange(len(truth)), truth], shares.max(-1)
+        hot = [[temperatures.get((own[row["id"]]["fold"], seed), 1.0) for row in first] for seed, own in seeds.items()]
+        calibrated = scale_temperature(shares, hot).max(-1)
     columns = {f"{name}s": tuple(row[name] for row in first) for name in ("id", "speaker", "session", "label")}
     return Predictions(
         **columns,
@@ -117,4 +129,5 @@ def _arrange(by_seed: Sequence[Mapping[str, Mapping[str, str]]], classes: Sequen
         predicted=predicted,
         probability=probability,
         confidence=confidence,
+        calibrated=calibrated,
     )

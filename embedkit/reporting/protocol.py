@@ -303,6 +303,8 @@ def _searched(budget: Mapping[str, Any]) -> list[str]:
         parts.append(f"learning rates {', '.join(f'{rate:g}' for rate in budget['learning_rates'])}")
     if budget.get("weight_decays") not in (None, [0.0]):
         parts.append(f"weight decays {', '.join(f'{decay:g}' for decay in budget['weight_decays'])}")
+    if budget.get("halving"):
+        parts.append("the worse half stopped after a third of the epochs")
     if budget.get("epochs"):
         parts.append(f"up to {budget['epochs']} epoch{'s' if budget['epochs'] != 1 else ''}")
     if budget.get("batch_size"):

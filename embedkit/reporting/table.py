@@ -25,6 +25,7 @@ from embedkit.reporting.metrics import (
     DEFINITIONS,
     METRICS,
     SCORES,
+    SHOWN,
     TASKS,
     Spread,
     choose_spread,
@@ -52,8 +53,8 @@ class Table:
     Attributes:
         rows: One mapping for each run, metrics as fractions, in the order of the table; `tests` holds its differences
             from other runs where these were tested.
-        metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict ratings; "all" (one table each);
-            or None for UAR and CCC, whichever a run has.
+        metric: "ua", "wa", "f1", "nll", "brier", "ece"; "ccc", "rmse" of runs that predict ratings; "all" for
+            all tables; or None for UAR and CCC, whichever a run has.
         format: What `str` draws, one of `FORMATS`.
         published: Whether the study's published numbers stand beside.
         spread: Whether intervals over speakers stand beside numbers, or deviations over seeds.
@@ -101,8 +102,8 @@ def build_table(
 
     Args:
         rows: One mapping for each run, as in a run's `metrics.json`.
-        metric: "ua", "wa", "f1", "nll", "ece"; "ccc", "rmse" of runs that predict ratings; "all" for one table each;
-            or None for UAR and CCC, whichever a run has.
+        metric: "ua", "wa", "f1", "nll", "brier", "ece"; "ccc", "rmse" of runs that predict ratings; "all" for
+            all tables; or None for UAR and CCC, whichever a run has.
         format: What `str(table)` draws, one of `FORMATS`.
         published: Set published figures, with notes on what each was, beside.
         spread: "interval" sets 95 % intervals over speakers beside numbers, "seeds" the standard deviation over seeds.
@@ -131,7 +132,7 @@ def build_table(
         ordered = [{**row, **one.to_fields()} for row, one in zip(ordered, compared, strict=True)]
     table = Table(
         rows=tuple(ordered),
-        metric=None if metric is None else _require("metric", metric, (*METRICS, "all")),
+        metric=None if metric is None else _require("metric", metric, (*_ASKED, "all")),
         format=_require("format", format, FORMATS),
         published=published,
         spread=spread,
@@ -151,11 +152,14 @@ def _require_metric(rows: Sequence[Row], metric: str) -> None:
             f"The metric {metric!r} is one of {TASKS[METRICS[metric].task]}, which no run predicts; "
             f"choose --metric {', '.join(others[:-1])} or {others[-1]}."
         )
-    if not _is_known(own, metric):
+    if not any(_is_known(own, name) for name in SHOWN.get(metric, (metric,))):
         raise RunError(
             f"No run has {metric!r} in its metrics: they were fitted by an older version; "
             "fit them again with --overwrite."
         )
+
+
+_ASKED = [name for task in TASKS for name in metrics_of(task)]
 
 
 def _require(kind: str, name: str, known: Iterable[str]) -> str:
@@ -202,7 +206,11 @@ def _draw(table: Table) -> Document:
     metrics = {metric for _, metric in drawn}
     for metric in (name for name in METRICS if name in metrics):
         grids += lay_out_ranks([group for group, own in drawn if own == metric], metric)
-    definitions = {DEFINITIONS: SCORES["classes"], CALIBRATION: ("nll", "ece"), AGREEMENT: ("ccc", "rmse")}
+    definitions = {
+        DEFINITIONS: SCORES["classes"],
+        CALIBRATION: [name for names in SHOWN.values() for name in names],
+        AGREEMENT: ("ccc", "rmse"),
+    }
     notes = [text for text, names in definitions.items() if metrics & set(names)]
     if len(groups) > 1:
         fields = ", ".join(differing_fields(groups))
@@ -219,7 +227,8 @@ def _choose_metrics(rows: Sequence[Row], metric: str | None) -> list[str]:
     """Name what is shown of runs of one protocol; nothing where they have no such metric."""
     names = metrics_of(task_of(rows[0]))
     wanted = names[:1] if metric is None else names if metric == "all" else [metric]
-    return [name for name in wanted if name in names and _is_known(rows, name)]
+    shown = [own for name in wanted if name in names for own in SHOWN.get(name, (name,))]
+    return [name for name in shown if _is_known(rows, name)]
 
 
 def _is_known(rows: Sequence[Row], metric: str) -> bool:

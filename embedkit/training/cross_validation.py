@@ -23,6 +23,7 @@ from embedkit.training.stacks.mixed_loss import kind_in_stack
 from embedkit.training.stacks.schedule import OnPart, OnStack, run_groups
 from embedkit.training.stacks.scoring import score_heads
 from embedkit.training.stacks.stack import Group, GroupResult, State, TrainingConfig
+from embedkit.training.stacks.temperature import find_temperature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class FoldResult:
         losses: What was chosen in its search, `[seeds, epochs]`: mean training loss over the inner folds; or empty.
         dev_scores: The same by UA, or mean CCC, of the predictions of the inner folds together; or empty.
         edges: The choices that lie at an end of what was searched, for each seed; or none.
+        temperatures: Of the heads' probabilities, from the predictions of the inner folds together.
     """
 
     fold: Fold
@@ -50,6 +52,7 @@ class FoldResult:
     losses: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     dev_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     edges: tuple[tuple[Edge, ...], ...] = ()
+    temperatures: tuple[float, ...] = ()
 
 
 def repeat_seeds(results: Sequence[FoldResult], seeds: int) -> list[FoldResult]:
@@ -62,6 +65,7 @@ def repeat_seeds(results: Sequence[FoldResult], seeds: int) -> list[FoldResult]:
             states=result.states * seeds,
             outputs=np.repeat(result.outputs, seeds, axis=0),
             edges=result.edges * seeds,
+            temperatures=result.temperatures * seeds,
             losses=nothing,
             dev_scores=nothing,
         )
@@ -124,7 +128,9 @@ def train_losses(
     truth = build_targets(targets, config.classes)
     found = _search(plan, config, losses, grid, seeds, run)
     searched = {
-        (loss, fold.name, seed): _choose(fold, truth, grid, found[loss, fold.name, seed], keep_best=keep_best)
+        (loss, fold.name, seed): _choose(
+            fold, truth, grid, found[loss, fold.name, seed], keep_best=keep_best, halving=config.halving
+        )
         for loss, fold, seed in cells
     }
     choices = {key: choice for key, (choice, _) in searched.items()}
@@ -146,13 +152,14 @@ _Run: TypeAlias = Callable[[Sequence[Group], TrainingConfig], list[GroupResult]]
 
 @dataclass(frozen=True, kw_only=True)
 class _Trained:
-    """One head: its weights, the statistics of its training set, its loss and predictions epoch by epoch."""
+    """One head: its weights, the statistics of its training set; loss, predictions and slopes epoch by epoch."""
 
     state: State
     standardiser: Standardiser
     scale: Scale | None
     losses: NDArray[np.float64]
     predictions: NDArray[Any]
+    slopes: NDArray[np.float64]
 
 
 _Candidates: TypeAlias = dict[int, _Trained]
@@ -176,12 +183,13 @@ def _search(
     for head, together in _shapes(grid, losses):
         wanted = [(loss, number) for loss in together for number, one in enumerate(grid) if one.head == head]
         places, groups = [], []
-        for fold in plan.folds:
+        for number, fold in enumerate(plan.folds):
             for seed in seeds:
+                trial = number * len(seeds) + seeds.index(seed)
                 for inner, (train, validate) in enumerate(fold.validations):
                     places.append([found[loss.spec, fold.name, seed][inner] for loss, _ in wanted])
-                    members = [grid[number].member(loss, seed, config.epochs) for loss, number in wanted]
-                    groups.append(Group(train=train, validate=validate, seed=seed, members=tuple(members)))
+                    members = tuple(grid[one].member(loss, seed, config.epochs) for loss, one in wanted)
+                    groups.append(Group(train=train, validate=validate, seed=seed, members=members, trial=trial))
         for own, result in zip(places, run(groups, replace(config, head=head)), strict=True):
             for place, (_, number), trained in zip(own, wanted, _members(result), strict=True):
                 place[number] = trained
@@ -202,32 +210,53 @@ def _shapes(grid: Sequence[Candidate], losses: Sequence[Loss]) -> list[tuple[Res
 def _members(result: GroupResult) -> list[_Trained]:
     return [
         _Trained(
-            state=state, standardiser=result.standardiser, scale=result.scale, losses=losses, predictions=predictions
+            state=state,
+            standardiser=result.standardiser,
+            scale=result.scale,
+            **{name: getattr(result, name)[member] for name in ("losses", "predictions", "slopes")},
         )
-        for state, losses, predictions in zip(result.states, result.losses, result.predictions, strict=True)
+        for member, state in enumerate(result.states)
     ]
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """What was chosen in its search, `[epochs]`: mean training loss, and score of the pooled validation sets."""
+    """What was chosen in its search, `[epochs]`: mean training loss, and score of the pooled validation sets.
+
+    Its temperature is that of the epoch chosen.
+    """
 
     losses: NDArray[np.float64]
     dev_scores: NDArray[np.float64]
     edges: tuple[Edge, ...]
+    temperature: float
 
 
 def _choose(
-    fold: Fold, targets: Targets, grid: Sequence[Candidate], trained: Sequence[_Candidates], *, keep_best: bool
+    fold: Fold,
+    targets: Targets,
+    grid: Sequence[Candidate],
+    trained: Sequence[_Candidates],
+    *,
+    keep_best: bool,
+    halving: bool,
 ) -> tuple[Choice, _Curve]:
     validations = [pair[1] for pair in fold.validations]
     predictions = [np.stack([inner[number].predictions for number in range(len(inner))]) for inner in trained]
     scores = pooled_scores(targets, validations, predictions)
     smoothing = 1 if keep_best else SMOOTHING
-    choice = choose(scores, smoothing=smoothing)
+    choice = choose(np.where(_stopped(trained)[:, None], -np.inf, scores) if halving else scores, smoothing=smoothing)
     edges = find_edges(grid, smooth_scores(scores, smoothing).max(axis=1).tolist(), choice.candidate)
     losses = np.mean([_hold_last(inner[choice.candidate].losses) for inner in trained], axis=0)
-    return choice, _Curve(losses, scores[choice.candidate], edges)
+    slopes = np.sum([inner[choice.candidate].slopes[choice.epochs - 1] for inner in trained], axis=0)
+    temperature = find_temperature(slopes, sum(map(len, validations)))
+    return choice, _Curve(losses, scores[choice.candidate], edges, temperature)
+
+
+def _stopped(trained: Sequence[_Candidates]) -> NDArray[np.bool_]:
+    """Tell which candidates a search by halves stopped before the others, in every inner fold, `[candidates]`."""
+    last = [[np.count_nonzero(~np.isnan(one.losses)) for _, one in sorted(inner.items())] for inner in trained]
+    return np.asarray(np.max(last, axis=0) < np.max(last))
 
 
 def _hold_last(losses: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -291,4 +320,5 @@ def _score_fold(
         losses=np.stack([curve.losses for curve in curves]),
         dev_scores=np.stack([curve.dev_scores for curve in curves]),
         edges=tuple(curve.edges for curve in curves),
+        temperatures=tuple(curve.temperature for curve in curves),
     )

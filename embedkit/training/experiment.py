@@ -204,6 +204,7 @@ class Experiment:
             batch_size=options.batch_size,
             patience=options.patience,
             clip=options.clip,
+            halving=bool(options.halving),
         )
 
     def count_heads(self) -> int:

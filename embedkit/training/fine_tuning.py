@@ -26,6 +26,7 @@ from embedkit.training.stacks.packing import pack
 from embedkit.training.stacks.schedule import OnPart, OnStack
 from embedkit.training.stacks.scoring import score_heads
 from embedkit.training.stacks.stack import Group, GroupResult, TrainingConfig, train_stack
+from embedkit.training.stacks.temperature import find_temperature
 
 BEST_EPOCH = "best epoch kept"
 
@@ -128,6 +129,9 @@ def _join(fold: Fold, own: Sequence[_Tuned]) -> FoldResult:
         outputs=np.stack([one.outputs for one in own]),
         losses=np.stack([one.result.losses[0] for one in own]),
         dev_scores=np.stack([one.scores for one in own]),
+        temperatures=tuple(
+            find_temperature(one.result.slopes[0, one.choice.epochs - 1], len(fold.validations[0][1])) for one in own
+        ),
     )
 
 

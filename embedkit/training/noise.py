@@ -150,6 +150,7 @@ class NoisyTest:
                     standardiser=standardiser,
                     scale=scale,
                     outputs=outputs,
+                    temperatures=tuple(float(choice.get("temperature", 1.0)) for choice in own),
                 )
             )
         return repeat_seeds(results, len(seeds)) if experiment.fitted else results

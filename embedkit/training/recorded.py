@@ -43,17 +43,18 @@ CONFIG: Shape = {
     "model": str,
     "map": Mapping[str, Any],
     "trained_on": str,
-    "choices": [{"fold": str, "seed": int, "head": str}],
+    "choices": [{"fold": str, "seed": int, "head": str, "temperature": float}],
 }
 _ROW_TEXTS = ("corpus", "encoder", "head", "loss", "mode", "folds", "selection", "precision", "loss_spec", "head_spec")
 _ZERO_SHOT_TEXTS = ("model", "trained_on")
 _SCORES = ("wa", "ua", "f1", "ccc")
 _ROW_NUMBERS = ("seeds", "utterances", "speakers", *_SCORES, *(f"{name}_std" for name in _SCORES))
+_BELIEF = ("ece", *(f"{name}{suffix}" for name in ("nll", "brier", "adaptive_ece") for suffix in ("", "_calibrated")))
 METRICS: Shape = {
     **dict.fromkeys((*_ROW_TEXTS, *_ZERO_SHOT_TEXTS), str),
     **dict.fromkeys(_ROW_NUMBERS, float),
-    **dict.fromkeys(("nll", "nll_std", "ece", "ece_std"), float | None),
-    **{f"{name}_ci": (float, float) for name in _SCORES},
+    **dict.fromkeys([f"{name}{suffix}" for name in _BELIEF for suffix in ("", "_std")], float | None),
+    **{f"{name}_ci": (float, float) for name in (*_SCORES, *_BELIEF)},
     **dict.fromkeys(("ua_dev", "ccc_dev"), float | None),
     "class_speakers": [int],
     "classes": [str],
@@ -117,6 +118,8 @@ def check_config(config: Mapping[str, Any]) -> None:
         ValueError: as `check_shape`, or an encoder that is none.
     """
     check_shape("", config, CONFIG)
+    if any(choice.get("temperature", 1.0) <= 0 for choice in config.get("choices", ())):
+        raise ValueError("choices.temperature is not above 0")
     for store in (config.get("store", {}), config.get("test_store", {})):
         for encoder in (store.get("encoder", {}), *store.get("encoders", ())):
             check_encoder("store.encoder", encoder)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from embedkit.evaluation.calibration import scale_temperature
 from embedkit.training.cross_validation import FoldResult
 from embedkit.training.data.folds import Fold
 from embedkit.training.data.targets import build_targets
@@ -36,6 +38,11 @@ def pool_outputs(results: Sequence[FoldResult]) -> tuple[NDArray[np.int64], NDAr
     return index[order], outputs[:, order]
 
 
+def calibrate(result: FoldResult) -> FoldResult:
+    """Return a fold's result with the probabilities of every head after its temperature."""
+    return replace(result, outputs=scale_temperature(result.outputs, np.array(result.temperatures)[:, None]))
+
+
 def summarise(data: TaskData, results: Sequence[FoldResult]) -> dict[str, Any]:
     """Compute the scores of the pooled test predictions: mean and standard deviation over seeds, with intervals.
 
@@ -52,7 +59,8 @@ def summarise(data: TaskData, results: Sequence[FoldResult]) -> dict[str, Any]:
     if data.dimensions:
         row |= summarise_ratings(targets, outputs, speakers, data.dimensions)
     else:
-        row |= summarise_classes(targets, outputs, speakers)
+        calibrated = pool_outputs([calibrate(result) for result in results])[1]
+        row |= summarise_classes(targets, outputs, calibrated, speakers)
     name = data.score_name.lower()
     row[f"{name}_by_fold"] = float(np.mean([_fold_score(data, result) for result in results]))
     row[f"{name}_dev"] = float(np.mean([choice.score for result in results for choice in result.choices]))
@@ -115,7 +123,10 @@ def head_tensors(results: Sequence[FoldResult], seeds: Sequence[int]) -> dict[st
 def describe_choices(
     results: Sequence[FoldResult], grid: Sequence[Candidate], seeds: Sequence[int], score_name: str
 ) -> list[Mapping[str, Any]]:
-    """List what was chosen for every fold and seed, and by which score; the head with nothing left open."""
+    """List what was chosen for every fold and seed, and by which score; the head with nothing left open.
+
+    Heads of classes have a temperature, which predictions are averaged after.
+    """
     return [
         {
             "fold": result.fold.name,
@@ -123,9 +134,10 @@ def describe_choices(
             "head": grid[choice.candidate].head.spec,
             **({} if grid[choice.candidate].head.cls.fitted else _training(grid[choice.candidate], choice)),
             f"{score_name.lower()}_dev": round(choice.score, 6),
+            **({} if result.scale else {"temperature": temperature}),
         }
         for result in results
-        for seed, choice in zip(seeds, result.choices, strict=True)
+        for seed, choice, temperature in zip(seeds, result.choices, result.temperatures, strict=True)
     ]
 
 

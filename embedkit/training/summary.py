@@ -9,28 +9,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.evaluation.calibration import expected_calibration_error, negative_log_likelihood
-from embedkit.evaluation.intervals import Interval, concordance_intervals, score_intervals
+from embedkit.evaluation.calibration import (
+    brier_losses,
+    calibration_gaps,
+    expected_calibration_error,
+    likelihood_losses,
+)
+from embedkit.evaluation.intervals import Interval, concordance_intervals, mean_interval, score_intervals
 from embedkit.evaluation.metrics import concordance_correlation, root_mean_square_error, score_predictions
 from embedkit.training.data.folds import Names
 
 FloatArray = NDArray[np.float64]
 
 
-def summarise_classes(targets: NDArray[np.int64], shares: FloatArray, speakers: Names) -> dict[str, Any]:
-    """Compute WA, UA, F1, NLL and ECE: mean and standard deviation over seeds; and the share of the largest class.
+UNBELIEVED = {"nll": likelihood_losses, "brier": brier_losses, "adaptive_ece": calibration_gaps}
+"""How far probabilities can be believed: scores that are means over utterances, lower is better."""
 
-    WA, UA, F1 and recall of each class have intervals over speakers; None where there are fewer than two, or unknown
-    ones. The speakers of each class are counted.
+
+def summarise_classes(
+    targets: NDArray[np.int64], shares: FloatArray, calibrated: FloatArray | None, speakers: Names
+) -> dict[str, Any]:
+    """Compute WA, UA, F1, NLL, Brier score and ECE: mean and standard deviation over seeds; and the largest class.
+
+    All but the ECE in bins of equal width, and the recall of each class, have intervals over speakers; None where
+    there are fewer than two, or unknown ones. The speakers of each class are counted.
 
     Args:
         targets: Class indices `[utterances]`.
         shares: Class probabilities `[seeds, utterances, classes]`.
+        calibrated: The same, each head's after its temperature; None where there is none.
         speakers: One for each utterance, empty where unknown.
     """
     predicted, classes = shares.argmax(-1), shares.shape[-1]
     scores = [score_predictions(targets, row, classes) for row in predicted]
-    intervals = score_intervals(targets, predicted, speakers, classes) if np.all(speakers != "") else None
+    known = bool(np.all(speakers != ""))
+    intervals = score_intervals(targets, predicted, speakers, classes) if known else None
     row: dict[str, Any] = {}
     for name in ("wa", "ua", "f1"):
         row |= _over_seeds(name, np.array([getattr(score, name) for score in scores]))
@@ -38,8 +51,14 @@ def summarise_classes(targets: NDArray[np.int64], shares: FloatArray, speakers: 
     row["recall_ci"] = [_interval("recall", one)["recall_ci"] for one in intervals.recalls] if intervals else None
     row["class_speakers"] = [len(np.unique(speakers[targets == place])) for place in range(classes)]
     row["majority"] = float(np.bincount(targets).max() / len(targets))
-    row |= _over_seeds("nll", negative_log_likelihood(targets, shares))
     row |= _over_seeds("ece", expected_calibration_error(targets, shares))
+    for suffix, given in (("", shares), ("_calibrated", calibrated)):
+        if given is None:
+            continue
+        for name, score in UNBELIEVED.items():
+            values = score(targets, given)
+            row |= _over_seeds(f"{name}{suffix}", values.mean(-1))
+            row |= _interval(f"{name}{suffix}", mean_interval(values.mean(0), targets, speakers) if known else None)
     return row
 
 

@@ -278,7 +278,7 @@ def _write(
     if data.dimensions:
         scores = summarise_ratings(data.targets, outputs[None], data.speakers, data.dimensions)
     else:
-        scores = summarise_classes(data.targets, outputs[None], data.speakers)
+        scores = summarise_classes(data.targets, outputs[None], None, data.speakers)
     left_out = [f"left out {count_noun(unheard, 'utterance')} whose audio cannot be used"] if unheard else []
     if data.unrated:
         left_out.append(

@@ -29,6 +29,7 @@ from embedkit.training.runs import RunRecord
 from embedkit.workflows.figure import FORMATS, KINDS
 from tests.reporting.studies import LABELS, QUICK, fit_study, write_store
 from tests.reporting.test_figures import channels
+from tests.training.stores import calibrated_shares
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -155,22 +156,25 @@ def test_the_growth_of_a_margin_is_shaded(records: list[RunRecord], tmp_path: Pa
 
 
 def test_calibration_is_that_of_the_predictions(records: list[RunRecord]) -> None:
-    reliability, likelihood = draw_calibration(plan_panels(records), read_predictions).values()
+    raw, scaled, likelihood = draw_calibration(plan_panels(records), read_predictions).values()
     classes = records[0].config["classes"]
     for record in records[:2]:
         name = record.metrics["loss"]
         shares = np.array([[[float(row[f"p_{one}"]) for one in classes] for row in rows] for rows in by_seed(record)])
+        calibrated = np.array([[calibrated_shares(record, row) for row in rows] for rows in by_seed(record)])
         truth = np.array([classes.index(row["label"]) for row in by_seed(record)[0]])
-        losses = [log_loss(truth, own / own.sum(1, keepdims=True), labels=range(len(classes))) for own in shares]
-        assert float(column(likelihood, "NLL")[name]) == pytest.approx(np.mean(losses), abs=2e-3)
-        places = place_in_bins(shares.max(-1))
-        hits = shares.argmax(-1) == truth
-        drawn = {row["at"]: row["mean"] for row in reliability.data if row["series"] == name}
-        known = [number for number in range(15) if (places == number).any(1).all()]
-        assert list(drawn) == [pytest.approx(100 * (number + 0.5) / 15, abs=0.06) for number in known]
-        for number, accuracy in zip(known, drawn.values(), strict=True):
-            means = [own[inside].mean() for own, inside in zip(hits, places == number, strict=True)]
-            assert accuracy == pytest.approx(100 * np.mean(means), abs=1e-3)
+        for reliability, given, series in ((raw, shares, "uncalibrated"), (scaled, calibrated, "calibrated")):
+            losses = [log_loss(truth, own / own.sum(1, keepdims=True), labels=range(len(classes))) for own in given]
+            assert float(column(likelihood, series)[name]) == pytest.approx(np.mean(losses), abs=2e-3)
+            assert reliability.title.endswith(f", {series}")
+            places = place_in_bins(given.max(-1))
+            hits = given.argmax(-1) == truth
+            drawn = {row["at"]: row["mean"] for row in reliability.data if row["series"] == name}
+            known = [number for number in range(15) if (places == number).any(1).all()]
+            assert list(drawn) == [pytest.approx(100 * (number + 0.5) / 15, abs=0.06) for number in known]
+            for number, accuracy in zip(known, drawn.values(), strict=True):
+                means = [own[inside].mean() for own, inside in zip(hits, places == number, strict=True)]
+                assert accuracy == pytest.approx(100 * np.mean(means), abs=1e-3)
     chance = [rows for name, rows in likelihood.specification["datasets"].items() if name != "rows"]
     assert chance == [[{"mean": pytest.approx(np.log(3)), "words": "chance"}]]
 

@@ -177,11 +177,20 @@ def test_calibration_stands_beside_where_runs_have_it(make_row: Any) -> None:
     assert cells_of(likelihood, "whisper")[2:] == ["0.513±0.010", "0.402±0.020"]
     assert cells_of(str(build_table(rows, metric="ece")), "whisper")[2:] == ["8.1±0.2", "12.3±0.4"]
     everything = str(build_table(rows, metric="all"))
-    assert [everything.count(f"{name} in") for name in ("UAR", "accuracy (WA)", "macro-F1", "NLL", "ECE")] == [1] * 5
+    assert [everything.count(f"{name} in") for name in ("UAR", "accuracy (WA)", "macro-F1", "NLL")] == [1] * 4
+    assert "bins of equal width, in %" in everything
     assert "15 bins" in everything
     assert "15 bins" not in str(build_table(rows))
     older = str(build_table([*rows, make_row(loss="aam")], metric="nll"))
     assert cells_of(older, "whisper")[2:] == ["0.513±0.010", "0.402±0.020", "-"]
+
+
+def test_what_is_calibrated_comes_before_what_is_not(make_row: Any) -> None:
+    names = ("nll", "brier", "adaptive_ece", "nll_calibrated", "brier_calibrated", "adaptive_ece_calibrated")
+    rows = [make_row(loss=loss, **dict.fromkeys(names, 0.2)) for loss in ("ce", "aam")]
+    for metric, unit in (("nll", "NLL in nats"), ("brier", "Brier score from 0 to 2"), ("ece", "ECE in %")):
+        text = str(build_table(rows, metric=metric))
+        assert 0 <= text.index(f": calibrated {unit}") < text.index(f": uncalibrated {unit}")
 
 
 def test_runs_without_calibration_are_told(make_row: Any) -> None:

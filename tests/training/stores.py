@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from embedkit.store import Store, StoreContent, UtteranceEmbedding, open_store, write_store
+from embedkit.training.runs import RunRecord
 
 LABELS = ("anger", "happiness", "sadness")
 
@@ -68,3 +69,14 @@ def write_synthetic_store(
     values["columns"].update(changes)
     write_store(path, StoreContent(**values), rows)
     return open_store(path)
+
+
+def calibrated_shares(record: RunRecord, row: Mapping[str, str]) -> list[float]:
+    """Return what a row of a run's predictions says after the temperature of its head, by hand."""
+    (temperature,) = (
+        choice["temperature"]
+        for choice in record.config["choices"]
+        if (choice["fold"], str(choice["seed"])) == (row["fold"], row["seed"])
+    )
+    powers = [float(row[f"p_{name}"]) ** (1 / temperature) for name in record.config["classes"]]
+    return [power / sum(powers) for power in powers]

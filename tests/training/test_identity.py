@@ -47,6 +47,7 @@ STORED: dict[str, Any] = {
     "epochs": 7,
     "batch_size": 5,
     "patience": 1,
+    "halving": True,
     "clip": 0.5,
 }
 """Another value of every option that heads on stores have."""

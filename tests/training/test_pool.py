@@ -17,7 +17,7 @@ from embedkit.export.ensemble import Ensemble
 from embedkit.export.predictor import open_predictor
 from embedkit.store import Store
 from tests.encoders.checkpoints import write_conv_checkpoint
-from tests.training.stores import write_synthetic_store
+from tests.training.stores import calibrated_shares, write_synthetic_store
 from tests.workflows.tones import write_tones
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "lr": (1e-2,), "folds": "speaker", "device": "cpu"}
@@ -44,7 +44,7 @@ def test_a_run_asked_again_says_what_it_said_of_its_test_sets(head: str, store: 
         for row in own:
             place = store.ids.tolist().index(row["id"])
             pooled = np.concatenate([store.mean("all")[place], store.std("all")[place]], axis=-1)
-            wanted = [float(row[f"p_{name}"]) for name in predictor.names]
+            wanted = calibrated_shares(record, row)
             assert ensemble(torch.from_numpy(pooled)[None])[0].tolist() == pytest.approx(wanted, abs=1e-5)
             heard = FrameHeads(predictor, ensemble)(torch.from_numpy(np.array(store.frames(place))))
             assert heard.tolist() == pytest.approx(wanted, abs=1e-4)

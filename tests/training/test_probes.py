@@ -16,7 +16,7 @@ from embedkit.errors import FitError
 from embedkit.export.ensemble import Ensemble
 from embedkit.export.predictor import open_predictor
 from embedkit.store import Store
-from tests.training.stores import write_synthetic_store
+from tests.training.stores import calibrated_shares, write_synthetic_store
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 2, "lr": (1e-2,), "folds": "speaker", "device": "cpu", "threads": 1}
 
@@ -61,7 +61,7 @@ def test_a_run_asked_again_says_what_it_said(head: str, seed: int | None, store:
             place = store.ids.tolist().index(row["id"])
             parts = [store.mean("all")[place], *([store.std("all")[place]] if "std" in head else [])]
             found = ensemble(torch.from_numpy(np.concatenate(parts, axis=-1))[None])[0]
-            assert found.tolist() == pytest.approx([float(row[f"p_{name}"]) for name in predictor.names], abs=1e-5)
+            assert found.tolist() == pytest.approx(calibrated_shares(record, row), abs=1e-5)
     everything = Ensemble(open_predictor(record))
     assert everything(
         torch.from_numpy(store.mean("all"))

@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
 import embedkit
 from embedkit.errors import ConfigError, EmbedkitError, FitError, RunError, StoreError, UnknownNameError
 from embedkit.training.runs import RunRecord, find_runs
-from tests.training.stores import write_synthetic_store
+from tests.training.stores import calibrated_shares, write_synthetic_store
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 8, "batch_size": 8, "lr": (1e-2, 3e-2), "threads": 2}
 
@@ -33,7 +33,7 @@ def test_metrics_are_those_of_the_predictions_kept(tmp_path: Path) -> None:
     (record,) = fit(tmp_path, store)
     rows = read_predictions(record)
     assert len(rows) == 60 * 2
-    found: dict[str, list[float]] = {"wa": [], "ua": [], "f1": [], "nll": []}
+    found: dict[str, list[float]] = {name: [] for name in ("wa", "ua", "f1", "nll", "nll_calibrated", "brier")}
     names = ("anger", "happiness", "sadness")
     for seed in ("0", "1"):
         own = [row for row in rows if row["seed"] == seed]
@@ -44,18 +44,22 @@ def test_metrics_are_those_of_the_predictions_kept(tmp_path: Path) -> None:
         found["f1"].append(f1_score(labels, predicted, average="macro"))
         shares = np.array([[float(row[f"p_{name}"]) for name in names] for row in own])
         found["nll"].append(log_loss(labels, shares / shares.sum(1, keepdims=True), labels=names))
+        calibrated = np.array([calibrated_shares(record, row) for row in own])
+        found["nll_calibrated"].append(log_loss(labels, calibrated, labels=names))
+        truth = np.array([[float(name == label) for name in names] for label in labels])
+        found["brier"].append(float(((shares - truth) ** 2).sum(1).mean()))
     for name, values in found.items():
         assert record.metrics[name] == pytest.approx(np.mean(values), rel=1e-4)
-        assert record.metrics[f"{name}_std"] == pytest.approx(np.std(values, ddof=1), rel=1e-3)
-        if name == "nll":
-            continue
+        assert record.metrics[f"{name}_std"] == pytest.approx(np.std(values, ddof=1), rel=1e-3, abs=1e-6)
         low, high = record.metrics[f"{name}_ci"]
         assert low <= record.metrics[name] <= high
     for row in rows:
         own_shares = {label: float(row[f"p_{label}"]) for label in names}
         assert sum(own_shares.values()) == pytest.approx(1, abs=1e-4)
         assert max(own_shares, key=own_shares.__getitem__) == row["predicted"]
-    assert 0 < record.metrics["ece"] < 1
+    for name in ("ece", "adaptive_ece", "adaptive_ece_calibrated"):
+        assert 0 < record.metrics[name] < 1
+    assert len({choice["temperature"] for choice in record.config["choices"]}) > 2
 
 
 def test_every_loss_learns_what_is_there(tmp_path: Path) -> None:

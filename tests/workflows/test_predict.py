@@ -27,6 +27,7 @@ from embedkit.training.runs import RunRecord
 from embedkit.workflows import predict as workflow
 from embedkit.workflows.predict import render_predictions, stream_predictions
 from tests.encoders.checkpoints import write_conv_checkpoint
+from tests.training.stores import calibrated_shares
 from tests.workflows.tones import RATE, fit_tones, write_tones
 
 
@@ -295,10 +296,10 @@ def test_one_fold_or_seed_is_asked_alone(corpus: Path) -> None:
 
 
 def kept_predictions(record: RunRecord, fold: str, seed: int) -> dict[str, list[float]]:
-    """Return the probabilities that the run itself kept for the test side of a fold, by utterance id."""
+    """Return what the run itself kept for the test side of a fold, after the head's temperature, by utterance id."""
     with record.predictions_path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if (row["fold"], row["seed"]) == (fold, str(seed))]
-    return {row["id"]: [float(value) for name, value in row.items() if name.startswith("p_")] for row in rows}
+    return {row["id"]: calibrated_shares(record, row) for row in rows}
 
 
 @pytest.mark.parametrize("mode", ["cached", "frozen", "finetune"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,22 +17,28 @@ from embedkit.reporting.predictions import Predictions
 
 
 def draw_calibration(panels: Sequence[Panel], read: Read) -> dict[str, Figure]:
-    """Draw accuracy by confidence, in the bins of the ECE, and the NLL of every loss."""
+    """Draw accuracy by confidence, before and after temperature scaling, and the NLL of every loss."""
     reliability, likelihood = {}, {}
     for panel in panels:
         found = {loss: read(record) for loss, record in panel.runs.items() if panel.classes}
         rows = {loss: record.metrics for loss, record in panel.runs.items() if record.metrics.get("nll") is not None}
         if found:
-            reliability[f"calibration-{panel.file_name}"] = Draft(
-                title=f"{panel.name}, reliability",
-                series={loss: _bins(own) for loss, own in found.items()},
-                guess=(0, 100, "as sure as right"),
-            )
+            known = any("nll_calibrated" in row for row in rows.values())
+            for name in ("uncalibrated", "calibrated")[: 1 + known]:
+                reliability[f"calibration-{name}-{panel.file_name}"] = Draft(
+                    title=f"{panel.name}, reliability, {name}",
+                    series={loss: _bins(own, calibrated=name == "calibrated") for loss, own in found.items()},
+                    guess=(0, 100, "as sure as right"),
+                )
         if found and rows:
             chance = math.log(panel.classes)
             likelihood[f"calibration-nll-{panel.file_name}"] = Draft(
                 title=f"{panel.name}, NLL",
-                series={"NLL": {loss: (row["nll"], row.get("nll_std") or 0.0) for loss, row in rows.items()}},
+                series={
+                    name: own
+                    for name, key in (("uncalibrated", "nll"), ("calibrated", "nll_calibrated"))
+                    if (own := _spreads(rows, key))
+                },
                 guess=(chance, chance, "chance"),
             )
     axes = Axes(place=f"confidence in %, {BINS} bins", value="accuracy in %", bounds=(0, 100), ends=(0, 100))
@@ -40,9 +47,15 @@ def draw_calibration(panels: Sequence[Panel], read: Read) -> dict[str, Figure]:
     )
 
 
-def _bins(found: Predictions) -> dict[float, Spread]:
+def _spreads(rows: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, Spread]:
+    known = {loss: row for loss, row in rows.items() if row.get(key) is not None}
+    return {loss: (row[key], row.get(f"{key}_std") or 0.0) for loss, row in known.items()}
+
+
+def _bins(found: Predictions, *, calibrated: bool) -> dict[float, Spread]:
     """Return accuracy and its deviation over seeds by the middles of bins, in percent, of bins that every seed has."""
-    inside = np.stack([place_in_bins(found.confidence) == number for number in range(BINS)])
+    confidence = found.calibrated if calibrated else found.confidence
+    inside = np.stack([place_in_bins(confidence) == number for number in range(BINS)])
     counts = inside.sum(-1)
     accuracy = 100 * (inside & found.hits).sum(-1) / np.maximum(counts, 1)
     std = accuracy.std(1, ddof=1) if len(found.hits) > 1 else np.zeros(BINS)

@@ -10,7 +10,7 @@ from embedkit.reporting.figures.charts import Axes, Draft, Spread, draw_lines
 from embedkit.reporting.figures.panels import loss_order
 from embedkit.reporting.figures.theme import Figure
 from embedkit.reporting.labels import Row, label_parts
-from embedkit.reporting.metrics import METRICS
+from embedkit.reporting.metrics import METRICS, SHOWN
 from embedkit.reporting.protocol import describe_title, split_by_protocol
 from embedkit.reporting.published import last_part
 
@@ -20,7 +20,8 @@ def draw_layers(rows: Iterable[Row], metric: str = "ua") -> dict[str, Figure]:
 
     Args:
         rows: Rows of runs, as in `metrics.json`; those that are not of a single layer are left out.
-        metric: "ua", "wa", "f1", "nll", "ece", or "ccc" (the mean over the emotional attributes).
+        metric: "ua", "wa", "f1", "nll", "brier", "ece" (calibrated where the runs say so), or "ccc" (the mean over the
+            emotional attributes).
 
     Returns:
         Figures by name, one for each corpus, encoder, head and protocol.
@@ -31,6 +32,9 @@ def draw_layers(rows: Iterable[Row], metric: str = "ua") -> dict[str, Figure]:
     """
     if metric not in METRICS:
         raise ConfigError(unknown_name("metric", metric, METRICS))
+    rows = list(rows)
+    known = (name for name in SHOWN.get(metric, ()) if any(row.get(name) is not None for row in rows))
+    metric = next(known, metric)
     single = [row for row in rows if row.get("layer") is not None and row.get(metric) is not None]
     single.sort(key=loss_order)
     if not single:

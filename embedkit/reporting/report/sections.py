@@ -70,7 +70,8 @@ def draw_sections(
         (
             "Calibration",
             "How often heads are right by how sure they are: means over seeds, bands one standard deviation; below the "
-            "dashed line they are too sure. And the NLL of every loss, beside that of guessing.",
+            "dashed line they are too sure. Calibrated is after one temperature for each fold and seed, found on inner "
+            "folds. And the NLL of every loss, beside that of guessing.",
             draw_calibration(panels, read),
         ),
         (

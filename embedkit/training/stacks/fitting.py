@@ -17,6 +17,7 @@ from embedkit.training.stacks.packing import pack, unpack
 from embedkit.training.stacks.schedule import OnStack
 from embedkit.training.stacks.scoring import score_states
 from embedkit.training.stacks.stack import Group, GroupResult, State, TrainingConfig, features_for
+from embedkit.training.stacks.temperature import KEPT, likelihood_slopes
 from embedkit.training.stacks.workers import work_side_by_side
 
 
@@ -64,14 +65,18 @@ def _fit(features: Features, targets: NDArray[np.int64], group: Group, config: T
     }
     truth = build_targets(targets, config.classes)
     predictions, scores = truth.reserve(1, 1, len(group.validate)), np.full((1, 1), np.nan)
+    slopes = np.full((1, 1, KEPT), np.nan)
     if len(group.validate):
         shares = score_states(read, [state], member.loss, standardiser, group.validate, config)
         predictions[:, 0] = shares.argmax(-1)
         scores[:, 0] = truth.score(group.validate, predictions[:, 0])
+        own = likelihood_slopes(torch.from_numpy(shares), torch.from_numpy(targets[group.validate]))
+        slopes[:, 0] = own.sum(1).numpy()
     return GroupResult(
         losses=np.full((1, 1), np.nan),
         dev_scores=scores,
         predictions=predictions,
+        slopes=slopes,
         states=[state],
         standardiser=standardiser,
     )

@@ -60,6 +60,14 @@ class MixedLoss:
         joined = values[0] if len(values) == 1 else torch.cat(values).index_select(0, self.order)
         return joined.view(self.shape)
 
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Turn the scores of every head on the CPU, `[groups, members, batch, classes]`, into probabilities."""
+        if len(self.parts) == 1:
+            return self.parts[0][0].probabilities(scores)
+        flat = scores.flatten(0, 1)
+        values = [loss.probabilities(flat.index_select(0, heads.cpu())) for loss, heads, _, _ in self.parts]
+        return torch.cat(values).index_select(0, self.order.cpu()).view(scores.shape)
+
 
 def kind_in_stack(head: ResolvedHead, loss: Loss) -> str:
     """Return a word that is equal for losses whose heads may share a stack: affine and cosine ones where they can."""

@@ -49,11 +49,8 @@ def unpack(packed: bytes, groups: Sequence[Group]) -> list[GroupResult]:
 
 
 def _take(tensors: Mapping[str, Tensor], place: int, states: list[State]) -> GroupResult:
-    losses, dev_scores, predictions = (tensors[f"{place}/{name}"].numpy() for name in RESULT_ARRAYS)
     return GroupResult(
-        losses=losses,
-        dev_scores=dev_scores,
-        predictions=predictions,
+        **{name: tensors[f"{place}/{name}"].numpy() for name in RESULT_ARRAYS},
         states=states,
         standardiser=Standardiser(mean=tensors[f"{place}/mean"], scale=tensors[f"{place}/scale"]),
         scale=Scale.load(tensors, f"{place}/"),

@@ -14,6 +14,7 @@ from embedkit.training.data.features import Features
 from embedkit.training.stacks.batches import count_steps
 from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.stacks.checkpoint import Checkpoint
+from embedkit.training.stacks.halving import train_halving
 from embedkit.training.stacks.packing import pack, unpack
 from embedkit.training.stacks.stack import Group, GroupResult, TrainingConfig, features_for, train_stack
 from embedkit.training.stacks.workers import work_side_by_side
@@ -51,7 +52,8 @@ def run_groups(
         cache: Keeps every finished stack until the run is written, so that one that was stopped goes on there.
     """
     features = features_for(config, features)
-    plan = plan_stacks(groups, config, features.level, threads)
+    halved = config.halving and all(group.trial is not None for group in groups)
+    plan = (plan_trials if halved else plan_stacks)(groups, config, features.level, threads)
     stacks = [[groups[place] for place in stack] for stack in plan]
     keys = [cache.stack_key(stack, config, keep_best=keep_best) if cache else "" for stack in stacks]
     known = [cache and cache.find(key, stack) for key, stack in zip(keys, stacks, strict=True)]
@@ -66,6 +68,10 @@ def run_groups(
             if features.live:
                 on_epoch(stacks[place], epochs, found)
 
+        own = stacks[place]
+        if halved:
+            parts = plan_stacks(own, config, features.level, 1)
+            return pack(train_halving(features, targets, own, parts, config, keep_best=keep_best))
         return pack(
             train_stack(
                 features,
@@ -101,6 +107,27 @@ def run_groups(
     return [results[place] for place in range(len(groups))]
 
 
+def plan_trials(groups: Sequence[Group], config: TrainingConfig, level: str, threads: int) -> list[list[int]]:
+    """Put trials together that train side by side on one core, as many heads as fill a few stacks."""
+    most = _most_heads(groups, threads)
+    parts: list[list[int]] = []
+    for trial in dict.fromkeys(group.trial for group in groups):
+        own = [place for place, group in enumerate(groups) if group.trial == trial]
+        if parts and level == "utterance" and _count([groups[place] for place in parts[-1] + own]) <= most:
+            parts[-1] += own
+        else:
+            parts.append(own)
+    return parts
+
+
+def _count(groups: Sequence[Group]) -> int:
+    return sum(len(group.members) for group in groups)
+
+
+def _most_heads(groups: Sequence[Group], threads: int) -> int:
+    return min(max(-(-_count(groups) // threads), FEWEST_HEADS), MOST_HEADS)
+
+
 def plan_stacks(groups: Sequence[Group], config: TrainingConfig, level: str, threads: int) -> list[list[int]]:
     """Put groups together that take the same number of steps, similar numbers of epochs side by side.
 
@@ -111,8 +138,7 @@ def plan_stacks(groups: Sequence[Group], config: TrainingConfig, level: str, thr
     epochs = [max(member.epochs for member in group.members) for group in groups]
     keys = [(step, len(group.members), last) for step, group, last in zip(steps, groups, epochs, strict=True)]
     order = sorted(range(len(groups)), key=lambda place: (keys[place], place))
-    heads = sum(len(group.members) for group in groups)
-    most = min(max(-(-heads // threads), FEWEST_HEADS), MOST_HEADS)
+    most = _most_heads(groups, threads)
     stacks: list[list[int]] = []
     for place in order:
         last = stacks[-1] if stacks else []

@@ -8,7 +8,7 @@ loss, gradient, clipping, learning rate and stop of a head are its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,15 +26,16 @@ from embedkit.losses.base import Loss
 from embedkit.received import parse_json
 from embedkit.training.data.features import Features, Standardiser
 from embedkit.training.data.folds import Indices
-from embedkit.training.data.targets import Scale, Targets, build_targets
+from embedkit.training.data.targets import ClassTargets, Scale, Targets, build_targets
 from embedkit.training.stacks.batches import count_steps, epoch_batches
 from embedkit.training.stacks.checkpoint import Checkpoint
 from embedkit.training.stacks.mixed_loss import MixedLoss
 from embedkit.training.stacks.optimizer import StackedAdam
+from embedkit.training.stacks.temperature import KEPT, likelihood_slopes
 
 State = dict[str, Tensor]
 
-RESULT_ARRAYS = ("losses", "dev_scores", "predictions")
+RESULT_ARRAYS = ("losses", "dev_scores", "predictions", "slopes")
 """What results hold of every epoch."""
 
 WORTH_RESTACKING = 0.75
@@ -52,6 +53,7 @@ class TrainingConfig:
         batch_size: Most utterances in a mini-batch.
         patience: A head stops after so many epochs without a better validation score; None to use the whole budget.
         clip: Largest norm of a head's gradient; None for no limit.
+        halving: Whether the worse candidates of a search stop after a third of the epochs.
     """
 
     head: ResolvedHead
@@ -60,6 +62,7 @@ class TrainingConfig:
     batch_size: int = 32
     patience: int | None = None
     clip: float | None = None
+    halving: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +85,14 @@ class Group:
         validate: Utterances scored after every epoch; may be empty.
         seed: Seeds the order.
         members: The heads.
+        trial: A number that groups have in common whose predictions are scored together; those of a refit have none.
     """
 
     train: Indices
     validate: Indices
     seed: int
     members: tuple[Member, ...]
+    trial: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -99,6 +104,8 @@ class GroupResult:
         dev_scores: UA, or mean CCC, on `validate` `[members, epochs]`, NaN after a head has stopped.
         predictions: On `validate`: classes `[members, epochs, utterances]`, or ratings `[..., dimensions]`; after a
             head has stopped for want of progress those of its last epoch, after the end of its epochs -1 or NaN.
+        slopes: What finds a temperature from `validate` (see `likelihood_slopes`), `[members, epochs, KEPT]`,
+            held as predictions are; NaN for ratings.
         states: The head at its stop, or at its best validation epoch where `keep_best`.
         standardiser: Statistics of the training set.
         scale: By what its ratings were standardised; None for classes.
@@ -107,6 +114,7 @@ class GroupResult:
     losses: NDArray[np.float64]
     dev_scores: NDArray[np.float64]
     predictions: NDArray[Any]
+    slopes: NDArray[np.float64]
     states: list[State]
     standardiser: Standardiser = field(repr=False)
     scale: Scale | None = None
@@ -306,6 +314,7 @@ class Stack:
         for g, group in enumerate(self.groups):
             index[g, : len(group.validate)] = group.validate
         scores = score_utterances(self.features, self.head, self.standardiser, index)
+        slopes = self._slopes(scores, index)
         for g, group in enumerate(self.groups):
             own = self.targets.predict(scores[g][:, : len(group.validate)], self.scales[g])
             found = self.targets.score(group.validate, own)
@@ -313,6 +322,15 @@ class Stack:
                 origin, member = self.places[g][m]
                 self.results[origin].dev_scores[member, epoch] = found[m]
                 self.results[origin].predictions[member, epoch] = own[m]
+                if slopes is not None:
+                    self.results[origin].slopes[member, epoch] = slopes[g, m, : len(group.validate)].sum(0)
+
+    def _slopes(self, scores: Tensor, index: Indices) -> NDArray[np.float64] | None:
+        """Return the slopes of every utterance, `[groups, members, utterances, KEPT]`; None for ratings."""
+        if not isinstance(self.targets, ClassTargets):
+            return None
+        truth = torch.from_numpy(self.targets.values[index]).unsqueeze(1)
+        return likelihood_slopes(self.loss.probabilities(scores), truth).double().numpy()
 
     def finish_heads(self, epoch: int) -> None:
         """Keep the heads that end here, or are the best so far, and drop from the stack what no longer learns."""
@@ -331,9 +349,20 @@ class Stack:
                 result.states[member] = slice_state(self.head, g, m)
                 self.features.keep()
             if tired:
-                result.predictions[member, epoch + 1 :] = result.predictions[member, epoch]
+                for kept in (result.predictions, result.slopes):
+                    kept[member, epoch + 1 :] = kept[member, epoch]
             if ends or tired:
                 self.learning[g, m] = False
+        self._shrink()
+
+    def drop(self, heads: Collection[tuple[int, int]], epochs: int) -> None:
+        """Stop heads, named by their group and member at the start, after so many epochs."""
+        for g, m in np.argwhere(self.learning):
+            group, member = self.places[g][m]
+            if (group, member) in heads:
+                self.learning[g, m] = False
+                for kept in (self.results[group].predictions, self.results[group].slopes):
+                    kept[member, epochs:] = kept[member, epochs - 1]
         self._shrink()
 
     def _shrink(self) -> None:
@@ -395,6 +424,7 @@ def _empty_result(
         losses=np.full(shape, np.nan),
         dev_scores=np.full(shape, np.nan),
         predictions=targets.reserve(*shape, len(group.validate)),
+        slopes=np.full((*shape, KEPT), np.nan),
         states=[{} for _ in group.members],
         standardiser=standardiser,
         scale=scale,
