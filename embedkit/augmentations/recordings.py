@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,10 @@ class Recordings:
         self._kept: dict[tuple[int, int], Tensor] = {}
         self._bytes = 0
         self._checked: set[int] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process starts from: it decodes for itself."""
+        return {**vars(self), "_kept": {}, "_bytes": 0, "_checked": set()}
 
     @cached_property
     def digest(self) -> str:

@@ -78,15 +78,10 @@ class NoisyTest:
     @property
     def run(self) -> Path:
         """Where the run lies: beside that on clean recordings."""
-        clean = self.experiment.folder
-        return clean.with_name(
-            f"{clean.name.rpartition('-')[0]}-{digest_of({**self.experiment.config, **self.variant})}"
-        )
-
-    @property
-    def variant(self) -> dict[str, Any]:
-        """What sets the run apart from the one on clean recordings."""
-        return {"noise": self.told}
+        clean, noise = self.experiment.folder, self.stores[0].extraction["options"]["noise"]
+        # Recorded noise is known by its content, wherever it lies.
+        config = {**self.experiment.config, "noise": {name: noise.get(name) for name in ("snr", "recordings")}}
+        return clean.with_name(f"{clean.name.rpartition('-')[0]}-{digest_of(config)}")
 
     @cached_property
     def digest(self) -> str:
@@ -112,7 +107,7 @@ class NoisyTest:
         store = {**self.stores[0].describe(self.experiment.plan), "digest": self.digest}
         return write_run(
             self.run,
-            config={**record.config, **self.variant, "noise_store": store},
+            config={**record.config, "noise": self.told, "noise_store": store},
             metrics={**record.metrics, **summarise(data, results), "noise_snr": self.snr, **kind},
             predictions=prediction_rows(data, results, seeds),
             heads=heads,

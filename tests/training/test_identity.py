@@ -211,3 +211,15 @@ def test_every_encoder_gets_the_same_folds_and_genders_are_dealt(tmp_path: Path)
         assert all(one[1].tolist() == other[1].tolist() for one, other in pairs)
         women = sum(genders[place] == "female" for place in first.test)
         assert abs(2 * women - len(first.test)) <= 3
+
+
+def test_a_trained_encoder_learns_from_the_same_share(speech: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(speech)
+    told = {"mode": "finetune", "encoder": ["./hubert"], "train_share": [0.7, 1]}
+    part, whole = collect("tones/corpus.csv", **told)
+    assert (part.train_speakers, whole.train_speakers) == ([2] * 4, [3] * 4)
+    for fold, before in zip(part.plan.folds, whole.plan.folds, strict=True):
+        ((train, validate),) = fold.validations
+        assert not fold.refit
+        assert set(train) | set(validate) == set(fold.train) < set(before.train)
+        assert fold.test.tolist() == before.test.tolist()

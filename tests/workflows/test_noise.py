@@ -130,6 +130,8 @@ def test_another_corpus_is_tested_with_its_own_noise(folder: Path, tmp_path: Pat
 
 def test_one_table_shows_all_levels_as_lines(folder: Path, records: list[RunRecord]) -> None:
     recorded = fit(folder, loss=["ce", "aam"], noise_snr=5, noise="somewhere/hum")[2:]
+    moved = fit(folder, loss=["ce", "aam"], noise_snr=5, noise="elsewhere/hum")[2:]
+    assert [record.folder for record in moved] == [record.folder for record in recorded]
     table = embedkit.table([*recorded, *records[::-1]])
     lines = [line.split(" linear")[0].strip() for line in str(table).splitlines() if " linear " in line]
     assert lines == ["tiny", "tiny at 20 dB", "tiny at -10 dB", "tiny at 5 dB hum"]

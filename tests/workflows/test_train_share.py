@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import embedkit
 from embedkit.errors import ConfigError, FitError
+from embedkit.losses import build_loss
+from embedkit.options.fit import FitOptions
 from embedkit.reporting.figures.panels import split_runs
 from embedkit.reporting.figures.shares import draw_shares, find_families
 from embedkit.reporting.predictions import read_predictions
@@ -17,6 +20,8 @@ from embedkit.reporting.report.board import Board
 from embedkit.reporting.report.commands import list_commands
 from embedkit.reporting.report.sections import draw_sections
 from embedkit.store import Store
+from embedkit.training.data.store_source import StoreSource
+from embedkit.training.experiment import Experiment
 from embedkit.training.runs import RunRecord
 from tests.training.stores import write_synthetic_store
 
@@ -113,3 +118,12 @@ def test_the_report_shows_it_with_the_runs_on_all_speakers(records: list[RunReco
 def test_shares_that_cannot_be_are_told(store: Store, options: Any, error: type[Exception], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
         fit(store, "none", **options)
+
+
+def test_heads_on_an_encoder_that_knows_all_speakers_have_no_share(store: Store) -> None:
+    source = StoreSource(store)
+    source.fine_tuned = True
+    options = FitOptions(folds="speaker").resolve()
+    experiment = Experiment(source, "linear", build_loss("ce"), options, torch.device("cpu"), share=0.5)
+    with pytest.raises(FitError, match="was trained on all training speakers"):
+        experiment.check()
