@@ -19,7 +19,7 @@ CLIP_SECONDS, MEASURED_SECONDS = 2.0, 4.0
 
 
 def relative_error(config: EncodingConfig, reference: Encoder, shard: Shard) -> float | None:
-    """Measure what the encoder's precision changes, on the first batch that can be read: on the beginnings of its clips.
+    """Measure what the encoder's precision changes, on the beginnings of clips of the first readable batch.
 
     Returns:
         The norm of the difference between the clips' means over the norm of the reference's, in the layer where it
