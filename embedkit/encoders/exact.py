@@ -8,18 +8,21 @@ Sequences are `[batch, frames, channels]` in memory throughout, which convolutio
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, layer_norm
+from torch.nn.functional import conv2d, layer_norm, linear
+from torch.nn.utils.rnn import pad_sequence
 
 from embedkit.devices import to_float64
 from embedkit.encoders.device_copies import lengths_on
+from embedkit.encoders.kernels import pack_product
 
-BLOCK_FRAMES = 512
-"""Frames of the first convolution that are computed at a time on a CPU."""
+BLOCK_FRAMES = 32
+"""Frames that pass through all convolutions at a time on a CPU: what lies between stays in its cache."""
 
 
 def padding_mask(lengths: Sequence[int], frames: int, device: torch.device) -> Tensor | None:
@@ -54,7 +57,8 @@ class ConvStack:
     """
 
     def __init__(self, layers: Iterable[nn.Module], dtype: torch.dtype, *, trainable: bool = False) -> None:
-        first, *rest = layers
+        self._modules = list(layers)
+        first, *rest = self._modules
         over_time = isinstance(getattr(first, "layer_norm", None), nn.GroupNorm)
         self.layers = [
             (_TimeNormedConvLayer if over_time else _FirstConvLayer)(first, dtype, trainable),
@@ -71,12 +75,34 @@ class ConvStack:
         Returns:
             Features `[batch, frames, channels]`, and the own frames of each clip.
         """
+        if waveforms.device.type == "cpu" and not self._learns():
+            clips = [self._in_blocks(clip[:length]) for clip, length in zip(waveforms, lengths, strict=True)]
+            return pad_sequence(clips, batch_first=True), list(map(len, clips))
         first, *rest = self.layers
         with torch.autocast(waveforms.device.type, enabled=False):
             values, own = first(waveforms[..., None], list(lengths))
         for layer in rest:
             values, own = layer(values, own)
         return values, own
+
+    def _learns(self) -> bool:
+        return any(weight.requires_grad for module in self._modules for weight in module.parameters())
+
+    def _in_blocks(self, clip: Tensor) -> Tensor:
+        """Encode one clip `[samples]`, some frames at a time: `[frames, channels]`."""
+        first, *rest = self.layers
+        with torch.autocast("cpu", enabled=False):
+            products = [layer.product(clip) for layer in self.layers]
+        frames, hop, window = self.frames(len(clip)), self.hop(), self.smallest_input()
+        blocks = []
+        for start in range(0, frames, BLOCK_FRAMES):
+            last = min(start + BLOCK_FRAMES, frames) - 1
+            with torch.autocast("cpu", enabled=False):
+                values = first.over(clip[start * hop : last * hop + window, None], products[0])
+            for layer, product in zip(rest, products[1:], strict=True):
+                values = layer.over(values, product)
+            blocks.append(values)
+        return torch.cat(blocks)
 
     def frames(self, samples: int) -> int:
         """Return how many frames a clip of so many samples has."""
@@ -107,16 +133,37 @@ class _ConvLayer:
         self.weights = _Weights(layer.conv, dtype, trainable)
         self.norm = _kept(getattr(layer, "layer_norm", None), dtype, trainable)
         self.activation = layer.activation
+        self.packed = None if trainable or layer.conv.weight.device.type != "cpu" else pack_product(*self._flat())
 
     def length(self, samples: int) -> int:
         return max(0, (samples - self.kernel) // self.stride + 1)
 
     def __call__(self, values: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
         own = [self.length(length) for length in lengths]
-        values = _convolve(values.to(self.dtype), *self.weights(), stride=self.stride)
-        if self.norm is not None:
-            values = self.norm(values)
-        return self.activation(values), own
+        return self.finish(_convolve(values.to(self.dtype), *self.weights(), stride=self.stride)), own
+
+    def product(self, clip: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the convolution of a clip `[samples]` by windows: `[frames, values]` to `[frames, channels]`."""
+        if self.packed is not None:
+            return self.packed
+        weight, bias = self._flat()
+        return partial(linear, weight=weight, bias=bias)
+
+    def over(self, values: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the layer over `[time, inputs]`, its convolution by a product: `[frames, channels]`."""
+        inputs = values.shape[1]
+        windows = values.to(self.dtype).flatten().unfold(0, self.kernel * inputs, self.stride * inputs)
+        return self.finish(product(windows))
+
+    def finish(self, values: Tensor) -> Tensor:
+        """Return the layer's values after its convolution."""
+        result: Tensor = self.activation(values if self.norm is None else self.norm(values))
+        return result
+
+    def _flat(self) -> tuple[Tensor, Tensor | None]:
+        """Return the weight as `[channels, kernel * inputs]`, and the bias."""
+        weight, bias = self.weights()
+        return weight[:, :, 0].transpose(1, 2).flatten(1), bias
 
 
 class _FirstConvLayer(_ConvLayer):
@@ -131,30 +178,9 @@ class _FirstConvLayer(_ConvLayer):
         super().__init__(layer, torch.float32, trainable)
         self.result_dtype = dtype
 
-    def __call__(self, values: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
-        weight, bias = self.weights()
-        if values.device.type != "cpu" or weight.requires_grad:
-            return super().__call__(values, lengths)
-        own = [self.length(length) for length in lengths]
-        windows = values[..., 0].unfold(-1, self.kernel, self.stride)
-        bias = weight.new_zeros(len(weight)) if bias is None else bias
-        return self._convolve_in_blocks(windows, own, [(weight[:, 0, 0].T, bias)] * len(own)), own
-
-    def _convolve_in_blocks(
-        self, windows: Tensor, own: Sequence[int], filters: Sequence[tuple[Tensor, Tensor]]
-    ) -> Tensor:
-        """Convolve block by block: the largest tensor of the whole model never leaves the cache in fp32."""
-        values = windows.new_empty(*windows.shape[:2], len(filters[0][1]), dtype=self.result_dtype)
-        for clip, clip_windows, length, (kernel, bias) in zip(values, windows, own, filters, strict=True):
-            for start in range(0, length, BLOCK_FRAMES):
-                block = clip_windows[start : min(start + BLOCK_FRAMES, length)]
-                clip[start : start + len(block)] = self._finish(torch.addmm(bias, block, kernel))
-            clip[length:] = 0.0
-        return values
-
-    def _finish(self, block: Tensor) -> Tensor:
-        result: Tensor = self.activation(block if self.norm is None else self.norm(block))
-        return result
+    def finish(self, values: Tensor) -> Tensor:
+        """Return the layer's values after its convolution."""
+        return super().finish(values).to(self.result_dtype)
 
 
 class _TimeNormedConvLayer(_FirstConvLayer):
@@ -170,19 +196,23 @@ class _TimeNormedConvLayer(_FirstConvLayer):
     def __call__(self, values: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
         own = [self.length(length) for length in lengths]
         windows = values[..., 0].unfold(-1, self.kernel, self.stride)
-        kernel = to_float64(self.weights()[0][:, 0, 0].T)
-        folded = [self._fold(windows[row, :length], kernel) for row, length in enumerate(own)]
-        if values.device.type == "cpu" and not folded[0][0].requires_grad:
-            return self._convolve_in_blocks(windows, own, folded), own
+        folded = [self._fold(windows[row, :length]) for row, length in enumerate(own)]
         kernels, biases = (torch.stack(parts) for parts in zip(*folded, strict=True))
-        return self.activation(torch.baddbmm(biases[:, None], windows, kernels)).to(self.result_dtype), own
+        return self.finish(torch.baddbmm(biases[:, None], windows, kernels)), own
 
-    def _finish(self, block: Tensor) -> Tensor:
-        result: Tensor = self.activation(block)
-        return result
+    def product(self, clip: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the convolution of a clip `[samples]`, and its norm, as a map of windows."""
+        kernel, bias = self._fold(clip.unfold(-1, self.kernel, self.stride))
+        return partial(linear, weight=kernel.T, bias=bias)
 
-    def _fold(self, windows: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
+    def finish(self, values: Tensor) -> Tensor:
+        """Return the layer's values after its convolution and norm."""
+        result: Tensor = self.activation(values)
+        return result.to(self.result_dtype)
+
+    def _fold(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         """Return kernel `[samples, channels]` and bias `[channels]` for a clip's windows `[frames, samples]`."""
+        kernel = to_float64(self.weights()[0][:, 0, 0].T)
         exact = to_float64(windows)
         mean = exact.mean(0)
         centred = exact - mean

@@ -23,6 +23,7 @@ from embedkit.encoders.own_window import MASKED, find_own_window, mask_padding
 from embedkit.encoders.padded import Joiner, PaddingGuard, name_of_mask
 from embedkit.encoders.precision import true_fp32
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
+from embedkit.encoders.relative_key import share_distances
 from embedkit.encoders.selection import select_layers
 from embedkit.errors import EncoderError
 from embedkit.libraries import load_transformers, muted
@@ -59,6 +60,8 @@ class GenericEncoder(PretrainedEncoder):
         self._model: nn.Module = model.to(self.device)
         self._called = self._model
         leave_to_encoder(model)
+        if not request.trainable:
+            share_distances(model)
         self._guard = PaddingGuard(model)
         self._input_dtype, self._strided_mask = torch.float32, False
         clips = [_noise(int(seconds * self.sampling_rate)) for seconds in TRIED_SECONDS]

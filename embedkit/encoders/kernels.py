@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from embedkit.kernels import has_onednn
 
@@ -15,15 +17,19 @@ SMALLEST_WIDTH = 32
 
 
 class PackedLinear(nn.Module):
-    """A frozen linear layer, or a convolution of width 1, whose weight lies in oneDNN's order.
+    """A frozen linear layer whose weight lies in oneDNN's order.
+
+    Args:
+        weight: `[out_features, in_features]`.
+        bias: `[out_features]`.
 
     Shape: Input `[..., in_features]`, output `[..., out_features]`.
     """
 
-    def __init__(self, linear: nn.Linear | nn.Conv1d) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        self.packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().flatten(1), None)
-        self.bias: Tensor | None = None if linear.bias is None else linear.bias.detach()
+        self.packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
+        self.bias: Tensor | None = None if bias is None else bias.detach()
 
     def forward(self, values: Tensor) -> Tensor:
         """Return `values @ weight.T + bias`: `[..., outputs]` for `[..., inputs]`."""
@@ -39,7 +45,7 @@ class PackedPointwise(nn.Module):
 
     def __init__(self, convolution: nn.Conv1d) -> None:
         super().__init__()
-        self.linear = PackedLinear(convolution)
+        self.linear = PackedLinear(convolution.weight.flatten(1), convolution.bias)
 
     def forward(self, values: Tensor) -> Tensor:
         """Map `[batch, channels, frames]` to outputs of this form, frames apart in memory by their channels."""
@@ -73,10 +79,17 @@ def pack_linears(module: nn.Module, chosen: Container[nn.Module] | None = None) 
     return "onednn"
 
 
+def pack_product(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """Return a frozen linear map on the CPU: `[..., inputs]` to `[..., outputs]` by a weight `[outputs, inputs]`."""
+    if has_onednn() and min(weight.shape) >= SMALLEST_WIDTH:
+        return PackedLinear(weight, bias)
+    return partial(linear, weight=weight, bias=bias)
+
+
 def _packed_as(layer: Any) -> Callable[[Any], nn.Module] | None:
     """Return what packs a layer; None where it is of another kind, or too narrow to gain."""
     if type(layer) is nn.Linear and min(layer.weight.shape) >= SMALLEST_WIDTH:
-        return PackedLinear
+        return lambda linear: PackedLinear(linear.weight, linear.bias)
     plain = {"kernel_size": (1,), "stride": (1,), "padding": (0,), "groups": 1}
     if type(layer) is nn.Conv1d and all(getattr(layer, name) == value for name, value in plain.items()):
         return PackedPointwise if min(layer.in_channels, layer.out_channels) >= SMALLEST_WIDTH else None

@@ -14,16 +14,25 @@ from embedkit.extraction.pooling import Pool
 from embedkit.extraction.segments import AudioSegment
 from embedkit.store.layout import Array
 
+CLIP_SECONDS, MEASURED_SECONDS = 2.0, 4.0
+"""How much of a clip, and of all clips together, is encoded to measure: little beside a small corpus."""
+
 
 def relative_error(config: EncodingConfig, reference: Encoder, shard: Shard) -> float | None:
-    """Measure what the encoder's precision changes, on the first batch that can be read.
+    """Measure what the encoder's precision changes, on the beginnings of clips of the first readable batch.
 
     Returns:
         The norm of the difference between the clips' means over the norm of the reference's, in the layer where it
         is largest; None where no clip can be read.
     """
     for batch in shard:
-        waves = [wave for segment in batch if (wave := _beginning(config, segment)) is not None]
+        waves: list[torch.Tensor] = []
+        for segment in batch:
+            wave = _beginning(config, segment)
+            if wave is not None:
+                waves.append(wave)
+            if sum(map(len, waves)) >= MEASURED_SECONDS * config.encoder.sampling_rate:
+                break
         if waves:
             found, expected = (_means(encoder, waves) for encoder in (config.encoder, reference))
             norms = np.linalg.norm(expected, axis=(0, 2))
@@ -33,10 +42,12 @@ def relative_error(config: EncodingConfig, reference: Encoder, shard: Shard) -> 
 
 
 def _beginning(config: EncodingConfig, segment: AudioSegment) -> torch.Tensor | None:
-    """Read a clip, of a long one the first window; None where it cannot be read."""
+    """Read a clip, of a long one the first seconds; None where it cannot be read."""
     rate, end = config.encoder.sampling_rate, segment.end
-    longest = None if config.windows is None else config.windows.samples
-    if longest is not None and segment.samples > longest:
+    longest = int(CLIP_SECONDS * rate)
+    if config.windows is not None:
+        longest = min(longest, config.windows.samples)
+    if segment.samples > longest:
         end = (segment.start or 0.0) + longest / rate
     try:
         samples = read_segment(config, segment, end=end)
