@@ -26,6 +26,8 @@ class Case:
     spread: float = 12.0
     common: float = 0.0
     """Standard deviation, in logits, of what makes a speaker easy or hard in all classes."""
+    apart: float = 0.0
+    """The same of each class of a speaker, in place of a beta distribution: hard classes vary more then."""
 
     def draw(self, random: np.random.Generator, speakers: int, systems: int = 1) -> tuple[IntArray, IntArray, IntArray]:
         """Draw targets `[N]`, predictions `[systems, N]` and speakers `[N]`."""
@@ -33,8 +35,10 @@ class Case:
         recalls = np.array(self.recalls)
         targets = np.repeat(np.tile(np.arange(classes), speakers), counts.ravel())
         owners = np.repeat(np.repeat(np.arange(speakers), classes), counts.ravel())
-        own = random.beta(self.spread * recalls, self.spread * (1 - recalls), (speakers, classes)).clip(1e-6, 1 - 1e-6)
+        shape = self.spread if not self.apart else 1e6
+        own = random.beta(shape * recalls, shape * (1 - recalls), (speakers, classes)).clip(1e-6, 1 - 1e-6)
         shift = self.common * random.standard_normal((speakers, 1))
+        shift = shift + (self.apart * random.standard_normal((speakers, classes)) if self.apart else 0.0)
         logits = (
             np.log(own / (1 - own)) + shift + 0.5 * random.standard_normal((systems, speakers, classes)) * (systems > 1)
         )
@@ -74,6 +78,10 @@ CASES = (
     Case(name="one class a speaker", recalls=HARD, counts=one_class),
     Case(name="a class in one speaker", recalls=EASY, counts=rare(1)),
     Case(name="a class in two speakers", recalls=EASY, counts=rare(2)),
+    Case(name="unequally hard, in logits", recalls=HARD, counts=even(12), apart=0.8),
+    Case(name="one class a speaker, in logits", recalls=HARD, counts=one_class, apart=0.8),
+    Case(name="the hardest class in one, in logits", recalls=HARD[::2] + HARD[3:0:-2], counts=rare(1), apart=0.8),
+    Case(name="the hardest class in two, in logits", recalls=HARD[::2] + HARD[3:0:-2], counts=rare(2), apart=0.8),
 )
 
 
@@ -101,7 +109,7 @@ def cover(case: Case, speakers: int, draws: int, seed: int = 0) -> dict[str, flo
 def _truth(case: Case, random: np.random.Generator, speakers: int) -> dict[str, float]:
     """Compute the scores of the recalls over all speakers, in the shares that classes have among so many."""
     bent = np.log(np.array(case.recalls) / (1 - np.array(case.recalls)))[:, None]
-    bent = bent + case.common * np.random.default_rng(1).standard_normal(200_000)
+    bent = bent + np.hypot(case.common, case.apart) * np.random.default_rng(1).standard_normal(200_000)
     sizes = np.mean([case.counts(random, speakers).sum(0) for _ in range(400)], axis=0)
     classes, recalls = len(case.recalls), (1 / (1 + np.exp(-bent))).mean(1)
     matrix = np.where(np.eye(classes) > 0, recalls[:, None], (1 - recalls[:, None]) / (classes - 1)) * sizes[:, None]

@@ -61,6 +61,7 @@ class TableOptions:
         panel="Data",
         metavar="COLUMN",
         help="Score each value of a column of the store as well, such as gender, in a table of its own.",
+        usual="none",
     )
     compare: bool = option(True, panel="Data", help="Test and mark which runs differ in UAR (or CCC).")
     runs: Path = option(Path("runs"), panel="Data", help="Folder that holds the runs.", on_command_line=False)
