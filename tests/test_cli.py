@@ -26,7 +26,7 @@ from embedkit.options.option import declared
 from embedkit.workflows.predict import Prediction
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ["extract", "fit", "table", "study", "figure", "report", "predict", "export", "demo", "check"]
+COMMANDS = ["extract", "fit", "evaluate", "table", "study", "figure", "report", "predict", "export", "demo", "check"]
 COMMANDS += ["manifest", "inspect", "convert", "cite", "verify", "doctor", "list"]
 LOSSES = ["ce", "label-smoothing", "focal", "aam", "ccc"]
 

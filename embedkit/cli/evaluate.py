@@ -30,7 +30,7 @@ def evaluate(
     Examples:
 
         embedkit evaluate path/to/iemocap --model superb/hubert-base-superb-er
-        embedkit evaluate path/to/emodb --model my/classifier --map ang=anger,hap=happiness --trained-on IEMOCAP
+        embedkit evaluate path/to/emodb --model my/model --map ang=anger,sad=sadness
         embedkit evaluate path/to/iemocap --model audeering-dim
 
     A stopped command goes on where it was. Nothing is trained: the run has no heads, no folds and no seeds.

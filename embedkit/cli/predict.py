@@ -78,7 +78,7 @@ def predict(
 
         embedkit predict runs/demo/mfcc/lstm/ce-1a2b3c4d my.wav other.flac
         embedkit predict runs/demo/mfcc/lstm/ce-1a2b3c4d recordings/ --out found.csv
-        embedkit predict superb/hubert-base-superb-er my.wav --map ang=anger,hap=happiness
+        embedkit predict superb/hubert-base-superb-er my.wav --map ang=anger,hap=joy
         embedkit predict exported/ calls.csv --format jsonl --on-error skip
 
     Results appear clip by clip, or together in --out. The encoder is found again from the run.

@@ -25,7 +25,6 @@ class EvaluateOptions:
         "audeering-dim, emotion2vec-plus-seed, -base or -large.",
         usual="none",
         record="model",
-        in_toml=False,
     )
     map: Mapping[str, str] | None = option(
         panel="Data",
