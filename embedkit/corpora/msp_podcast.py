@@ -118,7 +118,8 @@ def _note_apart(utterances: tuple[Utterance, ...]) -> tuple[str, ...]:
         return ()
     return (
         f"In no part of the split: {count_noun(len(apart), 'utterance')} of {' and '.join(names)}; to test on them, "
-        f"extract --where partition={names[0]} to a store of its own for fit --test-on.",
+        f"extract --where partition={names[0]} to a store of its own for fit --test-on, and --where "
+        f"partition!={','.join(names)} to the one that is trained on.",
     )
 
 

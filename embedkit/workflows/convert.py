@@ -15,7 +15,7 @@ from embedkit.arguments import checked
 from embedkit.cells import write_cell
 from embedkit.errors import ConfigError, StoreError
 from embedkit.registry import import_extra
-from embedkit.store import Store, open_store
+from embedkit.store import open_store
 from embedkit.store.frames import embedding_columns
 from embedkit.writing import new_file
 
@@ -26,7 +26,7 @@ _OTHERWISE = "name another file with --out"
 
 @checked("embedkit.convert")
 def convert_store(
-    store: str | os.PathLike[str] | Store,
+    store: str | os.PathLike[str],
     to: Form,
     *,
     out: str | os.PathLike[str] | None = None,
@@ -41,7 +41,7 @@ def convert_store(
     `layer` "all" `[utterances, layers, dimensions]`), and the columns are a CSV file beside it.
 
     Args:
-        store: A store, or its path.
+        store: Its path.
         to: The form.
         out: The file; None for the store's name with another ending, beside it.
         layer: A layer's number, "average" or "all".
@@ -55,7 +55,7 @@ def convert_store(
         ConfigError: a file that is there, or cannot be written.
         StoreError: a damaged store, a layer that is not kept, or pyarrow is missing for Parquet.
     """
-    opened = store if isinstance(store, Store) else open_store(store)
+    opened = open_store(store)
     path = Path(opened.path.with_suffix(f".{to}") if out is None else out).expanduser()
     beside = [path.with_name(f"{path.stem}.columns.csv")] if to == "npy" else []
     for place in (path, *beside):

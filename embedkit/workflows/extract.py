@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -132,7 +132,7 @@ def _open(
     labels: Sequence[str] | None,
     speakers: Sequence[str] | None,
 ) -> Corpus:
-    if not isinstance(corpus, str | os.PathLike | Corpus):
+    if isinstance(corpus, Iterable) and not isinstance(corpus, str):
         return open_sounds(corpus, rate, labels, speakers)
     for name, value in (("rate", rate), ("labels", labels), ("speakers", speakers)):
         if value is not None:

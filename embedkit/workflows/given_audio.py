@@ -6,9 +6,10 @@ import hashlib
 import io
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias, cast
 
 import numpy as np
 import soundfile
@@ -62,9 +63,8 @@ class Sound:
                     f"[samples], as {', '.join(_SUBTYPES)}, floats from -1 to 1."
                 )
             return cls(name, (given, rate))
-        told = getattr(given, "name", None)
-        name = told if isinstance(told, str) and told else f"file {number}"
-        data = given.read() if hasattr(given, "read") else None
+        name = _name(given) or f"file {number}"
+        data = cast(IO[bytes], given).read() if given.readable() else None
         if not isinstance(data, bytes):
             raise AudioError(f"{name!r} gives no bytes; open it for reading in binary mode, as by open(path, 'rb').")
         return cls(name, data)
@@ -84,6 +84,14 @@ class Sound:
         samples, rate = self.content
         told = f"{samples.dtype.str} {rate} ".encode()
         return hashlib.blake2b(told + np.ascontiguousarray(samples).tobytes()).digest()
+
+
+def _name(file: io.IOBase) -> str:
+    """Return the path that a file was opened by; empty where there is none."""
+    with suppress(AttributeError):
+        # An open descriptor is called by its number.
+        return name if isinstance(name := cast(IO[bytes], file).name, str) else ""
+    return ""
 
 
 def open_sounds(

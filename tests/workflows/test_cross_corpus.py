@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 import embedkit
 from embedkit.errors import FitError
@@ -136,3 +137,24 @@ def test_stores_of_different_encoders_are_refused(
     )
     with pytest.raises(FitError, match="different encoders or options"):
         fit(tmp_path, train, tmp_path / "other.h5")
+
+
+def test_a_partition_of_msp_podcast_is_a_test_set_of_its_own(tmp_path: Path) -> None:
+    rows = [["FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set"]]
+    noise = np.random.default_rng(0)
+    (tmp_path / "msp/Audios").mkdir(parents=True)
+    for number in range(20):
+        name, part = f"MSP-PODCAST_0001_{number:04d}.wav", "Train" if number < 16 else "Test2"
+        soundfile.write(tmp_path / "msp/Audios" / name, noise.normal(0, 0.1, 4000), 16_000)
+        rows.append([name, "AH"[number % 2], "4", "4", "4", f"{part}{number // 4}", "Male", part])
+    (tmp_path / "msp/Labels").mkdir()
+    with (tmp_path / "msp/Labels/labels_consensus.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    whole, own, trained = (
+        embedkit.extract(tmp_path / "msp", encoder="mfcc", out=tmp_path / f"{name}.h5", where=where)
+        for name, where in (("whole", ()), ("own", ["partition=Test2"]), ("trained", ["partition!=Test2"]))
+    )
+    record = fit(tmp_path, trained, own, head=["linear:pool=mean"], epochs=1, seeds=1, lr=[1e-2])
+    assert record.metrics["utterances"] == 4
+    with pytest.raises(FitError, match="Both stores hold msp-podcast"):
+        fit(tmp_path, whole, own)
