@@ -36,6 +36,7 @@ def train_halving(
     validation sets, averaged over the last epochs so far. Those that stop keep the predictions that they ended with.
 
     Args:
+        targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`.
         groups: All groups of each trial among them.
         plan: Which groups share a stack.
     """

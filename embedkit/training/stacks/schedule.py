@@ -22,6 +22,9 @@ from embedkit.training.stacks.workers import work_side_by_side
 MOST_HEADS, FEWEST_HEADS = 240, 60
 """In one stack: enough to hide the cost of a call behind its work, few enough for the caches."""
 
+TRIED_STACKS = 3
+"""Whose heads wait for each other while a search goes on by halves."""
+
 OnStack: TypeAlias = Callable[[Sequence[Group], Sequence[GroupResult]], None]
 """Called with the groups of a finished stack and their results."""
 
@@ -108,8 +111,11 @@ def run_groups(
 
 
 def plan_trials(groups: Sequence[Group], config: TrainingConfig, level: str, threads: int) -> list[list[int]]:
-    """Put trials together that train side by side on one core, as many heads as fill a few stacks."""
-    most = _most_heads(groups, threads)
+    """Put trials together that train on one core, in stacks of groups that take the same number of steps.
+
+    So they are more heads than one stack holds.
+    """
+    most = TRIED_STACKS * _most_heads(groups, TRIED_STACKS * threads)
     parts: list[list[int]] = []
     for trial in dict.fromkeys(group.trial for group in groups):
         own = [place for place, group in enumerate(groups) if group.trial == trial]
