@@ -45,7 +45,7 @@ def show_progress(
                 yield Text(escape_controls(text), style="dim")
 
     console = Console(file=terminal.stderr(), force_terminal=True) if progress else terminal.console()
-    if progress is False or not console.is_terminal:
+    if progress is False or not console.is_terminal or (progress is None and terminal.is_quiet()):
         yield None
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

@@ -143,6 +143,11 @@ def test_options_and_keys_of_the_configuration_are_the_same(command: str) -> Non
         "allow-code",
         "corpus",
         "inputs",
+        "quiet",
+        "q",
+        "verbose",
+        "v",
+        "log-file",
     } == keys
 
 

@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -22,7 +21,7 @@ from embedkit.cli.export import export
 from embedkit.cli.extract import extract
 from embedkit.cli.figure import figure
 from embedkit.cli.fit import fit
-from embedkit.cli.group import LOG_FILE, Command, Commands
+from embedkit.cli.group import Command, Commands, LogFile, Quiet, Verbose, takes_messages
 from embedkit.cli.inspect import inspect
 from embedkit.cli.list import list_command
 from embedkit.cli.predict import predict
@@ -40,8 +39,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (extract, fit, table, study, figure, report, predict, export, demo, check, inspect, verify, doctor):
-    app.command(cls=Command)(_command)
-app.command("list", cls=Command)(list_command)
+    app.command(cls=Command)(takes_messages(_command))
+app.command("list", cls=Command)(takes_messages(list_command))
 
 
 def main() -> None:
@@ -60,7 +59,7 @@ def main() -> None:
     except Exception:
         traceback.print_exc()
         if log := terminal.last_log():
-            terminal.tell(f"What libraries said before is in {str(log)!r}.")
+            terminal.warn(f"What libraries said before is in {str(log)!r}.")
         _leave(1)
 
 
@@ -86,16 +85,9 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def embedkit_command(
-    context: typer.Context,
-    log_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            envvar="EMBEDKIT_LOG_FILE",
-            help="Add what libraries print and warn of to this file. [default: one below ~/.local/state/embedkit/log, "
-            "or where the system keeps logs]",
-        ),
-    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_file: LogFile = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -110,5 +102,4 @@ def embedkit_command(
 
     Defaults of all options can be set in `embedkit.toml` in the current folder.
     """
-    context.meta[LOG_FILE] = log_file
     report_conflict()

@@ -79,6 +79,18 @@ def has_best(document: Document) -> bool:
     return any(cell and cell.best for grid in document.grids for line in grid.lines for cell in line.cells)
 
 
+def shorten(document: Document) -> Document:
+    """Keep the numbers, and one line: on the best, which formats add, else on what stands after the numbers."""
+
+    def bare(line: Line) -> Line:
+        return replace(line, cells=tuple(cell and replace(cell, mark="") for cell in line.cells))
+
+    grids = tuple(replace(grid, lines=tuple(map(bare, grid.lines)), legend=(), notes=()) for grid in document.grids)
+    return Document(
+        grids=grids, notes=() if has_best(document) else ("±: standard deviation over seeds, where there are several.",)
+    )
+
+
 def say_notes_once(grids: Sequence[Grid]) -> list[Grid]:
     """Drop the notes of a grid that is followed by one with the same."""
     following = [*(grid.notes for grid in grids[1:]), None]

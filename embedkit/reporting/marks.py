@@ -17,6 +17,7 @@ Test: TypeAlias = Mapping[str, Any]
 Spot: TypeAlias = tuple[str, str, str]
 
 BELOW, ABOVE, SAME = "<", ">", "~"
+_SIGNS = {BELOW: "below", ABOVE: "above", SAME: "not significant (n.s.)"}
 FAMILIES: tuple[FamilyKind, ...] = get_args(FamilyKind)
 RANKED: tuple[FamilyKind, ...] = ("encoders", "heads")
 """The families whose results letters show."""
@@ -47,9 +48,10 @@ def describe_tests(rows: Sequence[Row], places: Sequence[Place], metric: str) ->
 def _legend(rows: Sequence[Row], tests: Sequence[Test], metric: str) -> str:
     meanings = []
     shown = {test["family"] for test in tests if can_be_shown(test)}
-    if "losses" in shown:
-        baseline = BASELINES[task_of(rows[0])]
-        meanings.append(f"{BELOW} below, {ABOVE} above, {SAME} not significant (n.s.), against {baseline} in its row")
+    signs = {_sign(test) for test in tests if test["family"] == "losses" and can_be_shown(test)}
+    if signs:
+        words = [f"{sign} {word}" for sign, word in _SIGNS.items() if sign in signs]
+        meanings.append(f"{', '.join(words)}, against {BASELINES[task_of(rows[0])]} in its row")
     if shown & set(RANKED):
         meanings.append("differences between rows that share a letter under a loss are not significant (n.s.)")
     if not meanings:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, zip_longest
+from typing import TypeAlias
 
 from embedkit.reporting.grid import Cell, Document, Grid, has_best, say_notes_once
 from embedkit.reporting.labels import shorten_names
@@ -12,6 +14,8 @@ WIDTH = 80
 LABEL_WIDTHS = ((24, 18), (18, 14), (14, 11))
 PAGE_WIDTH = 60
 HEADER_WIDTH = 10
+Label: TypeAlias = tuple[list[str], list[str]]
+"""The lines of a row's two labels."""
 BOLD = ("\x1b[1m", "\x1b[0m")
 
 
@@ -39,12 +43,16 @@ def _text_grid(grid: Grid, *, bold: bool, width: int) -> str:
     return "\n".join(parts).rstrip()
 
 
-def _fit_labels(grid: Grid, cell_width: int, width: int) -> tuple[list[tuple[str, str]], list[int], int]:
-    """Shorten the labels only as far as it lets all columns stand side by side; else let the columns wrap."""
+def _fit_labels(grid: Grid, cell_width: int, width: int) -> tuple[list[Label], list[int], int]:
+    """Narrow the labels only as far as it lets all columns stand side by side; else let the columns wrap."""
     layouts = []
     for widths in LABEL_WIDTHS:
-        labels = _short_labels(grid, *widths)
-        sizes = [max(map(len, column)) for column in zip(grid.label_headers, *labels, strict=True)]
+        first = shorten_names([line.labels[0] for line in grid.lines], widths[0])
+        labels = [([first[line.labels[0]]], _break(line.labels[1], ":,/+", widths[1])) for line in grid.lines]
+        sizes = [
+            max(map(len, [header, *chain.from_iterable(pieces)]))
+            for header, *pieces in zip(grid.label_headers, *labels, strict=True)
+        ]
         room = max(1, (width - sum(sizes) - 2) // (cell_width + 1))
         layouts.append((labels, sizes, room))
         if room >= len(grid.columns):
@@ -54,7 +62,7 @@ def _fit_labels(grid: Grid, cell_width: int, width: int) -> tuple[list[tuple[str
 
 def _text_block(
     grid: Grid,
-    labels: Sequence[tuple[str, str]],
+    labels: Sequence[Label],
     sizes: Sequence[int],
     headers: Sequence[Sequence[str]],
     columns: slice,
@@ -72,13 +80,13 @@ def _text_block(
     for level in range(height):
         texts = grid.label_headers if level == height - 1 else ("", "")
         lines.append(label(texts) + "".join(f" {pieces[level] + ' ':>{cell_width}}" for pieces in heads))
-    for texts, line in zip(labels, grid.lines, strict=True):
+    for own, line in zip(labels, grid.lines, strict=True):
         cells = line.cells[columns]
-        lines.append(label(texts) + "".join(f" {_text_cell(cell, cell_width, bold)}" for cell in cells))
+        levels = ["".join(f" {_text_cell(cell, cell_width, bold)}" for cell in cells)]
         if any(cell and cell.mark for cell in cells):
             # Marks stand below their numbers, so that as many columns fit as without them.
-            marks = [f"{cell.mark if cell else ''} ".rjust(cell_width) for cell in cells]
-            lines.append(label(("", "")) + "".join(f" {mark}" for mark in marks))
+            levels.append("".join(f" {(cell.mark if cell else '') + ' ':>{cell_width}}" for cell in cells))
+        lines += [label((one, other)) + rest for one, other, rest in zip_longest(*own, levels, fillvalue="")]
     return [line.rstrip() for line in lines]
 
 
@@ -102,15 +110,20 @@ def _short_labels(grid: Grid, *widths: int) -> list[tuple[str, str]]:
 
 
 def _wrap_header(label: str) -> list[str]:
-    """Break a loss's name after hyphens, colons and commas, so that columns stay narrow."""
-    for mark in "-:,":
+    """Break a loss's name, so that columns stay narrow."""
+    return _break(label, "-:,", HEADER_WIDTH)
+
+
+def _break(label: str, marks: str, width: int) -> list[str]:
+    """Break a label into lines after some characters, and where that is not enough at the width."""
+    for mark in marks:
         label = label.replace(mark, f"{mark}\n")
     lines: list[str] = [""]
     for piece in label.split("\n"):
-        if len(lines[-1]) + len(piece) > HEADER_WIDTH and lines[-1]:
+        if len(lines[-1]) + len(piece) > width and lines[-1]:
             lines.append("")
         lines[-1] += piece
-    return [line[start : start + HEADER_WIDTH] for line in lines for start in range(0, len(line), HEADER_WIDTH)]
+    return [line[start : start + width] for line in lines for start in range(0, len(line), width)]
 
 
 def render_markdown(document: Document) -> str:

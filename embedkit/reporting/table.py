@@ -15,7 +15,7 @@ from embedkit.options.table import FORMATS, OF_ROWS
 from embedkit.registry import unknown_name
 from embedkit.reporting.comparison import TESTED, compare_runs
 from embedkit.reporting.dimensions import lay_out_dimensions
-from embedkit.reporting.grid import Document, Grid, Line, mark_best
+from embedkit.reporting.grid import Document, Grid, Line, mark_best, shorten
 from embedkit.reporting.labels import Row, place_rows
 from embedkit.reporting.marks import describe_tests, mark_runs
 from embedkit.reporting.metrics import (
@@ -52,12 +52,16 @@ class Table:
             or None for UAR and CCC, whichever a run has.
         format: What `str` draws, one of `FORMATS`.
         published: Whether the study's published numbers stand beside.
+        brief: Whether one line below the numbers is all that is said.
+        explain: Whether it is said how each score is defined.
     """
 
     rows: tuple[Row, ...]
     metric: str | None = None
     format: str = "text"
     published: bool = False
+    brief: bool = False
+    explain: bool = False
 
     def __str__(self) -> str:
         return self.render()
@@ -73,6 +77,9 @@ class Table:
                     f"The published numbers cannot stand beside runs in {chosen}, where their notes would be lost; "
                     f"leave out --published, or choose --format {others}."
                 )
+            for name in ("brief", "explain"):
+                if getattr(self, name):
+                    raise ConfigError(f"Found --{name} beside --format {chosen}, which has no notes; leave it out.")
             return str(draw(self.rows))
         document = _draw(self)
         return str(draw(document, bold=bold) if chosen == "text" else draw(document))
@@ -88,6 +95,8 @@ def build_table(
     metric: str | None = None,
     format: str = "text",
     published: bool = False,
+    brief: bool = False,
+    explain: bool = False,
     predictions: Iterable[Path | None] | None = None,
 ) -> Table:
     """Build a table of encoders by losses from the metrics of runs.
@@ -98,6 +107,7 @@ def build_table(
             or None for UAR and CCC, whichever a run has.
         format: What `str(table)` draws, one of `FORMATS`.
         published: Set published figures, with notes on what each was, beside.
+        brief, explain: See `Table`.
         predictions: The CSV of each run's predictions, None for those that have none. From these the differences
             between runs are tested and marked; without them nothing is.
 
@@ -125,10 +135,14 @@ def build_table(
         metric=None if metric is None else _require("metric", metric, (*METRICS, "all")),
         format=_require("format", format, FORMATS),
         published=published,
+        brief=brief,
+        explain=explain,
     )
+    if brief and explain:
+        raise ConfigError("Found --brief and --explain, which say less and more; leave one out.")
     if metric is not None and metric != "all":
         _require_metric(ordered, metric)
-    if published and table.format in ("csv", "json"):
+    if table.format in OF_ROWS and (published or brief or explain):
         table.render()
     return table
 
@@ -185,7 +199,7 @@ def _draw(table: Table) -> Document:
     grids = [_grid(group, metric) for group, metric in drawn]
     metrics = {metric for _, metric in drawn}
     definitions = {DEFINITIONS: SCORES["classes"], CALIBRATION: ("nll", "ece"), AGREEMENT: ("ccc", "rmse")}
-    notes = [text for text, names in definitions.items() if metrics & set(names)]
+    notes = [text for text, names in definitions.items() if table.explain and metrics & set(names)]
     if len(groups) > 1:
         fields = ", ".join(differing_fields(groups))
         notes.append(f"Runs that differ in {fields} stand in tables of their own: do not compare across tables.")
@@ -194,7 +208,8 @@ def _draw(table: Table) -> Document:
         grids += lay_out_published(classified, metrics) if real else []
         if len(real) < len(table.rows):
             notes.append("The demo corpus is synthetic, so it is not shown beside published numbers.")
-    return Document(grids=tuple(grids), notes=tuple(notes))
+    document = Document(grids=tuple(grids), notes=tuple(notes))
+    return shorten(document) if table.brief else document
 
 
 def _choose_metrics(rows: Sequence[Row], metric: str | None) -> list[str]:

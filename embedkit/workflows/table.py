@@ -24,6 +24,8 @@ def tabulate_runs(
     format: str = "text",
     published: bool = False,
     compare: bool = True,
+    brief: bool = False,
+    explain: bool = False,
 ) -> Table:
     """Build the table of encoders by losses; `print` shows it.
 
@@ -34,6 +36,8 @@ def tabulate_runs(
         format: What `print` shows, one of `embedkit.options.table.FORMATS`.
         published: Set the figures of the study, SUPERB and EmoBox on IEMOCAP, with notes on what each was, beside.
         compare: Test and mark which runs differ, by their predictions.
+        brief: Show the numbers and one line below them, without tests and protocol.
+        explain: Say how each score is defined.
 
     Raises:
         RunError: there are no runs, or one is damaged.
@@ -58,5 +62,11 @@ def tabulate_runs(
     rows = [record if isinstance(record, Mapping) else record.metrics for record in given]
     predictions = [None if isinstance(record, Mapping) else record.predictions_path for record in given]
     return build_table(
-        rows, metric=metric, format=format, published=published, predictions=predictions if compare else None
+        rows,
+        metric=metric,
+        format=format,
+        published=published,
+        brief=brief,
+        explain=explain,
+        predictions=predictions if compare and not brief else None,
     )
