@@ -169,6 +169,7 @@ def run_study(
     extract: Mapping[str, Any] | None = ...,
     sources: Mapping[str, str] | None = ...,
     foresee: bool = ...,
+    dry_run: bool = ...,
     progress: Progress | bool | None = ...,
     tell: Tell = ...,
 ) -> StudyResult: ...

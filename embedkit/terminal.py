@@ -87,6 +87,12 @@ def warn(sentence: str) -> None:
     own.print(escape_controls(sentence), markup=False, highlight=False, emoji=False, soft_wrap=not broken)
 
 
+def ask(question: str) -> bool:
+    """Ask on standard error for a yes; what is no answer, as the end of standard input, is a no."""
+    warn(f"{question} [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 @contextlib.contextmanager
 def lend(log_file: Path | None, command: str, volume: Volume = "usual") -> Iterator[Log]:
     """Leave standard output and standard error to libraries for a while, and lead them to a log.

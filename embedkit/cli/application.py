@@ -14,6 +14,7 @@ import typer
 
 from embedkit import terminal
 from embedkit.cli.check import check
+from embedkit.cli.config import config
 from embedkit.cli.conflict import report_conflict
 from embedkit.cli.demo import demo
 from embedkit.cli.doctor import doctor
@@ -26,6 +27,8 @@ from embedkit.cli.inspect import inspect
 from embedkit.cli.list import list_command
 from embedkit.cli.predict import predict
 from embedkit.cli.report import report
+from embedkit.cli.runs import COMMANDS as RUNS
+from embedkit.cli.runs import HELP as RUNS_HELP
 from embedkit.cli.study import study
 from embedkit.cli.table import table
 from embedkit.cli.verify import verify
@@ -38,8 +41,27 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (extract, fit, table, study, figure, report, predict, export, demo, check, inspect, verify, doctor):
+for _command in (
+    extract,
+    fit,
+    table,
+    study,
+    figure,
+    report,
+    predict,
+    export,
+    demo,
+    check,
+    inspect,
+    verify,
+    doctor,
+    config,
+):
     app.command(cls=Command)(takes_messages(_command))
+_runs = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=RUNS_HELP)
+for _name, _command in RUNS.items():
+    _runs.command(_name, cls=Command)(takes_messages(_command))
+app.add_typer(_runs, name="runs")
 app.command("list", cls=Command)(takes_messages(list_command))
 
 

@@ -13,13 +13,15 @@ from embedkit.config import read_config
 
 def figure(
     kind: Annotated[
-        Literal["layers", "forest", "confusion", "classes", "speakers", "calibration", "curves", "weights", "map"],
+        Literal[
+            "layers", "forest", "confusion", "classes", "speakers", "calibration", "curves", "weights", "map", "tsne"
+        ],
         typer.Argument(
             metavar="KIND",
             show_choices=False,
             help="layers: a metric over the layers of each encoder; forest: scores with intervals; confusion: "
             "matrices; classes, speakers: recall of each; calibration: reliability and NLL; curves: validation score "
-            "and training loss; weights: of the layers; map: of the embeddings.",
+            "and training loss; weights: of the layers; map, tsne: of the embeddings.",
         ),
     ],
     runs: Annotated[

@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +17,10 @@ from typer.core import TyperCommand, TyperGroup
 
 from embedkit import terminal
 from embedkit.cli.output import warn
-from embedkit.errors import EmbedkitError, lacks_memory
+from embedkit.config import FILE_NAME, read_config
+from embedkit.errors import ConfigError, EmbedkitError, lacks_memory
 from embedkit.imports import take_word_of
+from embedkit.wording import list_words
 from embedkit.writing import lacks_room
 
 _PANEL = "Messages"
@@ -79,7 +82,21 @@ class Command(TyperCommand):
             raise typer.BadParameter("give it or --verbose, not both.", param_hint="'--quiet'")
         volume: terminal.Volume = "quiet" if chosen["quiet"] else "verbose" if chosen["verbose"] else "usual"
         with terminal.lend(chosen["log_file"], ctx.command_path, volume):
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except EmbedkitError as error:
+                _name_file(error, ctx)
+                raise
+
+
+def _name_file(error: EmbedkitError, ctx: Any) -> None:
+    """Add to an error which of the values it speaks of stand in embedkit.toml."""
+    if FILE_NAME in str(error):
+        return
+    with suppress(ConfigError):
+        places = read_config().name_origins(ctx.info_name, ctx.params, str(error))
+        if places:
+            error.args = (f"{error} ({list_words(places)} {'is' if len(places) == 1 else 'are'} set in {FILE_NAME}.)",)
 
 
 class Commands(TyperGroup):

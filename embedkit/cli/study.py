@@ -23,6 +23,9 @@ def study(
         ),
     ] = None,
     *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and roughly how long it takes; do nothing.")
+    ] = False,
     allow_code: AllowCode = None,
     **given: Any,
 ) -> None:
@@ -33,15 +36,16 @@ def study(
         embedkit study --encoder mfcc,logmel --loss all
         embedkit study path/to/emodb path/to/ravdess --encoder hubert --loss ce,ccc
         embedkit study path/to/emodb --encoder hubert --mode cached,finetune
+        embedkit study --encoder mfcc --loss all --dry-run
 
     It first says what is missing and how long that takes, then does only that: the same command continues after an
     interruption. What fails is reported, the rest goes on, and the exit code is 1. All other options of extract are set
     in its section of embedkit.toml.
     """
     config = read_config()
-    extraction, fitting = config.options("extract"), config.options("fit")
-    own = {**fitting, "mode": (fitting.get("mode", "cached"),), "encoder": extraction.pop("encoder", ())}
-    options = {**own, **choose_options(StudyOptions, "study", config, given)}
+    extraction = config.options("extract")
+    own = {name: value for name, (value, _) in config.settings("study").items()}
+    options = {"encoder": (), **own, **choose_options(StudyOptions, "study", config, given)}
     corpora = corpora or list(options.pop("corpora", ())) or ([config.corpus] if config.corpus else [])
     encoders = options.pop("encoder")
     if not encoders:
@@ -51,13 +55,24 @@ def study(
     require_word_for({**options, "encoder": encoders, "corpus": corpora}, allow_code)
     if not corpora:
         tell("No corpus is given and embedkit.toml names none: the demo corpus is used, synthetic speech to try out.")
-    extraction.pop("out", None)
+    for name in ("encoder", "out"):
+        extraction.pop(name, None)
     from embedkit.workflows.study import run_study
 
     result = run_study(
-        corpora or [DEMO], encoders, extract=extraction, sources=config.encoders, progress=None, tell=tell, **options
+        corpora or [DEMO],
+        encoders,
+        extract=extraction,
+        sources=config.encoders,
+        dry_run=dry_run,
+        progress=None,
+        tell=tell,
+        **options,
     )
-    show(result.table.render(bold=writes_bold()))
+    if dry_run:
+        show("\n".join(result.plan))
+    else:
+        show(result.table.render(bold=writes_bold()))
     if result.missing:
         what = "; ".join(f"{part} ({why.rstrip('.')})" for part, why in result.missing.items())
         raise FitError(f"The study lacks {what}; give what is missing, and the same command does the rest.")

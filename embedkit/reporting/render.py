@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, zip_longest
@@ -48,7 +49,7 @@ def _fit_labels(grid: Grid, cell_width: int, width: int) -> tuple[list[Label], l
     layouts = []
     for widths in LABEL_WIDTHS:
         first = shorten_names([line.labels[0] for line in grid.lines], widths[0])
-        labels = [([first[line.labels[0]]], _break(line.labels[1], ":,/+", widths[1])) for line in grid.lines]
+        labels = [([first[line.labels[0]]], _break_head(line.labels[1], widths[1])) for line in grid.lines]
         sizes = [
             max(map(len, [header, *chain.from_iterable(pieces)]))
             for header, *pieces in zip(grid.label_headers, *labels, strict=True)
@@ -112,6 +113,12 @@ def _short_labels(grid: Grid, *widths: int) -> list[tuple[str, str]]:
 def _wrap_header(label: str) -> list[str]:
     """Break a loss's name, so that columns stay narrow."""
     return _break(label, "-:,", HEADER_WIDTH)
+
+
+def _break_head(label: str, width: int) -> list[str]:
+    """Break a head's label between its settings, and inside them only where that is not enough."""
+    marks = ":," if max(map(len, re.split("(?<=[:,])", label))) <= width else ":,/+"
+    return [label] if len(label) <= width else _break(label, marks, width)
 
 
 def _break(label: str, marks: str, width: int) -> list[str]:

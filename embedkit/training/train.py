@@ -30,7 +30,7 @@ from embedkit.training.layer_probing import LayerFeatures, plan_layers, split_la
 from embedkit.training.live.features import LiveFeatures
 from embedkit.training.monitor import TrainingMonitor, in_unit, shown_name
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
-from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
+from embedkit.training.runs import RunRecord, digest_of, read_run, require_writable, write_run
 from embedkit.training.saved_encoders import EncoderFolders
 from embedkit.training.search import describe_search, tell_edges
 from embedkit.training.stacks.cache import ResultCache
@@ -48,6 +48,8 @@ def fit_experiments(
     experiments: Sequence[Experiment], threads: int, *, overwrite: bool, progress: Progress | bool | None, tell: Tell
 ) -> list[RunRecord]:
     """Train every experiment that is not there already; one record each, in order."""
+    for folder in {experiment.runs for experiment in experiments}:
+        require_writable(folder)
     known = {id(experiment): None if overwrite else find_known_run(experiment) for experiment in experiments}
     rows = [
         (row, [experiment for experiment in row if known[id(experiment)] is None]) for row in plan_rows(experiments)

@@ -27,7 +27,7 @@ from embedkit.training.experiment import Experiment
 from embedkit.training.live.source import open_live_sources
 from embedkit.training.plain import describe_plain_parts
 from embedkit.training.processes import ALONE, count_processes
-from embedkit.training.runs import RunRecord, require_writable
+from embedkit.training.runs import RunRecord
 from embedkit.training.train import fit_experiments
 from embedkit.wording import count_noun
 
@@ -92,7 +92,6 @@ def fit_heads(
     said += [find_doubtful_names(store, data, options.folds or "") for store, data in parts.values()]
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)
-    require_writable(options.runs)
     threads = options.threads or count_cores()
     return train(experiments, threads, overwrite=options.overwrite, progress=progress, tell=tell)
 

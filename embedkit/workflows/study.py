@@ -30,16 +30,18 @@ class StudyResult:
     """What a study made.
 
     Attributes:
-        table: Its table.
+        table: Its table; empty where nothing was to be done.
         records: Its runs, those that were there before as well.
         missing: What could not be made, and why.
         seconds: How long each step took.
+        plan: A line for each configuration that was foreseen: whether it was there.
     """
 
     table: Table
     records: tuple[RunRecord, ...]
     missing: Mapping[str, str]
     seconds: Mapping[str, float]
+    plan: tuple[str, ...] = ()
 
 
 @takes_options(StudyOptions, "embedkit.run_study", leading="encoder", also="encoders")
@@ -51,6 +53,7 @@ def run_study(
     extract: Mapping[str, Any] | None = None,
     sources: Mapping[str, str] | None = None,
     foresee: bool = True,
+    dry_run: bool = False,
     progress: Progress | bool | None = False,
     tell: Tell = lambda _: None,
 ) -> StudyResult:
@@ -63,6 +66,7 @@ def run_study(
         options: Which encoders, heads, losses and modes, and how; users give each as an argument.
         extract: Further options of `extract`, for all encoders.
         sources: Where encoders' names lead instead of the published weights.
+        dry_run: Look what is there, say what would be done, and do nothing.
         foresee: Look first what is there and measure how long the rest will take, some seconds for each encoder.
         progress: Called with work done and in all; True shows bars, None ones on a terminal.
         tell: Called with each sentence for the user.
@@ -81,12 +85,16 @@ def run_study(
         tell=tell,
     )
     pairs = parts.open(corpora)
-    if foresee:
+    plan: list[str] = []
+    if foresee or dry_run:
         with open_estimator(extract_embeddings, {**parts.extract_options, "sources": parts.sources}) as estimator:
             outlook = StudyForecast(parts, estimator)
             for pair in pairs:
                 outlook.foresee(pair)
         outlook.tell()
+        plan = outlook.plan
+    if dry_run:
+        return StudyResult(table=Table(rows=()), records=(), missing=dict(parts.missing), seconds={}, plan=tuple(plan))
     seconds: dict[str, float] = {}
     with _timed("extract", seconds):
         extracted = [parts.extract_pair(pair) for pair in pairs]
@@ -96,7 +104,9 @@ def run_study(
         raise FitError(f"Nothing could be made: {parts.list_missing() or 'name a corpus and an encoder'}.")
     with _timed("table", seconds):
         table = tabulate_runs(records)
-    return StudyResult(table=table, records=tuple(records), missing=dict(parts.missing), seconds=seconds)
+    return StudyResult(
+        table=table, records=tuple(records), missing=dict(parts.missing), seconds=seconds, plan=tuple(plan)
+    )
 
 
 @contextmanager
