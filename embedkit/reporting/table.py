@@ -15,7 +15,8 @@ from embedkit.options.table import FORMATS, OF_ROWS
 from embedkit.registry import unknown_name
 from embedkit.reporting.comparison import TESTED, compare_runs
 from embedkit.reporting.dimensions import lay_out_dimensions
-from embedkit.reporting.grid import Document, Grid, Line, mark_best, shorten
+from embedkit.reporting.grid import Document, Grid, Line, mark_best, say_notes_once, shorten
+from embedkit.reporting.html import draw_grid
 from embedkit.reporting.labels import Row, place_rows
 from embedkit.reporting.marks import describe_tests, mark_runs
 from embedkit.reporting.metrics import (
@@ -36,12 +37,12 @@ from embedkit.reporting.protocol import (
     split_by_protocol,
 )
 from embedkit.reporting.published import lay_out_published
-from embedkit.wording import escape_all, list_words
+from embedkit.wording import count_noun, escape_all, list_words
 
 REQUIRED = ("corpus", "encoder", "head", "loss", "folds", "classes", "seeds", "utterances")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Table:
     """Runs, ready to be drawn; `str(table)` and `print(table)` draw it.
 
@@ -65,6 +66,12 @@ class Table:
 
     def __str__(self) -> str:
         return self.render()
+
+    def __repr__(self) -> str:
+        return f"<Table of {count_noun(len(self.rows), 'run')}>"
+
+    def _repr_html_(self) -> str:
+        return "\n".join(map(draw_grid, say_notes_once(_draw(self).grids)))
 
     def render(self, format: str | None = None, *, bold: bool = False) -> str:
         """Draw in a format; `bold` sets the best cells of text in a terminal's bold type."""

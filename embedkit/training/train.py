@@ -30,7 +30,7 @@ from embedkit.training.layer_probing import LayerFeatures, plan_layers, split_la
 from embedkit.training.live.features import LiveFeatures
 from embedkit.training.monitor import TrainingMonitor, in_unit, shown_name
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
-from embedkit.training.runs import RunRecord, digest_of, read_run, require_writable, write_run
+from embedkit.training.runs import RunRecord, Runs, digest_of, read_run, require_writable, write_run
 from embedkit.training.saved_encoders import EncoderFolders
 from embedkit.training.search import describe_search, tell_edges
 from embedkit.training.stacks.cache import ResultCache
@@ -74,7 +74,7 @@ def fit_experiments(
         for row in todo:
             monitor.start(_name_row(row.trained), row.trained[0].data.score_name)
             trained |= _fit_row(row, threads, monitor, announce)
-    return [known[id(experiment)] or trained[id(experiment)] for experiment in experiments]
+    return Runs(known[id(experiment)] or trained[id(experiment)] for experiment in experiments)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def survey_runs(folder: str | Path) -> list[Entry]:
     return [
         Entry(
             folder=record.folder,
-            score=_score(record),
+            score=record.score,
             size=_size(record.folder),
             encoders=_size(record.folder / FOLDER),
             source=_find_source(record),
@@ -100,7 +100,7 @@ def plan_removal(folders: Sequence[str | Path]) -> list[Removal]:
         RunError: one is no run; nothing else is ever removed.
     """
     records = list(map(read_run, folders))
-    return [Removal(record.folder, f"a run, {_score(record)}", _size(record.folder)) for record in records]
+    return [Removal(record.folder, f"a run, {record.score}", _size(record.folder)) for record in records]
 
 
 def plan_cleaning(folder: str | Path, *, encoders: bool = False) -> list[Removal]:
@@ -139,12 +139,6 @@ def remove(found: Sequence[Removal]) -> None:
                 one.path.parent.rmdir()
         except OSError as error:
             raise RunError(f"{str(one.path)!r} cannot be removed ({error.strerror}); check its permissions.") from error
-
-
-def _score(record: RunRecord) -> str:
-    name = metrics_of(task_of(record.metrics))[0]
-    metric = METRICS[name]
-    return f"{metric.label} {metric.factor * record.metrics[name]:.{metric.decimals}f}"
 
 
 def _find_source(record: RunRecord) -> Path | None:

@@ -20,12 +20,13 @@ from embedkit.study.forecast import StudyForecast
 from embedkit.study.plan import StudyPlan
 from embedkit.study.timing import open_estimator
 from embedkit.training.runs import RunRecord
+from embedkit.wording import count_noun
 from embedkit.workflows.extract import extract_embeddings
 from embedkit.workflows.fit import fit_heads
 from embedkit.workflows.table import tabulate_runs
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class StudyResult:
     """What a study made.
 
@@ -42,6 +43,12 @@ class StudyResult:
     missing: Mapping[str, str]
     seconds: Mapping[str, float]
     plan: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<StudyResult: {count_noun(len(self.records), 'run')}, {len(self.missing)} missing>"
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
 
 
 @takes_options(StudyOptions, "embedkit.run_study", leading="encoder", also="encoders")
