@@ -34,6 +34,7 @@ from embedkit.training.runs import RunRecord, Runs, digest_of, read_run, require
 from embedkit.training.saved_encoders import EncoderFolders
 from embedkit.training.search import describe_search, tell_edges
 from embedkit.training.stacks.cache import ResultCache
+from embedkit.training.tracking import Trackers
 
 Announce: TypeAlias = Callable[..., None]
 """Called with an experiment, its run and a note on it."""
@@ -65,6 +66,7 @@ def fit_experiments(
     monitor = TrainingMonitor(heads, max((experiment.options.epochs or 1 for experiment in experiments), default=1))
     trained: dict[int, RunRecord] = {}
     with (
+        _tracked(experiments) as trackers,
         tell_in_order(experiments, tell) as announce,
         show_progress(progress, "fit", note=monitor.note) as monitor.report,
     ):
@@ -73,8 +75,38 @@ def fit_experiments(
                 announce(experiment, record, "fitted before, nothing changed")
         for row in todo:
             monitor.start(_name_row(row.trained), row.trained[0].data.score_name)
+            monitor.track = _track_row(row, trackers)
             trained |= _fit_row(row, threads, monitor, announce)
+            for experiment in row.missing:
+                trackers.finish(str(experiment), trained[id(experiment)])
     return Runs(known[id(experiment)] or trained[id(experiment)] for experiment in experiments)
+
+
+@contextmanager
+def _tracked(experiments: Sequence[Experiment]) -> Iterator[Trackers]:
+    """Build the trackers that the first process tells of everything."""
+    first = next((one for one in experiments if one.processes.rank == 0), None)
+    trackers = Trackers(() if first is None else first.options.track, Path() if first is None else first.runs)
+    try:
+        yield trackers
+    finally:
+        trackers.tell("close")
+
+
+def _track_row(row: _Row, trackers: Trackers) -> Callable[[str, float, int], None] | None:
+    """Tell trackers of the experiments that begin; return what takes their scores. Layers share theirs."""
+    if not trackers.own:
+        return None
+    for experiment in row.missing:
+        trackers.tell("start", str(experiment), experiment.config)
+
+    def track(loss: str, score: float, step: int) -> None:
+        for experiment in row.missing:
+            if experiment.loss.spec == loss:
+                scores = {f"so far/development {experiment.data.score_name}": score}
+                trackers.tell("log", str(experiment), scores, step)
+
+    return track
 
 
 @contextmanager
