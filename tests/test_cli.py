@@ -143,6 +143,7 @@ def test_options_and_keys_of_the_configuration_are_the_same(command: str) -> Non
         "overwrite",
         "allow-code",
         "dry-run",
+        "watch",
         "corpus",
         "inputs",
         "quiet",

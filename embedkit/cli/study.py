@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +13,7 @@ from embedkit.cli.output import show, tell, writes_bold
 from embedkit.config import read_config
 from embedkit.corpora.opening import DEMO
 from embedkit.errors import FitError
+from embedkit.options.option import declared
 from embedkit.options.study import StudyOptions
 
 
@@ -26,6 +29,9 @@ def study(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and roughly how long it takes; do nothing.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show the report in a browser while the study runs, on this machine alone.")
+    ] = False,
     allow_code: AllowCode = None,
     **given: Any,
 ) -> None:
@@ -37,6 +43,7 @@ def study(
         embedkit study path/to/emodb path/to/ravdess --encoder hubert --loss ce,ccc
         embedkit study path/to/emodb --encoder hubert --mode cached,finetune
         embedkit study --encoder mfcc --loss all --dry-run
+        embedkit study --encoder mfcc --loss all --watch
 
     It first says what is missing and how long that takes, then does only that: the same command continues after an
     interruption. What fails is reported, the rest goes on, and the exit code is 1. All other options of extract are set
@@ -58,17 +65,22 @@ def study(
     for name in ("encoder", "out"):
         extraction.pop(name, None)
     from embedkit.workflows.study import run_study
+    from embedkit.workflows.watch import watch_runs
 
-    result = run_study(
-        corpora or [DEMO],
-        encoders,
-        extract=extraction,
-        sources=config.encoders,
-        dry_run=dry_run,
-        progress=None,
-        tell=tell,
-        **options,
-    )
+    runs = Path(options.get("runs", declared(StudyOptions)["runs"].default))
+    with watch_runs(runs) if watch else nullcontext() as url:
+        if url:
+            tell(f"The report, as far as it is: {url}")
+        result = run_study(
+            corpora or [DEMO],
+            encoders,
+            extract=extraction,
+            sources=config.encoders,
+            dry_run=dry_run,
+            progress=None,
+            tell=tell,
+            **options,
+        )
     if dry_run:
         show("\n".join(result.plan))
     else:
