@@ -17,7 +17,7 @@ ADDRESS = "127.0.0.1"
 SECONDS = 10
 """After which the page asks again."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-WAITING = '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>embedkit</title></head><body><p>{}</p></body></html>'
+WAITING = '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>embedkit</title><p>{}</p></html>'
 Render: TypeAlias = Callable[[Path, Path], None]
 """Writes the report of a folder of runs to a file, or leaves it as it is."""
 
@@ -71,7 +71,7 @@ def watch_runs(runs: Path, *, render: Render = render_apart) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
         page = LivePage(runs, Path(folder) / "report.html", render)
         server = ThreadingHTTPServer((ADDRESS, 0), _handler(page))
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=[0.05], daemon=True)
         thread.start()
         try:
             yield f"http://{ADDRESS}:{server.server_port}/"
@@ -87,7 +87,7 @@ def watch_runs(runs: Path, *, render: Render = render_apart) -> Iterator[str]:
 def _handler(page: LivePage) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            port = self.server.server_address[1]
+            port = self.connection.getsockname()[1]
             # Pages from elsewhere that lead a name of theirs here are not answered.
             if self.headers.get("Host") not in (f"{ADDRESS}:{port}", f"localhost:{port}") or self.path != "/":
                 self.send_error(404)
