@@ -154,6 +154,7 @@ def fit(
     threads: int | None = ...,
     memory_gb: float | None = ...,
     runs: str | os.PathLike[str] = ...,
+    track: Sequence[str] | str = ...,
     allow_leak: bool = ...,
     overwrite: bool = ...,
     mode: Literal["cached", "frozen", "finetune", "lora"] = ...,
@@ -208,6 +209,7 @@ def run_study(
     threads: int | None = ...,
     memory_gb: float | None = ...,
     runs: str | os.PathLike[str] = ...,
+    track: Sequence[str] | str = ...,
     allow_leak: bool = ...,
     overwrite: bool = ...,
     mode: Sequence[str] | str = ...,
@@ -216,6 +218,7 @@ def run_study(
     extract: Mapping[str, Any] | None = ...,
     sources: Mapping[str, str] | None = ...,
     foresee: bool = ...,
+    dry_run: bool = ...,
     progress: Progress | bool | None = ...,
     tell: Tell = ...,
 ) -> StudyResult: ...

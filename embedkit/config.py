@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from embedkit.arguments import as_list
 from embedkit.errors import ConfigError
 from embedkit.options.evaluate import EvaluateOptions
 from embedkit.options.extract import ExtractCommand
@@ -48,6 +50,50 @@ class Config:
     def options(self, command: str) -> dict[str, Any]:
         """Return the options set for a command, named as Python names (`frame_dtype`)."""
         return dict(self.sections.get(command, {}))
+
+    def settings(self, command: str) -> dict[str, tuple[Any, str]]:
+        """Return the options set for a command, those of other sections that it takes as well, each with its section.
+
+        `study` takes what is set for `fit`, and the encoders of `extract`; `table` the folder of the runs of `fit`.
+        """
+        fit, extract = self.options("fit"), self.options("extract")
+        found = {name: (value, command) for name, value in self.options(command).items()}
+        if command == "study":
+            taken = {name: (value, "fit") for name, value in fit.items()}
+            taken |= {"mode": ((fit["mode"],), "fit")} if "mode" in fit else {}
+            taken.pop("encoder", None)
+            taken |= {"encoder": (extract["encoder"], "extract")} if "encoder" in extract else {}
+            return {**taken, **found}
+        return {**({"runs": (fit["runs"], "fit")} if command == "table" and "runs" in fit else {}), **found}
+
+    def name_origins(self, command: str, given: Mapping[str, Any], sentence: str) -> list[str]:
+        """Name what this file sets for a command, was not given otherwise, and stands in a sentence on an error.
+
+        Args:
+            command: The command.
+            given: What its command line gave, by option.
+            sentence: The sentence.
+        """
+        own = command if command in SECTIONS else "fit"
+        known = declared(SECTIONS[own])
+        found = {
+            f"[{section}] {known[name].flag[2:]}": (known[name].flag, value)
+            for name, (value, section) in self.settings(own).items()
+            if given.get(name) in (None, [], (), False)
+        }
+        if not given.get("corpus") and self.corpus is not None:
+            found["corpus"] = ("", self.corpus)
+        found |= {f"[encoders] {name}": ("", source) for name, source in self.encoders.items()}
+        return [place for place, (flag, value) in found.items() if _stands_in(sentence, flag, value)]
+
+
+def _stands_in(sentence: str, flag: str, value: Any) -> bool:
+    texts = [*as_list(value), *(value.values() if isinstance(value, Mapping) else ())]
+    return any(
+        re.search(rf"(?<![\w/.-]){re.escape(str(one))}(?![\w/-])", sentence) is not None
+        for one in [flag, *(repr(str(text)) for text in texts), *(text for text in texts if "/" in str(text))]
+        if one
+    )
 
 
 def read_config(folder: str | Path = ".") -> Config:

@@ -17,7 +17,7 @@ from typing import Any
 from embedkit.errors import CodeError
 
 _TARGET = r"[^\W\d]\w*(?:\.\w+)*:[^\W\d]\w*"
-_NAME_PARTS = ("corpus", "corpora", "inputs", "stores", "encoder", "head", "loss", "augment")
+_NAME_PARTS = ("corpus", "corpora", "inputs", "stores", "encoder", "head", "loss", "augment", "track")
 _WORD: dict[str, str] = {}
 """What the user typed or allowed, `module:Name`, and the folder in which it may lie: the current one of then."""
 

@@ -44,8 +44,13 @@ def show_progress(
             if text := note():
                 yield Text(escape_controls(text), style="dim")
 
-    console = Console(file=terminal.stderr(), force_terminal=True) if progress else terminal.console()
-    if progress is False or not console.is_terminal:
+    console = terminal.console()
+    if console.is_jupyter and progress is not False:
+        # Without ipywidgets rich shows nothing there; a line that is written again needs none, but there is only one.
+        progress, note = True, str
+    if progress:
+        console = Console(file=terminal.stderr(), force_terminal=True, force_jupyter=False)
+    if progress is False or not console.is_terminal or (progress is None and terminal.is_quiet()):
         yield None
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
 from embedkit import system
 from embedkit.logs import Log, stamp
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _NUMBERS = {"stdout": 1, "stderr": 2}
+Volume: TypeAlias = Literal["quiet", "usual", "verbose"]
+"""What a command says of its work: warnings and errors alone, a line for each thing, or all that is logged as well."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class _Lending:
     stderr: TextIO
     console: Console
     log: Log
+    volume: Volume
 
 
 _lending: _Lending | None = None
@@ -63,13 +66,35 @@ def is_lent() -> bool:
     return _lending is not None
 
 
+def is_quiet() -> bool:
+    """Tell whether warnings and errors alone are said at present."""
+    return _lending is not None and _lending.volume == "quiet"
+
+
 def tell(sentence: str) -> None:
-    """Say something on standard error in one line, as it stands: paths may hold brackets, and what steers terminals."""
-    console().print(escape_controls(sentence), markup=False, highlight=False, emoji=False, soft_wrap=True)
+    """Say something of the work on standard error, unless a command shall be quiet."""
+    if not is_quiet():
+        warn(sentence)
+
+
+def warn(sentence: str) -> None:
+    """Say something on standard error as it stands: paths may hold brackets, and what steers terminals.
+
+    A terminal shows whole words; what is indented is to be copied and stays one line, as does all for programs.
+    """
+    own = console()
+    broken = own.is_terminal and not sentence.startswith(" ")
+    own.print(escape_controls(sentence), markup=False, highlight=False, emoji=False, soft_wrap=not broken)
+
+
+def ask(question: str) -> bool:
+    """Ask on standard error for a yes; what is no answer, as the end of standard input, is a no."""
+    warn(f"{question} [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 @contextlib.contextmanager
-def lend(log_file: Path | None, command: str) -> Iterator[Log]:
+def lend(log_file: Path | None, command: str, volume: Volume = "usual") -> Iterator[Log]:
     """Leave standard output and standard error to libraries for a while, and lead them to a log.
 
     Python's streams, its warnings and its loggers, and, where they are the process's own, the file descriptors below
@@ -79,6 +104,7 @@ def lend(log_file: Path | None, command: str) -> Iterator[Log]:
     Args:
         log_file: The log; None for one in the user's folder.
         command: Whose log it is.
+        volume: What `tell` says, and which entries of loggers are said as well.
 
     Yields:
         The log.
@@ -96,11 +122,11 @@ def lend(log_file: Path | None, command: str) -> Iterator[Log]:
         log = Log(log_file, command)
         stack.callback(_end, log)
         out, err = (stack.enter_context(_own(name, log)) for name in _NUMBERS)
-        _lending = _Lending(out, err, Console(file=err), log)
+        _lending = _Lending(out, err, Console(file=err), log, volume)
         for name in _NUMBERS:
             stack.callback(setattr, sys, name, getattr(sys, name))
             setattr(sys, name, _LibraryStream(name))
-        stack.enter_context(_logging(log))
+        stack.enter_context(_logging(log, verbose=volume == "verbose"))
         yield log
 
 
@@ -182,31 +208,31 @@ class _LibraryStream(io.TextIOBase):
 
 
 class _Tell(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
         self._process = os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
         # A copy of this process may hold the console's lock for ever.
         if os.getpid() == self._process:
-            tell(record.getMessage())
+            warn(record.getMessage())
 
 
 @contextlib.contextmanager
-def _logging(log: Log) -> Iterator[None]:
-    """Write what is logged, and Python's warnings, to the log; have embedkit's own warnings said as well."""
-    entries, told = logging.StreamHandler(log), _Tell()
+def _logging(log: Log, *, verbose: bool) -> Iterator[None]:
+    """Write what is logged, and Python's warnings, to the log; have embedkit's own warnings said as well, or all."""
+    entries, told = logging.StreamHandler(log), _Tell(logging.NOTSET if verbose else logging.WARNING)
     entries.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
     root, ours = logging.getLogger(), logging.getLogger("embedkit")
-    level = ours.level
+    level, speaker = ours.level, root if verbose else ours
     root.addHandler(entries)
-    ours.addHandler(told)
-    ours.setLevel(logging.INFO)
+    speaker.addHandler(told)
+    ours.setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.captureWarnings(True)
     try:
         yield
     finally:
         logging.captureWarnings(False)
         ours.setLevel(level)
-        ours.removeHandler(told)
+        speaker.removeHandler(told)
         root.removeHandler(entries)

@@ -21,6 +21,7 @@ _TABLES = {
     "head": "embedkit.heads:HEADS",
     "loss": "embedkit.losses:LOSSES",
     "augment": "embedkit.augmentations:AUGMENTATIONS",
+    "track": "embedkit.training.tracking:TRACKERS",
 }
 _KINDS = {"head_spec": "head", "loss_spec": "loss", "corpora": "corpus", "inputs": "corpus"}
 """What fields hold whose name says it otherwise."""

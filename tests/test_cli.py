@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import embedkit
 from embedkit.cli import app
-from embedkit.config import SECTIONS
+from embedkit.config import SECTIONS, read_config
 from embedkit.corpora.clips import Clip
 from embedkit.errors import ExtractionError, StoreError
 from embedkit.extraction.plan import SHARD_SECONDS
@@ -27,7 +27,7 @@ from embedkit.workflows.predict import Prediction
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ["extract", "fit", "evaluate", "table", "study", "figure", "report", "predict", "export", "demo", "check"]
-COMMANDS += ["manifest", "inspect", "convert", "cite", "verify", "doctor", "list"]
+COMMANDS += ["manifest", "inspect", "convert", "cite", "verify", "doctor", "config", "list"]
 LOSSES = ["ce", "label-smoothing", "focal", "aam", "ccc"]
 
 Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
@@ -122,8 +122,9 @@ def test_the_tab_key_completes_names(words: str, expected: list[str]) -> None:
 
 def test_every_command_and_option_has_help() -> None:
     commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
-    assert sorted(commands) == sorted(COMMANDS)
-    for name, command in commands.items():
+    assert sorted(commands) == sorted([*COMMANDS, "runs"])
+    below = {f"runs {name}": command for name, command in commands.pop("runs").commands.items()}
+    for name, command in [*commands.items(), *below.items()]:
         shown = [line.strip() for line in (command.help or "").splitlines() if line.strip().startswith("embedkit ")]
         assert any(line.startswith(f"embedkit {name}") for line in shown), f"{name} shows no example"
         assert max(map(len, shown)) <= 76, f"an example of {name} is broken in a terminal of 80 columns"
@@ -141,8 +142,15 @@ def test_options_and_keys_of_the_configuration_are_the_same(command: str) -> Non
         "h",
         "overwrite",
         "allow-code",
+        "dry-run",
+        "watch",
         "corpus",
         "inputs",
+        "quiet",
+        "q",
+        "verbose",
+        "v",
+        "log-file",
     } == keys
 
 
@@ -555,3 +563,41 @@ def test_list_encoders_names_the_users_own_sources(run: Any) -> None:
     lines = run("list", "encoders").stdout.splitlines()
     assert any(line.startswith("hubert ") and "copy (embedkit.toml)" in line for line in lines)
     assert any(line.startswith("mine ") and "org/model" in line for line in lines)
+
+
+def test_the_effective_configuration_says_where_values_come_from(run: Any) -> None:
+    Path("embedkit.toml").write_text('[fit]\nseeds = 5\nmerge = ["a=b"]\nruns = "own"\n[extract]\nencoder = ["mfcc"]\n')
+    told = {tuple(line.split()[:2]): line.split(maxsplit=2)[2] for line in run("config").stdout.splitlines()[1:]}
+    assert told["fit", "seeds"] == told["study", "seeds"] == "5  (embedkit.toml, [fit])"
+    assert told["study", "encoder"] == "mfcc  (embedkit.toml, [extract])"
+    assert told["table", "runs"].endswith("own  (embedkit.toml, [fit])")
+    assert told["fit", "batch-size"] == "32"
+    assert told["fit", "epochs"].startswith("30; with --mode")
+    before = read_config()
+    Path("embedkit.toml").write_text(run("config", "fit", "--format", "toml").stdout)
+    after = read_config()
+    assert after.options("fit")["merge"] == {"a": "b"}
+    assert {**after.options("fit"), **before.options("fit")} == after.options("fit")
+    assert json.loads(run("config", "table", "--format", "json").stdout)[0]["section"] == "table"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(["fit", "x.h5"], True), (["fit", "x.h5", "--folds", "sessio"], False), (["table"], False)],
+)
+def test_an_error_names_the_configuration_that_it_stems_from(
+    run: Any, replace_workflow: Any, arguments: list[str], named: bool
+) -> None:
+    Path("embedkit.toml").write_text('[fit]\nfolds = "sessio"\nseeds = 3\n')
+    error = StoreError("Unknown fold column 'sessio'; 3 are known.")
+    replace_workflow("fit", "fit_heads", error)
+    replace_workflow("table", "tabulate_runs", error)
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert ("([fit] folds is set in embedkit.toml.)" in result.stderr) == named
+    assert "seeds" not in result.stderr
+
+
+def test_several_encoders_are_named_at_once(run: Any, extractions: Calls) -> None:
+    assert run("extract", "--encoder", "mfcc,logmel", "--encoder", "vggish").exit_code == 0
+    assert [keywords["encoder"] for _, keywords in extractions] == ["mfcc", "logmel", "vggish"]

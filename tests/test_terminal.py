@@ -8,7 +8,9 @@ import re
 import stat
 import subprocess
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,9 @@ from embedkit import logs, terminal
 from embedkit.cli import app
 from embedkit.errors import ConfigError
 from embedkit.logs import Log, default_log_file
+from embedkit.progress import show_progress
 from tests.encoders.checkpoints import write_whisper_checkpoint
+from tests.screens import Screen
 
 ROOT = Path(__file__).parent.parent
 NOISE = """
@@ -288,7 +292,7 @@ def test_logs_in_the_users_folder_are_few_and_short(tmp_path: Path, monkeypatch:
 def test_a_log_that_is_named_is_added_to(log: Path) -> None:
     log.write_text("before\n")
     for command in ("one", "two"):
-        with terminal.lend(log, command):
+        with redirect_stderr(screen), terminal.lend(log, command):
             print(f"printed by {command}")
     lines = log.read_text().splitlines()
     assert lines[0] == "before"
@@ -301,7 +305,7 @@ def test_a_log_that_is_named_is_added_to(log: Path) -> None:
 
 
 def test_libraries_may_ask_their_streams_for_anything(log: Path) -> None:
-    with terminal.lend(log, "a command"):
+    with redirect_stderr(screen), terminal.lend(log, "a command"):
         assert isinstance(sys.stdout, io.TextIOBase)
         assert not sys.stdout.isatty()
         assert sys.stderr.fileno() == 2
@@ -309,3 +313,81 @@ def test_libraries_may_ask_their_streams_for_anything(log: Path) -> None:
         print(" a line\nand \udcff")
     assert "stdout: half a line\n" in log.read_text()
     assert "stdout: and \\udcff\n" in log.read_text()
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    for name, value in {"COLUMNS": "80", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    return Screen()
+
+
+def test_a_bar_and_sentences_leave_each_other_room(screen: Screen, log: Path) -> None:
+    sentences = [f"experiment {number}: {'word ' * (20 + number)}end" for number in range(6)]
+    notes = iter(["short", "long " * 30, "", "long " * 18] * 20)
+    with (
+        redirect_stderr(screen),
+        terminal.lend(log, "embedkit fit"),
+        show_progress(None, "fit", note=lambda: next(notes)) as report,
+    ):
+        assert report is not None
+        for number, sentence in enumerate(sentences):
+            report(number, len(sentences))
+            terminal.tell(sentence)
+    shown = [line for line in screen.lines() if line]
+    assert " ".join(" ".join(shown).split()) == " ".join(sentences)
+    words = {word for sentence in sentences for word in sentence.split()}
+    assert {word for line in shown for word in line.split()} <= words, "a word is broken"
+    assert [line for line in shown if line.startswith("experiment")] != sentences
+
+
+def test_what_is_to_be_copied_stays_one_line(screen: Screen, log: Path) -> None:
+    command = f"  embedkit fit {'embeddings/corpus/encoder.h5 ' * 5}--loss all"
+    with redirect_stderr(screen), terminal.lend(log, "embedkit demo"):
+        terminal.tell(command)
+    assert screen.getvalue() == f"{command}\n"
+
+
+@pytest.mark.parametrize(
+    ("volume", "said"),
+    [("quiet", ["a warning", "an error"]), ("usual", ["work", "a warning", "an error"])],
+)
+def test_a_quiet_command_warns_alone(screen: Screen, log: Path, volume: terminal.Volume, said: list[str]) -> None:
+    with redirect_stderr(screen), terminal.lend(log, "embedkit fit", volume), show_progress(None, "fit") as report:
+        assert (report is None) == (volume == "quiet")
+        terminal.tell("work")
+        logging.getLogger("embedkit").warning("a warning")
+        logging.getLogger("embedkit").info("a detail")
+        logging.getLogger("library").warning("a report")
+        terminal.warn("an error")
+    assert [line for line in screen.lines() if line] == said
+
+
+def test_a_verbose_command_says_what_is_logged(screen: Screen, log: Path) -> None:
+    with redirect_stderr(screen), terminal.lend(log, "embedkit fit", "verbose"):
+        logging.getLogger("embedkit").debug("a detail")
+        logging.getLogger("library").warning("a report")
+    assert screen.lines() == ["a detail", "a report", ""]
+    assert "a detail" in log.read_text()
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_messages_are_chosen_before_the_command_or_after(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = ["--log-file", "own.log", "--quiet"]
+    words = [*chosen, "demo"] if place == "before" else ["demo", *chosen]
+
+    def run_demo(*_: Any, tell: Any, **__: Any) -> Any:
+        tell("work")
+        print("printed")
+        return SimpleNamespace(table=SimpleNamespace(render=lambda bold: "table"), closing_words="closing words")
+
+    monkeypatch.setattr("embedkit.workflows.demo.run_demo", run_demo)
+    result = CliRunner().invoke(app, words, env={"EMBEDKIT_LOG_FILE": "other.log"})
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "table\n", "")
+    assert "printed" in Path("own.log").read_text()
+    assert CliRunner().invoke(app, [*words, "--verbose"]).exit_code == 2

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from embedkit.workflows.check import CorpusCheck
 
 MOST_ROWS, MOST_LABELS = 24, 8
-"""More speakers or sessions than these are summed up, for more labels there is no column each."""
+"""More speakers or sessions than these are summed up; for more labels, or longer ones, there is no column each."""
 
 
 def render_check(check: CorpusCheck, *, bold: bool = False) -> str:
@@ -27,7 +27,8 @@ def render_check(check: CorpusCheck, *, bold: bool = False) -> str:
     console = Console(width=WIDTH, force_terminal=bold, no_color=True, highlight=False, emoji=False)
     with console.capture() as capture:
         for part in _parts(check):
-            console.print(part)
+            # What is text has been broken into lines already, between words.
+            console.print(part, soft_wrap=isinstance(part, str | Text))
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
@@ -47,8 +48,7 @@ def _parts(check: CorpusCheck) -> Sequence[RenderableType]:
     return [*parts, "", Text(verdict, style="bold")]
 
 
-def _summary(facts: Mapping[str, Any]) -> Table:
-    table = Table.grid(padding=(0, 2))
+def _summary(facts: Mapping[str, Any]) -> Text:
     durations = facts["durations"]
     formats = [f"{count:,} at {rate} Hz" for rate, count in facts["sampling_rates"].items()]
     channels = ", ".join(facts["channels"])
@@ -65,10 +65,15 @@ def _summary(facts: Mapping[str, Any]) -> Table:
         ("folds", f"by {facts['folds']}"),
         *(("note", note) for note in facts["notes"] if not isinstance(note, LeftOut)),
     ]
-    for name, value in rows:
-        if value:
-            table.add_row(Text(name), Text(value))
-    return table
+    width = max(len(name) for name, value in rows if value) + 2
+    return Text("\n".join(_fill(value, f"{name:<{width}}") for name, value in rows if value))
+
+
+def _fill(text: str, before: str) -> str:
+    """Break a text between words; a word that is too long stands alone."""
+    wrapper = textwrap.TextWrapper(WIDTH, break_long_words=False, break_on_hyphens=False)
+    wrapper.initial_indent, wrapper.subsequent_indent = before, " " * len(before)
+    return wrapper.fill(text)
 
 
 def _labels(labels: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -96,7 +101,8 @@ def _groups(name: str, groups: Mapping[str, Mapping[str, Any]], labels: Sequence
             f"{len(groups):,} {name}s of {counts[0]:,} to {counts[-1]:,} utterances, "
             f"median {counts[len(counts) // 2]:,}; {complete:,} have all labels"
         )
-    shown = labels if len(labels) <= MOST_LABELS else []
+    room = WIDTH - max(map(len, [name, *groups])) - len(" 12,345 1234.5")
+    shown = labels if len(labels) <= MOST_LABELS and sum(len(label) + 1 for label in labels) <= room else []
     table = _table(name, "all", "min", *shown)
     for title, entry in groups.items():
         counts = [entry["labels"].get(label, 0) for label in shown]
@@ -113,7 +119,5 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _item(message: str) -> RenderableType:
-    grid = Table.grid(padding=(0, 1))
-    grid.add_row("-", Text(escape_controls(message)))
-    return Padding(grid, (0, 0, 0, 2))
+def _item(message: str) -> Text:
+    return Text(_fill(escape_controls(message), "  - "))

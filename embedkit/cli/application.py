@@ -9,7 +9,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -17,6 +16,7 @@ import typer
 from embedkit import terminal
 from embedkit.cli.check import check
 from embedkit.cli.cite import cite
+from embedkit.cli.config import config
 from embedkit.cli.conflict import report_conflict
 from embedkit.cli.convert import convert
 from embedkit.cli.demo import demo
@@ -26,12 +26,14 @@ from embedkit.cli.export import export
 from embedkit.cli.extract import extract
 from embedkit.cli.figure import figure
 from embedkit.cli.fit import fit
-from embedkit.cli.group import LOG_FILE, Command, Commands
+from embedkit.cli.group import Command, Commands, LogFile, Quiet, Verbose, takes_messages
 from embedkit.cli.inspect import inspect
 from embedkit.cli.list import list_command
 from embedkit.cli.manifest import manifest
 from embedkit.cli.predict import predict
 from embedkit.cli.report import report
+from embedkit.cli.runs import COMMANDS as RUNS
+from embedkit.cli.runs import HELP as RUNS_HELP
 from embedkit.cli.study import study
 from embedkit.cli.table import table
 from embedkit.cli.verify import verify
@@ -45,10 +47,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _COMMANDS: list[Callable[..., None]] = [extract, fit, evaluate, table, study, figure, report, predict, export, demo]
-_COMMANDS += [check, manifest, inspect, convert, cite, verify, doctor]
+_COMMANDS += [check, manifest, inspect, convert, cite, verify, doctor, config]
 for _command in _COMMANDS:
-    app.command(cls=Command)(_command)
-app.command("list", cls=Command)(list_command)
+    app.command(cls=Command)(takes_messages(_command))
+_runs = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=RUNS_HELP)
+for _name, _command in RUNS.items():
+    _runs.command(_name, cls=Command)(takes_messages(_command))
+app.add_typer(_runs, name="runs")
+app.command("list", cls=Command)(takes_messages(list_command))
 
 
 def main() -> None:
@@ -67,7 +73,7 @@ def main() -> None:
     except Exception:
         traceback.print_exc()
         if log := terminal.last_log():
-            terminal.tell(f"What libraries said before is in {str(log)!r}.")
+            terminal.warn(f"What libraries said before is in {str(log)!r}.")
         _leave(1)
 
 
@@ -93,16 +99,9 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def embedkit_command(
-    context: typer.Context,
-    log_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            envvar="EMBEDKIT_LOG_FILE",
-            help="Add what libraries print and warn of to this file. [default: one below ~/.local/state/embedkit/log, "
-            "or where the system keeps logs]",
-        ),
-    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_file: LogFile = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -117,5 +116,4 @@ def embedkit_command(
 
     Defaults of all options can be set in `embedkit.toml` in the current folder.
     """
-    context.meta[LOG_FILE] = log_file
     report_conflict()

@@ -14,7 +14,17 @@ from embedkit.config import read_config
 def figure(
     kind: Annotated[
         Literal[
-            "layers", "forest", "confusion", "classes", "speakers", "calibration", "shares", "curves", "weights", "map"
+            "layers",
+            "forest",
+            "confusion",
+            "classes",
+            "speakers",
+            "calibration",
+            "shares",
+            "curves",
+            "weights",
+            "map",
+            "tsne",
         ],
         typer.Argument(
             metavar="KIND",
@@ -22,7 +32,7 @@ def figure(
             help="layers: a metric over the layers of each encoder; forest: scores with intervals; confusion: "
             "matrices; classes, speakers: recall of each; calibration: reliability and NLL; shares: a score by the "
             "number of training speakers (`embedkit fit --train-share`); curves: validation score and training loss; "
-            "weights: of the layers; map: of the embeddings.",
+            "weights: of the layers; map, tsne: of the embeddings.",
         ),
     ],
     runs: Annotated[

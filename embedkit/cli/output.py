@@ -6,10 +6,10 @@ import re
 
 from rich.console import Console
 
-from embedkit.terminal import stdout, tell
+from embedkit.terminal import stdout, tell, warn
 from embedkit.wording import escape_controls
 
-__all__ = ["show", "tell", "writes_bold"]
+__all__ = ["show", "tell", "warn", "writes_bold"]
 
 _BOLD = ("\x1b[1m", "\x1b[0m")
 _PIECES = re.compile("(" + "|".join(map(re.escape, _BOLD)) + ")")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
+
+from embedkit.showing import draw_facts
+from embedkit.wording import count_noun, list_some
 
 Value: TypeAlias = str | float
 
@@ -63,7 +67,7 @@ class Task:
     merge: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Corpus:
     """Utterances of one corpus, sorted by id.
 
@@ -90,6 +94,21 @@ class Corpus:
 
     def __str__(self) -> str:
         return self.name
+
+    def __repr__(self) -> str:
+        return f"<Corpus {self.name}: {count_noun(len(self.utterances), 'utterance')}>"
+
+    def _repr_html_(self) -> str:
+        labels = Counter(one.label for one in self.utterances)
+        facts = {
+            "kind": self.kind,
+            "root": self.root,
+            "utterances": f"{len(self.utterances):,}",
+            "speakers": len({one.speaker for one in self.utterances} - {""}),
+            "labels": list_some((f"{label} {count:,}" for label, count in labels.most_common()), 20),
+            "notes": " ".join(self.notes),
+        }
+        return draw_facts(f"Corpus {self.name}", facts)
 
     def audio_path(self, utterance: Utterance) -> Path:
         """Return where the utterance's audio file lies."""

@@ -101,7 +101,8 @@ def _tell_precision(request: ExtractionRequest, described: dict[str, Any]) -> No
     chosen = f"--precision auto takes {used}" if described["asked"] == "auto" else f"Precision {used}"
     if used != "fp32":
         measured = "unknown" if error is None else f"{error:.1e}"
-        request.tell(f"{chosen}: relative error against fp32 on the first batch {measured} (worst layer).")
+        told = f"relative error against fp32, on a few seconds of the first batch, {measured} (worst layer)"
+        request.tell(f"{chosen}: {told}.")
     elif described["asked"] == "auto":
         request.tell(f"{chosen}: nothing else is both fast and safe here.")
     elif gains_from_bf16(request.encoder):

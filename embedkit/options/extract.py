@@ -47,7 +47,7 @@ class ExtractOptions:
         panel="Encoder",
         metavar="NAME",
         help="fp32, the reference, bf16, fp16 or auto: what the device does where that is fast and safe. What it "
-        "changes against fp32 is measured on the first batch and kept in the store.",
+        "changes against fp32 is measured on a few seconds of the first batch and kept in the store.",
     )
     window: str | float = option(
         "clip",

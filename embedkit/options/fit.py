@@ -401,6 +401,15 @@ class TrainingOptions:
         bound=NOT_NEGATIVE,
     )
     runs: Path = option(Path("runs"), panel="Machine", metavar="FOLDER", help="Folder to keep the runs in.")
+    track: tuple[str, ...] = option(
+        (),
+        panel="Training",
+        metavar="NAME",
+        help="Tell another program how heads learn: tensorboard, or module:Name of your own.",
+        usual="none",
+        catalogue="embedkit.training.tracking:TRACKERS",
+        single=True,
+    )
     allow_leak: bool = option(
         False,
         panel="Data",

@@ -64,4 +64,6 @@ class TableOptions:
         usual="none",
     )
     compare: bool = option(True, panel="Data", help="Test and mark which runs differ in UAR (or CCC).")
+    brief: bool = option(False, panel="Data", help="Show the numbers and one line below them.")
+    explain: bool = option(False, panel="Data", help="Say below how each score is defined.")
     runs: Path = option(Path("runs"), panel="Data", help="Folder that holds the runs.", on_command_line=False)

@@ -86,6 +86,16 @@ def closing_notes(document: Document, best: str) -> list[str]:
     return [note for note in notes if note]
 
 
+def shorten(document: Document) -> Document:
+    """Keep the numbers; the one line below them, on what stands beside numbers, is every format's own."""
+
+    def bare(line: Line) -> Line:
+        return replace(line, cells=tuple(cell and replace(cell, mark="") for cell in line.cells))
+
+    grids = tuple(replace(grid, lines=tuple(map(bare, grid.lines)), legend=(), notes=()) for grid in document.grids)
+    return Document(grids=grids)
+
+
 def say_notes_once(grids: Sequence[Grid]) -> list[Grid]:
     """Drop the notes of a grid that is followed by one with the same."""
     following = [*(grid.notes for grid in grids), None][1:]

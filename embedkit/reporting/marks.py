@@ -18,6 +18,7 @@ Test: TypeAlias = Mapping[str, Any]
 Spot: TypeAlias = tuple[str, str, str]
 
 BELOW, ABOVE, SAME = "<", ">", "~"
+_SIGNS = {BELOW: "below", ABOVE: "above", SAME: "not significant (n.s.)"}
 FAMILIES: tuple[FamilyKind, ...] = ("losses", "encoders", "heads", "probes")
 """The families whose results marks show; the star shows that of the best."""
 
@@ -84,15 +85,17 @@ def _power(tests: Sequence[Test]) -> str:
 def _legend(rows: Sequence[Row], tests: Sequence[Test], metric: str) -> str:
     meanings = []
     shown = {test["family"] for test in tests if can_be_shown(test)}
+    signs = {_sign(test) for test in tests if test["family"] in AGAINST_ONE and can_be_shown(test)}
+    words = ", ".join(f"{sign} {word}" for sign, word in _SIGNS.items() if sign in signs)
     if "losses" in shown:
-        baseline = BASELINES[task_of(rows[0])]
-        meanings.append(f"{BELOW} below, {ABOVE} above, {SAME} not significant (n.s.), against {baseline} in its row")
+        meanings.append(f"{words}, against {BASELINES[task_of(rows[0])]} in its row")
     if "probes" in shown:
         rivals = dict.fromkeys(
             f"{test['against']['head']} under {test['against']['loss']}" for test in tests if test["family"] == "probes"
         )
         meanings.append(
-            f"of fitted heads, against the trained head that was best on inner folds ({list_words(rivals, 'or')})"
+            f"{'' if 'losses' in shown else f'{words}, '}of fitted heads, against the trained head that was best on "
+            f"inner folds ({list_words(rivals, 'or')})"
         )
     if shown & set(RANKED):
         meanings.append("differences between rows that share a letter under a loss are not significant (n.s.)")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from embedkit.reporting.grid import Cell, Document, Grid, closing_notes, say_notes_once
 from embedkit.reporting.labels import shorten_names
@@ -28,13 +30,15 @@ class _Layout:
     """How a grid stands on a terminal.
 
     Attributes:
-        labels: Of every line, shortened.
+        labels: Of every line, broken into lines of one text for each column of labels.
+        headers: Those of the labels, in the same form.
         sizes: Widths of the columns of labels; one column where intervals, and heads, stand on lines of their own.
         cell: Width of a cell.
         room: How many columns fit beside the labels.
     """
 
-    labels: Sequence[tuple[str, str]]
+    labels: Sequence[Sequence[Sequence[str]]]
+    headers: Sequence[Sequence[str]]
     sizes: Sequence[int]
     cell: int
     room: int
@@ -44,7 +48,7 @@ class _Layout:
         return len(self.sizes) == 1
 
     def label(self, texts: Sequence[str]) -> str:
-        return "  ".join(f"{text:<{size}}" for text, size in zip(texts, self.sizes, strict=False))
+        return "  ".join(f"{text:<{size}}" for text, size in zip_longest(texts, self.sizes, fillvalue=""))
 
 
 def _text_grid(grid: Grid, *, bold: bool, width: int) -> str:
@@ -60,7 +64,7 @@ def _text_grid(grid: Grid, *, bold: bool, width: int) -> str:
 
 
 def _choose_layout(grid: Grid, headers: Sequence[Sequence[str]], width: int) -> _Layout:
-    """Shorten labels only as far as all columns then stand side by side, or set intervals below; else wrap columns."""
+    """Narrow labels only as far as all columns then stand side by side, or set intervals below; else wrap columns."""
     cells = [cell for line in grid.lines for cell in line.cells]
     layouts = []
     for stacked in (False, True) if any(cell and cell.interval for cell in cells) else (False,):
@@ -68,43 +72,47 @@ def _choose_layout(grid: Grid, headers: Sequence[Sequence[str]], width: int) -> 
         texts += [f"{piece} " for pieces in headers for piece in pieces] + [f"{cell.mark} " for cell in cells if cell]
         size = max(map(len, texts))
         for widths in LABEL_WIDTHS:
-            labels = _short_labels(grid, *(widths[0],) * 2 if stacked else widths)
-            sizes = [max(map(len, column)) for column in zip(grid.label_headers, *labels, strict=True)]
-            sizes = [max(sizes)] if stacked else sizes
+            labels = _break_labels(grid, widths[0], widths[0] if stacked else widths[1], stacked)
+            heads = [(text,) for text in grid.label_headers] if stacked else [grid.label_headers]
+            columns = zip(*heads, *(row for rows in labels for row in rows), strict=True)
+            sizes = [max(map(len, column)) for column in columns]
             room = max(1, (width - sum(sizes) - 2 * (not stacked)) // (size + 1))
-            layouts.append(_Layout(labels=labels, sizes=sizes, cell=size, room=room))
+            layouts.append(_Layout(labels=labels, headers=heads, sizes=sizes, cell=size, room=room))
             if room >= len(grid.columns):
                 return layouts[-1]
     return max(layouts, key=lambda layout: layout.room) if layouts[-1].stacked else layouts[0]
 
 
+def _break_labels(grid: Grid, first: int, second: int, stacked: bool) -> list[list[tuple[str, ...]]]:
+    names = shorten_names([line.labels[0] for line in grid.lines], first)
+    broken = [(names[line.labels[0]], _break_head(line.labels[1], second)) for line in grid.lines]
+    if stacked:
+        return [[(name,), *((piece,) for piece in pieces)] for name, pieces in broken]
+    return [list(zip_longest([name], pieces, fillvalue="")) for name, pieces in broken]
+
+
 def _text_block(grid: Grid, layout: _Layout, headers: Sequence[Sequence[str]], columns: slice, bold: bool) -> list[str]:
     """Lay out as many columns as fit beside the labels."""
-    lines: list[str] = []
-
-    def add(label: Sequence[str], texts: Sequence[str]) -> None:
-        lines.append(f"{layout.label(label)}{''.join(f' {text}' for text in texts)}".rstrip())
-
-    height = max(1 + layout.stacked, *map(len, headers))
+    height = max(len(layout.headers), *map(len, headers))
     heads = [[""] * (height - len(pieces)) + list(pieces) for pieces in headers]
-    above = ("", "")
-    for level in range(height):
-        left = height - 1 - level
-        label = grid.label_headers[1 - left :] if layout.stacked and left < 2 else above if left else grid.label_headers
-        add(label, [f"{pieces[level]} ".rjust(layout.cell) for pieces in heads])
-    for texts, line in zip(layout.labels, grid.lines, strict=True):
+    titles = [()] * (height - len(layout.headers)) + [tuple(texts) for texts in layout.headers]
+    rows: list[tuple[Sequence[str], Sequence[str]]] = [
+        (title, [f"{pieces[level]} ".rjust(layout.cell) for pieces in heads]) for level, title in enumerate(titles)
+    ]
+    for labels, line in zip(layout.labels, grid.lines, strict=True):
         cells = line.cells[columns]
         if not any(cells) and any(line.cells):
             continue
         own = [_cell_lines(cell, layout.stacked) for cell in cells]
         best = [bool(bold and cell and cell.best) for cell in cells]
-        add(texts, [_embolden(one[0], layout.cell, how) for one, how in zip(own, best, strict=True)])
+        levels = [[_embolden(one[0], layout.cell, how) for one, how in zip(own, best, strict=True)]]
         if layout.stacked:
-            add(texts[1:], [one[1].rjust(layout.cell) for one in own])
+            levels.append([one[1].rjust(layout.cell) for one in own])
         if any(cell and cell.mark for cell in cells):
             # Marks stand below their numbers, so that as many columns fit as without them.
-            add(above, [f"{cell.mark if cell else ''} ".rjust(layout.cell) for cell in cells])
-    return lines
+            levels.append([f"{cell.mark if cell else ''} ".rjust(layout.cell) for cell in cells])
+        rows += zip_longest(labels, levels, fillvalue=())
+    return [f"{layout.label(label)}{''.join(f' {text}' for text in texts)}".rstrip() for label, texts in rows]
 
 
 def _cell_lines(cell: Cell | None, stacked: bool) -> list[str]:
@@ -127,15 +135,26 @@ def _short_labels(grid: Grid, *widths: int) -> list[tuple[str, str]]:
 
 
 def _wrap_header(label: str) -> list[str]:
-    """Break a loss's name after hyphens, colons and commas, so that columns stay narrow."""
-    for mark in "-:,":
+    """Break a loss's name, so that columns stay narrow."""
+    return _break(label, "-:,", HEADER_WIDTH)
+
+
+def _break_head(label: str, width: int) -> list[str]:
+    """Break a head's label between its settings, and inside them only where that is not enough."""
+    marks = ":," if max(map(len, re.split("(?<=[:,])", label))) <= width else ":,/+"
+    return [label] if len(label) <= width else _break(label, marks, width)
+
+
+def _break(label: str, marks: str, width: int) -> list[str]:
+    """Break a label into lines after some characters, and where that is not enough at the width."""
+    for mark in marks:
         label = label.replace(mark, f"{mark}\n")
     lines: list[str] = [""]
     for piece in label.split("\n"):
-        if len(lines[-1]) + len(piece) > HEADER_WIDTH and lines[-1]:
+        if len(lines[-1]) + len(piece) > width and lines[-1]:
             lines.append("")
         lines[-1] += piece
-    return [line[start : start + HEADER_WIDTH] for line in lines for start in range(0, len(line), HEADER_WIDTH)]
+    return [line[start : start + width] for line in lines for start in range(0, len(line), width)]
 
 
 def render_markdown(document: Document) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from embedkit.reporting.records import as_frame
-
-if TYPE_CHECKING:
-    from embedkit.training.runs import RunRecord
+from embedkit.training.runs import Runs
 
 
-class Results(list["RunRecord"]):
+class Results(Runs):
     """A list of runs that is also a table."""
 
     def to_frame(self) -> Any:

@@ -15,8 +15,9 @@ from embedkit.options.table import FORMATS, OF_ROWS
 from embedkit.registry import unknown_name
 from embedkit.reporting.comparison import TESTED, compare_runs
 from embedkit.reporting.dimensions import lay_out_dimensions
-from embedkit.reporting.grid import Document, Grid, Line
+from embedkit.reporting.grid import Document, Grid, Line, say_notes_once, shorten
 from embedkit.reporting.groups import lay_out_groups
+from embedkit.reporting.html import draw_grid
 from embedkit.reporting.labels import Row, place_rows
 from embedkit.reporting.marks import describe_tests, leads, mark_runs
 from embedkit.reporting.metrics import (
@@ -41,12 +42,12 @@ from embedkit.reporting.protocol import (
 )
 from embedkit.reporting.published import lay_out_published
 from embedkit.reporting.ranks import lay_out_ranks
-from embedkit.wording import escape_all, list_words
+from embedkit.wording import count_noun, escape_all, list_words
 
 REQUIRED = ("corpus", "encoder", "head", "loss", "folds", "classes", "seeds", "utterances")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Table:
     """Runs, ready to be drawn; `str(table)` and `print(table)` draw it.
 
@@ -58,6 +59,8 @@ class Table:
         format: What `str` draws, one of `FORMATS`.
         published: Whether the study's published numbers stand beside.
         spread: Whether intervals over speakers stand beside numbers, or deviations over seeds.
+        brief: Whether one line below the numbers is all that is said.
+        explain: Whether it is said how each score is defined.
     """
 
     rows: tuple[Row, ...]
@@ -65,9 +68,17 @@ class Table:
     format: str = "text"
     published: bool = False
     spread: Spread = "interval"
+    brief: bool = False
+    explain: bool = False
 
     def __str__(self) -> str:
         return self.render()
+
+    def __repr__(self) -> str:
+        return f"<Table of {count_noun(len(self.rows), 'run')}>"
+
+    def _repr_html_(self) -> str:
+        return "\n".join(map(draw_grid, say_notes_once(_draw(self).grids)))
 
     def render(self, format: str | None = None, *, bold: bool = False) -> str:
         """Draw in a format; `bold` sets the best cells of text in a terminal's bold type."""
@@ -80,6 +91,9 @@ class Table:
                     f"The published numbers cannot stand beside runs in {chosen}, where their notes would be lost; "
                     f"leave out --published, or choose --format {others}."
                 )
+            for name in ("brief", "explain"):
+                if getattr(self, name):
+                    raise ConfigError(f"Found --{name} beside --format {chosen}, which has no notes; leave it out.")
             return str(draw(self.rows))
         document = _draw(self)
         return str(draw(document, bold=bold) if chosen == "text" else draw(document))
@@ -96,6 +110,8 @@ def build_table(
     format: str = "text",
     published: bool = False,
     spread: Spread = "interval",
+    brief: bool = False,
+    explain: bool = False,
     predictions: Iterable[Path | None] | None = None,
 ) -> Table:
     """Build a table of encoders by losses from the metrics of runs.
@@ -107,6 +123,7 @@ def build_table(
         format: What `str(table)` draws, one of `FORMATS`.
         published: Set published figures, with notes on what each was, beside.
         spread: "interval" sets 95 % intervals over speakers beside numbers, "seeds" the standard deviation over seeds.
+        brief, explain: See `Table`.
         predictions: The CSV of each run's predictions, None for those that have none. From these the differences
             between runs are tested and marked; without them nothing is.
 
@@ -136,10 +153,14 @@ def build_table(
         format=_require("format", format, FORMATS),
         published=published,
         spread=spread,
+        brief=brief,
+        explain=explain,
     )
+    if brief and explain:
+        raise ConfigError("Found --brief and --explain, which say less and more; leave one out.")
     if metric is not None and metric != "all":
         _require_metric(ordered, metric)
-    if published and table.format in ("csv", "json"):
+    if table.format in OF_ROWS and (published or brief or explain):
         table.render()
     return table
 
@@ -211,7 +232,7 @@ def _draw(table: Table) -> Document:
         CALIBRATION: [name for names in SHOWN.values() for name in names],
         AGREEMENT: ("ccc", "rmse"),
     }
-    notes = [text for text, names in definitions.items() if metrics & set(names)]
+    notes = [text for text, names in definitions.items() if table.explain and metrics & set(names)]
     if len(groups) > 1:
         fields = ", ".join(differing_fields(groups))
         notes.append(f"Runs that differ in {fields} stand in tables of their own: do not compare across tables.")
@@ -220,7 +241,8 @@ def _draw(table: Table) -> Document:
         grids += lay_out_published(classified, metrics) if real else []
         if len(real) < len(table.rows):
             notes.append("The demo corpus is synthetic, so it is not shown beside published numbers.")
-    return Document(grids=tuple(grids), notes=tuple(notes))
+    document = Document(grids=tuple(grids), notes=tuple(notes))
+    return shorten(document) if table.brief else document
 
 
 def _choose_metrics(rows: Sequence[Row], metric: str | None) -> list[str]:

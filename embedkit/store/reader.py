@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from embedkit.arguments import checked
 from embedkit.errors import StoreError
 from embedkit.registry import unknown_name
+from embedkit.showing import draw_facts
 from embedkit.store import layout
 from embedkit.store.frames import as_frame
 from embedkit.store.header import Header, read_header
@@ -70,6 +71,18 @@ class Store:
     def __repr__(self) -> str:
         name = self.encoder.get("name", "?")
         return f"<Store {self.path}: {self.corpus}, {name}, {len(self)} utterances>"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "corpus": self.corpus,
+            "encoder": self.encoder.get("name"),
+            "utterances": f"{len(self):,}",
+            "layers": len(self.layers),
+            "dimensions": self.dimensions,
+            "kept": "utterance statistics and frames" if self.has_frames else "utterance statistics",
+            "columns": ", ".join(self.columns),
+        }
+        return draw_facts(f"Store {self.path}", facts)
 
     @property
     def corpus(self) -> str:

@@ -38,6 +38,7 @@ class StudyForecast:
         self.before: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
         self.unknown: list[str] = []
+        self.plan: list[str] = []
 
     def foresee(self, pair: Pair) -> None:
         """Look at a pair; one that is unavailable, and heads that cannot be fitted, are left out from here on."""
@@ -71,12 +72,10 @@ class StudyForecast:
             tell("Nothing to do but the table.")
 
     def _foresee(self, pair: Pair) -> None:
-        chosen, _ = choose_utterances(
-            pair.corpus, self.parts.extract_options.get("where", ()), self.parts.extract_options.get("limit")
-        )
+        chosen = self._choose(pair, pair.names[0])
         stores: list[Store] = []
         if "cached" in self.parts.modes:
-            found = [self._foresee_store(pair, name, chosen) for name in pair.names]
+            found = [self._foresee_store(pair, name, self._choose(pair, name)) for name in pair.names]
             stores = [store for store in found if store is not None]
             if len(stores) < len(found):
                 name = pair.names[0]
@@ -84,6 +83,10 @@ class StudyForecast:
                 stores = [self.estimator.outline(chosen, sample.store, encoder_label(name))]
         for step in self.parts.steps(pair):
             self.parts.attempt(step.name, partial(self._foresee_step, pair, step, stores, chosen))
+
+    def _choose(self, pair: Pair, name: str) -> Corpus:
+        options = self.parts.extract_options
+        return choose_utterances(self.parts.used(pair, name), options.get("where", ()), options.get("limit"))[0]
 
     def _foresee_store(self, pair: Pair, name: str, chosen: Corpus) -> Store | None:
         """Return the store if it holds all utterances."""
@@ -117,6 +120,7 @@ class StudyForecast:
             for experiment in experiments
             if self.parts.options.overwrite or find_known_run(experiment) is None
         ]
+        self.plan += [f"{one}: {'to train' if one in todo else 'is there'}" for one in experiments]
         self.experiments += len(experiments)
         self.there += len(experiments) - len(todo)
         self.heads += sum(experiment.count_heads() for experiment in todo)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +13,7 @@ from embedkit.arguments import as_list
 from embedkit.checking.reading import ReadingTable
 from embedkit.corpora.base import Corpus
 from embedkit.corpora.opening import as_corpus, rename_corpus
+from embedkit.corpora.selection import select
 from embedkit.encoders.run_encoders import expand_runs
 from embedkit.errors import BusyError, ConfigError, EmbedkitError, UnknownNameError
 from embedkit.extraction.lock import wait_until_free
@@ -179,6 +180,21 @@ class StudyPlan:
         path = self.options.stores / default_path(pair.corpus.name, name).relative_to(FOLDER)
         return path if self.layers == "all" else path.with_stem(f"{path.stem}-layers-{self.layers}")
 
+    def used(self, pair: Pair, name: str) -> Corpus:
+        """Choose the utterances that are encoded: those that the heads use, and what the store holds already.
+
+        A filter of a column that stores alone have is left to the fit.
+        """
+        try:
+            wanted = {one.id for one in select(pair.corpus, self.options.where).utterances}
+        except UnknownNameError:
+            return pair.corpus
+        path = self.path(pair, name)
+        if path.exists() and self.options.where:
+            with open_store(path) as store:
+                wanted |= set(store.column("id").tolist())
+        return replace(pair.corpus, utterances=tuple(one for one in pair.corpus.utterances if one.id in wanted))
+
     def level(self, pair: Pair, name: str) -> str | None:
         """Choose what is kept: what the store keeps already, else what the heads need."""
         path = self.path(pair, name)
@@ -244,13 +260,13 @@ class StudyPlan:
             }
             stores = []
             for name in pair.names:
-                path = self.path(pair, name)
+                path, corpus = self.path(pair, name), self.used(pair, name)
                 own = {**given, "encoder": name, "level": self.level(pair, name)}
-                stores.append(self._extract_once(pair.corpus, **{**own, "out": path}))
+                stores.append(self._extract_once(corpus, **{**own, "out": path}))
                 for snr in self.options.noise_snr:
                     noise = {"noise_snr": snr, "noise": self.options.noise}
                     noisy = noisy_path(path, snr, self.options.noise)
-                    self._extract_once(pair.corpus, **{**own, **noise, "out": noisy})
+                    self._extract_once(corpus, **{**own, **noise, "out": noisy})
             return stores
 
         return self.attempt(str(pair), extract)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -24,6 +24,7 @@ class TrainingMonitor:
         self.total, self.epochs = total, epochs
         self.done = self.begun = 0.0
         self.report: Progress | None = None
+        self.track: Callable[[str, float, int], None] | None = None
         self.title, self.score_name = "", ""
         self.scores: dict[str, list[float]] = {}
         self.running: dict[str, list[float]] = {}
@@ -40,6 +41,7 @@ class TrainingMonitor:
             self.done, self.begun, self.running = self.done + _heads(groups), 0.0, {}
             _add(self.scores, groups, results)
             self._tell()
+            self._track()
 
     def on_epoch(self, groups: Sequence[Group], epochs: int, results: Sequence[GroupResult]) -> None:
         """Take note of how far the stack in training is."""
@@ -47,18 +49,29 @@ class TrainingMonitor:
             self.begun, self.running = _heads(groups) * epochs / self.epochs, {}
             _add(self.running, groups, results)
             self._tell()
+            self._track()
 
     def _tell(self) -> None:
         if self.report is not None:
             self.report(self.done + self.begun, self.total)
 
+    def _track(self) -> None:
+        if self.track is not None:
+            for loss, score in self._means().items():
+                self.track(loss, score, round(self.done + self.begun))
+
+    def _means(self) -> dict[str, float]:
+        """Return the best candidate's development score under each loss, its mean over what is begun."""
+        return {
+            loss: float(np.mean([*self.scores.get(loss, ()), *self.running.get(loss, ())]))
+            for loss in self.scores | self.running
+        }
+
     def note(self) -> str:
-        """Return one line: the best candidate's development score under each loss, its mean over what is begun."""
+        """Return one line: the best development score so far under each loss."""
         with self.lock:
-            scores = {
-                loss: [*self.scores.get(loss, ()), *self.running.get(loss, ())] for loss in self.scores | self.running
-            }
-        found = [f"{loss} {in_unit(self.score_name, float(np.mean(own)))}" for loss, own in scores.items()]
+            scores = self._means()
+        found = [f"{loss} {in_unit(self.score_name, score)}" for loss, score in scores.items()]
         best = f"best development {shown_name(self.score_name)} so far"
         return f"{self.title}, {best}: {', '.join(found)}" if found else self.title
 

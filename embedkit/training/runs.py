@@ -15,7 +15,9 @@ from embedkit.cells import write_cell
 from embedkit.errors import RunError
 from embedkit.pointers import describe_pointer
 from embedkit.received import read_object, require_regular
+from embedkit.showing import draw_rows
 from embedkit.training.recorded import check_config, check_curves, check_metrics
+from embedkit.wording import count_noun
 from embedkit.writing import new_folder, sync_tree
 
 if TYPE_CHECKING:
@@ -31,13 +33,27 @@ _METRICS, _PREDICTIONS, _HEADS = "metrics.json", "predictions.csv", "heads.safet
 _CURVES = "curves.json"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RunRecord:
     """One finished run: where it lies, how it was configured, and its row of the table."""
 
     folder: Path
     config: Mapping[str, Any]
     metrics: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<Run {self.folder}: {self.score}>"
+
+    def _repr_html_(self) -> str:
+        return Runs([self])._repr_html_()
+
+    @property
+    def score(self) -> str:
+        """Its first score, in words."""
+        for name, label, factor, decimals in (("ua", "UAR", 100, 1), ("ccc", "CCC", 1, 3)):
+            if name in self.metrics:
+                return f"{label} {factor * self.metrics[name]:.{decimals}f}"
+        return "no score"
 
     @property
     def predictions_path(self) -> Path:
@@ -91,6 +107,15 @@ class RunRecord:
                 f"The curves of {self.folder} cannot be read ({error}); run embedkit fit again with --overwrite."
             ) from error
         return curves
+
+
+class Runs(list[RunRecord]):
+    """Runs, as a notebook shows them in a table."""
+
+    def _repr_html_(self) -> str:
+        names = ("corpus", "encoder", "head", "loss", "mode")
+        rows = [[*(one.metrics.get(name, "") for name in names), one.score, one.folder] for one in self]
+        return draw_rows(count_noun(len(self), "run"), [*names, "score", "folder"], rows)
 
 
 def digest_of(value: Any) -> str:

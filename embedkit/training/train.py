@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -28,10 +30,16 @@ from embedkit.training.layer_probing import LayerFeatures, join_plans, split_res
 from embedkit.training.live.features import LiveFeatures
 from embedkit.training.monitor import TrainingMonitor, shown_name, tell_score
 from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
-from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
+from embedkit.training.runs import RunRecord, digest_of, read_run, require_writable, write_run
 from embedkit.training.saved_encoders import EncoderFolders
 from embedkit.training.search import describe_search, tell_edges
 from embedkit.training.stacks.cache import ResultCache
+from embedkit.training.tracking import Trackers
+
+Announce: TypeAlias = Callable[..., None]
+"""Called with an experiment, its run and a note on it."""
+
+_logger = logging.getLogger("embedkit")
 
 ABANDONED_SECONDS = 30 * 24 * 3600
 """After which what was begun, and never gone on with, is removed."""
@@ -41,11 +49,9 @@ def fit_experiments(
     experiments: Sequence[Experiment], threads: int, *, overwrite: bool, progress: Progress | bool | None, tell: Tell
 ) -> list[RunRecord]:
     """Train every experiment that is not there already; one record each, in order."""
+    for folder in {experiment.runs for experiment in experiments}:
+        require_writable(folder)
     known = {id(experiment): None if overwrite else find_known_run(experiment) for experiment in experiments}
-    for experiment in experiments:
-        if (record := known[id(experiment)]) is not None:
-            score = tell_score(experiment.data.score_name, record.metrics)
-            tell(f"{experiment}: {score}, fitted before, nothing changed")
     rows = [
         (row, [experiment for experiment in row if known[id(experiment)] is None]) for row in plan_rows(experiments)
     ]
@@ -59,11 +65,78 @@ def fit_experiments(
     heads = sum(experiment.count_heads() for row in todo for experiment in row.trained)
     monitor = TrainingMonitor(heads, max((experiment.options.epochs or 1 for experiment in experiments), default=1))
     trained: dict[int, RunRecord] = {}
-    with show_progress(progress, "fit", note=monitor.note) as monitor.report:
+    with (
+        _tracked(experiments) as trackers,
+        tell_in_order(experiments, tell) as announce,
+        show_progress(progress, "fit", note=monitor.note) as monitor.report,
+    ):
+        for experiment in experiments:
+            if (record := known[id(experiment)]) is not None:
+                announce(experiment, record, "fitted before, nothing changed")
         for row in todo:
             monitor.start(_name_row(row.trained), row.trained[0].data.score_name)
-            trained |= _fit_row(row, threads, monitor, tell)
+            monitor.track = _track_row(row, trackers)
+            trained |= _fit_row(row, threads, monitor, announce)
+            for experiment in row.missing:
+                trackers.finish(str(experiment), trained[id(experiment)])
     return [known[id(experiment)] or trained[id(experiment)] for experiment in experiments]
+
+
+@contextmanager
+def _tracked(experiments: Sequence[Experiment]) -> Iterator[Trackers]:
+    """Build the trackers that the first process tells of everything."""
+    first = next((one for one in experiments if one.processes.rank == 0), None)
+    trackers = Trackers(() if first is None else first.options.track, Path() if first is None else first.runs)
+    try:
+        yield trackers
+    finally:
+        trackers.tell("close")
+
+
+def _track_row(row: _Row, trackers: Trackers) -> Callable[[str, float, int], None] | None:
+    """Tell trackers of the experiments that begin; return what takes their scores. Layers share theirs."""
+    if not trackers.own:
+        return None
+    for experiment in row.missing:
+        trackers.tell("start", str(experiment), experiment.config)
+
+    def track(loss: str, score: float, step: int) -> None:
+        for experiment in row.missing:
+            if experiment.loss.spec == loss:
+                scores = {f"so far/development {experiment.data.score_name}": score}
+                trackers.tell("log", str(experiment), scores, step)
+
+    return track
+
+
+@contextmanager
+def tell_in_order(experiments: Sequence[Experiment], tell: Tell) -> Iterator[Announce]:
+    """Have one line said of each experiment, in their order as soon as it allows; after them where to search further.
+
+    Where training ends early, what was held back is said then.
+    """
+    lines: dict[int, str] = {}
+    said: set[int] = set()
+    edges: list[str] = []
+
+    def say(waiting: Iterable[int]) -> None:
+        for key in waiting:
+            tell(lines[key])
+            said.add(key)
+
+    def announce(experiment: Experiment, record: RunRecord, note: str = "") -> None:
+        score = tell_score(experiment.data.score_name, record.metrics)
+        lines[id(experiment)] = ", ".join(filter(None, [f"{experiment}: {score}", note]))
+        if not note:
+            edges.extend(f"{experiment}: {sentence}" for sentence in record.metrics["search"].get("edges", ()))
+        say(takewhile(lines.__contains__, (key for key in map(id, experiments) if key not in said)))
+
+    try:
+        yield announce
+    finally:
+        say([key for key in map(id, experiments) if key in lines and key not in said])
+        for sentence in edges:
+            tell(sentence)
 
 
 def _forget_abandoned(folder: Path) -> None:
@@ -117,17 +190,20 @@ def _name_row(row: Sequence[Experiment]) -> str:
     return row[0].name_with(sorted({experiment.layer for experiment in row if experiment.layer is not None}))
 
 
-def _fit_row(row: _Row, threads: int, monitor: TrainingMonitor, tell: Tell) -> dict[int, RunRecord]:
+def _fit_row(row: _Row, threads: int, monitor: TrainingMonitor, announce: Announce) -> dict[int, RunRecord]:
     started = time.perf_counter()
     train = _tune if row.trained[0].options.tuned else _train
     with _room_told(row.trained[0]):
         results = train(row, threads, monitor)
     row.trained[0].release()
-    records = {id(experiment): _write_once(experiment, results[id(experiment)], tell) for experiment in row.missing}
+    records = {}
+    for experiment in row.missing:
+        records[id(experiment)] = record = _write_once(experiment, results[id(experiment)])
+        announce(experiment, record)
     if row.cache is not None:
         row.cache.clear()
     heads = sum(experiment.count_heads() for experiment in row.missing)
-    tell(f"{_name_row(row.missing)}: {heads} heads in {time.perf_counter() - started:.0f} s")
+    _logger.debug("%s: %d heads in %.0f s", _name_row(row.missing), heads, time.perf_counter() - started)
     return records
 
 
@@ -231,15 +307,15 @@ def _cache(row: Sequence[Experiment]) -> ResultCache | None:
     return ResultCache(experiment.runs / UNFINISHED / digest_of([task, own]), task, experiment.processes)
 
 
-def _write_once(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
+def _write_once(experiment: Experiment, results: Sequence[FoldResult]) -> RunRecord:
     """Write a run, by the first process where several have trained it."""
     if experiment.processes.rank == 0:
-        _write(experiment, results, tell)
+        _write(experiment, results)
     experiment.processes.wait()
     return read_run(experiment.folder)
 
 
-def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) -> RunRecord:
+def _write(experiment: Experiment, results: Sequence[FoldResult]) -> None:
     seeds = experiment.options.seed_numbers
     chosen = [choice.candidate for result in results for choice in result.choices]
     search = describe_search(experiment.grid, chosen, chosen_on=experiment.plan.selection)
@@ -256,7 +332,7 @@ def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) ->
         "head_spec": experiment.head,
         "versions": versions(),
     }
-    record = write_run(
+    write_run(
         experiment.folder,
         config=config,
         metrics=metrics,
@@ -265,10 +341,6 @@ def _write(experiment: Experiment, results: Sequence[FoldResult], tell: Tell) ->
         curves=learning_curves(results, seeds, experiment.data.score_name),
         folders={FOLDER: experiment.cache.folder / FOLDER} if experiment.options.save_encoder else None,
     )
-    tell(f"{experiment}: {tell_score(experiment.data.score_name, metrics)}")
-    for sentence in edges:
-        tell(f"{experiment}: {sentence}")
-    return record
 
 
 def find_known_run(experiment: Experiment) -> RunRecord | None:

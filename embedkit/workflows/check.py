@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import chain
 from typing import Any
 
@@ -29,9 +30,10 @@ from embedkit.registry import unknown_name
 from embedkit.system import count_cores
 from embedkit.training.data.dealing import Balance
 from embedkit.training.data.folds import CROSSED, FoldPlan, default_folds, plan_folds
+from embedkit.wording import count_noun, list_words
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CorpusCheck:
     """What was found in a corpus; `str()` writes it as tables of 80 columns.
 
@@ -105,6 +107,16 @@ class CorpusCheck:
         from embedkit.checking.table import render_check
 
         return render_check(self)
+
+    def __repr__(self) -> str:
+        found = list_words(
+            count_noun(sum(one.severity == severity for one in self.findings), severity)
+            for severity in ("problem", "warning")
+        )
+        return f"<CorpusCheck {self.corpus.name}: {found}>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 def check_corpus(

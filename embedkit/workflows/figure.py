@@ -47,6 +47,7 @@ _KINDS: Mapping[str, tuple[_Draw, str]] = {
     ),
 }
 KINDS = ("layers", *_KINDS)
+SYNONYMS = {"tsne": "map"}
 
 
 def write_figures(
@@ -64,7 +65,7 @@ def write_figures(
         kind: "layers" (a metric by layer, from `fit --layers each`), "forest" (scores with intervals), "confusion",
             "classes" and "speakers" (recall), "calibration" (reliability and NLL), "shares" (a score by the
             number of training speakers, from `fit --train-share`), "curves" (validation score and training loss by
-            epoch), "weights" (of the layers), "map" (embeddings).
+            epoch), "weights" (of the layers), "map" or "tsne" (embeddings).
         metric: Of "layers": "ua" or "uar", "wa" or "acc", "f1", "nll", "brier", "ece", or "ccc" (the mean over the
             emotional attributes).
         format: "svg", "pdf" or "png".
@@ -79,6 +80,7 @@ def write_figures(
     """
     from embedkit.training.runs import find_runs
 
+    kind = SYNONYMS.get(kind, kind)
     for what, name, known in (("figure", kind, KINDS), ("format", format, FORMATS)):
         if name not in known:
             raise ConfigError(unknown_name(what, name, known))

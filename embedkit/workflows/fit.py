@@ -30,7 +30,7 @@ from embedkit.training.live.source import open_live_sources
 from embedkit.training.noise import plan_noise, score_noise
 from embedkit.training.plain import describe_plain_parts
 from embedkit.training.processes import ALONE, count_processes
-from embedkit.training.runs import RunRecord, require_writable
+from embedkit.training.runs import RunRecord
 from embedkit.training.train import fit_experiments
 from embedkit.wording import count_noun
 
@@ -98,7 +98,6 @@ def fit_heads(
     said += [find_lonely_classes(data) for _, data in parts.values()]
     for sentence in dict.fromkeys(line for lines in said for line in lines):
         tell(sentence)
-    require_writable(options.runs)
     threads = options.threads or count_cores()
     records = train(experiments, threads, overwrite=options.overwrite, progress=progress, tell=tell)
     # Whatever stands in the place of the training may return nothing.

@@ -109,7 +109,7 @@ class StoreDescription:
     def _error(self) -> str:
         """Say what the precision changes, where that was measured."""
         error = self.extraction.get("precision", {}).get("relative_error")
-        return f" ({error:.1e} from fp32 on the first batch)" if error else ""
+        return f" ({error:.1e} from fp32, by a few seconds)" if error else ""
 
 
 def describe_store(path: str | os.PathLike[str]) -> StoreDescription:

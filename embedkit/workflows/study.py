@@ -24,26 +24,35 @@ from embedkit.study.parts import Unit, agree, agreements, forget
 from embedkit.study.plan import Pair, StudyPlan
 from embedkit.study.timing import open_estimator
 from embedkit.training.runs import RunRecord
+from embedkit.wording import count_noun
 from embedkit.workflows.extract import extract_embeddings
 from embedkit.workflows.fit import fit_heads
 from embedkit.workflows.table import tabulate_runs
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class StudyResult:
     """What a study made.
 
     Attributes:
-        table: Its table.
+        table: Its table; empty where nothing was to be done.
         records: Its runs, those that were there before as well.
         missing: What could not be made, and why.
         seconds: How long each step took.
+        plan: A line for each configuration that was foreseen: whether it was there.
     """
 
     table: Table
     records: tuple[RunRecord, ...]
     missing: Mapping[str, str]
     seconds: Mapping[str, float]
+    plan: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<StudyResult: {count_noun(len(self.records), 'run')}, {len(self.missing)} missing>"
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
 
     def to_frame(self) -> Any:
         """Return a data frame of the runs; see `Results.to_frame`."""
@@ -59,6 +68,7 @@ def run_study(
     extract: Mapping[str, Any] | None = None,
     sources: Mapping[str, str] | None = None,
     foresee: bool = True,
+    dry_run: bool = False,
     progress: Progress | bool | None = False,
     tell: Tell = lambda _: None,
 ) -> StudyResult:
@@ -71,6 +81,7 @@ def run_study(
         options: Which encoders, heads, losses and modes, and how; users give each as an argument.
         extract: Further options of `extract`, for all encoders.
         sources: Where encoders' names lead instead of the published weights.
+        dry_run: Look what is there, say what would be done, and do nothing.
         foresee: Look first what is there and measure how long the rest will take, some seconds for each encoder.
         progress: Called with work done and in all; True shows bars, None ones on a terminal.
         tell: Called with each sentence for the user.
@@ -89,10 +100,14 @@ def run_study(
         tell=tell,
     )
     pairs = parts.open(corpora)
+    plan: list[str] = []
+    if dry_run:
+        _, plan = _foresee(parts, pairs)
+        return StudyResult(table=Table(rows=()), records=(), missing=dict(parts.missing), seconds={}, plan=tuple(plan))
     if parts.part is not None:
         parts.take(*_own_steps(parts, pairs, foresee))
     elif foresee:
-        _foresee(parts, pairs)
+        _, plan = _foresee(parts, pairs)
     seconds: dict[str, float] = {}
     with _timed("extract", seconds):
         extracted = [parts.extract_pair(pair) for pair in pairs]
@@ -106,17 +121,19 @@ def run_study(
         table = tabulate_runs(records) if records else Table(rows=())
     if parts.part is not None:
         tell("Once all parts are done, the same command without --part shows the table of the whole study.")
-    return StudyResult(table=table, records=tuple(records), missing=dict(parts.missing), seconds=seconds)
+    return StudyResult(
+        table=table, records=tuple(records), missing=dict(parts.missing), seconds=seconds, plan=tuple(plan)
+    )
 
 
-def _foresee(parts: StudyPlan, pairs: Sequence[Pair]) -> list[Unit]:
-    """Say what there is to do and how long it takes."""
+def _foresee(parts: StudyPlan, pairs: Sequence[Pair]) -> tuple[list[Unit], list[str]]:
+    """Say what there is to do and how long it takes; return that, and a line for each configuration."""
     with open_estimator(extract_embeddings, {**parts.extract_options, "sources": parts.sources}) as estimator:
         outlook = StudyForecast(parts, estimator)
         for pair in pairs:
             outlook.foresee(pair)
     outlook.tell()
-    return [outlook.weigh(pair, step) for pair in pairs for step in parts.steps(pair)]
+    return [outlook.weigh(pair, step) for pair in pairs for step in parts.steps(pair)], outlook.plan
 
 
 def _own_steps(parts: StudyPlan, pairs: Sequence[Pair], foresee: bool) -> tuple[list[str], float]:
@@ -126,7 +143,7 @@ def _own_steps(parts: StudyPlan, pairs: Sequence[Pair], foresee: bool) -> tuple[
     names = [step.name for _, step in steps]
 
     def measure() -> list[Unit]:
-        return _foresee(parts, pairs) if foresee else [Unit(step.name, str(pair)) for pair, step in steps]
+        return _foresee(parts, pairs)[0] if foresee else [Unit(step.name, str(pair)) for pair, step in steps]
 
     return agree(_agreements(parts, pairs), parts.part, names, measure)
 

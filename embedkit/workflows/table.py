@@ -28,6 +28,8 @@ def tabulate_runs(
     spread: Spread = "interval",
     by: str | None = None,
     compare: bool = True,
+    brief: bool = False,
+    explain: bool = False,
 ) -> Table:
     """Build the table of encoders by losses; `print` shows it.
 
@@ -40,6 +42,8 @@ def tabulate_runs(
         spread: "interval" sets 95 % intervals over speakers beside numbers, "seeds" the standard deviation over seeds.
         by: A column of the store, such as "gender", each value of which is scored in a table of its own.
         compare: Test and mark which runs differ, by their predictions.
+        brief: Show the numbers and one line below them, without tests and protocol.
+        explain: Say how each score is defined.
 
     Raises:
         RunError: there are no runs, or one is damaged.
@@ -73,5 +77,7 @@ def tabulate_runs(
         format=format,
         published=published,
         spread=spread,
-        predictions=predictions if compare else None,
+        brief=brief,
+        explain=explain,
+        predictions=predictions if compare and not brief else None,
     )

@@ -71,8 +71,9 @@ def test_the_choice_and_its_error_are_said_and_kept(tmp_path: Path, corpus: Corp
     run_reduced(corpus, tmp_path / "s.h5", Loader(ReducedEncoder()), tell=told.append)
     kept = open_store(tmp_path / "s.h5").extraction["precision"]
     assert kept == {"asked": "auto", "used": "bf16", "relative_error": pytest.approx(0.03, rel=1e-4)}
-    assert "--precision auto takes bf16: relative error against fp32 on the first batch 3.0e-02 (worst layer)." in told
-    assert "bf16 on cpu (3.0e-02 from fp32 on the first batch)" in str(describe_store(tmp_path / "s.h5"))
+    measured = "relative error against fp32, on a few seconds of the first batch, 3.0e-02 (worst layer)"
+    assert f"--precision auto takes bf16: {measured}." in told
+    assert "bf16 on cpu (3.0e-02 from fp32, by a few seconds)" in str(describe_store(tmp_path / "s.h5"))
 
 
 def test_an_extraction_that_continues_keeps_what_was_measured(tmp_path: Path, corpus: Corpus) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -116,7 +117,7 @@ def test_equal_protocols_share_a_table(make_row: Any) -> None:
 
 def test_the_protocol_is_told(make_row: Any) -> None:
     rows = [make_row(), make_row(encoder="mfcc", head="lstm", selection="one development group held out")]
-    text = " ".join(str(build_table(rows)).split())
+    text = " ".join(str(build_table(rows, explain=True)).split())
     for part in (
         "535 utterances, 10 speakers, 7 classes (anger, boredom",
         "folds by speaker, 3 seeds",
@@ -176,11 +177,12 @@ def test_calibration_stands_beside_where_runs_have_it(make_row: Any) -> None:
     assert "NLL in nats" in likelihood
     assert cells_of(likelihood, "whisper")[2:] == ["0.513±0.010", "0.402±0.020"]
     assert cells_of(str(build_table(rows, metric="ece")), "whisper")[2:] == ["8.1±0.2", "12.3±0.4"]
-    everything = str(build_table(rows, metric="all"))
+    everything = str(build_table(rows, metric="all", explain=True))
     assert [everything.count(f"{name} in") for name in ("UAR", "accuracy (WA)", "macro-F1", "NLL")] == [1] * 4
     assert "bins of equal width, in %" in everything
     assert "15 bins" in everything
-    assert "15 bins" not in str(build_table(rows))
+    assert "15 bins" not in str(build_table(rows, explain=True))
+    assert "15 bins" not in str(build_table(rows, metric="all"))
     older = str(build_table([*rows, make_row(loss="aam")], metric="nll"))
     assert cells_of(older, "whisper")[2:] == ["0.513±0.010", "0.402±0.020", "-"]
 
@@ -274,6 +276,41 @@ def test_heads_with_other_settings_are_rows_of_their_own(make_row: Any) -> None:
     text = str(build_table(rows))
     assert cells_of(text, "whisper-base  mlp:width=64")[2:] == ["6.4±0.6"]
     assert cells_of(text, "whisper-base  mlp:width=128")[2:] == ["12.8±0.6"]
+
+
+def test_labels_of_heads_are_never_cut(make_row: Any) -> None:
+    rows = [make_row(head_options={"pool": pool}, loss=loss) for pool in ("mean", "mean+std") for loss in LOSSES]
+    text = str(build_table(rows))
+    assert "…" not in text
+    assert re.search(r"^whisper-base +linear: .*\n +pool=mean\+\n +std$", text, re.MULTILINE), text
+    assert longest(text) <= 80
+
+
+@pytest.mark.parametrize("losses", [["ce", "focal"], ["ce"]])
+def test_in_brief_one_line_stands_below_the_numbers(make_row: Any, losses: list[str]) -> None:
+    rows = [make_row(loss=loss, speaker_dependent=True, ua=0.9 - 0.1 * n) for n, loss in enumerate(losses)]
+    title, numbers, line = _paragraphs(str(build_table(rows, brief=True)))
+    assert "SPEAKER-DEPENDENT" in title
+    assert "90.0 ±0.6" in numbers
+    assert "\n" not in line
+
+
+def _paragraphs(text: str) -> tuple[str, str, str]:
+    grid, line = text.split("\n\n")
+    return grid.partition("-----")[0], grid, line
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"brief": True, "explain": True}, "--brief and --explain"),
+        ({"brief": True, "format": "csv"}, "--brief beside --format csv"),
+        ({"explain": True, "format": "json"}, "--explain beside --format json"),
+    ],
+)
+def test_what_a_table_cannot_say_is_refused(make_row: Any, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        build_table([make_row()], **options)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,14 @@ from tests.encoders.checkpoints import write_conv_checkpoint
 from tests.training.stores import write_synthetic_store
 from tests.workflows.tones import write_tones
 
-EXEMPT: dict[str, Any] = {"threads": 2, "memory_gb": 0.0, "runs": "elsewhere", "overwrite": True, "device": "cpu"}
+EXEMPT: dict[str, Any] = {
+    "threads": 2,
+    "memory_gb": 0.0,
+    "runs": "elsewhere",
+    "overwrite": True,
+    "device": "cpu",
+    "track": [],
+}
 """What leaves predictions equal to the bit, each with another value."""
 
 KEPT = {"save_encoder"}

@@ -82,6 +82,26 @@ def test_the_numbers_are_those_of_extract_and_fit() -> None:
     assert own.predictions_path.read_bytes() == found.records[0].predictions_path.read_bytes()
 
 
+def test_a_plan_is_told_and_nothing_is_written() -> None:
+    told: list[str] = []
+    before = sorted(Path().rglob("*"))
+    found = study(("mfcc",), told, loss=["ce", "focal"], dry_run=True)
+    assert found.plan == tuple(f"corpus mfcc, linear:pool=mean+std, {loss}: to train" for loss in ("ce", "focal"))
+    assert "Stores: 0 of 1 are there." in told
+    assert sorted(Path().rglob("*")) == before
+    study(loss="ce", foresee=False)
+    again = study(("mfcc",), loss=["ce", "focal"], dry_run=True)
+    assert [line.rpartition(": ")[2] for line in again.plan] == ["is there", "to train"]
+
+
+def test_only_what_is_used_is_extracted() -> None:
+    part = study(where=["speaker=s0,s1,s2"], loss="ce", foresee=False)
+    assert set(embedkit.open_store("embeddings/corpus/mfcc.h5").column("speaker")) == {"s0", "s1", "s2"}
+    both = study(where=["speaker=s1,s2,s3"], loss="ce", foresee=False)
+    assert set(embedkit.open_store("embeddings/corpus/mfcc.h5").column("speaker")) == {f"s{n}" for n in range(4)}
+    assert part.records[0].metrics["speakers"] == both.records[0].metrics["speakers"] == 3
+
+
 def test_heads_on_frames_make_the_stores_keep_them(tmp_path: Path) -> None:
     weights = write_conv_checkpoint(tmp_path / "tiny", "hubert")
     sources = {"hubert": str(weights)}

@@ -1,0 +1,174 @@
+"""Finished runs on the disk: what there is, how they differ, and what may go."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedkit.encoders.run_encoders import FOLDER
+from embedkit.errors import RunError
+from embedkit.reporting.metrics import METRICS, metrics_of, task_of
+from embedkit.training.experiment import UNFINISHED
+from embedkit.training.runs import RunRecord, find_runs, read_run
+from embedkit.trust import walk
+from embedkit.writing import is_temporary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A run on the disk.
+
+    Attributes:
+        folder: Where it lies.
+        score: Its first score, with unit.
+        size, encoders: Bytes of all that is in it, and of its trained encoders.
+        source: What it was trained on, its store or the corpus, where that is there: it can be made again.
+    """
+
+    folder: Path
+    score: str
+    size: int
+    encoders: int
+    source: Path | None
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Something that may be removed: a folder or a file, what it is, and its bytes."""
+
+    path: Path
+    what: str
+    size: int
+
+
+def survey_runs(folder: str | Path) -> list[Entry]:
+    """List the runs below a folder.
+
+    Raises:
+        RunError: there is none, or one is damaged.
+    """
+    return [
+        Entry(
+            folder=record.folder,
+            score=record.score,
+            size=_size(record.folder),
+            encoders=_size(record.folder / FOLDER),
+            source=_find_source(record),
+        )
+        for record in find_runs(folder)
+    ]
+
+
+def describe_run(folder: str | Path) -> dict[str, Any]:
+    """Return a run's scores, and what its configuration holds by place (`budget.epochs`).
+
+    Raises:
+        RunError: it is no run, or damaged.
+    """
+    record = read_run(folder)
+    source = _find_source(record)
+    return {
+        "folder": record.folder,
+        "bytes": _size(record.folder),
+        "can be made again": "no, its store or corpus is gone" if source is None else f"yes, from {source}",
+        **_describe(record),
+    }
+
+
+def compare_settings(folders: Sequence[str | Path]) -> dict[str, list[Any]]:
+    """Return what differs between runs, by place, with the value of each.
+
+    Raises:
+        RunError: fewer than two, or one that is no run.
+    """
+    if len(folders) < 2:
+        raise RunError("Found one run to compare; give at least two.")
+    found = [_describe(read_run(folder)) for folder in folders]
+    names = dict.fromkeys(name for own in found for name in own)
+    values = {name: [own.get(name, "-") for own in found] for name in names}
+    return {name: own for name, own in values.items() if any(one != own[0] for one in own)}
+
+
+def plan_removal(folders: Sequence[str | Path]) -> list[Removal]:
+    """Name runs for `remove`.
+
+    Raises:
+        RunError: one is no run; nothing else is ever removed.
+    """
+    records = list(map(read_run, folders))
+    return [Removal(record.folder, f"a run, {record.score}", _size(record.folder)) for record in records]
+
+
+def plan_cleaning(folder: str | Path, *, encoders: bool = False) -> list[Removal]:
+    """Name what stopped fits left below a folder of runs, and trained encoders of runs that can be made again.
+
+    Args:
+        folder: The folder of runs; it may hold none.
+        encoders: Whether the encoders are wanted, too.
+    """
+    folder = Path(folder)
+    found = [Removal(path, "work of a fit that was stopped", _size(path)) for path in folder.glob(f"{UNFINISHED}/*")]
+    left = (path for path in folder.rglob(".*.part") if is_temporary(path.name) and UNFINISHED not in path.parts)
+    found += [Removal(path, "an unfinished file or run", _size(path)) for path in left]
+    if encoders:
+        found += [
+            Removal(record.folder / FOLDER, "trained encoders; fit --save-encoder makes them again", size)
+            for record in find_runs(folder)
+            if _find_source(record) is not None and (size := _size(record.folder / FOLDER))
+        ]
+    return sorted(found, key=lambda one: one.path)
+
+
+def remove(found: Sequence[Removal]) -> None:
+    """Remove files and folders; of a link the link alone.
+
+    Raises:
+        RunError: one cannot be removed.
+    """
+    for one in found:
+        try:
+            if one.path.is_dir() and not one.path.is_symlink():
+                shutil.rmtree(one.path)
+            else:
+                one.path.unlink()
+            if one.path.parent.name == UNFINISHED and not any(one.path.parent.iterdir()):
+                one.path.parent.rmdir()
+        except OSError as error:
+            raise RunError(f"{str(one.path)!r} cannot be removed ({error.strerror}); check its permissions.") from error
+
+
+def _find_source(record: RunRecord) -> Path | None:
+    """Return the store or the corpus that a run was trained on, where it is there."""
+    store = record.config.get("store") or {}
+    paths = [Path(str(store[name])) for name in ("path", "root") if store.get(name)]
+    return next((path for path in paths if path.exists()), None)
+
+
+def _describe(record: RunRecord) -> dict[str, Any]:
+    """Return scores, and what the configuration holds, by place; what lists hold for each fold is left out."""
+    known = {name: record.metrics.get(name) for name in metrics_of(task_of(record.metrics))}
+    scores = {METRICS[name].label: f"{value:.4f}" for name, value in known.items() if value is not None}
+    plain = {
+        place: value for place, value in walk(record.config) if "[" not in place and not isinstance(value, Mapping)
+    }
+    return scores | {
+        place: ",".join(map(str, value)) if isinstance(value, list) else value
+        for place, value in plain.items()
+        if not isinstance(value, list) or not any(isinstance(one, Mapping | list) for one in value)
+    }
+
+
+def _size(path: Path) -> int:
+    return sum(file.lstat().st_size for file in _files(path))
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_symlink() or path.is_file():
+        yield path
+        return
+    for above, _, names in os.walk(path):
+        yield from (Path(above, name) for name in names)

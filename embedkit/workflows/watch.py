@@ -1,0 +1,109 @@
+"""A live page of runs, on this machine alone: the report, made again whenever there are more of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TypeAlias
+
+ADDRESS = "127.0.0.1"
+SECONDS = 10
+"""After which the page asks again."""
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+WAITING = '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>embedkit</title><p>{}</p></html>'
+Render: TypeAlias = Callable[[Path, Path], None]
+"""Writes the report of a folder of runs to a file, or leaves it as it is."""
+
+
+def render_apart(runs: Path, out: Path) -> None:
+    """Write the report in a process of its own, which neither holds up a training nor shares its locks."""
+    command = [sys.executable, "-m", "embedkit", "report", str(runs), "--out", str(out), "--quiet"]
+    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+
+class LivePage:
+    """The page as it is now.
+
+    Args:
+        runs: The folder of the runs.
+        file: Where the report is kept meanwhile.
+        render: Makes it.
+    """
+
+    def __init__(self, runs: Path, file: Path, render: Render) -> None:
+        self.runs, self.file, self.render = runs, file, render
+        self.lock = threading.Lock()
+        self.state: list[tuple[Path, int]] = []
+        self.visited, self.ended, self.left = threading.Event(), threading.Event(), threading.Event()
+
+    def read(self) -> tuple[bytes, bool]:
+        """Return the page, made again if runs have come since, and whether it is the last."""
+        with self.lock:
+            ended = self.ended.is_set()
+            found = [(path, path.stat().st_mtime_ns) for path in sorted(self.runs.rglob("metrics.json"))]
+            if found != self.state:
+                self.render(self.runs, self.file)
+                self.state = found
+            self.visited.set()
+            if self.file.exists():
+                return self.file.read_bytes(), ended
+            return WAITING.format(escape(f"There are no runs below {self.runs} yet.")).encode(), ended
+
+
+@contextmanager
+def watch_runs(runs: Path, *, render: Render = render_apart) -> Iterator[str]:
+    """Serve the report of runs on the loopback address while the block runs, and its last state once more.
+
+    Args:
+        runs: The folder of the runs; it may be missing at first.
+        render: Writes the report.
+
+    Yields:
+        The page's address.
+    """
+    with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
+        page = LivePage(runs, Path(folder) / "report.html", render)
+        server = ThreadingHTTPServer((ADDRESS, 0), _handler(page))
+        thread = threading.Thread(target=server.serve_forever, args=[0.05], daemon=True)
+        thread.start()
+        try:
+            yield f"http://{ADDRESS}:{server.server_port}/"
+            page.ended.set()
+            if page.visited.is_set():
+                page.left.wait(2 * SECONDS)
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+def _handler(page: LivePage) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            port = self.connection.getsockname()[1]
+            # Pages from elsewhere that lead a name of theirs here are not answered.
+            if self.headers.get("Host") not in (f"{ADDRESS}:{port}", f"localhost:{port}") or self.path != "/":
+                self.send_error(404)
+                return
+            content, last = page.read()
+            self.send_response(200)
+            headers = {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(content))}
+            headers |= {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
+            for name, value in (headers if last else headers | {"Refresh": str(SECONDS)}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+            if last:
+                page.left.set()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Say nothing: the terminal is for the study."""
+
+    return Handler

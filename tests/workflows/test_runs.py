@@ -1,0 +1,102 @@
+"""What there is of runs, how they differ, and what may go: nothing else is ever removed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from embedkit.cli import app
+from embedkit.training.runs import find_runs
+
+GOLDEN = Path(__file__).parents[1] / "training" / "golden"
+
+
+@pytest.fixture(autouse=True)
+def _golden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(GOLDEN / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+
+
+def runs(*words: str, answer: str = "", code: int = 0) -> Any:
+    result = CliRunner().invoke(app, ["runs", *words], input=answer)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def folders() -> list[str]:
+    return [str(record.folder) for record in find_runs("runs")]
+
+
+def test_all_runs_are_listed_with_scores_and_sizes() -> None:
+    lines = runs("list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == folders()
+    assert all("kB" in line and "it cannot be made again" in line for line in lines)
+
+
+def test_what_differs_is_compared_and_nothing_else() -> None:
+    one, other = folders()[:2]
+    told = dict(line.split(": ", 1) for line in runs("compare", one, other).stdout.splitlines()[2:])
+    assert told["loss"] == "[1] aam  [2] ccc"
+    assert "corpus" not in told
+    assert "give at least two" in runs("compare", one, code=1).stderr
+
+
+def test_a_run_is_shown() -> None:
+    told = runs("show", folders()[0]).stdout
+    assert "loss: aam" in told
+    assert "can be made again: no" in told
+
+
+@pytest.mark.parametrize(("answer", "words", "left"), [("n\n", [], 0), ("", [], 0), ("y\n", [], 1), ("", ["--yes"], 1)])
+def test_a_run_is_removed_after_a_yes(answer: str, words: list[str], left: int) -> None:
+    before = folders()
+    runs("rm", before[0], *words, answer=answer, code=0 if left else 1)
+    assert folders() == before[left:]
+
+
+@pytest.mark.parametrize("place", ["runs", ".", "runs/synthetic"])
+def test_what_is_no_run_is_not_removed(place: str) -> None:
+    assert "No run at" in runs("rm", folders()[0], place, "--yes", code=1).stderr
+    assert Path(folders()[0]).exists()
+
+
+def test_cleaning_takes_what_stopped_fits_left() -> None:
+    before = folders()
+    assert "nothing to remove" in runs("clean").stderr
+    work, part = Path("runs/.unfinished/1234"), Path(before[0]).with_name(f".ce.{'0' * 8}-1-{'0' * 16}.part")
+    for folder in (work, part):
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"12345")
+    told = runs("clean", answer="y\n").stderr
+    assert f"{work}: work of a fit that was stopped, 5 bytes" in told
+    assert "Removed, 10 bytes are free." in told
+    assert not work.parent.exists()
+    assert not part.exists()
+    assert folders() == before
+
+
+def test_a_link_goes_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    Path("runs/.unfinished").mkdir()
+    Path("runs/.unfinished/link").symlink_to(kept)
+    runs("clean", "--yes")
+    assert kept.exists()
+    assert not Path("runs/.unfinished").exists()
+
+
+def test_encoders_go_where_the_run_can_be_made_again() -> None:
+    for folder in map(Path, folders()[:2]):
+        (folder / "encoders" / "fold-0-seed-0").mkdir(parents=True)
+        (folder / "encoders" / "fold-0-seed-0" / "model.safetensors").write_bytes(b"1234")
+    again = Path(folders()[0]) / "config.json"
+    store = Path("there.h5")
+    store.touch()
+    text = again.read_text()
+    again.write_text(text.replace('"store": {', f'"store": {{"root": "{store.absolute()}", ', 1))
+    runs("clean", "--encoders", "--yes")
+    assert [(Path(folder) / "encoders").exists() for folder in folders()[:2]] == [False, True]
