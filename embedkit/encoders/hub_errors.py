@@ -13,13 +13,14 @@ from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
 from embedkit.encoders.download import BrokenTransferError
-from embedkit.errors import EncoderError
+from embedkit.errors import EncoderError, RunError
 
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
@@ -64,6 +65,29 @@ def explain(error: Exception, wanted: Wanted) -> EncoderError:
     todo.append(f'name a local copy in embedkit.toml ([encoders] {key} = "path/to/folder")')
     todo.append("take an encoder that needs no weights (mfcc)")
     return EncoderError(f"{found}; {', or '.join(todo)}.")
+
+
+def explain_push(error: Exception, repository: str) -> RunError:
+    """Turn an error of the Hub or the network into a sentence, where a repository was to be written."""
+    if isinstance(error, LocalTokenNotFoundError):
+        return RunError(
+            "There is no token to push with; make one that may write at https://huggingface.co/settings/tokens, and "
+            "log in with `hf auth login` or set HF_TOKEN."
+        )
+    if _is_of_the_token(error):
+        found = f"The Hub does not accept the token {_place_of_token()}"
+        todo = "make a new one that may write, and log in with `hf auth login`"
+    elif isinstance(error, HfHubHTTPError) and error.response.status_code in (403, 404):
+        found = f"The token {_place_of_token()} may not write to {repository!r}"
+        todo = "take one that may, or name a repository of your own"
+    elif isinstance(error, HfHubHTTPError | ValueError):
+        found = f"The Hub does not take what was pushed to {repository!r}"
+        todo = "try again later" if isinstance(error, HfHubHTTPError) else "look at its README.md"
+    elif isinstance(error, OfflineModeIsEnabled):
+        found, todo = f"HF_HUB_OFFLINE forbids pushing to {repository!r}", "unset it"
+    else:
+        found, todo = f"The Hub cannot be reached to push to {repository!r}", "look at the network, and try again"
+    return RunError(f"{found} ({_reason(error)}); {todo}.")
 
 
 def _explain_answer(error: Exception, wanted: Wanted) -> tuple[str, ...] | None:

@@ -17,7 +17,7 @@ from embedkit.progress import Tell
 from embedkit.received import read_object, require_regular
 from embedkit.registry import unknown_name
 from embedkit.system import safe_name
-from embedkit.training.recorded import check_config, reading
+from embedkit.training.recorded import check_config, check_results, reading
 from embedkit.training.runs import CONFIG_FILE, RunRecord, read_run
 from embedkit.trust import AllowCode, find_mentions, require_word
 
@@ -192,6 +192,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
         if config["format"] != FORMAT:
             raise ValueError(f"its format is {config['format']!r}")
         check_config(config)
+        check_results(config.get("results", {}))
         version = config["format_version"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunError(f"The file {path} is damaged ({error}); export the run again.") from error
