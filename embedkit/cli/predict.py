@@ -21,7 +21,11 @@ _FORMATS: dict[str, Format] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl"
 def predict(
     run: Annotated[
         Path,
-        typer.Argument(metavar="RUN", help="A run's folder, as `embedkit fit` prints it, or an exported folder."),
+        typer.Argument(
+            metavar="RUN",
+            help="A run's folder, as `embedkit fit` prints it, an exported folder, or ORG/NAME of one on the Hugging "
+            "Face Hub.",
+        ),
     ],
     audio: Annotated[
         list[Path],

@@ -33,7 +33,7 @@ class Wanted:
         repository: `org/name`.
         revision: As asked for; None for the main branch.
         file: A file's name, or what it was.
-        name: What the user called the encoder.
+        name: What the user called the encoder; empty for what is none.
         others: Commits of the repository that the cache holds.
         begun: Bytes of downloads that broke off.
     """
@@ -60,7 +60,10 @@ def explain(error: Exception, wanted: Wanted) -> EncoderError:
     found, *todo = _explain_answer(error, wanted) or _explain_failure(error, wanted)
     if wanted.others:
         commit = wanted.others[0]
-        todo.append(f"take the revision that the cache holds by --encoder {wanted.repository}@{commit}")
+        how = "by --encoder" if wanted.name else "as"
+        todo.append(f"take the revision that the cache holds {how} {wanted.repository}@{commit}")
+    if not wanted.name:
+        return EncoderError(f"{found}; {', or '.join(todo)}.")
     key = wanted.name if re.fullmatch(r"[\w-]+", wanted.name) else json.dumps(wanted.name)
     todo.append(f'name a local copy in embedkit.toml ([encoders] {key} = "path/to/folder")')
     todo.append("take an encoder that needs no weights (mfcc)")
@@ -126,8 +129,8 @@ def _explain_failure(error: Exception, wanted: Wanted) -> tuple[str, ...]:
     """Return what was found and what to do, where the Hub has not answered, or the disk is to blame."""
     begun = f" but for {wanted.begun:,} bytes of a download that broke off" if wanted.begun else ""
     what = (
-        f"Cannot get {wanted} for the encoder {wanted.name!r}: it is neither a local folder, nor in the Hugging Face "
-        f"cache{begun}"
+        f"Cannot get {wanted}{f' for the encoder {wanted.name!r}' if wanted.name else ''}: it is neither a local "
+        f"folder, nor in the Hugging Face cache{begun}"
     )
     if isinstance(error, OfflineModeIsEnabled):
         return f"{what}, and HF_HUB_OFFLINE forbids asking the Hub", "unset it"

@@ -109,7 +109,8 @@ def stream_predictions(
     by clip, hear equal pieces of at most five minutes; what they say is averaged.
 
     Args:
-        run: A run's folder, or its record, or a folder that `export_run` wrote.
+        run: A run's folder, or its record, or a folder that `export_run` wrote, or what one is called on the Hugging
+            Face Hub: `org/name`, or `org/name@commit`.
         audio: Audio files, folders of them, CSV lists (see `find_clips`), or clips.
         fold, seed: Ask only the heads of this fold, or of this seed; None for the mean over all.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import embedkit
 from embedkit.corpora.clips import Clip
 from embedkit.errors import AudioError, ConfigError
+from embedkit.export.predictor import find_folder
 from embedkit.progress import Progress, Tell
 from embedkit.received import parse_json
 from embedkit.workflows.predict import Format, OnError, Prediction, render_predictions, stream_predictions
@@ -41,7 +42,7 @@ def write_predictions(
     same run with the same options.
 
     Args:
-        run: A run's folder, or an exported one.
+        run: A run's folder, an exported one, or what one is called on the Hugging Face Hub.
         clips: What is predicted.
         out: The file; a link of that name is replaced, not followed.
         format: As for `render_predictions`.
@@ -52,6 +53,7 @@ def write_predictions(
         ConfigError: a file cannot be written.
         EmbedkitError: as `stream_predictions`; what was predicted before is kept.
     """
+    run = find_folder(run, tell)
     keep = out.with_name(f"{out.name}.unfinished")
     with told(out, error=ConfigError, otherwise=_OTHERWISE, part=keep), _Kept(keep, _title(run, options)) as kept:
         known = kept.find()
