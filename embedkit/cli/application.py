@@ -29,6 +29,7 @@ from embedkit.cli.predict import predict
 from embedkit.cli.report import report
 from embedkit.cli.study import study
 from embedkit.cli.table import table
+from embedkit.cli.try_run import try_run
 from embedkit.cli.verify import verify
 from embedkit.imports import leave_current_folder
 
@@ -42,6 +43,7 @@ app = typer.Typer(
 for _command in (extract, fit, table, study, figure, report, predict, export, demo, check, inspect, verify, doctor):
     app.command(cls=Command)(_command)
 app.command("list", cls=Command)(list_command)
+app.command("try", cls=Command)(try_run)
 
 
 def main() -> None:

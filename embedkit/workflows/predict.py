@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -168,6 +168,29 @@ def stream_predictions(
             tell(f"Left out: {problem}")
     if not usable:
         raise AudioError(f"Not one of the {len(clips)} clips could be used; see what was said of each.")
+
+
+def open_listener(predictor: Predictor, **options: Any) -> Callable[[Sequence[Clip]], Iterator[NDArray[np.float64]]]:
+    """Load the encoders of a run once; what is returned yields what its heads say of each clip.
+
+    Args:
+        predictor: The run.
+        options: device, sources, max_hours, rescale and tell, as `stream_predictions` has them.
+
+    Raises:
+        EncoderError, RunError: as `stream_predictions`; when it is called AudioError, at the first clip that cannot be
+            used.
+    """
+    parts = [_Part(predictor, heads, **options) for heads in group_by_encoder(predictor)]
+
+    def listen(clips: Sequence[Clip]) -> Iterator[NDArray[np.float64]]:
+        for found in zip(*(part.score(clips) for part in parts), strict=True):
+            outputs = [one for one in found if not isinstance(one, AudioError)]
+            if problem := next((one for one in found if isinstance(one, AudioError)), None):
+                raise problem
+            yield np.sum(outputs, axis=0)
+
+    return listen
 
 
 class _Part:
