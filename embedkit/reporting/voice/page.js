@@ -99,12 +99,12 @@ function draw(parent, told, place) {
   const all = told.windows.flatMap(one => one.values).concat(told.whole);
   const [low, high] = about.rates ? [Math.min(...all), Math.max(...all)] : [0, 1];
   const x = one => 100 * (one.start + one.end) / 2 / told.seconds, y = value => 29 - 28 * (value - low) / (high - low || 1);
-  const points = told.windows.map((one, number) => `${x(one)} ${y(values[number])}`);
-  // A single window is a line over all of it.
-  const line = points.length > 1 ? points : [`0 ${y(values[0])}`, `100 ${y(values[0])}`];
+  // Each value stands in the middle of its window; the first and the last one reach to the ends.
+  const line = told.windows.map((one, number) => `${x(one)} ${y(values[number])}`);
+  line.unshift(`0 ${y(values[0])}`);
+  line.push(`100 ${y(values[values.length - 1])}`);
   const picture = parent.appendChild(document.createElementNS(drawing, "svg"));
-  const first = line[0].split(" ")[0], last = line[line.length - 1].split(" ")[0];
-  const parts = {area: `M${first} 30 L${line.join(" L")} L${last} 30Z`, line: `M${line.join(" L")}`};
+  const parts = {...(about.rates ? {} : {area: `M0 30 L${line.join(" L")} L100 30Z`}), line: `M${line.join(" L")}`};
   picture.setAttribute("viewBox", "0 0 100 30");
   picture.setAttribute("preserveAspectRatio", "none");
   picture.setAttribute("role", "img");
@@ -133,7 +133,8 @@ function show(told, sound) {
     make(row, "td", write(told.whole[place]));
     draw(make(row, "td", undefined, "strip"), told, place);
   });
-  for (const name of ["Seconds", ...about.names]) make(find("columns"), "th", name).scope = "col";
+  make(find("columns"), "th", "Seconds", "label").scope = "col";
+  for (const name of about.names) make(find("columns"), "th", name).scope = "col";
   for (const one of told.windows) {
     const row = make(find("windows"), "tr");
     make(row, "th", `${one.start.toFixed(1)} to ${one.end.toFixed(1)}`, "label").scope = "row";
