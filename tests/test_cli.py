@@ -27,7 +27,7 @@ from embedkit.workflows.predict import Prediction
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ["extract", "fit", "evaluate", "table", "study", "figure", "report", "predict", "export", "demo", "check"]
-COMMANDS += ["manifest", "inspect", "convert", "cite", "verify", "doctor", "config", "list"]
+COMMANDS += ["manifest", "inspect", "convert", "cite", "verify", "doctor", "config", "list", "try"]
 LOSSES = ["ce", "label-smoothing", "focal", "aam", "ccc"]
 
 Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]

@@ -36,6 +36,7 @@ from embedkit.cli.runs import COMMANDS as RUNS
 from embedkit.cli.runs import HELP as RUNS_HELP
 from embedkit.cli.study import study
 from embedkit.cli.table import table
+from embedkit.cli.try_run import try_run
 from embedkit.cli.verify import verify
 from embedkit.imports import leave_current_folder
 
@@ -55,6 +56,7 @@ for _name, _command in RUNS.items():
     _runs.command(_name, cls=Command)(takes_messages(_command))
 app.add_typer(_runs, name="runs")
 app.command("list", cls=Command)(takes_messages(list_command))
+app.command("try", cls=Command)(takes_messages(try_run))
 
 
 def main() -> None:

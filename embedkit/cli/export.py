@@ -21,13 +21,13 @@ def export(
         ),
     ] = None,
     format: Annotated[
-        Literal["onnx", "folder", "both"],
+        Literal["onnx", "folder", "both"] | None,
         typer.Option(
             metavar="FORMAT",
-            help="onnx: one file from waveform to probabilities; folder: for transformers and embedkit predict; both: "
-            "the folder with model.onnx in it.",
+            help="onnx: one file from waveform to probabilities; folder: for transformers and embedkit predict, with a "
+            "model card; both: the folder with model.onnx in it. [default: onnx; folder with --push]",
         ),
-    ] = "onnx",
+    ] = None,
     fold: Annotated[
         str | None, typer.Option(metavar="NAME", help="Take only the heads of this fold. [default: the mean of all]")
     ] = None,
@@ -45,6 +45,14 @@ def export(
         float, typer.Option(metavar="X", help="Keep nothing that differs from PyTorch by more.")
     ] = 1e-4,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what was exported before.")] = False,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORG/NAME",
+            help="Push the folder to this repository on the Hugging Face Hub, which is made for its owners alone.",
+        ),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody read what is pushed.")] = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Write a run's encoder and heads as one ONNX file, or as a folder.
@@ -54,6 +62,7 @@ def export(
         embedkit export runs/emodb/hubert/linear/ce-1a2b3c4d
         embedkit export runs/emodb/hubert/linear/ce-1a2b3c4d --format folder
         embedkit predict emodb-hubert-linear-ce my.wav
+        embedkit export runs/emodb/hubert/linear/ce-1a2b3c4d --push me/emodb-hubert
 
     What was written is compared with PyTorch on real clips of several lengths.
     """
@@ -68,8 +77,12 @@ def export(
         check=check or (),
         tolerance=tolerance,
         overwrite=overwrite,
+        push=push,
+        public=public,
         sources=read_config().encoders,
         allow_code=allow_code or (),
         tell=tell,
     )
     show(found.path)
+    if found.pushed:
+        show(found.pushed)

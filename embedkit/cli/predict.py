@@ -24,8 +24,8 @@ def predict(
         Path,
         typer.Argument(
             metavar="RUN",
-            help="A run's folder, as `embedkit fit` prints it, an exported one, or a published classifier: a Hugging "
-            "Face id or its folder.",
+            help="A run's folder, as `embedkit fit` prints it, an exported one, or ORG/NAME of one on the Hugging Face "
+            "Hub; or a published classifier: ORG/NAME or its folder.",
         ),
     ],
     audio: Annotated[

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from huggingface_hub import (
@@ -73,6 +73,33 @@ def find_snapshot(repository: str, revision: str | None, *, name: str) -> Checkp
     return Checkpoint(folder=config.parent, source=repository, revision=commit)
 
 
+def find_files(repository: str, revision: str | None, needed: Sequence[str], more: Sequence[str] = ()) -> Path:
+    """Find some files of a repository; fetch what is not in the cache, and nothing else.
+
+    Args:
+        repository: `org/name`.
+        revision: As for `find_snapshot`.
+        needed: Files that it must have; the first of them leads to the commit.
+        more: Files that it may have. An index stands for the files that it names.
+
+    Returns:
+        The folder of the commit, which is called as the commit is.
+
+    Raises:
+        EncoderError: something is unavailable.
+    """
+    hub = _Repository(repository, "")
+    folder = hub.require(needed[0], revision).parent
+    for file in needed[1:]:
+        hub.require(file, folder.name)
+    for file in more:
+        path = hub.fetch(file, folder.name)
+        if path is not None and file.endswith(INDEX_ENDING):
+            for shard in read_shards(path):
+                hub.require(str(PurePosixPath(file).with_name(shard)), folder.name)
+    return folder
+
+
 class _Repository:
     def __init__(self, repository: str, name: str) -> None:
         self.repository, self.name = repository, name
@@ -137,7 +164,8 @@ class _Repository:
         path = self.fetch(file, revision)
         if path is None:
             self._refuse_foreign(revision)
-            raise EncoderError(f"The repository {self.repository!r} of the encoder {self.name!r} holds no {file}.")
+            owner = f" of the encoder {self.name!r}" if self.name else ""
+            raise EncoderError(f"The repository {self.repository!r}{owner} holds no {file}.")
         return path
 
     def fetch(self, file: str, revision: str | None) -> Path | None:

@@ -13,13 +13,14 @@ from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
 from embedkit.encoders.download import BrokenTransferError
-from embedkit.errors import EncoderError
+from embedkit.errors import EncoderError, RunError
 
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
@@ -32,7 +33,7 @@ class Wanted:
         repository: `org/name`.
         revision: As asked for; None for the main branch.
         file: A file's name, or what it was.
-        name: What the user called the encoder.
+        name: What the user called the encoder; empty for what is none.
         others: Commits of the repository that the cache holds.
         begun: Bytes of downloads that broke off.
     """
@@ -59,11 +60,37 @@ def explain(error: Exception, wanted: Wanted) -> EncoderError:
     found, *todo = _explain_answer(error, wanted) or _explain_failure(error, wanted)
     if wanted.others:
         commit = wanted.others[0]
-        todo.append(f"take the revision that the cache holds by --encoder {wanted.repository}@{commit}")
+        how = "by --encoder" if wanted.name else "as"
+        todo.append(f"take the revision that the cache holds {how} {wanted.repository}@{commit}")
+    if not wanted.name:
+        return EncoderError(f"{found}; {', or '.join(todo)}.")
     key = wanted.name if re.fullmatch(r"[\w-]+", wanted.name) else json.dumps(wanted.name)
     todo.append(f'name a local copy in embedkit.toml ([encoders] {key} = "path/to/folder")')
     todo.append("take an encoder that needs no weights (mfcc)")
     return EncoderError(f"{found}; {', or '.join(todo)}.")
+
+
+def explain_push(error: Exception, repository: str) -> RunError:
+    """Turn an error of the Hub or the network into a sentence, where a repository was to be written."""
+    if isinstance(error, LocalTokenNotFoundError):
+        return RunError(
+            "There is no token to push with; make one that may write at https://huggingface.co/settings/tokens, and "
+            "log in with `hf auth login` or set HF_TOKEN."
+        )
+    if _is_of_the_token(error):
+        found = f"The Hub does not accept the token {_place_of_token()}"
+        todo = "make a new one that may write, and log in with `hf auth login`"
+    elif isinstance(error, HfHubHTTPError) and error.response.status_code in (403, 404):
+        found = f"The token {_place_of_token()} may not write to {repository!r}"
+        todo = "take one that may, or name a repository of your own"
+    elif isinstance(error, HfHubHTTPError | ValueError):
+        found = f"The Hub does not take what was pushed to {repository!r}"
+        todo = "try again later" if isinstance(error, HfHubHTTPError) else "look at its README.md"
+    elif isinstance(error, OfflineModeIsEnabled):
+        found, todo = f"HF_HUB_OFFLINE forbids pushing to {repository!r}", "unset it"
+    else:
+        found, todo = f"The Hub cannot be reached to push to {repository!r}", "look at the network, and try again"
+    return RunError(f"{found} ({_reason(error)}); {todo}.")
 
 
 def _explain_answer(error: Exception, wanted: Wanted) -> tuple[str, ...] | None:
@@ -102,8 +129,8 @@ def _explain_failure(error: Exception, wanted: Wanted) -> tuple[str, ...]:
     """Return what was found and what to do, where the Hub has not answered, or the disk is to blame."""
     begun = f" but for {wanted.begun:,} bytes of a download that broke off" if wanted.begun else ""
     what = (
-        f"Cannot get {wanted} for the encoder {wanted.name!r}: it is neither a local folder, nor in the Hugging Face "
-        f"cache{begun}"
+        f"Cannot get {wanted}{f' for the encoder {wanted.name!r}' if wanted.name else ''}: it is neither a local "
+        f"folder, nor in the Hugging Face cache{begun}"
     )
     if isinstance(error, OfflineModeIsEnabled):
         return f"{what}, and HF_HUB_OFFLINE forbids asking the Hub", "unset it"

@@ -99,6 +99,22 @@ def has_network(identity: Mapping[str, Any]) -> bool:
     return any(part.get("weights_digest") for part in parts_of(identity))
 
 
+def without_places(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of what an encoder says of itself where on this machine its weights are: names of folders stay."""
+    hidden = dict(identity)
+    for key in ("name", "source"):
+        path = Path(str(identity.get(key) or ""))
+        hidden |= {key: path.name} if path.is_absolute() else {}
+    if parts := identity.get("parts"):
+        hidden["parts"] = [without_places(part) for part in parts]
+        named = [part["name"] for part in hidden["parts"]]
+        # The parts are found by their names.
+        if len(set(named)) < len(named):
+            return dict(identity)
+        hidden["name"] = "+".join(named)
+    return hidden
+
+
 def part_folder(folder: Path, identity: Mapping[str, Any], place: int) -> Path:
     """Return where an exported folder holds an encoder, or a part of a concatenation."""
     return folder / f"encoder-{place}" if len(parts_of(identity)) > 1 else folder

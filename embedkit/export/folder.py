@@ -15,32 +15,38 @@ from embedkit.encoders.base import Encoder
 from embedkit.encoders.checkpoint import load_model, quiet, read_config, write_model
 from embedkit.encoders.concatenation import ConcatenatedEncoder
 from embedkit.encoders.emotion2vec_weights import build_network, write_network
-from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE
+from embedkit.encoders.layout import CONFIG_FILE, PREPROCESSOR_FILE, PROCESSOR_FILE
 from embedkit.encoders.pretrained import PretrainedEncoder
 from embedkit.encoders.sources import CARD_FILE
 from embedkit.encoders.vggish import VggishEncoder
-from embedkit.export.encoder import part_folder
+from embedkit.export.card import README_FILE, render_card
+from embedkit.export.encoder import part_folder, without_places
 from embedkit.export.predictor import DESCRIPTION_FILE, FORMAT, FORMAT_VERSION, HEADS_FILE, KEPT, Predictor
+from embedkit.received import read_object
 
 
-def write_folder(predictor: Predictor, encoder: Encoder, folder: Path) -> None:
-    """Write heads, description and the encoder's weights into a folder that is there.
+def write_folder(
+    predictor: Predictor, encoder: Encoder, folder: Path, results: Mapping[str, Any], *, place: str
+) -> None:
+    """Write heads, description, model card and the encoder's weights into a folder that is there.
 
     Args:
         predictor: The heads that are kept.
         encoder: Their encoder; one without weights is found by its name again.
         folder: Where to; the encoder lies in it as transformers writes it, the parts of a concatenation in folders of
             their own.
+        results: As `summarise_results` returns them; empty where they are not known.
+        place: What the folder will be called in commands.
     """
     from safetensors.torch import save_file
 
     tensors, description = _select(predictor, encoder.identity())
+    labels = _labels(predictor)
     save_file({name: values.contiguous() for name, values in tensors.items()}, folder / HEADS_FILE)
-    text = json.dumps(description, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8", newline="\n")
+    _write_json(folder / DESCRIPTION_FILE, {**description, **labels, "results": results})
     parts = encoder.parts if isinstance(encoder, ConcatenatedEncoder) else (encoder,)
-    for place, part in enumerate(parts):
-        target = part_folder(folder, predictor.identity, place)
+    for number, part in enumerate(parts):
+        target = part_folder(folder, predictor.identity, number)
         if isinstance(part, PretrainedEncoder):
             target.mkdir(exist_ok=True)
             _write_checkpoint(part, target)
@@ -49,6 +55,22 @@ def write_folder(predictor: Predictor, encoder: Encoder, folder: Path) -> None:
             target.mkdir(exist_ok=True)
             part.save(target)
             _copy(Path(part.identity()["source"]).parent, target, CARD_FILE)
+    checkpoint = (folder / CONFIG_FILE).is_file()
+    if checkpoint:
+        _write_json(folder / CONFIG_FILE, {**read_object(folder / CONFIG_FILE), **labels})
+    card = render_card(predictor, results, place=place, checkpoint=checkpoint)
+    (folder / README_FILE).write_text(card, encoding="utf-8", newline="\n")
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def _labels(predictor: Predictor) -> dict[str, Any]:
+    """Number the outputs as transformers does."""
+    named = {str(number): name for number, name in enumerate(predictor.names)}
+    return {"id2label": named, "label2id": {name: int(number) for number, name in named.items()}}
 
 
 def _select(predictor: Predictor, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -68,7 +90,7 @@ def _select(predictor: Predictor, identity: Mapping[str, Any]) -> tuple[dict[str
     choices = [choice for choice in kept["choices"] if str(choice["fold"]) in names and choice["seed"] in seeds]
     # Of an encoder that was trained with its head, the run knows how it began.
     news = {name: identity[name] for name in ("weights_digest", "trained_on") if name in identity}
-    store = {"encoder": {**predictor.identity, **news}, "options": config["store"].get("options", {})}
+    store = {"encoder": without_places({**predictor.identity, **news}), "options": config["store"].get("options", {})}
     description = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from embedkit.encoders.sources import is_repository
 from embedkit.errors import RunError
 from embedkit.heads import expand_head, resolve_head, resolve_heads, widest_pool
 from embedkit.heads.base import Pool
@@ -17,7 +18,7 @@ from embedkit.progress import Tell
 from embedkit.received import read_object, require_regular
 from embedkit.registry import unknown_name
 from embedkit.system import safe_name
-from embedkit.training.recorded import check_config, reading
+from embedkit.training.recorded import check_config, check_results, reading
 from embedkit.training.runs import CONFIG_FILE, RunRecord, read_run
 from embedkit.trust import AllowCode, find_mentions, require_word
 
@@ -119,7 +120,7 @@ def open_predictor(
     """Open a run or an exported folder.
 
     Args:
-        source: A run's folder, its record, or an exported folder.
+        source: A run's folder, its record, an exported folder, or what one is called on the Hugging Face Hub.
         fold: Take only the heads of this fold; None for all.
         seed: Take only the heads of this seed; None for all.
         allow_code: Packages of the user's own that it may name parts of.
@@ -131,6 +132,7 @@ def open_predictor(
             by speaker.
     """
     config: Mapping[str, Any]
+    source = source if isinstance(source, RunRecord) else find_folder(source, tell)
     exported = not isinstance(source, RunRecord) and (Path(source) / DESCRIPTION_FILE).is_file()
     if not isinstance(source, RunRecord) and exported:
         folder = Path(source)
@@ -150,6 +152,21 @@ def open_predictor(
     with reading(folder):
         heads = _choose_heads(folder, config, fold, seed)
     return Predictor(folder=folder, config=config, tensors=tensors, exported=exported, heads=heads)
+
+
+def find_folder(source: str | Path, tell: Tell = lambda _: None) -> Path:
+    """Return the folder of a run or an export; that of `org/name` or `org/name@revision` comes from the Hub.
+
+    Raises:
+        EncoderError, RunError: as `fetch_exported`.
+    """
+    folder, name = Path(source), Path(source).as_posix()
+    # A wrong turn in a folder that is there is nothing to ask others for.
+    if folder.exists() or not is_repository(name) or Path(folder.parts[0]).is_dir():
+        return folder
+    from embedkit.export.pushed import fetch_exported
+
+    return fetch_exported(name, (DESCRIPTION_FILE, HEADS_FILE), tell)
 
 
 def _choose_heads(
@@ -194,6 +211,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
         if config["format"] != FORMAT:
             raise ValueError(f"its format is {config['format']!r}")
         check_config(config)
+        check_results(config.get("results", {}))
         version = config["format_version"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunError(f"The file {path} is damaged ({error}); export the run again.") from error

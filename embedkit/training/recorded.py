@@ -111,6 +111,15 @@ def check_metrics(metrics: Mapping[str, Any]) -> None:
         raise ValueError(f"{missing[0]} is missing")
 
 
+def check_results(results: Any) -> None:
+    """Check what an exported folder says of the scores of its heads.
+
+    Raises:
+        ValueError: as `check_shape`.
+    """
+    check_shape("results", results, {**METRICS, "protocol": [str], "confusion": [[float]]})
+
+
 def check_config(config: Mapping[str, Any]) -> None:
     """Check the configuration of a run, or of a folder that was exported from one.
 

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,10 +24,13 @@ from embedkit.export.folder import write_folder
 from embedkit.export.graphs import build_graph
 from embedkit.export.onnx import require_onnx, run_onnx, write_onnx
 from embedkit.export.predictor import DESCRIPTION_FILE, Predictor, open_predictor
+from embedkit.export.push import push_folder, require_repository
 from embedkit.export.recurrent import use_onnx_lstm
 from embedkit.progress import Tell
-from embedkit.system import replace, sync_folder
-from embedkit.training.runs import RunRecord
+from embedkit.reporting.outcome_summary import summarise_results
+from embedkit.system import replace as move
+from embedkit.system import sync_folder
+from embedkit.training.runs import RunRecord, read_run
 from embedkit.writing import new_folder, new_temporary, sync_tree
 
 Format = Literal["onnx", "folder", "both"]
@@ -45,10 +48,12 @@ class Export:
         path: The ONNX file, or the folder.
         differences: From PyTorch, the largest one on each clip: of a probability, or of a rating in standard deviations
             of the ratings trained on.
+        pushed: The repository that it was pushed to, at the commit; None where it was not.
     """
 
     path: Path
     differences: tuple[Difference, ...]
+    pushed: str | None = None
 
     @property
     def largest_difference(self) -> float:
@@ -60,12 +65,14 @@ def export_run(
     run: str | os.PathLike[str] | RunRecord,
     *,
     out: str | os.PathLike[str] | None = None,
-    format: Format = "onnx",
+    format: Format | None = None,
     fold: str | None = None,
     seed: int | None = None,
     check: Sequence[str | os.PathLike[str]] = (),
     tolerance: float = TOLERANCE,
     overwrite: bool = False,
+    push: str | None = None,
+    public: bool = False,
     sources: Mapping[str, str] | None = None,
     allow_code: str | Sequence[str] = (),
     tell: Tell = lambda _: None,
@@ -78,29 +85,40 @@ def export_run(
         run: A run's folder, or its record; an exported folder as well.
         out: The file or the folder to write; by default named after the run, in the current folder.
         format: "onnx": one file, a waveform in and probabilities (or ratings) out; without the encoder where that is
-            no network. "folder": the encoder as transformers writes it, beside the heads in safetensors; `predict`
-            takes it as a run. "both": such a folder with the ONNX file in it.
+            no network. "folder": the encoder as transformers writes it, beside the heads in safetensors, with a model
+            card; `predict` takes it as a run. "both": such a folder with the ONNX file in it. None for "folder" where
+            it is pushed, else for "onnx".
         fold, seed: Take only the heads of this fold, or of this seed.
         check: Recordings to compare on; by default some of the run's corpus.
         tolerance: A larger difference is an error, and nothing is kept.
         overwrite: Replace what was exported before.
+        push: A repository on the Hugging Face Hub (`org/name`) that the folder is pushed to as well.
+        public: Whether everybody may read it there.
         sources: Where encoder names lead, if elsewhere than in the run (`[encoders]` of embedkit.toml).
         allow_code: Packages of your own that the run may name parts of; see docs/security.md.
         tell: Receives what is worth saying.
 
     Raises:
         CodeError: the run names code that is not allowed.
-        RunError: no run, one that is damaged or cannot be exported, too large a difference, or no place to write.
+        RunError: no run, one that is damaged or cannot be exported, too large a difference, no place to write, or a
+            Hub that does not take it; the folder stays then.
         ConfigError: an unknown format, or packages that are missing.
         EncoderError: an encoder that is no longer available, or cannot be written as ONNX.
         AudioError: a recording to compare on that cannot be used.
     """
+    format = format or ("folder" if push else "onnx")
     if format not in FORMATS:
         raise ConfigError(f"The format is {format!r}, expected one of {', '.join(FORMATS)}.")
     if not tolerance > 0:
         raise ConfigError(f"The tolerance is {tolerance}, expected a number above 0.")
+    if public and not push:
+        raise ConfigError("--public says who may read what is pushed, and nothing is; give --push ORG/NAME as well.")
+    if push and format == "onnx":
+        raise ConfigError("--push takes folders, and the format is onnx; choose --format folder or both.")
     if format != "folder":
         require_onnx()
+    if push:
+        require_repository(push, public=public)
     source = run if isinstance(run, RunRecord) else Path(run)
     predictor = open_predictor(source, fold=fold, seed=seed, allow_code=allow_code, tell=tell)
     groups = group_by_encoder(predictor)
@@ -118,13 +136,24 @@ def export_run(
         job = _Job(predictor, encoder, tolerance, *_prepare_check(predictor, encoder, check))
         differences: list[Difference] = []
         if format != "onnx":
-            write_folder(predictor, encoder, partial)
+            write_folder(predictor, encoder, partial, _find_results(source, predictor), place=push or target.name)
             differences += job.check_folder(partial)
         if format != "folder":
             differences += job.write_onnx(partial / (ONNX_FILE if format == "both" else target.name))
     found = Export(path=target, differences=tuple(differences))
     tell(_report(predictor, found, job.described, tolerance))
+    if push:
+        tell(f"Pushing {target} to {push}, which {'everybody' if public else 'nobody but its owners'} may read.")
+        found = replace(found, pushed=push_folder(target, push, public=public))
     return found
+
+
+def _find_results(source: Path | RunRecord, predictor: Predictor) -> Mapping[str, Any]:
+    """Return what the heads scored in their run, as far as an exported folder still knows it."""
+    if predictor.exported:
+        results: Mapping[str, Any] = predictor.config.get("results") or {}
+        return results
+    return summarise_results(source if isinstance(source, RunRecord) else read_run(source))
 
 
 @dataclass(frozen=True)
@@ -259,7 +288,7 @@ def _writing(target: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path
         sync_tree(partial)
         # The file itself comes last: a reader who finds it finds its weights.
         for path in sorted(partial.iterdir(), key=lambda path: path.name == target.name):
-            replace(path, target.with_name(path.name))
+            move(path, target.with_name(path.name))
         sync_folder(target.parent)
 
 

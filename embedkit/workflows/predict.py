@@ -8,7 +8,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -41,7 +41,7 @@ from embedkit.store.writer import UtteranceEmbedding
 from embedkit.training.runs import RunRecord
 from embedkit.wording import escape_controls
 from embedkit.workflows.given_audio import Array, Sound
-from embedkit.workflows.published import PublishedClassifier, choose_names, names_classifier
+from embedkit.workflows.published import PublishedClassifier, choose_names, find_run
 
 Audio: TypeAlias = str | os.PathLike[str] | Clip | Array | io.IOBase
 OnError = Literal["fail", "skip"]
@@ -109,8 +109,9 @@ def stream_predictions(
     by clip, hear equal pieces of at most five minutes; what they say is averaged.
 
     Args:
-        run: A run's folder, or its record, or a folder that `export_run` wrote; or a published classifier: a Hugging
-            Face id, or the folder of its checkpoint, which hears clips as it was published.
+        run: A run's folder, or its record, or a folder that `export_run` wrote, or what one is called on the Hugging
+            Face Hub (`org/name`, `org/name@commit`); or a published classifier: a Hugging Face id, or the folder of its
+            checkpoint, which hears clips as it was published.
         audio: Audio files, folders of them, CSV lists (see `find_clips`), or clips; NumPy arrays `[samples]` of one
             channel, and open files.
         rate: Samples a second of arrays.
@@ -139,13 +140,15 @@ def stream_predictions(
     if on_error not in ("fail", "skip"):
         raise ConfigError(f"--on-error is {on_error!r}, expected fail or skip.")
     declared(ExtractOptions)["max_hours"].check(max_hours, "--max-hours")
-    published = not isinstance(run, RunRecord) and names_classifier(str(run), sources or {})
+    source = run if isinstance(run, RunRecord) else find_run(run, sources or {}, tell)
+    published = source is None
     if published and (fold, seed) != (None, None):
         raise ConfigError(f"{run} is a published classifier, without folds and seeds; leave out --fold and --seed.")
     if map and not published:
         raise ConfigError(f"{run} is a run with classes of its own; leave out --map, or name a published classifier.")
-    source = run if isinstance(run, RunRecord) else Path(run)
-    predictor = None if published else open_predictor(source, fold=fold, seed=seed, allow_code=allow_code, tell=tell)
+    predictor = (
+        None if source is None else open_predictor(source, fold=fold, seed=seed, allow_code=allow_code, tell=tell)
+    )
     given = [audio] if isinstance(audio, str | os.PathLike | Clip | np.ndarray | io.IOBase) else audio
     hearing: dict[str, Any] = {"device": device, "max_hours": max_hours, "rescale": rescale, "tell": tell}
     with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
@@ -253,6 +256,29 @@ def _ask_classifier(
         tell(classifier.note)
     told = Asked(source=f"the weights of {name}", names=choose_names(mapped), rates=classifier.rates)
     return told, [classifier.score(clips, mapped, tell=tell, **options)]
+
+
+def open_listener(predictor: Predictor, **options: Any) -> Callable[[Sequence[Clip]], Iterator[NDArray[np.float64]]]:
+    """Load the encoders of a run once; what is returned yields what its heads say of each clip.
+
+    Args:
+        predictor: The run.
+        options: device, sources, max_hours, rescale and tell, as `stream_predictions` has them.
+
+    Raises:
+        EncoderError, RunError: as `stream_predictions`; when it is called AudioError, at the first clip that cannot be
+            used.
+    """
+    parts = [_Part(predictor, heads, **options) for heads in group_by_encoder(predictor)]
+
+    def listen(clips: Sequence[Clip]) -> Iterator[NDArray[np.float64]]:
+        for found in zip(*(part.score(clips) for part in parts), strict=True):
+            outputs = [one for one in found if not isinstance(one, AudioError)]
+            if problem := next((one for one in found if isinstance(one, AudioError)), None):
+                raise problem
+            yield np.sum(outputs, axis=0)
+
+    return listen
 
 
 class _Part:

@@ -18,6 +18,7 @@ from embedkit.progress import Progress, Tell
 from embedkit.received import parse_json
 from embedkit.workflows.predict import Format, OnError, Prediction, render_predictions, stream_predictions
 from embedkit.workflows.predict_database import require_place, write_database
+from embedkit.workflows.published import find_run
 from embedkit.writing import new_file, open_log, told
 
 _OTHERWISE = "name another file"
@@ -43,7 +44,7 @@ def write_predictions(
     same run with the same options.
 
     Args:
-        run: A run's folder, or an exported one.
+        run: A run's folder, an exported one, or what one is called on the Hugging Face Hub.
         clips: What is predicted.
         out: The file; a link of that name is replaced, not followed.
         format: As for `render_predictions`; or "audformat" for a new folder (see `write_database`).
@@ -56,6 +57,7 @@ def write_predictions(
     """
     if format == "audformat":
         require_place(out)
+    run = find_run(run, options.get("sources") or {}, tell) or run
     keep = out.with_name(f"{out.name}.unfinished")
     with told(out, error=ConfigError, otherwise=_OTHERWISE, part=keep), Kept(keep, _title(run, options)) as kept:
         stream = partial(stream_predictions, run, on_error=on_error, tell=tell, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,8 @@ from embedkit.encoders.precision import true_fp32
 from embedkit.encoders.published import PUBLISHED, TRAINED_ON
 from embedkit.encoders.sources import is_repository
 from embedkit.errors import AudioError
-from embedkit.export.predictor import DESCRIPTION_FILE
+from embedkit.export.predictor import DESCRIPTION_FILE, find_folder
+from embedkit.export.pushed import is_pushed
 from embedkit.extraction.encoding import EncodingConfig
 from embedkit.extraction.request import BATCH_SECONDS
 from embedkit.extraction.streaming import LONGEST_PIECE_SECONDS, ask_clips
@@ -48,6 +50,19 @@ def names_classifier(source: str, sources: Mapping[str, str]) -> bool:
             return False
     known = source in sources or source in ENCODERS.names_of(PRETRAINED)
     return known or (is_repository(source) and not Path(path.parts[0]).exists())
+
+
+def find_run(source: str | os.PathLike[str], sources: Mapping[str, str], tell: Tell) -> Path | None:
+    """Return the folder of a run or an export, fetched where it lies on the Hub; None for a published classifier.
+
+    Raises:
+        EncoderError, RunError: as `fetch_exported`.
+    """
+    name = os.fspath(source)
+    if not names_classifier(name, sources):
+        return Path(source)
+    encoder = name in sources or name in ENCODERS.names_of(PRETRAINED) or Path(name).expanduser().exists()
+    return None if encoder or not is_pushed(name, DESCRIPTION_FILE) else find_folder(name, tell)
 
 
 class PublishedClassifier:

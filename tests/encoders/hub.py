@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on the loopback address: as much of its protocol as fetching files needs."""
+"""A Hugging Face Hub on the loopback address: as much of its protocol as fetching and pushing files needs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-LARGE = (".bin", ".safetensors")
-"""Endings of files that the Hub keeps apart: named by their SHA-256, on another host."""
+from tests.encoders.hub_uploads import LARGE, Uploads
 
 _RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 _COMMITS = re.compile(r"/api/models/([^/]+/[^/]+)/commits/([^/?]+)")
@@ -52,6 +51,9 @@ class Hub:
         damaged: Files of which other bytes are sent than announced.
         whole: Whether ranges are ignored.
         asked: All requests so far.
+        uploads: A folder for what is pushed.
+        large: Large files that were pushed, by their SHA-256.
+        private: Repositories that were made for their owners alone.
     """
 
     address: str = ""
@@ -65,6 +67,9 @@ class Hub:
     damaged: set[str] = field(default_factory=set)
     whole: bool = False
     asked: list[Asked] = field(default_factory=list)
+    uploads: Path = Path()
+    large: dict[str, bytes] = field(default_factory=dict)
+    private: set[str] = field(default_factory=set)
 
     def add(self, repository: str, commit: str, folder: Path) -> None:
         """Publish the files of a folder."""
@@ -72,12 +77,15 @@ class Hub:
 
     def ask(self, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
         """Let this process ask it and no other, with an empty cache below a folder."""
+        self.uploads = cache / "uploads"
         for name, value in {
             "ENDPOINT": self.address,
             "HUGGINGFACE_CO_URL_TEMPLATE": self.address + "/{repo_id}/resolve/{revision}/{filename}",
             "HF_HUB_CACHE": str(cache / "cache"),
             "HF_TOKEN_PATH": str(cache / "token"),
             "HF_HUB_OFFLINE": False,
+            # Its own protocol for large files is another server's.
+            "HF_HUB_DISABLE_XET": True,
         }.items():
             monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
 
@@ -93,7 +101,7 @@ class Hub:
         return revision if revision in known else self.tags.get(revision)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Uploads, BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
 
@@ -103,6 +111,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._handle()
 
+    def do_POST(self) -> None:
+        self._handle()
+
+    def do_PUT(self) -> None:
+        self._handle()
+
     def log_message(self, *_: object) -> None:
         return
 
@@ -110,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.hub
         asked = Asked(self.command, self.path, self.headers["Range"], self.headers["Authorization"])
         hub.asked.append(asked)
+        if self.answer_upload():
+            return
         if stored := _STORED.match(self.path):
             self._send_file(hub.commits[stored[1]][stored[2]] / stored[3])
             return

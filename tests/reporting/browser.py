@@ -22,12 +22,12 @@ def find_browser() -> str | None:
 class Browser:
     """One page; `errors` collects what its console complains of."""
 
-    def __init__(self, program: str, profile: Path, *, timeout: float = 60) -> None:
+    def __init__(self, program: str, profile: Path, *more: str, timeout: float = 60) -> None:
         self.timeout, self.errors, self.requests, self.count = timeout, [], [], 0  # type: ignore[var-annotated]
         inward, outward = os.pipe(), os.pipe()
         self.write, self.read = inward[1], outward[0]
         self.rest = b""
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", *more]
         # The browser reads descriptor 3 and writes descriptor 4.
         words = [program, *options, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
         script = f'exec 3<&{inward[0]} 4>&{outward[1]}; exec "$@"'
@@ -89,15 +89,16 @@ class Browser:
             self.requests.append(told["request"]["url"])
         return message
 
-    def open(self, path: Path, *, width: int = 1200, dark: bool = False) -> None:
+    def open(self, path: Path | str, *, width: int = 1200, dark: bool = False) -> None:
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=features)
-        self.call("Page.navigate", url=path.as_uri())
+        address = path if isinstance(path, str) else path.as_uri()
+        self.call("Page.navigate", url=address)
         end = time.monotonic() + self.timeout
-        while self.run("document.readyState") != "complete" or self.run("location.href") != path.as_uri():
+        while self.run("document.readyState") != "complete" or self.run("location.href") != address:
             assert time.monotonic() < end, "the page does not load"
             time.sleep(0.02)
 

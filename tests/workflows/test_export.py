@@ -114,6 +114,7 @@ def test_a_folder_serves_transformers_and_predict(corpus: Path, tmp_path: Path, 
     assert transformers.AutoFeatureExtractor.from_pretrained(moved).sampling_rate == RATE
     again = embedkit.export_run(moved, fold="s1", format="both", out=tmp_path / "again")
     assert sorted(path.name for path in again.path.iterdir()) == [
+        "README.md",
         "config.json",
         "head.safetensors",
         "model.onnx",
@@ -121,6 +122,13 @@ def test_a_folder_serves_transformers_and_predict(corpus: Path, tmp_path: Path, 
         "predictor.json",
         "preprocessor_config.json",
     ]
+    assert model.config.id2label == {0: "high", 1: "low"}
+    assert model.config.label2id == {"high": 0, "low": 1}
+    # What the run scored is known to whoever has the folder alone; where on this machine anything was is not.
+    results = json.loads((again.path / "predictor.json").read_text())["results"]
+    assert (results["ua"], np.sum(results["confusion"])) == (record.metrics["ua"], 24)
+    assert "| class | utterances | recall |" in (again.path / "README.md").read_text()
+    assert not any(str(tmp_path).encode() in path.read_bytes() for path in again.path.iterdir())
     (expected,) = embedkit.predict(moved, clips[:1], fold="s1")
     (alone,) = embedkit.predict(again.path, clips[:1])
     assert alone.probabilities == pytest.approx(expected.probabilities, abs=1e-6)
