@@ -48,13 +48,15 @@ class Line:
 class Grid:
     """One table of numbers that may be compared with each other.
 
-    `legend` says what its marks mean; `notes` may be those of other grids, too, and are then said once.
+    `starred` says whether the best of a line is looked for, `legend` what its marks mean; `notes` may be those of other
+    grids, too, and are then said once.
     """
 
     title: str
     label_headers: tuple[str, str]
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
+    starred: bool = False
     legend: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -76,11 +78,12 @@ def closing_notes(document: Document, best: str) -> list[str]:
     """
     cells = [cell for grid in document.grids for line in grid.lines for cell in line.cells if cell]
     notes = [
-        "In brackets: 95 % intervals over speakers (--spread seeds shows the deviation over seeds)."
-        if any(cell.interval for cell in cells)
-        else "",
+        "In brackets: 95 % intervals over speakers." if any(cell.interval for cell in cells) else "",
         "±: standard deviation over seeds." if any(cell.interval is None and cell.spread for cell in cells) else "",
         f"{best}: better than every other loss of its row." if any(cell.best for cell in cells) else "",
+        f"No {'star' if best == '*' else 'bold type'} in a row: its best is only the best on these test results."
+        if any(grid.starred and _lacks_best(line) for grid in document.grids for line in grid.lines)
+        else "",
         *document.notes,
     ]
     return [note for note in notes if note]
@@ -94,6 +97,12 @@ def shorten(document: Document) -> Document:
 
     grids = tuple(replace(grid, lines=tuple(map(bare, grid.lines)), legend=(), notes=()) for grid in document.grids)
     return Document(grids=grids)
+
+
+def _lacks_best(line: Line) -> bool:
+    """Tell whether a line has several numbers, none of which is better than all others."""
+    cells = [cell for cell in line.cells if cell]
+    return len(cells) > 1 and not any(cell.best for cell in cells)
 
 
 def say_notes_once(grids: Sequence[Grid]) -> list[Grid]:

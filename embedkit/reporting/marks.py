@@ -48,24 +48,12 @@ def describe_tests(rows: Sequence[Row], places: Sequence[Place], metric: str) ->
     """Write what marks mean, how was tested, what could not be shown, and which runs were left out."""
     tests = [test for row in rows for test in _tests(row, metric)]
     notes = [_legend(rows, tests, metric), _method(tests, metric), _power(tests), _hopeless(tests)]
-    if len({place.loss for place in places}) > 1 and not all(_has_leader(rows, places, metric)):
-        notes.append(
-            "Where no number of a row has a star (or bold type), its best is only the best on these test results."
-        )
     reasons: dict[str, list[str]] = defaultdict(list)
     for row, place in zip(rows, places, strict=True):
         if row.get("not_compared"):
             reasons[row["not_compared"]].append(f"{place.encoder}, {place.head}, {place.loss}")
     notes += [f"Not compared: {'; '.join(runs)}: {reason.rstrip('.')}." for reason, runs in reasons.items()]
     return [note for note in notes if note]
-
-
-def _has_leader(rows: Sequence[Row], places: Sequence[Place], metric: str) -> list[bool]:
-    """Tell for each line of several losses whether one of them was shown to be the best."""
-    lines: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for row, place in zip(rows, places, strict=True):
-        lines[place.encoder, place.head].append(leads(row, metric))
-    return [any(line) for line in lines.values() if len(line) > 1]
 
 
 def _power(tests: Sequence[Test]) -> str:

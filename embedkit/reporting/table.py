@@ -278,6 +278,7 @@ def _grid(rows: Sequence[Row], metric: str, spread: Spread) -> Grid:
         label_headers=("encoder", "head"),
         columns=tuple(columns),
         lines=tuple(lines),
+        starred=True,
         legend=tuple(describe_tests(rows, places, metric)),
         notes=tuple(describe_protocol(rows, spread)),
     )

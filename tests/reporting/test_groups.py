@@ -38,6 +38,7 @@ def test_groups_are_scored_by_what_was_predicted_of_them(record: RunRecord) -> N
             for own in [[row for row in rows if row["seed"] == seed]]
         ]
     )
+    assert record.metrics["class_speakers"] == [4, 4, 4]
     table = embedkit.table([record], by="gender")
     female, male = table.rows[0]["groups"]
     assert (female["value"], female["utterances"], female["speakers"], male["value"]) == ("female", 30, 2, "male")

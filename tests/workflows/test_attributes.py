@@ -137,7 +137,7 @@ def test_the_table_shows_dimensions_apart_from_classes(tmp_path: Path) -> None:
     store = write_rated_store(tmp_path / "tiny.h5", missing=(5,))
     (rated,) = fit(tmp_path, store, head=["mlp"])
     (classified,) = embedkit.fit(store, head=["mlp"], runs=tmp_path / "runs", **QUICK)
-    text = str(embedkit.table(tmp_path / "runs"))
+    text = str(embedkit.table(tmp_path / "runs", spread="seeds"))
     flat = " ".join(text.split())
     assert text.count("Protocol:") == 2
     assert "synthetic: CCC, 2 emotional attributes, folds by session" in text
