@@ -22,7 +22,7 @@ def try_run(
             "Face Hub.",
         ),
     ],
-    port: Annotated[int, typer.Option(metavar="N", help="Port of the page. [default: any that is free]")] = 0,
+    port: Annotated[int | None, typer.Option(metavar="N", help="Port of the page. [default: any that is free]")] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the page in the browser.")] = False,
     fold: Annotated[
         str | None, typer.Option(metavar="NAME", help="Ask only the heads of this fold. [default: the mean of all]")
@@ -50,7 +50,7 @@ def try_run(
         fold=fold,
         seed=seed,
         device=device or "auto",
-        port=port,
+        port=port or 0,
         sources=read_config().encoders,
         allow_code=allow_code or (),
         tell=tell,

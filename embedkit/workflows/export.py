@@ -18,7 +18,7 @@ from embedkit.encoders.precision import true_fp32
 from embedkit.errors import ConfigError, RunError
 from embedkit.export.checking import Clip, Difference, choose_clips, compare, require_equal
 from embedkit.export.clip import ClipHeads, FrameHeads, encode_clip
-from embedkit.export.encoder import find_encoder, group_by_encoder, has_network, parts_of
+from embedkit.export.encoder import find_encoder, group_by_encoder, has_network, parts_of, without_places
 from embedkit.export.ensemble import Ensemble
 from embedkit.export.folder import write_folder
 from embedkit.export.graphs import build_graph
@@ -250,7 +250,7 @@ def _describe(predictor: Predictor, encoder: Encoder) -> dict[str, str]:
         "sampling_rate": rate,
         "smallest_input_samples": encoder.smallest_input,
         "largest_input_samples": "any" if largest is None else largest,
-        "encoder": {name: value for name, value in encoder.identity().items() if name != "trained_on"},
+        "encoder": without_places({name: value for name, value in encoder.identity().items() if name != "trained_on"}),
         "corpus": predictor.config["corpus"],
         "heads": list(dict.fromkeys(head.spec for head in heads)),
         "loss": predictor.config["loss_spec"],

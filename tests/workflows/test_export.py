@@ -213,8 +213,11 @@ def test_bad_input_is_told(corpus: Path, tmp_path: Path, monkeypatch: pytest.Mon
     found = embedkit.export_run(record, format="folder", out="made")
     embedkit.export_run(record, format="folder", out="made", overwrite=True, fold="s1")
     assert json.loads((found.path / "predictor.json").read_text())["folds"]["names"] == ["s1"]
+    described = json.loads((found.path / "predictor.json").read_text())
+    spoilt = json.dumps({**described, "results": {**described["results"], "confusion": [["many"]]}})
     for name, content, problem in (
         ("predictor.json", "{", "is damaged"),
+        ("predictor.json", spoilt, r"is damaged \(results\.confusion is of another type"),
         ("predictor.json", '{"format": "embedkit-predictor", "format_version": 9}', "format version 9"),
         ("head.safetensors", "", "cannot be read"),
     ):
