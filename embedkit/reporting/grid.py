@@ -95,7 +95,9 @@ def shorten(document: Document) -> Document:
     def bare(line: Line) -> Line:
         return replace(line, cells=tuple(cell and replace(cell, mark="") for cell in line.cells))
 
-    grids = tuple(replace(grid, lines=tuple(map(bare, grid.lines)), legend=(), notes=()) for grid in document.grids)
+    grids = tuple(
+        replace(grid, lines=tuple(map(bare, grid.lines)), legend=(), notes=(), starred=False) for grid in document.grids
+    )
     return Document(grids=grids)
 
 
