@@ -134,7 +134,7 @@ def describe_choices(
             "head": grid[choice.candidate].head.spec,
             **({} if grid[choice.candidate].head.cls.fitted else _training(grid[choice.candidate], choice)),
             f"{score_name.lower()}_dev": round(choice.score, 6),
-            **({} if result.scale else {"temperature": temperature}),
+            **({"temperature": temperature} if score_name == "UA" else {}),
         }
         for result in results
         for seed, choice, temperature in zip(seeds, result.choices, result.temperatures, strict=True)
