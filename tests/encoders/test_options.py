@@ -85,7 +85,7 @@ def test_fp32_stays_fp32_whatever_the_caller_has_set() -> None:
 def test_packed_linears_equal_plain_ones(dtype: torch.dtype, bias: bool) -> None:
     torch.manual_seed(0)
     linear = torch.nn.Linear(48, 80, bias=bias).to(dtype)
-    packed = PackedLinear(linear)
+    packed = PackedLinear(linear.weight, linear.bias)
     for shape in ((3, 7, 48), (1, 1, 48), (2, 48)):
         values = torch.randn(shape).to(dtype)
         strided = torch.randn(*shape[:-1], 96).to(dtype)[..., ::2]

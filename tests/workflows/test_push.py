@@ -44,7 +44,7 @@ def test_a_pushed_run_predicts_by_its_name(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(EmbedkitError, match=r"neither a folder nor a Hugging Face repository 'me/other' with"):
             embedkit.predict("me/other", clips)
         hub.add("me/broken", "3" * 40, tmp_path / "corpus")
-        with pytest.raises(EmbedkitError, match=r"'me/broken' holds no predictor.json\.$"):
+        with pytest.raises(EmbedkitError, match=r"'me/broken' holds no config.json\.$"):
             embedkit.predict("me/broken", clips)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     result = CliRunner().invoke(app, ["predict", pushed, str(clips[0]), "--out", "found.csv"])
