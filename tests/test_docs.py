@@ -65,6 +65,10 @@ BEFORE: dict[str, tuple[str, ...]] = {
 """What a page takes for granted."""
 
 
+LONG = dict.fromkeys(("emodb.md", "replication.md"), (pytest.mark.heavy,))
+"""Pages whose commands take a minute or more even in small."""
+
+
 @dataclass
 class Page:
     """What came of a page: what its commands printed, and the names that its last Python block left."""
@@ -240,7 +244,11 @@ CHECKS: dict[str, Callable[[Page], None]] = {
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_users_folder")
-@pytest.mark.parametrize("path", [path for path in DOCUMENTS if read_blocks(path)], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=LONG.get(path.name, ())) for path in DOCUMENTS if read_blocks(path)],
+    ids=lambda path: path.name,
+)
 def test_the_page_runs(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     page = run_page(path, monkeypatch, capsys)
     if path.name in CHECKS:

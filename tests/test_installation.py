@@ -212,7 +212,7 @@ class Environment:
         return done.returncode, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.skipif(sys.platform == "win32", reason="files of a virtual environment lie elsewhere")
 def test_beside_the_other_package_the_first_command_says_what_mends_it(tmp_path: Path) -> None:
     (ours,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])

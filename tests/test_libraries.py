@@ -111,6 +111,7 @@ def test_what_needs_no_transformers_says_nothing(corpus: Path, tmp_path: Path) -
     assert "transformers" not in result.stderr
 
 
+@pytest.mark.heavy
 def test_a_broken_torchvision_does_no_harm_either(checkpoints: list[Path], corpus: Path, tmp_path: Path) -> None:
     code = "raise RuntimeError('operator torchvision::nms does not exist')"
     first = write_library(tmp_path / "first", "torchvision", {"__init__": code})

@@ -86,7 +86,7 @@ def test_three_bare_lines_then_every_row_and_column_of_the_study(study: Path) ->
     assert row["speakers"] == 10
 
     embedkit(study, ["extract", *(part for name in SYSTEMS for part in ("--encoder", name))])
-    embedkit(study, ["fit", "--loss", "all", "--seeds", "1", "--epochs", "4", "--runs", "whole"])
+    embedkit(study, ["fit", "--loss", "all", "--seeds", "1", "--epochs", "4", "--lr", "0.01", "--runs", "whole"])
     rows = json.loads(embedkit(study, ["table", "whole", "--format", "json"]))
     cells = {(row["encoder"], row["head"], row["loss"]) for row in rows}
     assert cells == {(encoder, head, loss) for encoder, head in SYSTEMS.items() for loss in LOSSES}

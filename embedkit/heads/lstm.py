@@ -38,8 +38,8 @@ class LstmHead(Head):
             hidden: Units per direction.
             depth: Recurrent layers.
             bidirectional: Also read every utterance from its last own frame back to its first.
-            subsampling: Neighbouring frames averaged into one before the first layer: 3 frames of 20 ms make steps of
-                60 ms, at a third of the cost.
+            subsampling: Neighbouring frames averaged into one before the first layer: 10 frames of 20 ms make steps of
+                200 ms, which cost 2.6 times less than steps of 60 ms.
             pooling: "mean" over own frames, "last" state of each direction, or learned "attention".
             dropout: Share of features zeroed while training, before each further layer and the classifier;
                 one draw for all frames of an utterance.
@@ -49,10 +49,10 @@ class LstmHead(Head):
         hidden: int = 64
         depth: int = 1
         bidirectional: bool = True
-        subsampling: int = 3
+        subsampling: int = 10
         pooling: Literal["mean", "last", "attention"] = "mean"
         dropout: float = 0.3
-        input_dropout: float = 0.0
+        input_dropout: float = 0.2
 
         def __post_init__(self) -> None:
             require(

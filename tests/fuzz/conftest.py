@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-EVERYDAY = 200
+EVERYDAY = 120
 """Cases of all kinds together."""
 
 

@@ -22,10 +22,10 @@ SPECS = [
     "superb:hidden=5",
     "mlp:hidden=6,depth=2,activation=gelu",
     "attentive:hidden=4",
-    "lstm:hidden=3",
-    "lstm:hidden=2,depth=2,pooling=attention,input_dropout=0.2",
-    "lstm:hidden=3,bidirectional=false,pooling=last",
-    "lstm:hidden=2,pooling=last",
+    "lstm:hidden=3,subsampling=3",
+    "lstm:hidden=2,depth=2,pooling=attention,input_dropout=0.2,subsampling=3",
+    "lstm:hidden=3,bidirectional=false,pooling=last,subsampling=3",
+    "lstm:hidden=2,pooling=last,subsampling=3",
     "cnn:channels=2,blocks=2",
 ]
 ROOMY_SPECS = [
@@ -230,7 +230,7 @@ def test_states_go_out_of_a_stack_and_into_another(spec: str) -> None:
     torch.testing.assert_close(single(group_of(inputs, 1))[0, 0], head(inputs)[1, 2], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("spec", ["linear", "mlp:hidden=6", "lstm:hidden=3", "cnn:channels=2,blocks=2"])
+@pytest.mark.parametrize("spec", ["linear", "mlp:hidden=6", "lstm:hidden=3,subsampling=3", "cnn:channels=2,blocks=2"])
 def test_a_smaller_stack_goes_on_as_the_whole_would_have(spec: str) -> None:
     stack = make(spec)
     train(stack, "ce", steps=2)

@@ -236,7 +236,7 @@ def test_titles_name_in_what_protocols_differ(tmp_path: Path) -> None:
     assert len(titles) == len(drawn) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_thirty_runs_would_stay_below_eight_megabytes(tmp_path: Path) -> None:
     once = QUICK | {"seeds": 1, "epochs": 1, "lr": (1e-2,)}
     for number in range(2):
@@ -284,7 +284,7 @@ def read_commands(page: Path) -> list[list[str]]:
     return [shlex.split(line) for line in re.split(r"(?=embedkit [a-z]+ )", lines.strip()) if line]
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_runs_that_run_the_encoder_have_commands_and_no_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_tones(tmp_path / "tones")

@@ -127,7 +127,7 @@ def run_many(folder: Path, count: int) -> int:
     return memory
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_manifests_of_many_rows_take_little_memory_for_each(tmp_path: Path) -> None:
     many = 100_000 if IN_CI else 6_000
     growth = run_many(tmp_path / "many", many) - run_many(tmp_path / "few", 1_000)

@@ -68,7 +68,7 @@ def wait_for(process: subprocess.Popen[str], runs: Path, *, finished: int, stack
     raise TimeoutError(f"not {finished} runs and {stacks} stacks after {TIMEOUT_SECONDS} s")
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_ctrl_c_again_and_again_loses_no_finished_work(tmp_path: Path) -> None:
     write_synthetic_store(tmp_path / "s.h5", speakers=6, each=15, noise=2.0)
     runs = tmp_path / "runs"

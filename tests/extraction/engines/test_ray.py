@@ -101,7 +101,7 @@ def test_passes_side_by_side_in_a_worker_change_no_byte(cluster: Any, whole: Pat
     assert (tmp_path / "ray.h5").read_bytes() == (tmp_path / "local.h5").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_killed_worker_costs_only_its_shard(cluster: Any, whole: Path, tmp_path: Path) -> None:
     (tmp_path / "markers").mkdir()
     (tmp_path / "markers" / "1").touch()

@@ -44,7 +44,14 @@ def test_a_killed_run_goes_on_from_its_checkpoint(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "loss"), [("finetune", "ccc"), ("finetune", "ce:weights=balanced"), ("frozen", "ce")])
+@pytest.mark.parametrize(
+    ("mode", "loss"),
+    [
+        ("finetune", "ccc"),
+        pytest.param("finetune", "ce:weights=balanced", marks=pytest.mark.heavy),
+        pytest.param("frozen", "ce", marks=pytest.mark.heavy),
+    ],
+)
 def test_two_processes_give_what_one_gives(
     mode: str, loss: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
