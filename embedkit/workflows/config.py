@@ -11,7 +11,7 @@ from typing import Any
 from embedkit.config import FILE_NAME, SECTIONS, Config
 from embedkit.options.option import Declared, declared
 
-_UNSET = (None, [], "")
+_UNSET: tuple[Any, ...] = (None, [], "")
 
 
 @dataclass(frozen=True, kw_only=True)
