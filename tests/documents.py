@@ -49,7 +49,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 def shell_commands(block: Block) -> Iterator[str]:
     """Yield the commands of a block, one by one."""
-    for line in block.text.splitlines():
+    for line in re.sub(r"\\\n\s*", "", block.text).splitlines():
         yield from (part.strip() for part in line.split("&&") if not part.strip().startswith("#"))
 
 

@@ -144,6 +144,7 @@ def test_options_and_keys_of_the_configuration_are_the_same(command: str) -> Non
         "allow-code",
         "dry-run",
         "watch",
+        "part",
         "corpus",
         "inputs",
         "quiet",
@@ -157,8 +158,12 @@ def test_options_and_keys_of_the_configuration_are_the_same(command: str) -> Non
 def test_defaults_in_words_are_what_options_come_to() -> None:
     known = declared(FitOptions)
     cached, tuned, lora = (FitOptions(mode=mode).resolve() for mode in ("cached", "finetune", "lora"))
-    numbers = re.findall(r"[\d.]+(?:e-\d+)?", known["lr"].told.usual or "")
-    assert [float(text) for text in numbers] == [*(cached.lr or ()), *(tuned.lr or ())]
+    halved, unhalved, others = (known["lr"].told.usual or "").split("; ")
+    assert [float(text) for text in halved.split(",")] == [*(cached.lr or ())]
+    (left_out,) = {*(cached.lr or ())} - {*(FitOptions(halving=False).resolve().lr or ())}
+    assert unhalved.startswith("without --halving not ")
+    assert float(unhalved.split()[-1]) == left_out
+    assert (float(others.split()[-1]),) == tuned.lr
     assert re.findall(r"\d+", known["epochs"].told.usual or "") == [str(cached.epochs), str(tuned.epochs)]
     rates = re.findall(r"1e-\d", known["encoder_lr"].told.usual or "")
     assert [float(text) for text in rates] == [tuned.encoder_lr, lora.encoder_lr]

@@ -56,6 +56,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
     "modes.md": ("embedkit extract path/to/emodb --encoder whisper-base",),
     "python.md": ("embedkit extract path/to/emodb --encoder hubert --level both",),
     "security.md": ("embedkit extract path/to/emodb --encoder mfcc", "embedkit fit --loss ce"),
+    "tracking.md": ("embedkit extract path/to/emodb --encoder mfcc",),
     "report.md": (
         "embedkit extract path/to/emodb --encoder hubert",
         "embedkit fit --loss ce,focal",
@@ -265,6 +266,9 @@ def test_the_blocks_that_are_not_run_are_few_and_say_why() -> None:
         "pip install '.[ray]'",
         "#!/bin/bash",
         "export RAY_ADDRESS=HEAD:6379",
+        "embedkit try runs/emodb/hubert/linear/ce-1a2b3c4d",
+        "hf auth login",
+        "embedkit evaluate",
     }
     shown = {block.language for path in DOCUMENTS for block in read_blocks(path)}
     assert shown == {"sh", "python", "toml", "text"}

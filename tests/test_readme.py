@@ -32,7 +32,8 @@ def test_every_command_is_in_the_readme(name: str) -> None:
 
 @pytest.mark.parametrize("line", sorted(set(shown_commands())))
 def test_shown_commands_can_be_read(line: str) -> None:
-    _, name, *arguments = shlex.split(line.partition(">")[0], comments=True)
+    # A variable of the shell stands for a number.
+    _, name, *arguments = shlex.split(re.sub(r"\$\w+", "2", line.partition(">")[0]), comments=True)
     assert COMMANDS[name].make_context(name, arguments)
 
 

@@ -289,7 +289,7 @@ def test_logs_in_the_users_folder_are_few_and_short(tmp_path: Path, monkeypatch:
     assert text.endswith("by a C library\n")
 
 
-def test_a_log_that_is_named_is_added_to(log: Path) -> None:
+def test_a_log_that_is_named_is_added_to(screen: Screen, log: Path) -> None:
     log.write_text("before\n")
     for command in ("one", "two"):
         with redirect_stderr(screen), terminal.lend(log, command):
@@ -304,7 +304,7 @@ def test_a_log_that_is_named_is_added_to(log: Path) -> None:
     ]
 
 
-def test_libraries_may_ask_their_streams_for_anything(log: Path) -> None:
+def test_libraries_may_ask_their_streams_for_anything(screen: Screen, log: Path) -> None:
     with redirect_stderr(screen), terminal.lend(log, "a command"):
         assert isinstance(sys.stdout, io.TextIOBase)
         assert not sys.stdout.isatty()

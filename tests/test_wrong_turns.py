@@ -129,7 +129,7 @@ CONFIGURATIONS = [
 
 CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: embedkit.extract("tones/corpus.csv", encoder=["mfcc", "logmel"]), r"encoder is .*, expected a text"),  # type: ignore[arg-type]
-    (lambda: embedkit.extract(None, encoder="mfcc"), r"corpus is None, expected a text, a path or a Corpus"),  # type: ignore[arg-type]
+    (lambda: embedkit.extract(None, encoder="mfcc"), r"corpus is None, expected a text, a path, a Corpus or a list"),  # type: ignore[arg-type]
     (lambda: embedkit.extract("tones/corpus.csv", encoder="mfcc", where="speaker=s1"), r"expected a list of texts"),
     (lambda: embedkit.fit(STORE, los="ce"), r"Did you mean 'loss'\?"),  # type: ignore[call-arg]
     (lambda: embedkit.fit(STORE, learning_rates=[1e-3]), r"learning_rates is called lr, as --lr is"),  # type: ignore[call-arg]
@@ -141,7 +141,10 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: embedkit.fit(STORE, merge=["low=high"]), r"expected a dictionary"),  # type: ignore[arg-type]
     (lambda: embedkit.table(3), r"expected a folder of runs"),  # type: ignore[arg-type]
     (lambda: embedkit.table([STORE]), r"name the folder that holds the runs"),  # type: ignore[list-item]
-    (lambda: embedkit.predict("there/RUN", [np.zeros(16000)]), r"expected a text, a path or a list"),  # type: ignore[list-item]
+    (
+        lambda: embedkit.predict("there/RUN", [np.zeros(16000)]),
+        r"array 1 has no rate of its own; give it, as in rate=16000",
+    ),  # type: ignore[list-item]
     (lambda: embedkit.open_store(None), r"path is None, expected a text or a path"),  # type: ignore[arg-type]
     (lambda: embedkit.run_study("demo", "mfcc", mode="cachd"), r"Did you mean 'cached'\?"),  # type: ignore[arg-type]
 ]

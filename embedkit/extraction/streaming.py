@@ -93,7 +93,11 @@ def ask_clips(
     ask: Callable[[UtteranceEmbedding], NDArray[np.float64]],
     tell: Tell = lambda _: None,
 ) -> Iterator[NDArray[np.float64] | AudioError]:
-    """Yield what is said of each clip, by its rows or as a mean over those of its pieces; or why it cannot be used."""
+    """Yield what is said of each clip, by its rows or as a mean over those of its pieces; or why it cannot be used.
+
+    Shape:
+        What `ask` returns, and the output: `[outputs]`.
+    """
     pieces: deque[list[AudioSegment | AudioError]] = deque()
 
     def wanted() -> Iterator[AudioSegment | AudioError]:

@@ -77,6 +77,7 @@ LOSSES = Registry(
                 "embedkit.losses.ce_ccc:CrossEntropyAndConcordance",
                 "cross-entropy, and 1 - concordance correlation with ratings as a second task (not in all)",
                 in_all=False,
+                cites=("lin1989",),
             ),
         ),
         (OWN, Part("embedkit.losses.own:OwnObjective", "what logreg, lda, svm and knn minimise", in_all=False)),

@@ -50,7 +50,7 @@ class Outcome:
 
     @property
     def luck(self) -> FloatArray:
-        """The scores by which seeds are known to differ; none where they cannot."""
+        """The scores by which seeds are known to differ, `[seeds]`; `[0]` where they cannot."""
         return self.by_seed[:0] if self.fitted else self.by_seed
 
     def swapped_variance(self, other: Outcome) -> Variance:

@@ -119,7 +119,7 @@ def agree(place: Path, part: Part, names: Sequence[str], measure: Callable[[], l
     if not (folder / FILE).is_file():
         told = {unit.name: (number, seconds) for unit, number, seconds in deal(measure(), part.count)}
         with new_temporary(folder) as made:
-            (made / FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
+            (made / FILE).write_text(json.dumps(told, indent=1), encoding="utf-8", newline="\n")
             # A folder does not take the place of one that holds something: the first part to come here decides.
             with suppress(OSError):
                 os.rename(made, folder)

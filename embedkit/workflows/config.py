@@ -11,6 +11,8 @@ from typing import Any
 from embedkit.config import FILE_NAME, SECTIONS, Config
 from embedkit.options.option import Declared, declared
 
+_UNSET: tuple[Any, ...] = (None, [], "")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -33,7 +35,7 @@ class Setting:
     @property
     def text(self) -> str:
         """The value as people read it."""
-        if self.value in (None, []):
+        if self.value in _UNSET:
             return self.usual or "none"
         return ",".join(map(str, self.value)) if isinstance(self.value, list) else str(self.value)
 
@@ -82,7 +84,7 @@ def write_toml(settings: Sequence[Setting]) -> str:
             lines += ["", f"[{section}]"]
         # Of JSON's texts, numbers, lists and truth values TOML takes all as they are.
         value = json.dumps(setting.value, ensure_ascii=False)
-        known = setting.value not in (None, [])
+        known = setting.value not in _UNSET
         lines.append(f"{_key(setting.key)} = {value}" if known else f"# {setting.key} = {setting.usual or 'none'}")
     return "\n".join(lines).strip()
 

@@ -96,7 +96,7 @@ class PublishedClassifier:
         passes: int = 1,
         tell: Tell = lambda _: None,
     ) -> Iterator[NDArray[np.float64] | AudioError]:
-        """Yield for each clip its probabilities or ratings by `choose_names`, or why there are none.
+        """Yield for each clip its probabilities or ratings by `choose_names`, `[names]`, or why there are none.
 
         Clips are heard as the model was published to hear them. Of one of more than five minutes, models that hear all
         of it hear equal pieces, and what they say is averaged.

@@ -130,7 +130,7 @@ def test_names_stay_text(page: Page) -> None:
 
 def test_figures_have_names_and_numbers(page: Page) -> None:
     names = [value for name, value in page.attributes if name == "aria-label"]
-    assert page.tags["figure"] == 1 + 2 + 1 + 1 + 2 + 3 + 1 + 1 + 1
+    assert page.tags["figure"] == 1 + 2 + 1 + 1 + 2 + 4 + 1 + 1 + 1
     assert page.tags["figcaption"] == page.tags["figure"]
     parts = sum(name == "class" and value == "part" for name, value in page.attributes)
     assert page.tags["details"] == page.tags["figure"] + parts

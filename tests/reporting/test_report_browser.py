@@ -96,7 +96,7 @@ def test_every_figure_is_drawn(page: Browser) -> None:
         "drawn = svg.getBBox(), view = svg.viewBox.baseVal; return [box.width, box.height, drawn.width / view.width, "
         "drawn.height / view.height, svg.querySelectorAll('.role-mark path').length]; })"
     )
-    assert len(sizes) == page.run("document.querySelectorAll('figure').length") == 13
+    assert len(sizes) == page.run("document.querySelectorAll('figure').length") == 14
     for width, height, across, down, shapes in sizes:
         assert min(width, height) > 60
         assert 0.8 < across < 1.03
@@ -303,7 +303,7 @@ def test_print_shows_light_colours_and_no_controls(page: Browser, report: Path) 
         assert page.run(f"getComputedStyle(document.querySelector('{hidden}')).display") == "none"
     page.run("for (const part of document.querySelectorAll('details.part')) part.open = false")
     heights = page.run("[...document.querySelectorAll('.part figure')].map(one => one.getBoundingClientRect().height)")
-    assert len(heights) == 11
+    assert len(heights) == 12
     assert min(heights) > 60
     page.call("Emulation.setEmulatedMedia", media="")
 
@@ -313,7 +313,7 @@ def test_without_scripts_the_maps_are_there(page: Browser, report: Path) -> None
     try:
         page.open(report)
         assert len(looks(page)) == 60
-        assert page.run("document.querySelectorAll('.picture svg').length") == 13
+        assert page.run("document.querySelectorAll('.picture svg').length") == 14
         for hidden in ("#choice", "#controls", "details.scripted"):
             assert page.run(f"getComputedStyle(document.querySelector('{hidden}')).display") == "none"
     finally:

@@ -18,6 +18,7 @@ from embedkit.diagnosis.project import installer
 from embedkit.diagnosis.rows import Examination, Row
 from embedkit.diagnosis.table import render_examination
 from embedkit.encoders.published import PUBLISHED
+from embedkit.installation import install_command
 from embedkit.workflows import doctor
 from tests.diagnosis.libraries import write_libraries, write_library, write_metadata
 
@@ -185,7 +186,7 @@ def test_what_is_broken_is_named_with_what_mends_it(tmp_path: Path) -> None:
     assert commands_below(text, "- torchaudio 2.11.1 does not load") == PAIR
     assert commands_below(text, "- torchvision 1.0 does not load") == f"{PIP} uninstall -y torchvision"
     assert "ray 2.3.0 is installed, expected >=2.40." in one_line
-    assert commands_below(text, "- The extra 'ray'") == f"{PIP} install '{ROOT}[ray]'"
+    assert commands_below(text, "- The extra 'ray'") == install_command("ray")
     assert "- The extra 'finetune' does not work: peft 0.15 does not load: KeyError: 'cause'." in one_line
     assert commands_below(text, "- The extra 'finetune'") == f"{PIP} install --force-reinstall --no-deps 'peft>=0.15'"
     assert "FFmpeg's libraries are not found or cannot be loaded; install FFmpeg first." in one_line

@@ -139,7 +139,7 @@ def test_one_table_shows_all_levels_as_lines(folder: Path, records: list[RunReco
     assert text.count("Protocol:") == 1
     assert "the heads of the line without one, trained and chosen on clean recordings" in text
     families = {test["family"] for row in table.rows for test in row["tests"]}
-    assert families == {"losses"}
+    assert families == {"losses", "best"}
     assert len(plan_panels(records)) == 1
     commands = list_commands(records, "runs")
     assert any("--noise-snr 20" in command and "fit" in command for command in commands)

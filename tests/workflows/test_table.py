@@ -47,7 +47,7 @@ def test_a_folder_and_records_give_the_same_table_with_marks_and_rows_without(tm
     assert "80.0 ±50.0*" in from_folder
     assert from_folder == str(embedkit.table(records))
     assert "[75.0, 85.0]" not in from_folder
-    assert "Marks: < below, > above" in from_folder
+    assert "Marks: > above, against ce in its row." in from_folder
     bare = str(embedkit.table(rows))
     assert bare == str(embedkit.table(tmp_path, compare=False))
     assert "Marks" not in bare
