@@ -66,7 +66,7 @@ class MixedLoss:
             return self.parts[0][0].probabilities(scores)
         flat = scores.flatten(0, 1)
         values = [loss.probabilities(flat.index_select(0, heads.cpu())) for loss, heads, _, _ in self.parts]
-        return torch.cat(values).index_select(0, self.order.cpu()).unflatten(0, scores.shape[:2])
+        return torch.cat(values).index_select(0, self.order.cpu()).view(*scores.shape[:-1], -1)
 
 
 def kind_in_stack(head: ResolvedHead, loss: Loss) -> str:
