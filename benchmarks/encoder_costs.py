@@ -149,14 +149,18 @@ def measure(name: str, seconds: float) -> list[str]:
             return encoder, [list(batch) for batch in batch_clips(clips, length, _longest(encoder))]
 
         hour = 60 / audio
-        plain = f"{time_passes(*load()) * hour:.1f}"
+        plain = _minutes(time_passes(*load()) * hour)
         if name in ACOUSTIC:
             return [name, "-", "-", plain, "-", "-"]
-        half = f"{time_passes(*load(precision='bf16')) * hour:.1f}"
+        half = _minutes(time_passes(*load(precision="bf16")) * hour)
         encoder, batches = load(trainable=True)
         operations = count_operations(encoder, batches) * 3600 / audio
         millions = sum(weight.numel() for weight in encoder.network.parameters()) / 1e6
         return [name, f"{millions:.0f}", f"{operations / 1e12:.0f}", plain, half, f"{operations / H100:.2f}"]
+
+
+def _minutes(value: float) -> str:
+    return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
 def _longest(encoder: Encoder) -> float:

@@ -87,7 +87,7 @@ def speaker_variance(values: ArrayLike, weights: ArrayLike, classes: ArrayLike, 
     rest = cells.within * float((factors**2 * sizes).sum())
     known = (len(counts) - 1.0, max(1.0, float(sizes.sum()) - float(np.count_nonzero(counts))))
     # The part between speakers is known from them alone, the rest from all utterances (Satterthwaite 1946). How much is
-    # which, few speakers cannot tell: without the limit intervals hold 91 to 93 % (benchmarks/coverage.py).
+    # which, few speakers cannot tell: without the limit intervals hold 91 to 93 % (benchmarks/interval_coverage.py).
     freedom = (shared + rest) ** 2 / (shared**2 / known[0] + rest**2 / known[1])
     return Variance(shared + rest, float(min(freedom, len(counts) + MORE_FREEDOM)))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from benchmarks.coverage import CASES, Case, cover
+from benchmarks.interval_coverage import CASES, Case, cover
 from benchmarks.simulated_speakers import WORLDS
 from embedkit.evaluation.intervals import score_intervals, speaker_jackknife_interval
 from embedkit.evaluation.metrics import score_predictions
@@ -85,7 +85,7 @@ def test_scores_of_one_speaker_have_no_interval() -> None:
     "case", [one for one in CASES if one.name in ("even, UAR .94", "one class a speaker")], ids=lambda one: one.name
 )
 def test_coverage_where_a_jackknife_fails(case: Case) -> None:
-    """94 to 97 % of 700 draws (benchmarks/coverage.py), here of 300."""
+    """94 to 97 % of 700 draws (benchmarks/interval_coverage.py), here of 300."""
     for name, share in cover(case, 10, 300).items():
         assert 0.91 <= share <= 0.99, (name, share)
 

@@ -1,4 +1,4 @@
-"""How often intervals hold the true score, of simulated speakers: `python benchmarks/coverage.py [--draws N]`."""
+"""How often intervals hold the true score of simulated speakers: python benchmarks/interval_coverage.py [--draws N]"""
 
 from __future__ import annotations
 
