@@ -26,8 +26,8 @@ def read_rows() -> dict[str, list[dict[str, Any]]]:
 def render(name: str) -> str:
     """Draw one of the page's tables: its grids alone."""
     runs, metric = TABLES[name]
-    lines = build_table(read_rows()[runs], metric=metric).to_markdown().splitlines()
-    return "\n".join(line for line in lines if line.startswith("|"))
+    blocks = build_table(read_rows()[runs], metric=metric).to_markdown().split("\n\n")
+    return "\n\n".join(block for block in blocks if block.startswith("|"))
 
 
 def marks(name: str) -> tuple[str, str]:

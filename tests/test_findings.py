@@ -40,9 +40,9 @@ def points(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def span(values: list[float], form: Callable[[float], str] = points) -> str:
+def span(values: list[float], form: Callable[[float], str] = points, to: str = " to ") -> str:
     """Write the smallest and the largest."""
-    return f"{form(min(values))} to {form(max(values))}"
+    return f"{form(min(values))}{to}{form(max(values))}"
 
 
 def say_encoders() -> str:
@@ -84,7 +84,8 @@ def say_calibration() -> str:
     told = []
     for name in HEADS:
         raw, scaled = ([row[key] for row in linear(name)] for key in ("nll", "nll_calibrated"))
-        told.append(f"from {span(raw, '{:.2f}'.format)} to {span(scaled, '{:.2f}'.format)} on {HEADS[name]}")
+        before, after = (span(values, "{:.2f}".format, "-") for values in (raw, scaled))
+        told.append(f"from {before} to {after} on {HEADS[name]}")
     return f"One temperature for each fold and seed narrows the losses' NLL {', '.join(told)}."
 
 
