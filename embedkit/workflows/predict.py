@@ -68,6 +68,11 @@ class Prediction:
     end: float | None = None
 
     @property
+    def values(self) -> list[float]:
+        """The probabilities, or the ratings, in the order of the run's classes or attributes."""
+        return list((self.dimensions or self.probabilities).values())
+
+    @property
     def told(self) -> dict[str, Any]:
         """What is printed: what the run can tell."""
         times = {name: value for name, value in (("start", self.start), ("end", self.end)) if value is not None}
@@ -189,20 +194,30 @@ def tell_predictions(
     """
     usable = 0
     for clip, *found in zip(clips, *streams, strict=True):
-        outputs = [one for one in found if not isinstance(one, AudioError)]
-        problem = next((one for one in found if isinstance(one, AudioError)), None)
-        if problem is None:
+        outputs = _add_up(found)
+        if not isinstance(outputs, AudioError):
             usable += 1
-            yield told.predict(clip, np.sum(outputs, axis=0))
+            yield told.predict(clip, outputs)
         elif on_error == "fail":
-            raise AudioError(f"{problem} Clips like this are left out with --on-error skip.") from problem
+            raise AudioError(f"{outputs} Clips like this are left out with --on-error skip.") from outputs
         else:
-            tell(f"Left out: {problem}")
+            tell(f"Left out: {outputs}")
     if not usable:
         raise AudioError(f"Not one of the {len(clips)} clips could be used; see what was said of each.")
 
 
-Outputs: TypeAlias = Iterator[NDArray[np.float64] | AudioError]
+Output: TypeAlias = NDArray[np.float64] | AudioError
+Outputs: TypeAlias = Iterator[Output]
+
+
+def _add_up(found: Sequence[Output]) -> Output:
+    """Add what is said of one clip by the heads of each encoder; the first reason where there is none."""
+    outputs: list[NDArray[np.float64]] = []
+    for one in found:
+        if isinstance(one, AudioError):
+            return one
+        outputs.append(one)
+    return np.asarray(np.sum(outputs, axis=0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,8 +251,11 @@ def _ask_heads(
             f"takes 1/{len(groups)} of the time."
         )
     parts = [_Part(predictor, heads, tell=tell, **options) for heads in groups]
-    told = Asked(source=f"the heads of {predictor.folder}", names=predictor.names, rates=predictor.rates)
-    return told, [part.score(clips) for part in parts]
+    return _name_heads(predictor), [part.score(clips) for part in parts]
+
+
+def _name_heads(predictor: Predictor) -> Asked:
+    return Asked(source=f"the heads of {predictor.folder}", names=predictor.names, rates=predictor.rates)
 
 
 def _ask_classifier(
@@ -258,7 +276,7 @@ def _ask_classifier(
     return told, [classifier.score(clips, mapped, tell=tell, **options)]
 
 
-def open_listener(predictor: Predictor, **options: Any) -> Callable[[Sequence[Clip]], Iterator[NDArray[np.float64]]]:
+def open_listener(predictor: Predictor, **options: Any) -> Callable[[Sequence[Clip]], Iterator[Prediction]]:
     """Load the encoders of a run once; what is returned yields what its heads say of each clip.
 
     Args:
@@ -267,16 +285,17 @@ def open_listener(predictor: Predictor, **options: Any) -> Callable[[Sequence[Cl
 
     Raises:
         EncoderError, RunError: as `stream_predictions`; when it is called AudioError, at the first clip that cannot be
-            used.
+            used, and RunError: what is said is no number.
     """
     parts = [_Part(predictor, heads, **options) for heads in group_by_encoder(predictor)]
+    told = _name_heads(predictor)
 
-    def listen(clips: Sequence[Clip]) -> Iterator[NDArray[np.float64]]:
-        for found in zip(*(part.score(clips) for part in parts), strict=True):
-            outputs = [one for one in found if not isinstance(one, AudioError)]
-            if problem := next((one for one in found if isinstance(one, AudioError)), None):
-                raise problem
-            yield np.sum(outputs, axis=0)
+    def listen(clips: Sequence[Clip]) -> Iterator[Prediction]:
+        for clip, *found in zip(clips, *(part.score(clips) for part in parts), strict=True):
+            outputs = _add_up(found)
+            if isinstance(outputs, AudioError):
+                raise outputs
+            yield told.predict(clip, outputs)
 
     return listen
 

@@ -13,11 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from embedkit.audio import probe_audio
 from embedkit.corpora.clips import Clip
-from embedkit.errors import AudioError, ConfigError, EmbedkitError, RunError
+from embedkit.errors import AudioError, ConfigError, EmbedkitError
 from embedkit.export.predictor import open_predictor
 from embedkit.progress import Tell
 from embedkit.reporting.voice import TYPES, read_page
@@ -206,16 +204,10 @@ def open_voice_server(
         seconds = probe_audio(path).duration_seconds
         if seconds > MOST_SECONDS:
             raise AudioError(f"The recording lasts {seconds:.0f} s, at most {MOST_SECONDS:.0f} s are heard; cut it.")
-        windows = cut_windows(seconds)
-        clips = [Clip(name="recording", path=path, start=start, end=end) for start, end in windows]
+        clips = [Clip(name="recording", path=path, start=start, end=end) for start, end in cut_windows(seconds)]
         whole, *found = listener([Clip(name="recording", path=path), *clips])
-        if not np.isfinite([whole, *found]).all():
-            raise RunError(f"What the heads of {predictor.folder} say is no number: their weights are damaged.")
-        heard = [
-            {"start": start, "end": end, "values": values.tolist()}
-            for (start, end), values in zip(windows, found, strict=True)
-        ]
-        return {"seconds": seconds, "whole": whole.tolist(), "windows": heard}
+        heard = [{"start": one.start, "end": one.end, "values": one.values} for one in found]
+        return {"seconds": seconds, "whole": whole.values, "windows": heard}
 
     about = {
         "title": predictor.title,
