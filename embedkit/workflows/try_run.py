@@ -17,12 +17,12 @@ from embedkit.audio import probe_audio
 from embedkit.corpora.clips import Clip
 from embedkit.errors import AudioError, ConfigError, EmbedkitError
 from embedkit.export.predictor import open_predictor
+from embedkit.loopback import ADDRESS, LoopbackHandler
 from embedkit.progress import Tell
 from embedkit.reporting.voice import TYPES, read_page
 from embedkit.training.runs import RunRecord
 from embedkit.workflows.predict import open_listener
 
-ADDRESS = "127.0.0.1"
 MOST_BYTES = 32_000_000
 MOST_SECONDS = 60.0
 """Of what is heard at once: windows that overlap take four times as long as the recording alone."""
@@ -39,7 +39,6 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
 }
 
 
@@ -81,7 +80,7 @@ class _RefusedError(Exception):
         self.status = status
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LoopbackHandler, BaseHTTPRequestHandler):
     server: VoiceServer
     timeout = _WAIT_SECONDS
 
@@ -90,9 +89,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._answer(self._hear)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing: addresses hold the secret."""
 
     def _answer(self, find: Callable[[str], tuple[str, bytes]]) -> None:
         try:
@@ -103,21 +99,13 @@ class _Handler(BaseHTTPRequestHandler):
             status, kind, body = 422, *_json({"error": str(error)})
         except (MemoryError, RuntimeError) as error:
             status, kind, body = 500, *_json({"error": f"The recording cannot be heard ({error}); try a shorter one."})
-        self.send_response(status)
-        for name, value in {**_HEADERS, "Content-Type": kind, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+        self.reply(status, kind, body, _HEADERS)
 
     def _find_name(self) -> str:
-        """Return what is asked for, of whoever came by the page's address.
-
-        A page of others whose name leads to this machine sends its own name as the host (DNS rebinding).
-        """
-        known = {f"{name}:{self.server.server_port}" for name in (ADDRESS, "localhost")}
-        if self.headers["Host"] not in known:
+        """Return what is asked for, of whoever came by the page's address."""
+        if self.headers["Host"] not in self.hosts:
             raise _RefusedError(403, "This page is for the address that embedkit try printed; open that.")
-        if self.headers["Origin"] not in (None, *(f"http://{host}" for host in known)):
+        if self.headers["Origin"] not in (None, *(f"http://{host}" for host in self.hosts)):
             raise _RefusedError(403, "Another page may not ask; open the address that embedkit try printed.")
         _, secret, *names = self.path.partition("?")[0].split("/")
         if not secrets.compare_digest(secret.encode(), self.server.secret.encode()):

@@ -13,7 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TypeAlias
 
-ADDRESS = "127.0.0.1"
+from embedkit.loopback import ADDRESS, LoopbackHandler
+
 SECONDS = 10
 """After which the page asks again."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -85,25 +86,15 @@ def watch_runs(runs: Path, *, render: Render = render_apart) -> Iterator[str]:
 
 
 def _handler(page: LivePage) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(LoopbackHandler, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            port = self.connection.getsockname()[1]
-            # Pages from elsewhere that lead a name of theirs here are not answered.
-            if self.headers.get("Host") not in (f"{ADDRESS}:{port}", f"localhost:{port}") or self.path != "/":
+            if self.headers.get("Host") not in self.hosts or self.path != "/":
                 self.send_error(404)
                 return
             content, last = page.read()
-            self.send_response(200)
-            headers = {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(content))}
-            headers |= {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
-            for name, value in (headers if last else headers | {"Refresh": str(SECONDS)}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
+            headers = {"Content-Security-Policy": POLICY, **({} if last else {"Refresh": str(SECONDS)})}
+            self.reply(200, "text/html; charset=utf-8", content, headers)
             if last:
                 page.left.set()
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Say nothing: the terminal is for the study."""
 
     return Handler
