@@ -25,6 +25,13 @@ Where = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps. [default: auto]")]
 
+Fold = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Ask only the heads of this fold. [default: the mean of all]")
+]
+Seed = Annotated[
+    int | None, typer.Option(metavar="N", help="Ask only the heads of this seed. [default: the mean of all]")
+]
+
 AllowCode = Annotated[
     list[str] | None,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from embedkit.cli.options import AllowCode, Device, MaxHours, Rescale
+from embedkit.cli.options import AllowCode, Device, Fold, MaxHours, Rescale, Seed
 from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 from embedkit.errors import ConfigError
@@ -50,12 +50,8 @@ def predict(
             "[default: by --out's ending, else text]",
         ),
     ] = None,
-    fold: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Ask only the heads of this fold. [default: the mean of all]")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Ask only the heads of this seed. [default: the mean of all]")
-    ] = None,
+    fold: Fold = None,
+    seed: Seed = None,
     map: Annotated[
         list[str] | None,
         typer.Option(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from embedkit.cli.options import AllowCode, Device
+from embedkit.cli.options import AllowCode, Device, Fold, Seed
 from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 
@@ -24,12 +24,8 @@ def try_run(
     ],
     port: Annotated[int | None, typer.Option(metavar="N", help="Port of the page. [default: any that is free]")] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the page in the browser.")] = False,
-    fold: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Ask only the heads of this fold. [default: the mean of all]")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Ask only the heads of this seed. [default: the mean of all]")
-    ] = None,
+    fold: Fold = None,
+    seed: Seed = None,
     device: Device = None,
     allow_code: AllowCode = None,
 ) -> None:

@@ -15,7 +15,7 @@ from embedkit.heads.stack import load_states
 from embedkit.losses import build_loss
 from embedkit.losses.base import Loss
 from embedkit.training.data.targets import Scale
-from embedkit.training.recorded import reading
+from embedkit.training.recorded import head_state, reading
 
 
 class Ensemble(nn.Module):
@@ -91,7 +91,7 @@ class FoldHeads(nn.Module):
             classifier=self.loss.classifier,
         )
         stack = head.cls(shape, head.options, [Generator().manual_seed(0) for _ in heads])
-        load_states(stack, [[_state(predictor, f"{one.number}/{one.seed}/") for one in heads]])
+        load_states(stack, [[head_state(predictor.tensors, one.number, one.seed) for one in heads]])
         return stack
 
     def forward(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -157,7 +157,3 @@ def _check_standardiser(predictor: Predictor, mean: Tensor, scale: Tensor) -> No
             f"The heads of {predictor.folder} standardise {list(mean.shape)} and {list(scale.shape)} numbers, expected "
             f"{list(read)}; make them again."
         )
-
-
-def _state(predictor: Predictor, prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in predictor.tensors.items() if name.startswith(prefix)}

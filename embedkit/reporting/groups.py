@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedkit.errors import EmbedkitError, RunError
-from embedkit.evaluation.intervals import score_intervals
-from embedkit.evaluation.metrics import score_predictions
 from embedkit.registry import unknown_name
 from embedkit.reporting.grid import Grid, Line
 from embedkit.reporting.labels import Row, place_rows
-from embedkit.reporting.metrics import METRICS, SCORES, Spread, choose_spread, read_cell
+from embedkit.reporting.metrics import METRICS, Spread, choose_spread, read_cell
 from embedkit.reporting.predictions import PREDICTED_BY, Predictions, open_tested, read_predictions
 from embedkit.reporting.protocol import describe_title
 from embedkit.store.layout import MEASURED_COLUMNS
+from embedkit.training.summary import summarise_predictions
 from embedkit.wording import count_noun
 
 if TYPE_CHECKING:
@@ -66,17 +65,11 @@ def _read_column(record: RunRecord, found: Predictions, column: str) -> np.ndarr
 
 
 def _score(found: Predictions, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, Any]:
-    truth, predicted, classes = found.truth[chosen], found.predicted[:, chosen], len(found.classes)
-    speakers = np.array(found.speakers)[chosen]
-    scores = [score_predictions(truth, row, classes) for row in predicted]
-    known = score_intervals(truth, predicted, speakers, classes) if np.all(speakers != "") else None
-    row: dict[str, Any] = {"utterances": len(truth), "speakers": len(set(speakers.tolist()) - {""})}
-    for name in SCORES["classes"]:
-        own = np.array([getattr(score, name) for score in scores])
-        ends = getattr(known, name) if known else (np.nan, np.nan)
-        row[name], row[f"{name}_std"] = float(own.mean()), float(own.std(ddof=1)) if len(own) > 1 else 0.0
-        row[f"{name}_ci"] = [float(end) for end in ends] if np.isfinite(ends).all() else None
-    return row
+    truth, predicted, speakers = found.truth[chosen], found.predicted[:, chosen], np.array(found.speakers)[chosen]
+    scores = summarise_predictions(truth, predicted, speakers, len(found.classes))
+    # Of a group no recall by class is shown.
+    del scores["recall_ci"]
+    return {"utterances": len(truth), "speakers": len(set(speakers.tolist()) - {""}), **scores}
 
 
 def lay_out_groups(rows: Sequence[Row], metric: str, spread: Spread) -> Grid:

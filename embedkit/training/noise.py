@@ -26,6 +26,7 @@ from embedkit.training.data.targets import Scale
 from embedkit.training.data.task import TaskData
 from embedkit.training.experiment import Experiment
 from embedkit.training.monitor import tell_score
+from embedkit.training.recorded import head_state
 from embedkit.training.results import prediction_rows, summarise
 from embedkit.training.runs import RunRecord, digest_of, read_run, write_run
 from embedkit.training.selection import Choice
@@ -125,7 +126,7 @@ class NoisyTest:
             own = [choices[fold.name, seed] for seed in (seeds[:1] if experiment.fitted else seeds)]
             standardiser = Standardiser(mean=heads[f"{number}/mean"], scale=heads[f"{number}/scale"])
             scale = Scale.load(heads, f"{number}/")
-            states = tuple(_take(heads, f"{number}/{choice['seed']}/") for choice in own)
+            states = tuple(head_state(heads, number, choice["seed"]) for choice in own)
             outputs = score_heads(
                 loaded[store.path],
                 [resolve_head(choice["head"]) for choice in own],
@@ -219,7 +220,3 @@ def _load(experiment: Experiment, store: StoreSource) -> Features:
     if experiment.options.normalise == "speaker":
         features.normalise_by(part.speakers)
     return features
-
-
-def _take(heads: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in heads.items() if name.startswith(prefix)}

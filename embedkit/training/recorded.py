@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from embedkit.arguments import fits
 from embedkit.errors import EmbedkitError, RunError, lacks_memory
 from embedkit.store.described import check_encoder
 
+_Tensor = TypeVar("_Tensor")
 Shape: TypeAlias = Any
 """A type, `[shape]` for a list of it, `(shape, shape)` for a list of two, or a mapping of known keys, none needed."""
 
@@ -68,6 +69,12 @@ METRICS: Shape = {
     "loss_options": Mapping[str, Any],
 }
 CURVES: Shape = {"seeds": [int], "score": str, "loss": [[float | None]], "dev": [[float | None]]}
+
+
+def head_state(tensors: Mapping[str, _Tensor], fold: int, seed: int) -> dict[str, _Tensor]:
+    """Return the parameters of one head by name, from the tensors of a run, `<fold>/<seed>/<parameter>`."""
+    prefix = f"{fold}/{seed}/"
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def check_shape(where: str, value: Any, shape: Shape) -> None:

@@ -41,14 +41,8 @@ def summarise_classes(
         speakers: One for each utterance, empty where unknown.
     """
     predicted, classes = shares.argmax(-1), shares.shape[-1]
-    scores = [score_predictions(targets, row, classes) for row in predicted]
     known = bool(np.all(speakers != ""))
-    intervals = score_intervals(targets, predicted, speakers, classes) if known else None
-    row: dict[str, Any] = {}
-    for name in ("wa", "ua", "f1"):
-        row |= _over_seeds(name, np.array([getattr(score, name) for score in scores]))
-        row |= _interval(name, getattr(intervals, name) if intervals else None)
-    row["recall_ci"] = [_interval("recall", one)["recall_ci"] for one in intervals.recalls] if intervals else None
+    row = summarise_predictions(targets, predicted, speakers, classes)
     row["class_speakers"] = [len(np.unique(speakers[targets == place])) for place in range(classes)]
     row["majority"] = float(np.bincount(targets).max() / len(targets))
     row |= _over_seeds("ece", expected_calibration_error(targets, shares))
@@ -59,6 +53,27 @@ def summarise_classes(
             values = score(targets, given)
             row |= _over_seeds(f"{name}{suffix}", values.mean(-1))
             row |= _interval(f"{name}{suffix}", mean_interval(values.mean(0), targets, speakers) if known else None)
+    return row
+
+
+def summarise_predictions(
+    targets: NDArray[np.int64], predicted: NDArray[np.int64], speakers: Names, classes: int
+) -> dict[str, Any]:
+    """Compute WA, UA and F1: mean and standard deviation over seeds, and intervals; and those of each class's recall.
+
+    Args:
+        targets: Class indices `[utterances]`.
+        predicted: Class indices `[seeds, utterances]`.
+        speakers: One for each utterance, empty where unknown.
+        classes: How many there are.
+    """
+    scores = [score_predictions(targets, row, classes) for row in predicted]
+    intervals = score_intervals(targets, predicted, speakers, classes) if np.all(speakers != "") else None
+    row: dict[str, Any] = {}
+    for name in ("wa", "ua", "f1"):
+        row |= _over_seeds(name, np.array([getattr(score, name) for score in scores]))
+        row |= _interval(name, getattr(intervals, name) if intervals else None)
+    row["recall_ci"] = [_interval("recall", one)["recall_ci"] for one in intervals.recalls] if intervals else None
     return row
 
 
