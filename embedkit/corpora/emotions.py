@@ -86,7 +86,14 @@ def map_labels(
     return mapped
 
 
-def tell_map(labels: Sequence[str], classes: Sequence[str], mapped: Mapping[str, str], what: str) -> list[str]:
+def tell_map(
+    labels: Sequence[str],
+    classes: Sequence[str],
+    mapped: Mapping[str, str],
+    what: str,
+    *,
+    without: str = "and left out",
+) -> list[str]:
     """Say what counts as what, and which labels and classes have no counterpart."""
     pairs = ", ".join(label if label == new else f"{label} as {new}" for label, new in mapped.items())
     mute = [label for label in labels if label not in mapped]
@@ -95,5 +102,5 @@ def tell_map(labels: Sequence[str], classes: Sequence[str], mapped: Mapping[str,
     if mute:
         told.append(f"Labels of the model without a {what}, which it cannot choose: {list_some(mute, SHOWN)}.")
     if lost:
-        told.append(f"Without a label of the model, and left out: {list_some(lost, SHOWN)}.")
+        told.append(f"Without a label of the model, {without}: {list_some(lost, SHOWN)}.")
     return told

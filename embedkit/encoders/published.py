@@ -218,3 +218,16 @@ TRAINED_ON: dict[str, str] = {
     "emotion2vec/emotion2vec_plus_large": "speech with labels of emotion2vec+ seed",
 }
 """The corpora that published classifiers were trained on, by their model cards."""
+
+RATED = {"iemocap": (1.0, 5.0), "msp-podcast": (1.0, 7.0)}
+"""The ends of the scale on which a corpus was rated, by its kind (Busso et al. 2008; Lotfian and Busso 2019)."""
+
+
+def names_corpus(trained_on: str, corpus: str) -> bool:
+    """Tell whether a corpus is among those that a text names, whatever its case and hyphens."""
+    words = "".join(letter if letter.isalnum() or letter in "-_ " else "," for letter in trained_on).split(",")
+    return _folded(corpus) in {_folded(word) for text in words for word in (text, *text.split())}
+
+
+def _folded(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).casefold()

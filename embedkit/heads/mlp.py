@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from embedkit.heads.base import LATER, Head, HeadInputs, HeadShape, Pool
 from embedkit.heads.layers import LayerMix, StackedClassifier, StackedLinear, drop, require
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "tanh": torch.tanh}
 
 
 class MlpHead(Head):
@@ -28,14 +31,14 @@ class MlpHead(Head):
             hidden: Units of each hidden layer.
             depth: Hidden layers.
             dropout: Share of hidden units zeroed while training.
-            activation: "relu" or "gelu".
+            activation: "relu", "gelu" or "tanh".
             pool: What it reads: "mean", or "mean+std" for the standard deviation over frames as well.
         """
 
         hidden: int = 256
         depth: int = 1
         dropout: float = 0.2
-        activation: Literal["relu", "gelu"] = "relu"
+        activation: Literal["relu", "gelu", "tanh"] = "relu"
         pool: Pool = field(default="mean", metadata=LATER)
 
         def __post_init__(self) -> None:
@@ -59,7 +62,7 @@ class MlpHead(Head):
 
     def forward(self, inputs: HeadInputs) -> Tensor:
         """Score `[groups, batch, layers, dimensions]`."""
-        activate = F.relu if self.options.activation == "relu" else F.gelu
+        activate = ACTIVATIONS[self.options.activation]
         values: Tensor = self.mix(inputs.values)
         for layer in self.hidden:
             values = activate(layer(values))

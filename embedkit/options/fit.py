@@ -60,6 +60,25 @@ class TrainingOptions:
         record="head_spec",
         resolved=True,
     )
+    init_head: Literal["random", "published"] = option(
+        "random",
+        panel="Heads",
+        metavar="WORD",
+        help="published: begin with the head that the encoder's checkpoint carries, as published classifiers do.",
+        modes=RUNNING,
+        record="init_head.kind",
+        resolved=True,
+    )
+    map: Mapping[str, str] | None = option(
+        panel="Heads",
+        metavar="LABEL=CLASS",
+        help="With --init-head published: which of its labels stand for which class (or column of ratings); "
+        "repeatable.",
+        usual="labels of the classes' names, or usual abbreviations of them",
+        modes=RUNNING,
+        record="init_head.map",
+        resolved=True,
+    )
     layers: str = option(
         "all",
         panel="Heads",
@@ -434,6 +453,8 @@ class TrainingOptions:
             raise FitError(
                 f"Found both folds by {self.folds} and another corpus to test on; leave out --folds or --test-on."
             )
+        if self.map and self.init_head != "published":
+            raise FitError("Found --map without a published head to begin with; add --init-head published.")
         if self.noise is not None and not self.noise_snr:
             raise FitError(f"Found recordings of noise ({self.noise}) without a level; name it with --noise-snr.")
         if self.test_merge and self.test_on is None:

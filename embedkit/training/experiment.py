@@ -100,6 +100,9 @@ class Experiment:
             self.parts = drop_copies(self.stores, self.parts)
         self.data: TaskData = self.parts[0]
         self.ratings = read_second_task(loss, self.stores, self.parts)
+        self.begun = store.begin_head(data, options.map or {})
+        if self.begun is not None:
+            _require_published(head, store.default_head, loss)
         self.other_name = "" if other is None else name_other(store, other)
         if other is not None:
             self.data = join_tasks(self.parts[0], self.parts[1], names=(store.corpus, self.other_name))
@@ -205,6 +208,7 @@ class Experiment:
             patience=options.patience,
             clip=options.clip,
             halving=bool(options.halving),
+            initial=None if self.begun is None else self.begun.initial,
         )
 
     def count_heads(self) -> int:
@@ -283,6 +287,7 @@ class Experiment:
     def notes(self) -> list[str]:
         """What is told before the training: who is left out, and where more speakers are trained on than asked for."""
         left_out = [f"{note[0].upper()}{note[1:]}." for note in self.left_out]
+        left_out += () if self.begun is None else self.begun.notes
         if self.share == 1:
             return left_out
         whole = count_speakers(self.whole_plan.folds, self.data.speakers)
@@ -303,7 +308,9 @@ class Experiment:
             found |= {"tuning": record_options(self.options)["tuning"] | {"augment": changes}}
         if self.options.normalise != "none":
             found |= {"normalise": self.options.normalise, "transductive": True}
-        if self.options.allow_leak and self.leaks:
+        if self.begun is not None:
+            found |= {"init_head": dict(self.begun.kept)}
+        if (self.options.allow_leak and self.leaks) or (self.begun is not None and self.begun.leak):
             found |= {"leak": True}
         if self.other is not None:
             found |= {"test_corpus": self.other_name, "test_merge": dict(self.parts[1].merge)}
@@ -388,6 +395,19 @@ class Experiment:
         told += "" if self.options.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
         told += ", LEAK: tested on what was trained on" if self.variant.get("leak") else ""
         return f"{self.title}, {self.loss.spec}{told}"
+
+
+def _require_published(head: str, published: str, loss: Loss) -> None:
+    if head != published:
+        raise FitError(
+            f"The head {head!r} cannot begin with the published one, which is {published!r}; leave out --head or "
+            "--init-head."
+        )
+    if loss.classifier != "affine" or loss.ratings:
+        raise FitError(
+            f"The loss {loss.spec!r} cannot begin with a published head, which gives logits or ratings alone; choose "
+            "another loss (ce, ccc, focal), or leave out --init-head."
+        )
 
 
 def _safe(name: str) -> str:

@@ -39,6 +39,7 @@ CONFIG: Shape = {
     "seeds": [int],
     "store": _STORE,
     "test_store": _STORE,
+    "init_head": {"kind": str, "map": Mapping[str, Any], "digest": str},
     "noise": {"snr": float, "folder": str},
     "noise_store": _STORE,
     "model": str,

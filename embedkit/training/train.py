@@ -402,7 +402,7 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         "speaker_dependent": experiment.plan.speaker_dependent,
         "train_speakers": experiment.train_speakers,
         "budget": experiment.config["budget"],
-        "standardised": "over frames" if experiment.level == "frame" else "over utterance means",
+        "standardised": _standardised(experiment),
         "loss_spec": experiment.loss.spec,
         "head_spec": experiment.head,
         **({"fitted": True} if experiment.fitted else {}),
@@ -412,6 +412,12 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         "recordings": digest_recordings(experiment.recordings),
         **experiment.variant,
     }
+
+
+def _standardised(experiment: Experiment) -> str:
+    if experiment.begun is not None:
+        return "not, as the published head reads embeddings"
+    return "over frames" if experiment.level == "frame" else "over utterance means"
 
 
 def versions() -> dict[str, str]:

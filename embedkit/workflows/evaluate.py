@@ -19,6 +19,7 @@ from embedkit.corpora.emotions import map_labels, tell_map
 from embedkit.corpora.opening import as_corpus, rename_corpus
 from embedkit.corpora.selection import choose_utterances
 from embedkit.encoders import encoder_label
+from embedkit.encoders.published import RATED, names_corpus
 from embedkit.errors import FitError, RunError
 from embedkit.options.call import takes_options
 from embedkit.options.evaluate import EvaluateOptions
@@ -49,8 +50,6 @@ from embedkit.workflows.predict_file import Kept, title_of
 from embedkit.workflows.published import PublishedClassifier, choose_names
 
 HEAD = "published"
-SCALES = {"iemocap": (1.0, 5.0), "msp-podcast": (1.0, 7.0)}
-"""The ends of the scale on which a corpus was rated, by its kind (Busso et al. 2008; Lotfian and Busso 2019)."""
 
 _logger = logging.getLogger("embedkit")
 
@@ -102,7 +101,7 @@ def evaluate_model(
     data, mapped, said = _define(source, classifier, options)
     scale = _choose_scale(classifier, options, opened.kind)
     config = _config(source, options, data, mapped, scale=scale, trained_on=trained_on)
-    leak = _names_corpus(trained_on, source.corpus)
+    leak = names_corpus(trained_on, source.corpus)
     if leak:
         said.append(f"LEAK: the model was trained on {trained_on}, so its numbers on {source.corpus} are no zero-shot.")
         config["leak"] = True
@@ -170,12 +169,12 @@ def _choose_scale(classifier: PublishedClassifier, options: EvaluateOptions, kin
         return options.scale[0], options.scale[1]
     if not classifier.unit:
         return None
-    if kind not in SCALES:
+    if kind not in RATED:
         raise FitError(
             f"{options.model} rates from 0 to 1, and in which unit the corpus is rated is not known; give what 0 and 1 "
             "are there: --scale 1,5."
         )
-    return SCALES[kind]
+    return RATED[kind]
 
 
 def _config(
@@ -214,16 +213,6 @@ def _config(
         "precision": str(source.encoder.get("precision", "fp32")),
         **kept,
     }
-
-
-def _names_corpus(trained_on: str, corpus: str) -> bool:
-    """Tell whether a corpus is among those that a text names, whatever its case and hyphens."""
-    words = "".join(letter if letter.isalnum() or letter in "-_ " else "," for letter in trained_on).split(",")
-    return _folded(corpus) in {_folded(word) for text in words for word in (text, *text.split())}
-
-
-def _folded(name: str) -> str:
-    return "".join(filter(str.isalnum, name)).casefold()
 
 
 def _folder(runs: Path, config: Mapping[str, Any]) -> Path:

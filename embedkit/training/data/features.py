@@ -37,6 +37,11 @@ class Standardiser:
         return cls(mean=torch.from_numpy(mean.astype(np.float32)), scale=torch.from_numpy(scale.astype(np.float32)))
 
     @classmethod
+    def identity(cls, like: Standardiser) -> Standardiser:
+        """Build one of the same shape that leaves everything as it is."""
+        return cls(mean=torch.zeros_like(like.mean), scale=torch.ones_like(like.scale))
+
+    @classmethod
     def stack(cls, parts: list[Standardiser], device: torch.device) -> Standardiser:
         """Join the standardisers of several groups: `[groups, layers, dimensions]`."""
         return cls(

@@ -20,7 +20,9 @@ from embedkit.training.data.folds import FoldPlan, Indices
 from embedkit.training.processes import ALONE, Processes
 
 if TYPE_CHECKING:
+    from embedkit.training.data.task import TaskData
     from embedkit.training.live.fine_tuner import FineTuner
+    from embedkit.training.live.published_head import BegunHead
 
 
 class Source(ABC):
@@ -114,6 +116,18 @@ class Source(ABC):
             FitError: they are stored.
         """
         raise FitError(f"{self.path} holds embeddings, whose encoder cannot be trained; name its corpus instead.")
+
+    def begin_head(self, data: TaskData, given: Mapping[str, str]) -> BegunHead | None:
+        """Return what heads for utterances begin with; None where they are drawn.
+
+        Args:
+            data: The utterances.
+            given: Which labels of a published head stand for which class or rating; empty: by their names.
+
+        Raises:
+            FitError, ConfigError: a published head and the classes, or ratings, have too little in common.
+        """
+        return None
 
 
 class EmbeddingSource(Source):

@@ -30,9 +30,12 @@ from embedkit.system import count_cores
 from embedkit.training.data.features import fits_in_memory
 from embedkit.training.data.folds import FoldPlan, Indices
 from embedkit.training.data.source import EmbeddingSource, Source
+from embedkit.training.data.task import TaskData
 from embedkit.training.live.features import LiveFeatures
 from embedkit.training.live.fine_tuner import FineTuner
+from embedkit.training.live.published_head import BegunHead, HeadStart, begin_published, read_head_start
 from embedkit.training.processes import ALONE, Processes, find_processes
+from embedkit.wording import list_words
 
 
 def open_live_sources(
@@ -57,18 +60,25 @@ def open_live_sources(
     distinct = [one for place, one in enumerate(found) if one not in found[:place]]
     opened: list[Source] = []
     for name in dict.fromkeys(options.encoder):
+        start = read_head_start(name, sources) if options.init_head == "published" else None
         encoder = load_encoder(
             name,
-            layers=options.layers,
+            layers=",".join(map(str, start.layers)) if start and options.layers == "all" else options.layers,
             device=str(processes.device or options.device),
             precision=options.precision or "fp32",
             window=options.window or "clip",
             sources=sources,
             trainable=options.tuned,
         )
+        if start is not None and encoder.layers != start.layers:
+            raise FitError(
+                f"Found the layers {options.layers}, but the published head of {name} reads "
+                f"{list_words(map(str, start.layers))}; leave out --layers or --init-head."
+            )
         tuner = share_tuner(encoder, processes)
         opened += [
-            LiveSource(corpus, encoder, name, threads=threads, processes=processes, tuner=tuner) for corpus in distinct
+            LiveSource(corpus, encoder, name, threads=threads, processes=processes, tuner=tuner, head_start=start)
+            for corpus in distinct
         ]
     return opened
 
@@ -95,6 +105,7 @@ class LiveSource(EmbeddingSource):
         threads: Threads of the encoder on a CPU.
         processes: Each encodes its share of every mini-batch.
         tuner: Makes, or finds again, what trains the encoder; all corpora of an encoder share it.
+        head_start: The published head that heads begin with.
     """
 
     has_frames = True
@@ -108,10 +119,11 @@ class LiveSource(EmbeddingSource):
         threads: int,
         processes: Processes = ALONE,
         tuner: Callable[[FitOptions], FineTuner] | None = None,
+        head_start: HeadStart | None = None,
     ) -> None:
         self.speech, self.utterances, self.root = corpus, corpus.utterances, corpus.root
         self.live_encoder, self.name, self.threads, self.processes = encoder, name, threads, processes
-        self.tuner = tuner or share_tuner(encoder, processes)
+        self.tuner, self.head_start = tuner or share_tuner(encoder, processes), head_start
         self.failures = Failures("skip")
         stamps = stamp_files(corpus, self.failures)
         usable = [one for one in corpus.utterances if one.id in stamps]
@@ -137,7 +149,8 @@ class LiveSource(EmbeddingSource):
         self.columns = (*STANDARD_COLUMNS, *(corpus.utterances[0].columns if len(self) else ()))
         self.trained_on = dict(identity.pop("trained_on", None) or {})
         self.encoder, self.fine_tuned = identity, bool(self.trained_on)
-        self.layers, self.default_head = encoder.layers, encoder.default_head
+        self.layers = encoder.layers
+        self.default_head = encoder.default_head if self.head_start is None else self.head_start.spec
         options = {"statistics": "mean over own frames", "max_seconds": windows.describe() if windows else None}
         self.extraction = {"options": options}
         self.fingerprint = digest_bytes(canonical_json([determining(self.encoder), self.extraction]).encode())
@@ -175,6 +188,9 @@ class LiveSource(EmbeddingSource):
 
     def fine_tuner(self, options: FitOptions) -> FineTuner:
         return self.tuner(options)
+
+    def begin_head(self, data: TaskData, given: Mapping[str, str]) -> BegunHead | None:
+        return None if self.head_start is None else begin_published(self.head_start, data, given, self.speech)
 
     def features(
         self,

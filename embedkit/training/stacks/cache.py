@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,10 @@ class ResultCache:
     def stack_key(self, groups: Sequence[Group], config: TrainingConfig, *, keep_best: bool) -> str:
         """Name a stack by a digest of everything that determines its heads."""
         digest = hashlib.sha256(self.task)
-        digest.update(json.dumps([{**asdict(config), "head": config.head.spec}, keep_best, torch.__version__]).encode())
+        # What heads begin with is told of by the task.
+        told = {**asdict(replace(config, initial=None)), "head": config.head.spec}
+        del told["initial"]
+        digest.update(json.dumps([told, keep_best, torch.__version__]).encode())
         for group in groups:
             members = [{**vars(member), "loss": member.loss.spec} for member in group.members]
             digest.update(json.dumps([group.seed, members]).encode())

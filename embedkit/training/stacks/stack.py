@@ -29,6 +29,7 @@ from embedkit.training.data.folds import Indices
 from embedkit.training.data.targets import ClassTargets, Scale, Targets, build_targets
 from embedkit.training.stacks.batches import count_steps, epoch_batches
 from embedkit.training.stacks.checkpoint import Checkpoint
+from embedkit.training.stacks.initial import InitialHead
 from embedkit.training.stacks.mixed_loss import MixedLoss
 from embedkit.training.stacks.optimizer import StackedAdam
 from embedkit.training.stacks.temperature import KEPT, likelihood_slopes
@@ -54,6 +55,7 @@ class TrainingConfig:
         patience: A head stops after so many epochs without a better validation score; None to use the whole budget.
         clip: Largest norm of a head's gradient; None for no limit.
         halving: Whether the worse candidates of a search stop after a third of the epochs.
+        initial: What all heads begin with, reading embeddings as they are; None to draw them and to standardise.
     """
 
     head: ResolvedHead
@@ -63,6 +65,7 @@ class TrainingConfig:
     patience: int | None = None
     clip: float | None = None
     halving: bool = False
+    initial: InitialHead | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +225,7 @@ class Stack:
     ) -> None:
         self.features, self.targets, self.config, self.keep_best = features, targets, config, keep_best
         self.groups = list(groups)
-        self.standardiser, parts = _standardise(features, groups)
+        self.standardiser, parts = _standardise(features, groups, plain=config.initial is not None)
         self.orders = [np.random.default_rng([group.seed, len(group.train)]) for group in groups]
         self.scales = [targets.scale(group.train) for group in groups]
         self.results = [
@@ -237,6 +240,8 @@ class Stack:
         self.loss = self._make_loss()
         seeds = [[member.seed for member in row] for row in self.members]
         self.head = build_head(config, seeds, features, self.loss.kinds).to(dtype)
+        if config.initial is not None:
+            config.initial.fill(self.head, self.scales)
         self.optimizer = self._make_optimiser()
 
     @property
@@ -405,13 +410,16 @@ class Stack:
         return MixedLoss(losses, counts, self.features.device, self.dtype)
 
 
-def _standardise(features: Features, groups: Sequence[Group]) -> tuple[Standardiser, list[Standardiser]]:
+def _standardise(
+    features: Features, groups: Sequence[Group], *, plain: bool
+) -> tuple[Standardiser, list[Standardiser]]:
     known: dict[bytes, Standardiser] = {}
     parts = []
     for group in groups:
         key = group.train.tobytes()
         if key not in known:
-            known[key] = features.moments(group.train)
+            found = features.moments(group.train)
+            known[key] = Standardiser.identity(found) if plain else found
         parts.append(known[key])
     return Standardiser.stack(parts, features.device), parts
 
