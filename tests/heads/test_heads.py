@@ -272,7 +272,7 @@ def test_states_that_do_not_fit_are_refused_in_one_sentence() -> None:
         ("superb:hidden=0", "hidden is 0, expected"),
         ("mlp:dropout=1", "dropout is 1.0, expected"),
         ("mlp:depth=0", "depth is 0, expected"),
-        ("mlp:activation=tanh", "activation is 'tanh', expected one of"),
+        ("mlp:activation=selu", "activation is 'selu', expected one of"),
         ("attentive:dropout=nan", "dropout is nan, expected"),
         ("lstm:hidden=many", "hidden is 'many', expected"),
         ("lstm:pooling=max", "pooling is 'max', expected one of"),

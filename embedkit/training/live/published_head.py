@@ -166,5 +166,6 @@ def begin_published(start: HeadStart, data: TaskData, given: Mapping[str, str], 
 def _find_ends(kind: str, ratings: NDArray[Any]) -> Ends:
     """Return what 0 and 1 are of each rating: the ends of the scale of a known corpus, or of what was rated."""
     if kind in RATED:
-        return (RATED[kind],) * ratings.shape[1]
-    return tuple((float(low), float(high)) for low, high in zip(ratings.min(0), ratings.max(0), strict=True))
+        return tuple([RATED[kind]] * ratings.shape[1])
+    ends: Ends = tuple((float(low), float(high)) for low, high in zip(ratings.min(0), ratings.max(0), strict=True))
+    return ends
