@@ -68,13 +68,13 @@ def count_speakers(folds: Sequence[Fold], speakers: Names) -> list[int]:
 
 def note_raised(share: float, kept: Sequence[int], whole: Sequence[int]) -> list[str]:
     """Say where more speakers are trained on than a share of them."""
-    raised = [(own, _count(share, every)) for own, every in zip(kept, whole, strict=True) if own > _count(share, every)]
+    raised = [(own, share * every) for own, every in zip(kept, whole, strict=True) if own > _count(share, every)]
     if not raised:
         return []
     most, few = max(raised)
     return [
         f"With --train-share {share:g}, {len(raised)} of {count_noun(len(kept), 'fold')} train on more speakers than "
-        f"that ({most} instead of {few}): fewer lack a class, or leave nobody to choose on."
+        f"that ({most} instead of {few:.1f}): fewer lack a class, or leave nobody to choose on."
     ]
 
 

@@ -80,7 +80,7 @@ def test_a_given_development_part_stays() -> None:
 def test_more_speakers_than_the_share_are_told() -> None:
     assert note_raised(0.3, [3, 3], [10, 9]) == []
     (told,) = note_raised(0.1, [2, 2, 3], [9, 20, 20])
-    assert told.startswith("With --train-share 0.1, 2 of 3 folds train on more speakers than that (3 instead of 2)")
+    assert told.startswith("With --train-share 0.1, 2 of 3 folds train on more speakers than that (3 instead of 2.0)")
 
 
 def test_what_cannot_be_shared_is_told() -> None:
