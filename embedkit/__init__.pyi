@@ -159,6 +159,7 @@ def fit(
     overwrite: bool = ...,
     mode: Literal["cached", "frozen", "finetune", "lora"] = ...,
     encoder: Sequence[str] | str = ...,
+    pool: bool = ...,
     sources: Mapping[str, str] | None = ...,
     progress: Progress | bool | None = ...,
     tell: Tell = ...,

@@ -466,6 +466,16 @@ class FitOptions(TrainingOptions):
         resolved=True,
     )
 
+    pool: bool = option(
+        False,
+        panel="Data",
+        help="Train on all stores together, of one encoder and of a corpus each; their speakers are named after their "
+        "corpus.",
+        modes=("cached",),
+        record="pooled",
+        resolved=True,
+    )
+
     @property
     def tuned(self) -> bool:
         """Whether the encoder is trained."""

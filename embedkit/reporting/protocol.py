@@ -158,7 +158,8 @@ def describe_title(row: Row, metric: str) -> str:
     demo = " (synthetic demo corpus)" if row.get("demo") else ""
     shown = f"{METRICS[metric].label} {METRICS[metric].unit}".strip()
     share = f", train share {_share(row)}" if _share(row) else ""
-    return f"{row['corpus']}{demo}: {shown}, {_predicted(row)}, {_folds(row)}{share}{describe_marks(row)}"
+    pooled = " pooled" if row.get("pooled") else ""
+    return f"{row['corpus']}{pooled}{demo}: {shown}, {_predicted(row)}, {_folds(row)}{share}{describe_marks(row)}"
 
 
 def describe_marks(row: Row) -> str:

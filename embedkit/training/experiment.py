@@ -269,7 +269,7 @@ class Experiment:
     def left_out(self) -> list[str]:
         """Say of each corpus how many utterances are left out, and why: no rating, or copies of a recording."""
         names = " or ".join(filter(None, [", ".join(self.data.dimensions[:-1]), *self.data.dimensions[-1:]]))
-        return [
+        return self.store.describe_labels(self.parts[0]) + [
             f"left out {count_noun(count, 'utterance')} of {store.corpus} {reason}"
             for store, part in zip(self.stores, self.parts, strict=True)
             for count, reason in (
@@ -290,8 +290,10 @@ class Experiment:
 
     @property
     def variant(self) -> dict[str, Any]:
-        """What sets the run apart: a layer, fewer speakers, dimensions, test data that is seen, another corpus."""
+        """What sets the run apart: a layer, fewer speakers, dimensions, test data that is seen, other corpora."""
         found: dict[str, Any] = {} if self.layer is None else {"layer": self.layer}
+        if len(self.store.names) > 1:
+            found |= {"pooled": list(self.store.names)}
         if self.share < 1:
             found |= {"train_share": self.share}
         if self.plan.dealt:

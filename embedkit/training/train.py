@@ -406,7 +406,7 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         "loss_spec": experiment.loss.spec,
         "head_spec": experiment.head,
         **({"fitted": True} if experiment.fitted else {}),
-        "demo": "demo" in (experiment.store.corpus, experiment.other and experiment.other.corpus),
+        "demo": any("demo" in store.names for store in experiment.stores),
         "task": ", ".join(task),
         "store_fingerprint": experiment.store.fingerprint,
         "recordings": digest_recordings(experiment.recordings),

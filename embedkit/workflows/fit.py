@@ -21,6 +21,7 @@ from embedkit.store.noise import is_noisy_path
 from embedkit.store.reader import Store
 from embedkit.system import count_cores
 from embedkit.training.data.fold_stores import group_stores
+from embedkit.training.data.pooled import pool_stores
 from embedkit.training.data.recordings import note_older_stores
 from embedkit.training.data.source import Source
 from embedkit.training.data.store_source import StoreSource, as_store
@@ -74,7 +75,7 @@ def fit_heads(
     if options.mode == "cached":
         if count_processes() > 1:
             raise FitError("Heads on stores train in one process; start embedkit fit without a launcher.")
-        opened = _open_stores(as_list(stores), options.encoder, options.corpus_name)
+        opened = _open_stores(as_list(stores), options)
     else:
         opened = _open_speech(as_list(stores), options, sources or {})
     processes = opened[0].processes if opened else ALONE
@@ -173,16 +174,18 @@ def _open_speech(corpora: Sequence[Any], options: FitOptions, sources: Mapping[s
     return open_live_sources(corpora, options, sources)
 
 
-def _open_stores(stores: Sequence[Input], encoders: Sequence[str], name: str | None) -> list[Source]:
-    found = [as_store(one) for one in stores]
-    if encoders:
+def _open_stores(stores: Sequence[Input], options: FitOptions) -> list[Source]:
+    found, name = [as_store(one) for one in stores], options.corpus_name
+    if options.encoder:
         raise FitError(
-            f"Found the encoder {encoders[0]!r}, but stores hold embeddings already; leave out --encoder, or run the "
-            "encoder in every epoch with --mode frozen."
+            f"Found the encoder {options.encoder[0]!r}, but stores hold embeddings already; leave out --encoder, or run "
+            "the encoder in every epoch with --mode frozen."
         )
     if name is not None:
         raise FitError(f"Found --corpus-name {name!r}, but a store has its corpus's name; give it to embedkit extract.")
-    return group_stores(found)
+    if options.pool and options.noise_snr and not options.test_on:
+        raise FitError("Noisy recordings are those of one corpus; leave out --pool or --noise-snr.")
+    return [pool_stores(found)] if options.pool else group_stores(found)
 
 
 def find_stores(folder: str | Path = "embeddings") -> list[Path]:

@@ -78,9 +78,9 @@ RUNNING: dict[str, Any] = {
 }
 """Another value of every option of an encoder that runs."""
 
-SHOWN_ELSEWHERE = {"allow_leak", "noise_snr", "noise"}
-"""Written where it matters, to a run whose encoder knows the test speakers (tests of fine-tuned encoders' stores), or
-to those of the same heads on noisy recordings (tests of noise)."""
+SHOWN_ELSEWHERE = {"allow_leak", "noise_snr", "noise", "pool"}
+"""Written where it matters, to a run whose encoder knows the test speakers (tests of fine-tuned encoders' stores), to
+those of the same heads on noisy recordings (tests of noise), or on several corpora (tests of pooled ones)."""
 
 QUICK: dict[str, Any] = {"seeds": 1, "epochs": 2, "lr": (1e-2,), "head": ["linear"], "folds": "speaker"}
 
