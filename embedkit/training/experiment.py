@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from embedkit.errors import FitError
 from embedkit.heads import resolve_heads, widest_pool
 from embedkit.losses.base import Loss
 from embedkit.options.fit import FitOptions
+from embedkit.store.layout import digest_bytes
 from embedkit.system import avoid_reserved
 from embedkit.training.cross_validation import count_heads
 from embedkit.training.data.attributes import define_dimensions, read_second_task, require_fitting_loss
@@ -78,6 +79,7 @@ class Experiment:
         layer: int | None = None,
         other: Source | None = None,
         share: float = 1.0,
+        test_merge: Mapping[str, str] | None = None,
     ) -> None:
         self.store, self.head, self.loss, self.options, self.device = store, head, loss, options, device
         variants = resolve_heads(head)
@@ -95,7 +97,7 @@ class Experiment:
         self.runs, self.layer, self.other, self.share = options.runs, layer, other, share
         self.parts: tuple[TaskData, ...] = (data,)
         if other is not None:
-            self.parts = (data, define_transfer(store, data, other, options.test_merge or {}))
+            self.parts = (data, define_transfer(store, data, other, test_merge or {}))
         if options.duplicates == "drop":
             self.parts = drop_copies(self.stores, self.parts)
         self.data: TaskData = self.parts[0]
@@ -206,6 +208,15 @@ class Experiment:
             clip=options.clip,
             halving=bool(options.halving),
         )
+
+    @cached_property
+    def training(self) -> str | None:
+        """Digest of what is trained and chosen on, which tests on several corpora share; None where folds rotate."""
+        if self.other is None:
+            return None
+        (fold,) = self.plan.folds
+        parts = [fold.train, *(part for pair in fold.validations for part in pair), self.targets[fold.train]]
+        return digest_bytes(*(part.tobytes() for part in parts))
 
     def count_heads(self) -> int:
         """Return how many heads are trained: candidates on inner folds, and what was chosen on whole training sets."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from embedkit.corpora.texts import expand_merge
+from embedkit.corpora.texts import expand_merge, match_labels
 from embedkit.errors import FitError
 from embedkit.training.data.attributes import define_dimensions
 from embedkit.training.data.dealing import Balance
@@ -58,6 +58,29 @@ def define_transfer(store: Source, data: TaskData, other: Source, merge: Mapping
             "map a label with --test-merge, or name the classes that both share with --classes."
         )
     return define_task(other, classes=data.classes, merge=usual)
+
+
+def share_merge(merge: Mapping[str, str], others: Sequence[Source]) -> list[Mapping[str, str]]:
+    """Return a label map as each of several corpora takes it: with the labels, or patterns of them, that it has.
+
+    A single corpus takes all of it.
+
+    Raises:
+        FitError: two corpora of one name, or a label that none of them has.
+    """
+    names = [other.corpus for other in others]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise FitError(f"Two of the stores to test on hold {twice[0]}; name each corpus once.")
+    if len(others) < 2:
+        return [merge] * len(others)
+    labels = [other.column("label").tolist() for other in others]
+    for old in merge:
+        if not any(match_labels(old, own) for own in labels):
+            raise FitError(
+                f"None of the corpora to test on ({', '.join(names)}) has the label {old!r} of --test-merge; map "
+                "labels that they have."
+            )
+    return [{old: new for old, new in merge.items() if match_labels(old, own)} for own in labels]
 
 
 def is_same_corpus(store: Source, other: Source) -> bool:
