@@ -79,6 +79,16 @@ class TrainingOptions:
         record="normalise",
         resolved=True,
     )
+    standardise_by: Literal["together", "corpus"] = option(
+        "together",
+        panel="Data",
+        metavar="WORD",
+        help="corpus: with several corpora, standardise each by what is trained on of it, and one that is tested alone "
+        "by itself; such numbers are marked as transductive.",
+        modes=("cached",),
+        record="standardise_by",
+        resolved=True,
+    )
     folds: str | None = option(
         panel="Data",
         metavar="FOLDS",
@@ -439,6 +449,11 @@ class TrainingOptions:
             )
         if self.noise is not None and not self.noise_snr:
             raise FitError(f"Found recordings of noise ({self.noise}) without a level; name it with --noise-snr.")
+        if self.noise_snr and self.standardise_by != "together":
+            raise FitError(
+                "Found --standardise-by corpus beside --noise-snr, whose recordings belong to no corpus trained on; "
+                "leave out one of them."
+            )
         if self.test_merge and not self.test_on:
             raise FitError("A label map for another corpus was given, but no store to test on; name it with --test-on.")
 

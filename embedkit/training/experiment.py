@@ -22,6 +22,7 @@ from embedkit.store.layout import digest_bytes
 from embedkit.system import avoid_reserved
 from embedkit.training.cross_validation import count_heads
 from embedkit.training.data.attributes import define_dimensions, read_second_task, require_fitting_loss
+from embedkit.training.data.by_corpus import ByCorpus
 from embedkit.training.data.cross_corpus import define_transfer, join_tasks, name_other, plan_transfer
 from embedkit.training.data.dealing import Balance
 from embedkit.training.data.features import Features
@@ -188,7 +189,25 @@ class Experiment:
                 )
                 if self.options.normalise == "speaker":
                     parts[-1].normalise_by(data.speakers)
-        return parts[0] if len(parts) == 1 else JoinedFeatures(parts)
+        whole = parts[0] if len(parts) == 1 else JoinedFeatures(parts)
+        return ByCorpus(whole, self.corpora, self.untrained) if self.by_corpus else whole
+
+    @property
+    def by_corpus(self) -> bool:
+        """Whether each corpus is standardised by statistics of its own."""
+        return self.options.standardise_by == "corpus"
+
+    @cached_property
+    def corpora(self) -> Names:
+        """The corpus of each utterance, `[utterances]`."""
+        names = [self.store.corpora_of(self.parts[0].rows)]
+        return np.concatenate([*names, *(np.full(len(part), self.other_name) for part in self.parts[1:])])
+
+    @cached_property
+    def untrained(self) -> set[str]:
+        """The corpora that some fold tests and trains on nothing of."""
+        found = (set(self.corpora[fold.test]) - set(self.corpora[fold.train]) for fold in self.plan.folds)
+        return {str(name) for own in found for name in own}
 
     @property
     def targets(self) -> NDArray[Any]:
@@ -232,6 +251,11 @@ class Experiment:
             raise FitError(
                 f"The encoder of {self.store.path} was trained on all training speakers, so heads on a share of them "
                 "say nothing about fewer speakers; leave out --train-share, or give it to --mode finetune."
+            )
+        if self.by_corpus and len(set(self.corpora.tolist())) < 2:
+            raise FitError(
+                f"There is one corpus to standardise by, {self.store.corpus}; leave out --standardise-by, or add "
+                "another one with --pool or --test-on."
             )
         unknown = int(np.sum(self.data.speakers == ""))
         if self.options.normalise == "speaker" and unknown:
@@ -316,6 +340,8 @@ class Experiment:
             found |= {"tuning": record_options(self.options)["tuning"] | {"augment": changes}}
         if self.options.normalise != "none":
             found |= {"normalise": self.options.normalise, "transductive": True}
+        if self.by_corpus:
+            found |= {"standardise_by": "corpus"} | ({"transductive": True} if self.untrained else {})
         if self.options.allow_leak and self.leaks:
             found |= {"leak": True}
         if self.other is not None:
@@ -399,6 +425,7 @@ class Experiment:
     def __str__(self) -> str:
         told = "" if self.share == 1 else f", {100 * self.share:g} % of the training speakers"
         told += "" if self.options.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
+        told += ", TRANSDUCTIVE: standardised by corpus" if self.by_corpus and self.untrained else ""
         told += ", LEAK: tested on what was trained on" if self.variant.get("leak") else ""
         return f"{self.title}, {self.loss.spec}{told}"
 

@@ -36,6 +36,7 @@ CONFIG: Shape = {
     "folds": {"kind": str, "names": [str], "train": [int], "test": [int]},
     "classes": [str],
     "pooled": [str],
+    "standardise_by": str,
     "dimensions": [str],
     "layer": int | None,
     "seeds": [int],

@@ -163,7 +163,7 @@ def plan_rows(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
             return place
         if experiment.level == "frame":
             return id(experiment.store), experiment.head, experiment.loss.spec, experiment.layer, experiment.share
-        apart = experiment.other is not None or experiment.folds_apart
+        apart = experiment.other is not None or experiment.folds_apart or experiment.by_corpus
         layer = experiment.layer if apart else experiment.layer is None
         return id(experiment.store), experiment.head, layer, experiment.loss.ratings
 
@@ -445,7 +445,7 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         "speaker_dependent": experiment.plan.speaker_dependent,
         "train_speakers": experiment.train_speakers,
         "budget": experiment.config["budget"],
-        "standardised": "over frames" if experiment.level == "frame" else "over utterance means",
+        "standardised": _tell_standardised(experiment),
         "loss_spec": experiment.loss.spec,
         "head_spec": experiment.head,
         **({"fitted": True} if experiment.fitted else {}),
@@ -455,6 +455,14 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         "recordings": digest_recordings(experiment.recordings),
         **experiment.variant,
     }
+
+
+def _tell_standardised(experiment: Experiment) -> str:
+    told = "over frames" if experiment.level == "frame" else "over utterance means"
+    if not experiment.by_corpus:
+        return told
+    alone = f", {', '.join(sorted(experiment.untrained))} by all of its own utterances where it is tested alone"
+    return f"{told}, each corpus by its own part of the training set{alone if experiment.untrained else ''}"
 
 
 def versions() -> dict[str, str]:

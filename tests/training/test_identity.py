@@ -39,6 +39,7 @@ STORED: dict[str, Any] = {
     "head": ["mlp:hidden=4"],
     "layers": "each",
     "normalise": "speaker",
+    "standardise_by": "corpus",
     "duplicates": "drop",
     "folds": "session",
     "test_on": "other.h5",
@@ -128,7 +129,11 @@ def test_every_option_is_tried_here() -> None:
 
 def relevant(name: str, value: Any) -> dict[str, Any]:
     """Return an option, with another one where it means something only beside that."""
-    return {name: value, **({"test_on": "other.h5", "merge": {"sadness": "anger"}} if name == "test_merge" else {})}
+    beside = {
+        "test_merge": {"test_on": "other.h5", "merge": {"sadness": "anger"}},
+        "standardise_by": {"test_on": "other.h5"},
+    }
+    return {name: value, **beside.get(name, {})}
 
 
 @pytest.mark.parametrize("name", STORED)
