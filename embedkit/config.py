@@ -171,6 +171,8 @@ def _section(name: str, content: Mapping[str, Any], root: Path) -> dict[str, Any
         read = known[option].read(value, f"{FILE_NAME}: [{name}] {key}")
         if isinstance(read, Path):
             read = root / read.expanduser()
+        elif known[option].of_places:
+            read = tuple(root / path.expanduser() for path in read)
         elif known[option].told.located:
             read = tuple(_locate(text, root) for text in read)
         found[option] = read

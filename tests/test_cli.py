@@ -285,7 +285,7 @@ def test_fit_passes_everything_on(run: Any, fits: Calls) -> None:
         "head": ("linear", "mlp:width=64/8,dropout=0.1"),
         "layers": "each",
         "normalise": "speaker",
-        "test_on": Path("z.h5"),
+        "test_on": (Path("z.h5"),),
         "test_merge": {"x": "a"},
         "folds": "speaker",
         "seeds": 5,

@@ -16,7 +16,7 @@ from embedkit.training.live.source import LiveSource
 
 PACKAGE = Path(embedkit.__file__).parent
 ROOT = PACKAGE.parent
-SOURCES = {"Store", "Corpus", "Source", "EmbeddingSource", "StoreSource", "FoldStores", "LiveSource"}
+SOURCES = {"Store", "Corpus", "Source", "EmbeddingSource", "StoreSource", "FoldStores", "PooledSource", "LiveSource"}
 
 
 def calls(*names: str) -> Iterator[tuple[str, ast.Call]]:

@@ -98,8 +98,9 @@ def require_equal(what: str, differences: Sequence[Difference], tolerance: float
 
 def _clips_of_corpus(predictor: Predictor, rate: int, most: int) -> list[Clip]:
     try:
+        store = predictor.config["store"]
         # A run whose encoder ran in every epoch has no store, and says itself where they are.
-        examples = predictor.config["store"].get("examples") or _examples_of_store(predictor.config["store"]["path"])
+        examples = store.get("examples") or _examples_of_store(store.get("stores", [store])[0]["path"])
         clips = [_read(Path(one["path"]), rate, most, one["start"], one["end"]) for one in examples]
     except (EmbedkitError, OSError, LookupError):
         return []

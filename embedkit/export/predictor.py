@@ -149,6 +149,11 @@ def open_predictor(
             f"The run {folder} normalises each speaker by all of their utterances, which single files cannot "
             "give; fit one without --normalise to predict with."
         )
+    if config.get("standardise_by"):
+        raise RunError(
+            f"The run {folder} standardises each corpus by itself, but single files are of none; fit one without "
+            "--standardise-by to predict with."
+        )
     with reading(folder):
         heads = _choose_heads(folder, config, fold, seed)
     return Predictor(folder=folder, config=config, tensors=tensors, exported=exported, heads=heads)

@@ -98,6 +98,16 @@ class TrainingOptions:
         record="normalise",
         resolved=True,
     )
+    standardise_by: Literal["together", "corpus"] = option(
+        "together",
+        panel="Data",
+        metavar="WORD",
+        help="corpus: with several corpora, standardise each by what is trained on of it, and one that is tested alone "
+        "by itself; such numbers are marked as transductive.",
+        modes=("cached",),
+        record="standardise_by",
+        resolved=True,
+    )
     folds: str | None = option(
         panel="Data",
         metavar="FOLDS",
@@ -112,11 +122,14 @@ class TrainingOptions:
         record="folds.kind",
         resolved=True,
     )
-    test_on: Path | None = option(
+    test_on: tuple[Path, ...] = option(
+        (),
         panel="Data",
         metavar="STORE",
-        help="A store of another corpus, same encoder, to test on instead of folds.",
-        usual="none",
+        help="A store of another corpus, same encoder, to test on instead of folds; repeatable: trained once, tested "
+        "on each, a run for each.",
+        single=True,
+        split=False,
         accepts="embedkit.store.reader:Store",
         record="test_store.path",
         resolved=True,
@@ -125,7 +138,7 @@ class TrainingOptions:
         panel="Data",
         metavar="LABEL=LABEL",
         help="Count a label of the --test-on corpus as another, beside its usual ones; takes patterns as --merge; "
-        "repeatable.",
+        "of several corpora for those that have the label; repeatable.",
         usual="none",
         record="test_merge",
         resolved=True,
@@ -449,7 +462,7 @@ class TrainingOptions:
             )
         if self.halving and self.patience is not None:
             raise FitError("Found both --halving and --patience, which stop heads in two ways; leave out one of them.")
-        if self.test_on is not None and self.folds is not None:
+        if self.test_on and self.folds is not None:
             raise FitError(
                 f"Found both folds by {self.folds} and another corpus to test on; leave out --folds or --test-on."
             )
@@ -457,7 +470,12 @@ class TrainingOptions:
             raise FitError("Found --map without a published head to begin with; add --init-head published.")
         if self.noise is not None and not self.noise_snr:
             raise FitError(f"Found recordings of noise ({self.noise}) without a level; name it with --noise-snr.")
-        if self.test_merge and self.test_on is None:
+        if self.noise_snr and self.standardise_by != "together":
+            raise FitError(
+                "Found --standardise-by corpus beside --noise-snr, whose recordings belong to no corpus trained on; "
+                "leave out one of them."
+            )
+        if self.test_merge and not self.test_on:
             raise FitError("A label map for another corpus was given, but no store to test on; name it with --test-on.")
 
 
@@ -484,6 +502,16 @@ class FitOptions(TrainingOptions):
         single=True,
         former="encoders",
         record="store_fingerprint",
+        resolved=True,
+    )
+
+    pool: bool = option(
+        False,
+        panel="Data",
+        help="Train on all stores together, of one encoder and of a corpus each; their speakers are named after their "
+        "corpus.",
+        modes=("cached",),
+        record="pooled",
         resolved=True,
     )
 

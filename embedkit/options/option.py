@@ -167,15 +167,25 @@ class Declared:
         return self.kind is tuple and "float" in str(self.hint)
 
     @property
+    def of_places(self) -> bool:
+        """Whether it is a list of paths."""
+        return self.kind is tuple and Path in get_args(self.hint)
+
+    @property
+    def _place(self) -> str:
+        """How signatures write a path, or what may stand for one."""
+        accepted = f" | {self.told.accepts.partition(':')[2]}" if self.told.accepts else ""
+        return f"str | os.PathLike[str]{accepted}"
+
+    @property
     def spelling(self) -> str:
         """What a library call may give, as its signature writes it."""
         optional = " | None" if types.NoneType in get_args(self.hint) else ""
         if self.kind is tuple:
-            item = "float" if self.of_numbers else "str"
+            item = "float" if self.of_numbers else self._place if self.of_places else "str"
             return f"Sequence[{item}]{f' | {item}' if self.told.single else ''}{optional}"
         if self.kind is Path:
-            accepted = f" | {self.told.accepts.partition(':')[2]}" if self.told.accepts else ""
-            return f"str | os.PathLike[str]{accepted}{optional}"
+            return f"{self._place}{optional}"
         if self.kind is Mapping:
             return f"Mapping[str, str]{optional}"
         if get_origin(self.kind) is Literal:
@@ -225,8 +235,9 @@ class Declared:
             ConfigError: one of another type, out of bounds, or named twice.
         """
         named = value is None or self.kind is not str or not self.words or value in self.words
+        whole = value if self.of_places and isinstance(value, tuple) else (value,)
         if not (named and fits(value, self.hint)) and not (
-            self.told.accepts and isinstance(value, load_object(self.told.accepts))
+            self.told.accepts and all(isinstance(one, load_object(self.told.accepts) | Path) for one in whole)
         ):
             raise ConfigError(f"{where} is {_shown(value)}, expected {self._expected(value)}")
         bound = self.told.bound
@@ -269,6 +280,8 @@ class Declared:
         if self.told.specs and named:
             found = split_specs(items, load_object(self.told.catalogue or ""))
             return tuple(found if self.told.repeats else dict.fromkeys(found))
+        if self.of_places:
+            items = [Path(item) if isinstance(item, str | os.PathLike) else item for item in items]
         if self.told.split and texts and named:
             items = split_texts(items)
         return tuple(_number(item, where, self.told.example) for item in items) if self.of_numbers else tuple(items)

@@ -12,7 +12,14 @@ from embedkit.registry import unknown_name
 from embedkit.reporting.grid import Grid, Line
 from embedkit.reporting.labels import Row, place_rows
 from embedkit.reporting.metrics import METRICS, Spread, choose_spread, read_cell
-from embedkit.reporting.predictions import PREDICTED_BY, Predictions, open_tested, read_predictions
+from embedkit.reporting.predictions import (
+    CORPUS,
+    PREDICTED_BY,
+    Predictions,
+    open_source,
+    read_predictions,
+    tested_corpora,
+)
 from embedkit.reporting.protocol import describe_title
 from embedkit.store.layout import MEASURED_COLUMNS
 from embedkit.training.summary import summarise_predictions
@@ -50,17 +57,19 @@ def _read_column(record: RunRecord, found: Predictions, column: str) -> np.ndarr
     """Return the value of each utterance, as text."""
     if column in PREDICTED_BY:
         return np.array(getattr(found, f"{column}s"), dtype=np.str_)
+    if column == CORPUS:
+        return tested_corpora(record, found)
     try:
-        store = open_tested(record)
+        store = open_source(record)
     except EmbedkitError as error:
         raise RunError(
             f"The column {column!r} is read from the store that {record.folder} was tested on, which is no more: "
-            f"{str(error).rstrip('.')}; without it --by takes {', '.join(PREDICTED_BY)}."
+            f"{str(error).rstrip('.')}; without it --by takes {', '.join((*PREDICTED_BY, CORPUS))}."
         ) from error
     if column not in store.columns or column == "id":
         known = [name for name in store.columns if name not in (*MEASURED_COLUMNS, "id")]
-        raise RunError(unknown_name(f"column of {store.corpus}", column, {*known, *PREDICTED_BY}))
-    own = dict(zip(store.ids.tolist(), store.column(column).tolist(), strict=True))
+        raise RunError(unknown_name(f"column of {store.corpus}", column, {*known, *PREDICTED_BY, CORPUS}))
+    own = dict(zip(store.column("id").tolist(), store.column(column).tolist(), strict=True))
     return np.array([str(own.get(name, "")) for name in found.ids], dtype=np.str_)
 
 

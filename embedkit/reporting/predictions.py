@@ -18,11 +18,15 @@ from embedkit.received import open_text
 from embedkit.store.reader import Store, open_store
 
 if TYPE_CHECKING:
+    from embedkit.training.data.source import Source
     from embedkit.training.runs import RunRecord
 
 
 PREDICTED_BY = ("speaker", "session", "label")
 """Columns that stand with the predictions."""
+
+CORPUS = "corpus"
+"""What every run tells groups of corpora apart by, in whose stores there is no such column."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +100,39 @@ def open_tested(record: RunRecord) -> Store:
         RunError: it is not the one any more.
         StoreError: it is gone or damaged.
     """
-    told = record.config.get("test_store") or record.config["store"]
+    return _open(record.config.get("test_store") or record.config["store"])
+
+
+def _open(told: Mapping[str, str]) -> Store:
     store = open_store(told["path"])
     if store.digest != told["digest"]:
         raise RunError(f"The store {told['path']} is not the one that was fitted on: it was extracted again.")
     return store
+
+
+def open_source(record: RunRecord) -> Source:
+    """Open the store that a run was tested on, or the stores of all its corpora, indexed as the run does.
+
+    Raises:
+        RunError: one is not what it was any more.
+        FitError, StoreError: one is gone or damaged.
+    """
+    from embedkit.training.data.pooled import PooledSource
+    from embedkit.training.data.store_source import StoreSource
+
+    told = record.config.get("test_store") or record.config["store"]
+    parts = [StoreSource(_open(store)) for store in told.get("stores", [told])]
+    return PooledSource(parts) if "stores" in told else parts[0]
+
+
+def tested_corpora(record: RunRecord, found: Predictions) -> NDArray[np.str_]:
+    """Return the corpus of each tested utterance, `[utterances]`."""
+    row = record.metrics
+    if row.get("test_corpus") or not row.get("pooled"):
+        return np.full(len(found.ids), str(row.get("test_corpus") or row["corpus"]))
+    # Of two names of which one begins the other the longer one is meant.
+    names = sorted(map(str, row["pooled"]), key=len, reverse=True)
+    return np.array([next((name for name in names if one.startswith(f"{name}/")), "") for one in found.ids])
 
 
 def _arrange(

@@ -29,6 +29,7 @@ FIELDS = (
     "dealt",
     "speaker_dependent",
     "normalise",
+    "standardise_by",
     "leak",
     "seeds",
     "budget",
@@ -66,7 +67,7 @@ def protocol_keys(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-_APART = ("test_corpus", "speaker_dependent", "normalise", "leak")
+_APART = ("test_corpus", "speaker_dependent", "normalise", "standardise_by", "leak")
 _TESTED = ("corpus", "demo", "task", "classes", "dimensions", "utterances", "speakers", "leak", "recordings")
 
 
@@ -144,6 +145,7 @@ _DIFFERENCES: Mapping[str, Callable[[Row, Sequence[Row]], str]] = {
     "train_share": lambda row, _: f"train share {_share(row)}" if _share(row) else "all training speakers",
     "seeds": lambda row, _: count_noun(row["seeds"], "seed"),
     "normalise": lambda row, _: f"normalised by {row['normalise']}" if row.get("normalise") else "",
+    "standardise_by": lambda row, _: f"standardised by {row['standardise_by']}" if row.get("standardise_by") else "",
     "budget": _name_budget,
 }
 _FOLLOWING: Mapping[str, Callable[[Row], str]] = {
@@ -158,7 +160,8 @@ def describe_title(row: Row, metric: str) -> str:
     demo = " (synthetic demo corpus)" if row.get("demo") else ""
     shown = f"{METRICS[metric].label} {METRICS[metric].unit}".strip()
     share = f", train share {_share(row)}" if _share(row) else ""
-    return f"{row['corpus']}{demo}: {shown}, {_predicted(row)}, {_folds(row)}{share}{describe_marks(row)}"
+    pooled = " pooled" if row.get("pooled") else ""
+    return f"{row['corpus']}{pooled}{demo}: {shown}, {_predicted(row)}, {_folds(row)}{share}{describe_marks(row)}"
 
 
 def describe_marks(row: Row) -> str:
@@ -205,7 +208,12 @@ def describe_protocol(rows: Sequence[Row], spread: Spread = "interval") -> list[
             "SPEAKER-DEPENDENT: the same speakers are in training and test, so these numbers are higher than for "
             "unknown speakers; never compare them with speaker-independent ones."
         )
-    if row.get("transductive"):
+    if row.get("transductive") and row.get("standardise_by"):
+        notes.append(
+            "TRANSDUCTIVE: a corpus that is tested without being trained on was standardised by statistics of all of "
+            "its own utterances, those tested (without their labels); never compare with numbers that were not."
+        )
+    if row.get("transductive") and row.get("normalise"):
         notes.append(
             "TRANSDUCTIVE: every speaker's embeddings were normalised by statistics of all of that speaker's "
             "utterances, those of the test set included (without their labels); never compare with numbers that were "

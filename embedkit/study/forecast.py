@@ -19,7 +19,7 @@ from embedkit.study.timing import RuntimeEstimator, training_seconds, tuning_sec
 from embedkit.system import count_cores
 from embedkit.training.experiment import Experiment
 from embedkit.training.runs import RunRecord
-from embedkit.training.train import find_known_run, plan_rows
+from embedkit.training.train import distinct_trainings, find_known_run, plan_rows
 from embedkit.wording import count_noun
 
 
@@ -123,7 +123,7 @@ class StudyForecast:
         self.plan += [f"{one}: {'to train' if one in todo else 'is there'}" for one in experiments]
         self.experiments += len(experiments)
         self.there += len(experiments) - len(todo)
-        self.heads += sum(experiment.count_heads() for experiment in todo)
+        self.heads += sum(experiment.count_heads() for experiment in distinct_trainings(todo))
         if not todo:
             return
         seconds = 0.0
@@ -133,10 +133,10 @@ class StudyForecast:
             name = pair.names[0]
             path = self.parts.path(pair, name)
             shape = open_store(path) if path.exists() else self.estimator.sample(chosen, name, None).store
-            row = plan_rows(todo)[0]
+            row = distinct_trainings(plan_rows(todo)[0])
             # Rows of one head differ in their loss or their layer, which hardly changes their time.
             threads = self.parts.options.threads or count_cores()
-            seconds = training_seconds(row, shape, threads) * len(todo) / len(row)
+            seconds = training_seconds(row, shape, threads) * len(distinct_trainings(todo)) / len(row)
         else:
             seconds = tuning_seconds(todo, self.estimator.sample(chosen, pair.names[0], None).pace or 0.0)
         self.seconds[step.name] = seconds

@@ -144,6 +144,28 @@ def train_losses(
     }
 
 
+def test_again(
+    features: Features,
+    result: FoldResult,
+    fold: Fold,
+    loss: Loss,
+    grid: Sequence[Candidate],
+    config: TrainingConfig,
+) -> FoldResult:
+    """Score the finished heads of a fold on the test set of another one with the same training set.
+
+    Args:
+        features: The embeddings that the other fold indexes.
+        result: The heads.
+        fold: The other fold.
+        loss, grid, config: How they were trained.
+    """
+    standardiser = features.moments(fold.train)
+    heads = [grid[choice.candidate].head for choice in result.choices]
+    outputs = score_heads(features, heads, loss, result.states, standardiser, fold.test, config, scale=result.scale)
+    return replace(result, fold=fold, standardiser=standardiser, outputs=outputs)
+
+
 _Key: TypeAlias = tuple[str, str, int]
 """Loss, fold and seed."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from embedkit.errors import FitError
 from embedkit.heads import resolve_heads, widest_pool
 from embedkit.losses.base import Loss
 from embedkit.options.fit import FitOptions
+from embedkit.store.layout import digest_bytes
 from embedkit.system import avoid_reserved
 from embedkit.training.cross_validation import count_heads
 from embedkit.training.data.attributes import define_dimensions, read_second_task, require_fitting_loss
+from embedkit.training.data.by_corpus import ByCorpus
 from embedkit.training.data.cross_corpus import define_transfer, join_tasks, name_other, plan_transfer
 from embedkit.training.data.dealing import Balance
 from embedkit.training.data.features import Features
@@ -78,6 +80,7 @@ class Experiment:
         layer: int | None = None,
         other: Source | None = None,
         share: float = 1.0,
+        test_merge: Mapping[str, str] | None = None,
     ) -> None:
         self.store, self.head, self.loss, self.options, self.device = store, head, loss, options, device
         variants = resolve_heads(head)
@@ -95,7 +98,7 @@ class Experiment:
         self.runs, self.layer, self.other, self.share = options.runs, layer, other, share
         self.parts: tuple[TaskData, ...] = (data,)
         if other is not None:
-            self.parts = (data, define_transfer(store, data, other, options.test_merge or {}))
+            self.parts = (data, define_transfer(store, data, other, test_merge or {}))
         if options.duplicates == "drop":
             self.parts = drop_copies(self.stores, self.parts)
         self.data: TaskData = self.parts[0]
@@ -189,7 +192,25 @@ class Experiment:
                 )
                 if self.options.normalise == "speaker":
                     parts[-1].normalise_by(data.speakers)
-        return parts[0] if len(parts) == 1 else JoinedFeatures(parts)
+        whole = parts[0] if len(parts) == 1 else JoinedFeatures(parts)
+        return ByCorpus(whole, self.corpora, self.untrained) if self.by_corpus else whole
+
+    @property
+    def by_corpus(self) -> bool:
+        """Whether each corpus is standardised by statistics of its own."""
+        return self.options.standardise_by == "corpus"
+
+    @cached_property
+    def corpora(self) -> Names:
+        """The corpus of each utterance, `[utterances]`."""
+        names = [self.store.corpora_of(self.parts[0].rows)]
+        return np.concatenate([*names, *(np.full(len(part), self.other_name) for part in self.parts[1:])])
+
+    @cached_property
+    def untrained(self) -> set[str]:
+        """The corpora that some fold tests and trains on nothing of."""
+        found = (set(self.corpora[fold.test]) - set(self.corpora[fold.train]) for fold in self.plan.folds)
+        return {str(name) for own in found for name in own}
 
     @property
     def targets(self) -> NDArray[Any]:
@@ -211,6 +232,15 @@ class Experiment:
             initial=None if self.begun is None else self.begun.initial,
         )
 
+    @cached_property
+    def training(self) -> str | None:
+        """Digest of what is trained and chosen on, which tests on several corpora share; None where folds rotate."""
+        if self.other is None:
+            return None
+        (fold,) = self.plan.folds
+        parts = [fold.train, *(part for pair in fold.validations for part in pair), self.targets[fold.train]]
+        return digest_bytes(*(part.tobytes() for part in parts))
+
     def count_heads(self) -> int:
         """Return how many heads are trained: candidates on inner folds, and what was chosen on whole training sets."""
         count = count_heads if not self.options.tuned else count_tuned
@@ -225,6 +255,11 @@ class Experiment:
             raise FitError(
                 f"The encoder of {self.store.path} was trained on all training speakers, so heads on a share of them "
                 "say nothing about fewer speakers; leave out --train-share, or give it to --mode finetune."
+            )
+        if self.by_corpus and len(set(self.corpora.tolist())) < 2:
+            raise FitError(
+                f"There is one corpus to standardise by, {self.store.corpus}; leave out --standardise-by, or add "
+                "another one with --pool or --test-on."
             )
         unknown = int(np.sum(self.data.speakers == ""))
         if self.options.normalise == "speaker" and unknown:
@@ -273,7 +308,7 @@ class Experiment:
     def left_out(self) -> list[str]:
         """Say of each corpus how many utterances are left out, and why: no rating, or copies of a recording."""
         names = " or ".join(filter(None, [", ".join(self.data.dimensions[:-1]), *self.data.dimensions[-1:]]))
-        return [
+        return self.store.describe_labels(self.parts[0]) + [
             f"left out {count_noun(count, 'utterance')} of {store.corpus} {reason}"
             for store, part in zip(self.stores, self.parts, strict=True)
             for count, reason in (
@@ -295,8 +330,10 @@ class Experiment:
 
     @property
     def variant(self) -> dict[str, Any]:
-        """What sets the run apart: a layer, fewer speakers, dimensions, test data that is seen, another corpus."""
+        """What sets the run apart: a layer, fewer speakers, dimensions, test data that is seen, other corpora."""
         found: dict[str, Any] = {} if self.layer is None else {"layer": self.layer}
+        if len(self.store.names) > 1:
+            found |= {"pooled": list(self.store.names)}
         if self.share < 1:
             found |= {"train_share": self.share}
         if self.plan.dealt:
@@ -308,6 +345,8 @@ class Experiment:
             found |= {"tuning": record_options(self.options)["tuning"] | {"augment": changes}}
         if self.options.normalise != "none":
             found |= {"normalise": self.options.normalise, "transductive": True}
+        if self.by_corpus:
+            found |= {"standardise_by": "corpus"} | ({"transductive": True} if self.untrained else {})
         if self.begun is not None:
             found |= {"init_head": dict(self.begun.kept)}
         if (self.options.allow_leak and self.leaks) or (self.begun is not None and self.begun.leak):
@@ -393,6 +432,7 @@ class Experiment:
     def __str__(self) -> str:
         told = "" if self.share == 1 else f", {100 * self.share:g} % of the training speakers"
         told += "" if self.options.normalise == "none" else ", TRANSDUCTIVE: normalised by speaker"
+        told += ", TRANSDUCTIVE: standardised by corpus" if self.by_corpus and self.untrained else ""
         told += ", LEAK: tested on what was trained on" if self.variant.get("leak") else ""
         return f"{self.title}, {self.loss.spec}{told}"
 

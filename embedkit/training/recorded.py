@@ -24,6 +24,7 @@ _STORE: Shape = {
     "encoders": [Mapping[str, Any]],
     "options": {"frame_dtype": str | None, "rescale": bool},
 }
+_STORE = {**_STORE, "stores": [_STORE]}
 CONFIG: Shape = {
     "corpus": str,
     "encoder": str,
@@ -34,6 +35,8 @@ CONFIG: Shape = {
     "mode": str,
     "folds": {"kind": str, "names": [str], "train": [int], "test": [int]},
     "classes": [str],
+    "pooled": [str],
+    "standardise_by": str,
     "dimensions": [str],
     "layer": int | None,
     "seeds": [int],
@@ -60,6 +63,7 @@ METRICS: Shape = {
     **dict.fromkeys(("ua_dev", "ccc_dev"), float | None),
     "class_speakers": [int],
     "classes": [str],
+    "pooled": [str],
     "dimensions": [str],
     "train_share": float,
     "noise_snr": float,
@@ -137,7 +141,8 @@ def check_config(config: Mapping[str, Any]) -> None:
     check_shape("", config, CONFIG)
     if any(choice.get("temperature", 1.0) <= 0 for choice in config.get("choices", ())):
         raise ValueError("choices.temperature is not above 0")
-    for store in (config.get("store", {}), config.get("test_store", {})):
+    own = config.get("store", {})
+    for store in (own, *own.get("stores", ()), config.get("test_store", {})):
         for encoder in (store.get("encoder", {}), *store.get("encoders", ())):
             check_encoder("store.encoder", encoder)
         if windows := (store.get("options") or {}).get("max_seconds"):

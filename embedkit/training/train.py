@@ -20,9 +20,10 @@ from embedkit.encoders.run_encoders import FOLDER, is_whole_encoder, tuned_folde
 from embedkit.errors import FitError, RunError, lacks_memory
 from embedkit.imports import looks_like_target
 from embedkit.progress import Progress, Tell, show_progress
-from embedkit.training.cross_validation import FoldResult, repeat_seeds, train_losses
+from embedkit.training.cross_validation import FoldResult, repeat_seeds, test_again, train_losses
 from embedkit.training.data.features import Features, UtteranceFeatures
 from embedkit.training.data.fold_stores import spread_folds
+from embedkit.training.data.folds import FoldPlan
 from embedkit.training.data.recordings import digest_recordings, share_recordings
 from embedkit.training.experiment import UNFINISHED, Experiment
 from embedkit.training.fine_tuning import tune_loss
@@ -62,7 +63,7 @@ def fit_experiments(
             cache.clear()
     for runs in {experiment.runs for experiment in experiments if experiment.processes.rank == 0}:
         _forget_abandoned(runs / UNFINISHED)
-    heads = sum(experiment.count_heads() for row in todo for experiment in row.trained)
+    heads = sum(experiment.count_heads() for row in todo for experiment in distinct_trainings(row.trained))
     monitor = TrainingMonitor(heads, max((experiment.options.epochs or 1 for experiment in experiments), default=1))
     trained: dict[int, RunRecord] = {}
     with (
@@ -152,14 +153,17 @@ def _forget_abandoned(folder: Path) -> None:
 def plan_rows(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
     """Put the experiments together that differ in loss, layer or share of speakers alone and gain by sharing stacks.
 
-    Heads on frames take so long that each loss is finished, and kept, before the next one starts.
+    Heads on frames take so long that each loss is finished, and kept, before the next one starts. What differs in the
+    corpus that is tested is trained once.
     """
 
     def shared(place: int) -> Any:
         experiment = experiments[place]
-        if experiment.level == "frame" or experiment.options.tuned:
+        if experiment.options.tuned:
             return place
-        apart = experiment.other is not None or experiment.folds_apart
+        if experiment.level == "frame":
+            return id(experiment.store), experiment.head, experiment.loss.spec, experiment.layer, experiment.share
+        apart = experiment.other is not None or experiment.folds_apart or experiment.by_corpus
         layer = experiment.layer if apart else experiment.layer is None
         return id(experiment.store), experiment.head, layer, experiment.loss.ratings
 
@@ -169,6 +173,18 @@ def plan_rows(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
         [experiment for experiment, other in zip(experiments, keys, strict=True) if other == key]
         for key in dict.fromkeys(keys)
     ]
+
+
+def distinct_trainings(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """Return the experiments less those whose heads another one before them trains."""
+    return list({_training_key(one): one for one in reversed(experiments)}.values())[::-1]
+
+
+def _training_key(experiment: Experiment) -> tuple[Any, ...]:
+    own = experiment.layer, experiment.share, experiment.training
+    if experiment.training is None:
+        return id(experiment), *own
+    return id(experiment.store), experiment.head, experiment.loss.spec, *own
 
 
 @dataclass(frozen=True)
@@ -202,7 +218,7 @@ def _fit_row(row: _Row, threads: int, monitor: TrainingMonitor, announce: Announ
         announce(experiment, record)
     if row.cache is not None:
         row.cache.clear()
-    heads = sum(experiment.count_heads() for experiment in row.missing)
+    heads = sum(experiment.count_heads() for experiment in distinct_trainings(row.missing))
     _logger.debug("%s: %d heads in %.0f s", _name_row(row.missing), heads, time.perf_counter() - started)
     return records
 
@@ -227,14 +243,17 @@ def _room_told(experiment: Experiment) -> Iterator[None]:
 
 
 def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[FoldResult]]:
-    """Train experiments together that differ in their loss, their layer, or their share of the training speakers."""
+    """Train experiments together that differ in their loss, their layer, or their share of the training speakers.
+
+    Heads that are tested on several corpora are tested on the first one's, and then on those of the others.
+    """
     experiments = row.trained
     first = experiments[0]
-    plans = {(experiment.layer, experiment.share): experiment.plan for experiment in experiments}
+    plans = {_name_plan(experiment): _test_on(experiment, first) for experiment in experiments}
     targets, places = first.targets, [0] * len(plans)
     joined = list(plans.values())
     features: Features
-    if len({layer for layer, _ in plans}) == 1:
+    if len({layer for layer, *_ in plans}) == 1:
         features = first.features
         if first.folds_apart:
             joined = [spread_folds(plan, len(first.data)) for plan in joined]
@@ -242,7 +261,7 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
     else:
         whole = first.load(layer=None)
         assert isinstance(whole, UtteranceFeatures)
-        places = [first.store.layers.index(layer) for layer, _ in plans if layer is not None]
+        places = [first.store.layers.index(layer) for layer, *_ in plans if layer is not None]
         features, targets = LayerFeatures(whole), np.concatenate([targets] * whole.layers)
     seeds = first.options.seed_numbers
     found = train_losses(
@@ -264,9 +283,33 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
         loss: dict(zip(plans, split_results(results, list(plans.values())), strict=True))
         for loss, results in found.items()
     }
-    return {
-        id(experiment): split[experiment.loss.spec][experiment.layer, experiment.share] for experiment in experiments
-    }
+    results = {id(experiment): split[experiment.loss.spec][_name_plan(experiment)] for experiment in experiments}
+    first.release()
+    for other in dict.fromkeys(one.other for one in experiments if one.other is not first.other):
+        own = [one for one in experiments if one.other is other]
+        features = own[0].load(own[0].layer)
+        results |= {
+            id(one): [
+                test_again(features, result, fold, one.loss, one.grid, one.training_config)
+                for result, fold in zip(results[id(one)], one.plan.folds, strict=True)
+            ]
+            for one in own
+        }
+    return results
+
+
+def _name_plan(experiment: Experiment) -> tuple[int | None, float, str | None]:
+    return experiment.layer, experiment.share, experiment.training
+
+
+def _test_on(experiment: Experiment, first: Experiment) -> FoldPlan:
+    """Return an experiment's plan with the test set of the first one where it tests another corpus."""
+    if experiment.other is first.other:
+        return experiment.plan
+    folds = zip(experiment.plan.folds, first.plan.folds, strict=True)
+    return dataclasses.replace(
+        experiment.plan, folds=tuple(dataclasses.replace(fold, name=one.name, test=one.test) for fold, one in folds)
+    )
 
 
 def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[FoldResult]]:
@@ -402,11 +445,11 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         "speaker_dependent": experiment.plan.speaker_dependent,
         "train_speakers": experiment.train_speakers,
         "budget": experiment.config["budget"],
-        "standardised": _standardised(experiment),
+        "standardised": _tell_standardised(experiment),
         "loss_spec": experiment.loss.spec,
         "head_spec": experiment.head,
         **({"fitted": True} if experiment.fitted else {}),
-        "demo": "demo" in (experiment.store.corpus, experiment.other and experiment.other.corpus),
+        "demo": any("demo" in store.names for store in experiment.stores),
         "task": ", ".join(task),
         "store_fingerprint": experiment.store.fingerprint,
         "recordings": digest_recordings(experiment.recordings),
@@ -414,10 +457,14 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _standardised(experiment: Experiment) -> str:
+def _tell_standardised(experiment: Experiment) -> str:
     if experiment.begun is not None:
         return "not, as the published head reads embeddings"
-    return "over frames" if experiment.level == "frame" else "over utterance means"
+    told = "over frames" if experiment.level == "frame" else "over utterance means"
+    if not experiment.by_corpus:
+        return told
+    alone = f", {', '.join(sorted(experiment.untrained))} by all of its own utterances where it is tested alone"
+    return f"{told}, each corpus by its own part of the training set{alone if experiment.untrained else ''}"
 
 
 def versions() -> dict[str, str]:

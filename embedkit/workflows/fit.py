@@ -20,7 +20,9 @@ from embedkit.reporting.results import Results
 from embedkit.store.noise import is_noisy_path
 from embedkit.store.reader import Store
 from embedkit.system import count_cores
+from embedkit.training.data.cross_corpus import share_merge
 from embedkit.training.data.fold_stores import group_stores
+from embedkit.training.data.pooled import pool_stores
 from embedkit.training.data.recordings import note_older_stores
 from embedkit.training.data.source import Source
 from embedkit.training.data.store_source import StoreSource, as_store
@@ -74,7 +76,7 @@ def fit_heads(
     if options.mode == "cached":
         if count_processes() > 1:
             raise FitError("Heads on stores train in one process; start embedkit fit without a launcher.")
-        opened = _open_stores(as_list(stores), options.encoder, options.corpus_name)
+        opened = _open_stores(as_list(stores), options)
     else:
         opened = _open_speech(as_list(stores), options, sources or {})
     processes = opened[0].processes if opened else ALONE
@@ -87,11 +89,12 @@ def fit_heads(
     experiments = _plan(opened, options)
     for experiment in experiments:
         experiment.check()
-    for store in [*opened, *(one.other for one in experiments[:1] if one.other is not None)]:
+    read = list(dict.fromkeys(store for one in experiments for store in one.stores))
+    for store in read:
         store.require_undamaged()
     noise = plan_noise(experiments)
     said = [describe_plain_parts(one.grid[0].head, one.loss) for one in experiments]
-    said.append(note_older_stores([*opened, *(one.other for one in experiments[:1] if one.other is not None)]))
+    said.append(note_older_stores(read))
     said += [one.notes for one in experiments]
     parts = {id(store): (store, data) for one in experiments for store, data in zip(one.stores, one.parts, strict=True)}
     said += [find_doubtful_names(store, data, options.folds or "") for store, data in parts.values()]
@@ -106,18 +109,23 @@ def fit_heads(
 
 
 def _plan(opened: Sequence[Source], options: FitOptions) -> list[Experiment]:
-    """List what is trained: stores by shares by layers by heads by losses; fitted heads bring their own objective."""
+    """List what is trained: stores by test corpora by shares by layers by heads by losses.
+
+    Fitted heads bring their own objective.
+    """
     layers = options.layers if options.mode == "cached" else "all"
     if layers not in ("all", "each"):
         raise FitError(
             f"The layers are {layers!r}, expected all or each; to keep some of them, extract with --layers and --out."
         )
-    other = None if options.test_on is None else StoreSource(as_store(options.test_on))
+    others = [StoreSource(as_store(one)) for one in options.test_on]
+    tested = list(zip(others, share_merge(options.test_merge or {}, others), strict=True)) or [(None, {})]
     device, built = resolve_device(options.device), [build_loss(loss) for loss in options.loss or ()]
     trained = [loss for loss in built if loss.name != OWN]
     experiments = [
-        Experiment(store, complete_head(head, store.usual_pool), loss, options, device, layer, other, share)
+        Experiment(store, complete_head(head, store.usual_pool), loss, options, device, layer, other, share, merge)
         for store in opened
+        for other, merge in tested
         for share in options.train_share
         for layer in (store.layers if layers == "each" else (None,))
         for head in (options.head or [store.default_head])
@@ -168,21 +176,23 @@ def _open_speech(corpora: Sequence[Any], options: FitOptions, sources: Mapping[s
                 f"{name} is a run with {count_noun(len(folders), 'trained encoder')}; run embedkit extract with it "
                 f"and fit the stores, or name the folder of one encoder, such as {folders[0]}."
             )
-    if options.test_on is not None:
+    if options.test_on:
         raise FitError(f"Found --test-on beside --mode {options.mode}; test on another corpus in --mode cached.")
     return open_live_sources(corpora, options, sources)
 
 
-def _open_stores(stores: Sequence[Input], encoders: Sequence[str], name: str | None) -> list[Source]:
-    found = [as_store(one) for one in stores]
-    if encoders:
+def _open_stores(stores: Sequence[Input], options: FitOptions) -> list[Source]:
+    found, name = [as_store(one) for one in stores], options.corpus_name
+    if options.encoder:
         raise FitError(
-            f"Found the encoder {encoders[0]!r}, but stores hold embeddings already; leave out --encoder, or run the "
-            "encoder in every epoch with --mode frozen."
+            f"Found the encoder {options.encoder[0]!r}, but stores hold embeddings already; leave out --encoder, or "
+            "run the encoder in every epoch with --mode frozen."
         )
     if name is not None:
         raise FitError(f"Found --corpus-name {name!r}, but a store has its corpus's name; give it to embedkit extract.")
-    return group_stores(found)
+    if options.pool and options.noise_snr and not options.test_on:
+        raise FitError("Noisy recordings are those of one corpus; leave out --pool or --noise-snr.")
+    return [pool_stores(found)] if options.pool else group_stores(found)
 
 
 def find_stores(folder: str | Path = "embeddings") -> list[Path]:

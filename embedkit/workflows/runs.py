@@ -144,7 +144,8 @@ def remove(found: Sequence[Removal]) -> None:
 def _find_source(record: RunRecord) -> Path | None:
     """Return the store or the corpus that a run was trained on, where it is there."""
     store = record.config.get("store") or {}
-    paths = [Path(str(store[name])) for name in ("path", "root") if store.get(name)]
+    parts = store.get("stores", [store])
+    paths = [Path(str(part[name])) for part in parts for name in ("path", "root") if part.get(name)]
     return next((path for path in paths if path.exists()), None)
 
 

@@ -60,7 +60,7 @@ def test_a_speaker_alone_has_no_interval(record: RunRecord) -> None:
 @pytest.mark.parametrize(
     ("by", "message"),
     [
-        ("gendr", "Unknown column 'gendr' of synthetic. Did you mean 'gender'.*Known: gender, label"),
+        ("gendr", "Unknown column 'gendr' of synthetic. Did you mean 'gender'.*Known: corpus, gender, label"),
         ("valence", "has 60 values; expected at most 50"),
     ],
 )

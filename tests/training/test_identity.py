@@ -39,6 +39,7 @@ STORED: dict[str, Any] = {
     "head": ["mlp:hidden=4"],
     "layers": "each",
     "normalise": "speaker",
+    "standardise_by": "corpus",
     "duplicates": "drop",
     "folds": "session",
     "test_on": "other.h5",
@@ -78,9 +79,9 @@ RUNNING: dict[str, Any] = {
 }
 """Another value of every option of an encoder that runs."""
 
-SHOWN_ELSEWHERE = {"allow_leak", "noise_snr", "noise", "init_head", "map"}
-"""Written where it matters, to a run whose encoder knows the test speakers (tests of fine-tuned encoders' stores), to
-those of the same heads on noisy recordings (tests of noise), or of encoders with a published head (tests of it)."""
+SHOWN_ELSEWHERE = {"allow_leak", "noise_snr", "noise", "init_head", "map", "pool"}
+"""Written where it matters: to runs whose encoder knows the test speakers (tests of fine-tuned encoders' stores), those of
+heads on noisy recordings, of encoders with a published head, or on several corpora (tests of each)."""
 
 QUICK: dict[str, Any] = {"seeds": 1, "epochs": 2, "lr": (1e-2,), "head": ["linear"], "folds": "speaker"}
 
@@ -128,7 +129,11 @@ def test_every_option_is_tried_here() -> None:
 
 def relevant(name: str, value: Any) -> dict[str, Any]:
     """Return an option, with another one where it means something only beside that."""
-    return {name: value, **({"test_on": "other.h5", "merge": {"sadness": "anger"}} if name == "test_merge" else {})}
+    beside = {
+        "test_merge": {"test_on": "other.h5", "merge": {"sadness": "anger"}},
+        "standardise_by": {"test_on": "other.h5"},
+    }
+    return {name: value, **beside.get(name, {})}
 
 
 @pytest.mark.parametrize("name", STORED)

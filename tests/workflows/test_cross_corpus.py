@@ -13,6 +13,7 @@ import soundfile
 import embedkit
 from embedkit.errors import FitError
 from embedkit.store import Store
+from embedkit.training.cross_validation import train_losses
 from embedkit.training.runs import RunRecord
 from tests.training.stores import write_synthetic_store
 
@@ -61,6 +62,44 @@ def test_nothing_of_the_other_corpus_reaches_the_heads(tmp_path: Path, train: St
     assert (first.folder / "heads.safetensors").read_bytes() == (second.folder / "heads.safetensors").read_bytes()
     assert first.config["choices"] == second.config["choices"]
     assert first.metrics["ua"] > second.metrics["ua"]
+
+
+def test_several_corpora_are_tested_by_heads_that_are_trained_once(
+    tmp_path: Path, train: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [
+        write_other(tmp_path / "other.h5"),
+        write_other(tmp_path / "third.h5", corpus="third", speakers=3, seed=2, labels=("anger", "joy", "sadness")),
+    ]
+    calls: list[int] = []
+    once = train_losses
+
+    def count(*given: Any, **keywords: Any) -> Any:
+        calls.append(1)
+        return once(*given, **keywords)
+
+    monkeypatch.setattr("embedkit.training.train.train_losses", count)
+    settings: dict[str, Any] = {"seeds": 1, "epochs": 1, "lr": (1e-2,), "loss": ["ce", "focal"], "threads": 1}
+    settings |= {"test_merge": {"joy": "happiness"}, "head": ["linear"]}
+    records = embedkit.fit(train, runs=tmp_path / "runs", test_on=[tmp_path / "other.h5", others[1]], **settings)
+    assert len(calls) == 1
+    assert [(one.metrics["test_corpus"], one.metrics["loss"]) for one in records] == [
+        ("other", "ce"),
+        ("other", "focal"),
+        ("third", "ce"),
+        ("third", "focal"),
+    ]
+    settings["test_merge"] = {}
+    for place, own in enumerate(({}, {"test_merge": {"joy": "happiness"}})):
+        alone = embedkit.fit(train, runs=tmp_path / "alone", test_on=others[place], **{**settings, **own})
+        for one, other in zip(alone, records[2 * place : 2 * place + 2], strict=True):
+            assert one.folder.name == other.folder.name
+            assert one.predictions_path.read_bytes() == other.predictions_path.read_bytes()
+            assert (one.folder / "heads.safetensors").read_bytes() == (other.folder / "heads.safetensors").read_bytes()
+    with pytest.raises(FitError, match="Two of the stores to test on hold other"):
+        embedkit.fit(train, runs=tmp_path / "runs", test_on=[others[0], others[0]], **settings)
+    with pytest.raises(FitError, match=r"None of the corpora to test on \(other, third\) has the label 'rage'"):
+        embedkit.fit(train, test_on=others, **{**settings, "test_merge": {"rage": "anger"}})
 
 
 def test_labels_are_mapped_to_those_trained_on(tmp_path: Path, train: Store) -> None:

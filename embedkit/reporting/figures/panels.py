@@ -108,8 +108,9 @@ def is_cached(record: RunRecord) -> bool:
 
 
 def is_on_one_store(record: RunRecord) -> bool:
-    """Say whether there is one store for all folds; trained encoders have one for each."""
-    return is_cached(record) and "encoders" not in record.config["store"]
+    """Say whether one store is tested in all folds; trained encoders have one for each, pooled corpora several."""
+    store = record.config.get("test_store") or record.config["store"]
+    return is_cached(record) and not {"encoders", "stores"} & store.keys()
 
 
 def tested_stores(panels: Sequence[Panel]) -> list[tuple[Panel, RunRecord]]:

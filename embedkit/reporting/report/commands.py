@@ -46,7 +46,9 @@ def list_commands(records: Sequence[RunRecord], runs: str) -> list[str]:
 
 
 def _list_stores(told: Config) -> dict[str, Config]:
-    """Return the store, or those of all folds where each has an encoder of its own."""
+    """Return the store, or those of all corpora, or of all folds where each has an encoder of its own."""
+    if "stores" in told:
+        return {path: own for part in told["stores"] for path, own in _list_stores(part).items()}
     path = Path(told["path"])
     if "encoders" not in told:
         return {str(path): told}

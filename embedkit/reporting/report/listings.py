@@ -127,10 +127,10 @@ def list_stores(records: Sequence[RunRecord]) -> Listing:
     for record in records:
         for name in ("store", "test_store"):
             if name in record.config:
-                store = record.config[name]
                 mode = f"{'' if record.is_zero_shot else '--mode '}{record.config['mode']}"
-                place = store["path"] if is_cached(record) else f"none, {mode}"
-                told[place, store["digest"]] = store
+                for store in record.config[name].get("stores", [record.config[name]]):
+                    place = store["path"] if is_cached(record) else f"none, {mode}"
+                    told[place, store["digest"]] = store
     rows = []
     for (place, digest), store in told.items():
         encoder = store["encoder"]

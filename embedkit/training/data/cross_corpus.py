@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from embedkit.corpora.texts import expand_merge
+from embedkit.corpora.texts import expand_merge, match_labels
 from embedkit.errors import FitError
 from embedkit.training.data.attributes import define_dimensions
 from embedkit.training.data.dealing import Balance
@@ -45,7 +45,7 @@ def define_transfer(store: Source, data: TaskData, other: Source, merge: Mapping
             "extract both alike to train on one and test on the other."
         )
     if is_same_corpus(store, other):
-        raise FitError(f"Both stores hold {store.corpus}; leave out --test-on, or test on another corpus.")
+        raise FitError(f"Both stores hold {other.corpus}; leave out --test-on, or test on another corpus.")
     if data.dimensions:
         return define_dimensions(other, data.dimensions)
     original = other.column("label").tolist()
@@ -60,9 +60,32 @@ def define_transfer(store: Source, data: TaskData, other: Source, merge: Mapping
     return define_task(other, classes=data.classes, merge=usual)
 
 
+def share_merge(merge: Mapping[str, str], others: Sequence[Source]) -> list[Mapping[str, str]]:
+    """Return a label map as each of several corpora takes it: with the labels, or patterns of them, that it has.
+
+    A single corpus takes all of it.
+
+    Raises:
+        FitError: two corpora of one name, or a label that none of them has.
+    """
+    names = [other.corpus for other in others]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise FitError(f"Two of the stores to test on hold {twice[0]}; name each corpus once.")
+    if len(others) < 2:
+        return [merge] * len(others)
+    labels = [other.column("label").tolist() for other in others]
+    for old in merge:
+        if not any(match_labels(old, own) for own in labels):
+            raise FitError(
+                f"None of the corpora to test on ({', '.join(names)}) has the label {old!r} of --test-merge; map "
+                "labels that they have."
+            )
+    return [{old: new for old, new in merge.items() if match_labels(old, own)} for own in labels]
+
+
 def is_same_corpus(store: Source, other: Source) -> bool:
-    """Tell whether two sources of one name hold one corpus: they share a recording, or may."""
-    if store.corpus != other.corpus:
+    """Tell whether a source holds another one's corpus: its name, and a recording of it, or that may be."""
+    if other.corpus not in store.names:
         return False
     first, second = store.audio_digests(), other.audio_digests()
     return first is None or second is None or bool(set(first.tolist()) & set(second.tolist()))
@@ -70,19 +93,20 @@ def is_same_corpus(store: Source, other: Source) -> bool:
 
 def name_other(store: Source, other: Source) -> str:
     """Name the corpus tested on so that it is not taken for the one trained on."""
-    return other.corpus if other.corpus != store.corpus else f"{other.corpus} ({other.digest[:8]})"
+    return other.corpus if other.corpus not in store.names else f"{other.corpus} ({other.digest[:8]})"
 
 
 def join_tasks(first: TaskData, second: TaskData, names: tuple[str, str]) -> TaskData:
     """Lay two tasks of the same classes or dimensions end to end; no speaker is in both corpora."""
-    speakers = [_qualify(part.speakers, name) for part, name in zip((first, second), names, strict=True)]
+    speakers = [qualify(part.speakers, name) for part, name in zip((first, second), names, strict=True)]
     columns = ("rows", "ids", "labels", "sessions", "splits", "targets")
     joined: dict[str, Any] = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in columns}
     return replace(first, speakers=np.concatenate(speakers), **joined)
 
 
-def _qualify(speakers: Names, corpus: str) -> Names:
-    return np.array([f"{corpus}/{speaker}" if speaker else "" for speaker in speakers.tolist()], dtype=np.str_)
+def qualify(names: Names, corpus: str) -> Names:
+    """Write the corpus before every name `[utterances]` that is known."""
+    return np.array([f"{corpus}/{name}" if name else "" for name in names.tolist()], dtype=np.str_)
 
 
 def plan_transfer(train: int, speakers: Names, other: str, balance: Balance, *, hold_out: bool) -> FoldPlan:

@@ -349,7 +349,12 @@ class AveragedFrames(FrameFeatures):
 
 def fits_in_memory(size: int, memory_gb: float | None) -> bool:
     """Tell whether so many bytes may be held; None for at most a quarter of the machine's memory."""
-    return size < (read_memory().total / 4 if memory_gb is None else memory_gb * 1e9)
+    return size < memory_for(memory_gb) * 1e9
+
+
+def memory_for(memory_gb: float | None) -> float:
+    """Return how many gigabytes embeddings may take; None for a quarter of the machine's memory."""
+    return read_memory().total / 4e9 if memory_gb is None else memory_gb
 
 
 def members_of(owners: Names) -> list[Indices]:

@@ -16,7 +16,7 @@ from embedkit.errors import FitError
 from embedkit.heads.base import Pool
 from embedkit.options.fit import FitOptions
 from embedkit.training.data.features import Features
-from embedkit.training.data.folds import FoldPlan, Indices
+from embedkit.training.data.folds import FoldPlan, Indices, Names
 from embedkit.training.processes import ALONE, Processes
 
 if TYPE_CHECKING:
@@ -82,6 +82,23 @@ class Source(ABC):
 
         None where none is kept: in stores that are older than these digests.
         """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the corpora it holds."""
+        return (self.corpus,)
+
+    def corpora_of(self, rows: Indices) -> Names:
+        """Return the name of the corpus of each utterance, by their rows `[n]`."""
+        return np.full(len(rows), self.corpus)
+
+    def usual_classes(self, merge: Mapping[str, str]) -> list[str]:
+        """Return the classes of the standard task, after labels were merged; none for all labels."""
+        return list(self.task["classes"])
+
+    def describe_labels(self, data: TaskData) -> list[str]:
+        """Say what became of labels before a task was made of them, and which utterances it leaves out for theirs."""
+        return []
 
     @abstractmethod
     def for_folds(self, plan: FoldPlan) -> Sequence[EmbeddingSource]:

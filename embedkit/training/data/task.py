@@ -98,7 +98,7 @@ def define_task(
     merge = expand_merge(store.task["merge"] if merge is None else merge, original.tolist())
     _require_labels([*merge], original, store)
     labels = np.array([merge.get(label, label) for label in original[rows].tolist()], dtype=np.str_)
-    wanted = list(classes if classes is not None else store.task["classes"]) or sorted({*labels.tolist()})
+    wanted = list(classes if classes is not None else store.usual_classes(merge)) or sorted({*labels.tolist()})
     if len(set(wanted)) < len(wanted):
         raise FitError(f"The classes {', '.join(wanted)} hold one twice; name each once.")
     if classes is not None:
