@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike
@@ -131,6 +131,88 @@ def read_blocks(
                 f"{_span(file, start, end)} has {last - first} samples at {info.sampling_rate} Hz, which leaves none "
                 f"at {sampling_rate} Hz; leave it out."
             )
+
+
+class StretchReader:
+    """Stretches of one file in the order of their starts, decoded once, as `read_audio` gives each of them.
+
+    In memory is what the last stretch began with, and what was decoded since: a stretch and a block at most. Use it as
+    a context manager, which closes the file.
+
+    Args:
+        path, most_hours, rescale: As for `read_audio`.
+    """
+
+    def __init__(self, path: Path, *, most_hours: float = MOST_HOURS, rescale: bool = False) -> None:
+        self.path, self._most_hours, self._rescale = path, most_hours, rescale
+        self._stack = ExitStack()
+        self._sound: soundfile.SoundFile | Stream | None = None
+        self._blocks: Iterator[NDArray[np.float32]] | None = None
+        self._held, self._first = np.empty(0, np.float32), 0
+        self._broken = False
+
+    def __enter__(self) -> StretchReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def probe(self) -> AudioInfo:
+        """Return what the header says.
+
+        Raises:
+            AudioError: as `probe_audio`.
+        """
+        if self._sound is None:
+            self._sound = self._stack.enter_context(_opened(self.path, self._most_hours))
+        return _info(self._sound)
+
+    def read(self, start: float | None, end: float | None, sampling_rate: int) -> NDArray[np.float32]:
+        """Return a stretch in seconds, mono at a sampling rate, `[samples]`.
+
+        Raises:
+            AudioError: as `read_audio`.
+        """
+        info = self.probe()
+        first, last = _segment(self.path, info, start, end)
+        if not self._broken and first >= self._first:
+            try:
+                samples = self._take(first, last, info.frames)
+            except AudioError:
+                # What lies before the damage, or behind it, can be read by itself.
+                self._broken = True
+            else:
+                if sampling_rate != info.sampling_rate:
+                    (samples,) = _resampled(iter([samples]), info.sampling_rate, sampling_rate)
+                if samples.size:
+                    return samples
+        return read_audio(
+            self.path,
+            sampling_rate=sampling_rate,
+            start=start,
+            end=end,
+            most_hours=self._most_hours,
+            rescale=self._rescale,
+        )
+
+    def _take(self, first: int, last: int, frames: int) -> NDArray[np.float32]:
+        assert self._sound is not None
+        have = self._first + len(self._held)
+        # What a codec gives after a leap depends on where it leapt to.
+        leaps = self._sound.subtype.startswith(("PCM", "FLOAT", "DOUBLE"))
+        if self._blocks is None or (leaps and first > have):
+            begin = first if leaps else 0
+            self._blocks = _mono_blocks(self.path, self._sound, begin, frames, rescale=self._rescale)
+            self._held, self._first, have = np.empty(0, np.float32), begin, begin
+        pieces = [self._held]
+        while have < last and (block := next(self._blocks, None)) is not None:
+            pieces.append(block)
+            have += len(block)
+            while len(pieces) > 1 and self._first + len(pieces[0]) <= first:
+                self._first += len(pieces.pop(0))
+        held = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        self._held, self._first = held[first - self._first :], first
+        return self._held[: last - first]
 
 
 def _resampled(blocks: Iterator[NDArray[np.float32]], before: int, after: int) -> Iterator[NDArray[np.float32]]:

@@ -15,6 +15,7 @@ from embedkit.cli.output import tell
 from embedkit.config import FILE_NAME, Config
 from embedkit.options.extract import ExtractOptions
 from embedkit.options.option import COUNT, Declared, Panel, declared, read_options
+from embedkit.options.predict import CuttingOptions
 from embedkit.trust import find_mentions, require_word
 
 _F = TypeVar("_F", bound=Callable[..., None])
@@ -92,6 +93,7 @@ def _make_parameter(one: Declared) -> inspect.Parameter:
 
 MaxHours = _make_parameter(declared(ExtractOptions)["max_hours"]).annotation
 Rescale = _make_parameter(declared(ExtractOptions)["rescale"]).annotation
+Window, Hop, Vad = (_make_parameter(one).annotation for one in declared(CuttingOptions).values())
 
 
 def choose_options(cls: type[Any], command: str, config: Config, given: Mapping[str, Any]) -> dict[str, Any]:

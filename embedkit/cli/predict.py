@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from embedkit.cli.options import AllowCode, Device, Fold, MaxHours, Rescale, Seed
+from embedkit.cli.options import AllowCode, Device, Fold, Hop, MaxHours, Rescale, Seed, Vad, Window
 from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 from embedkit.errors import ConfigError
@@ -50,6 +50,9 @@ def predict(
             "[default: by --out's ending, else text]",
         ),
     ] = None,
+    window: Window = None,
+    hop: Hop = None,
+    vad: Vad = None,
     fold: Fold = None,
     seed: Seed = None,
     map: Annotated[
@@ -76,6 +79,7 @@ def predict(
         embedkit predict runs/demo/mfcc/lstm/ce-1a2b3c4d recordings/ --out found.csv
         embedkit predict superb/hubert-base-superb-er my.wav --map ang=anger,hap=joy
         embedkit predict exported/ calls.csv --format jsonl --on-error skip
+        embedkit predict exported/ call.wav --window 4 --hop 1 --vad silero --out call.csv
 
     Results appear clip by clip, or together in --out. The encoder is found again from the run.
     """
@@ -96,6 +100,9 @@ def predict(
         "allow_code": allow_code or (),
         "max_hours": MOST_HOURS if max_hours is None else max_hours,
         "rescale": bool(rescale),
+        "window": window,
+        "hop": hop,
+        "vad": vad,
         "tell": tell,
     }
     if out is not None:
@@ -104,7 +111,7 @@ def predict(
         show(out)
         return
     assert chosen != "audformat"
-    segments = any(clip.start is not None or clip.end is not None for clip in clips)
+    segments = (window, vad) != (None, None) or any((clip.start, clip.end) != (None, None) for clip in clips)
     for line in render_predictions(stream_predictions(run, clips, **options), chosen, segments=segments):
         show(line)
 

@@ -25,12 +25,15 @@ class Clip:
         name: The path as it was given.
         path: Where the file lies.
         start, end: Seconds; None for the file's start or end.
+        group: Of a window, which clips share its batches, so that those come out the same after an interruption; None
+            for clips that were not cut.
     """
 
     name: str
     path: Path
     start: float | None = None
     end: float | None = None
+    group: int | None = None
 
 
 def find_clips(inputs: Sequence[str | os.PathLike[str]], tell: Tell = lambda _: None) -> list[Clip]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedkit.audio import DIGEST_RATE, digest_audio, digest_samples, read_audio
+from embedkit.audio import DIGEST_RATE, StretchReader, digest_audio, digest_samples, read_audio
 from embedkit.augmentations.fixed_noise import FixedNoise
 from embedkit.encoders.base import Encoder
 from embedkit.errors import AudioError, ExtractionError
@@ -143,8 +143,18 @@ def open_encoding(config: EncodingConfig, tell: Tell, advice: str = ADVICE) -> I
             raise
 
 
-def read_waveform(config: EncodingConfig, segment: AudioSegment) -> Waveform:
-    """Read the audio of one utterance, and digest it for a store; one too long for a single pass is only digested."""
+def read_waveform(
+    config: EncodingConfig, segment: AudioSegment | Waveform, reader: StretchReader | None = None
+) -> Waveform:
+    """Read the audio of one utterance, and digest it for a store; one too long for a single pass is only digested.
+
+    Args:
+        config: How clips become rows.
+        segment: What is read; what is read already is returned.
+        reader: Of the segment's file; None opens it anew.
+    """
+    if isinstance(segment, Waveform):
+        return segment
     path, rate = config.root / segment.path, config.encoder.sampling_rate
     longest = None if config.windows is None else config.windows.samples
     samples = None
@@ -157,7 +167,7 @@ def read_waveform(config: EncodingConfig, segment: AudioSegment) -> Waveform:
                     f"{config.encoder.name} hears at once; cut it, or encode it in windows with --max-seconds "
                     "where the encoder can."
                 )
-            samples = read_segment(config, segment)
+            samples = read_segment(config, segment) if reader is None else reader.read(segment.start, segment.end, rate)
         digests = _digest(config, segment, samples) if config.digests else ("", "")
         if file_stamp(path) != Stamp(segment.size, segment.mtime):
             raise AudioError(f"The audio file {str(path)!r} changed while it was read; run the command again.")
@@ -229,7 +239,7 @@ class Encoding:
     readers: Ahead
     encoders: Ahead
 
-    def start(self, batches: Iterable[Batch]) -> Iterator[StartedBatch]:
+    def start(self, batches: Iterable[Sequence[AudioSegment | Waveform]]) -> Iterator[StartedBatch]:
         """Read batches and start their passes, ahead of the one that is handed on."""
         waveforms = self.readers.map_groups(partial(read_waveform, self.config), batches)
         return self.encoders.map(self._start, waveforms)

@@ -6,18 +6,20 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import pairwise
+from functools import partial
+from itertools import groupby, pairwise
+from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedkit.audio import probe_audio
+from embedkit.audio import AudioInfo, StretchReader, probe_audio
 from embedkit.audio_streams import too_long
 from embedkit.corpora.clips import Clip
 from embedkit.errors import AudioError
 from embedkit.extraction.batches import batch_clips
-from embedkit.extraction.encoding import EncodingConfig, open_encoding
-from embedkit.extraction.plan import Batch
+from embedkit.extraction.encoding import EncodingConfig, Waveform, open_encoding, read_waveform
 from embedkit.extraction.segments import AudioSegment, file_stamp
 from embedkit.extraction.shards import Measured
 from embedkit.progress import Tell
@@ -30,14 +32,28 @@ LONGEST_PIECE_SECONDS = 300.0
 """Longer clips are heard in pieces where the whole of their frames would have to be in memory."""
 
 
+class Piece(NamedTuple):
+    """A clip or a part of it, read already or to be read, or why it cannot be; no batch has pieces of two groups."""
+
+    content: AudioSegment | Waveform | AudioError
+    group: int | None = None
+
+    @property
+    def samples(self) -> int:
+        """Its length at the encoder's rate."""
+        if isinstance(self.content, Waveform):
+            return self.content.segment.samples
+        return self.content.samples if isinstance(self.content, AudioSegment) else 0
+
+
 def embed_stream(
-    config: EncodingConfig, wanted: Iterable[AudioSegment | AudioError], tell: Tell = lambda _: None
+    config: EncodingConfig, wanted: Iterable[Piece], tell: Tell = lambda _: None
 ) -> Iterator[UtteranceEmbedding | AudioError]:
     """Encode clips as an extraction would, a few batches ahead.
 
     Args:
         config: How clips become rows.
-        wanted: The clips, taken as they are needed; what is an error already is handed on in its place.
+        wanted: The clips, taken as they are needed; an error is handed on in its place.
         tell: Hears that batches had to be made smaller.
 
     Yields:
@@ -46,23 +62,21 @@ def embed_stream(
     Raises:
         ExtractionError: a clip does not fit into memory, or into the type of the frames.
     """
-    groups: deque[list[AudioSegment | AudioError]] = deque()
+    batches: deque[list[Piece]] = deque()
 
-    def plan() -> Iterator[Batch]:
-        for group in batch_clips(wanted, _samples, config.batch_samples):
-            groups.append(group)
-            yield tuple(one for one in group if isinstance(one, AudioSegment))
+    def plan() -> Iterator[list[AudioSegment | Waveform]]:
+        for _, group in groupby(wanted, attrgetter("group")):
+            for batch in batch_clips(group, attrgetter("samples"), config.batch_samples):
+                batches.append(batch)
+                yield [one.content for one in batch if not isinstance(one.content, AudioError)]
 
     with open_encoding(replace(config, on_error="skip"), tell, ADVICE) as encoding:
         for started in encoding.start(plan()):
             found = _Collected()
             encoding.finish(started, found)
             rows = iter(found.rows)
-            yield from (next(rows) if isinstance(one, AudioSegment) else one for one in groups.popleft())
-
-
-def _samples(one: AudioSegment | AudioError) -> int:
-    return one.samples if isinstance(one, AudioSegment) else 0
+            contents = (one.content for one in batches.popleft())
+            yield from (one if isinstance(one, AudioError) else next(rows) for one in contents)
 
 
 class _Collected:
@@ -95,15 +109,24 @@ def ask_clips(
 ) -> Iterator[NDArray[np.float64] | AudioError]:
     """Yield what is said of each clip, by its rows or as a mean over those of its pieces; or why it cannot be used.
 
+    Files are read ahead in threads, but windows of one file in their order, in one go.
+
     Shape:
         What `ask` returns, and the output: `[outputs]`.
     """
     pieces: deque[list[AudioSegment | AudioError]] = deque()
 
-    def wanted() -> Iterator[AudioSegment | AudioError]:
-        for clip in clips:
-            pieces.append(_cut(clip, config.encoder.sampling_rate, most_seconds, config.max_hours))
-            yield from pieces[-1]
+    def wanted() -> Iterator[Piece]:
+        for (group, path), own in groupby(clips, lambda clip: (clip.group is not None, clip.path)):
+            with StretchReader(path, most_hours=config.max_hours, rescale=config.rescale) as reader:
+                probe = reader.probe if group else partial(probe_audio, path, most_hours=config.max_hours)
+                for clip in own:
+                    pieces.append(_cut(clip, probe, config.encoder.sampling_rate, most_seconds, config.max_hours))
+                    for one in pieces[-1]:
+                        if not group or isinstance(one, AudioError):
+                            yield Piece(one, clip.group)
+                        else:
+                            yield Piece(read_waveform(config, one, reader), clip.group)
 
     stream = embed_stream(config, wanted(), tell)
     for first in stream:
@@ -119,10 +142,12 @@ def ask_clips(
         yield total / samples if problem is None else problem
 
 
-def _cut(clip: Clip, rate: int, most_seconds: float, max_hours: float) -> list[AudioSegment | AudioError]:
+def _cut(
+    clip: Clip, probe: Callable[[], AudioInfo], rate: int, most_seconds: float, max_hours: float
+) -> list[AudioSegment | AudioError]:
     """Read a clip's header and cut it into equal pieces of at most so many seconds."""
     try:
-        duration = probe_audio(clip.path, most_hours=max_hours).duration_seconds
+        duration = probe().duration_seconds
         stamp = file_stamp(clip.path)
     except AudioError as error:
         return [error]

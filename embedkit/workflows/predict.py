@@ -10,6 +10,8 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import tee
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -35,11 +37,13 @@ from embedkit.extraction.streaming import LONGEST_PIECE_SECONDS, ask_clips
 from embedkit.extraction.windows import Windows
 from embedkit.options.extract import ExtractOptions
 from embedkit.options.option import declared
+from embedkit.options.predict import CuttingOptions
 from embedkit.progress import Tell
 from embedkit.received import MOST_HOURS
 from embedkit.store.writer import UtteranceEmbedding
 from embedkit.training.runs import RunRecord
 from embedkit.wording import escape_controls
+from embedkit.workflows.cut_clips import cut_clips, require_window
 from embedkit.workflows.given_audio import Array, Sound
 from embedkit.workflows.published import PublishedClassifier, choose_names, find_run
 
@@ -105,6 +109,9 @@ def stream_predictions(
     allow_code: str | Sequence[str] = (),
     max_hours: float = MOST_HOURS,
     rescale: bool = False,
+    window: float | None = None,
+    hop: float | None = None,
+    vad: Literal["silero"] | None = None,
     tell: Tell = lambda _: None,
 ) -> Iterator[Prediction]:
     """Encode clips as the run's corpus was and average what all its heads say: probabilities, or ratings.
@@ -130,21 +137,28 @@ def stream_predictions(
         max_hours: What a clip may last.
         rescale: Whether files of floats in the scale of 16 bits are divided by 32768, as always if the run's store was
             made so.
+        window: Seconds of the windows that are predicted, each as if it were a file, with its start and end; the last
+            one of a clip ends where the clip does, and a shorter clip is one window. None for whole clips.
+        hop: Seconds from the start of one window to the next; None for the window's length.
+        vad: "silero" for speech alone, as Silero VAD finds it: windows within it, or without `window` stretches of at
+            most 30 s. None for all.
         tell: Receives what is worth saying.
 
     Yields:
-        One prediction for each clip, in order, as soon as it is known.
+        One prediction for each clip, or each window or stretch of speech in it, in order, as soon as it is known.
 
     Raises:
         CodeError: the run names code that is not allowed.
         RunError: no run, a damaged one, one normalised by speaker, or an encoder that is not the run's.
         CorpusError: a folder without audio, or a list that cannot be read.
-        AudioError: a clip that is missing or cannot be used; all of them where they are skipped.
+        AudioError: a clip that is missing or cannot be used; all of them where they are skipped; no speech in any.
+        ConfigError: windows shorter than what the encoder hears, or longer steps than windows.
         EncoderError: the encoder is no longer available.
     """
     if on_error not in ("fail", "skip"):
         raise ConfigError(f"--on-error is {on_error!r}, expected fail or skip.")
     declared(ExtractOptions)["max_hours"].check(max_hours, "--max-hours")
+    cutting = CuttingOptions(window=window, hop=hop, vad=vad)
     source = run if isinstance(run, RunRecord) else find_run(run, sources or {}, tell)
     published = source is None
     if published and (fold, seed) != (None, None):
@@ -156,6 +170,7 @@ def stream_predictions(
     )
     given = [audio] if isinstance(audio, str | os.PathLike | Clip | np.ndarray | io.IOBase) else audio
     hearing: dict[str, Any] = {"device": device, "max_hours": max_hours, "rescale": rescale, "tell": tell}
+    hearing["window"] = window
     with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
         clips = [clip for number, one in enumerate(given, 1) for clip in _clips(one, rate, Path(folder), number, tell)]
         if on_error == "fail":
@@ -164,12 +179,15 @@ def stream_predictions(
                     probe_audio(clip.path)
         if not clips:
             return
-        told, streams = (
-            _ask_classifier(str(run), clips, map or {}, sources=sources or {}, **hearing)
+        told, listeners = (
+            _ask_classifier(str(run), map or {}, sources=sources or {}, **hearing)
             if predictor is None
-            else _ask_heads(predictor, clips, sources=sources, **hearing)
+            else _ask_heads(predictor, sources=sources, **hearing)
         )
-        yield from tell_predictions(told, clips, streams, on_error=on_error, tell=tell)
+        cut = cut_clips(clips, cutting, max_hours=max_hours, rescale=rescale, tell=tell)
+        own, *others = tee(cut, 1 + len(listeners))
+        streams = [listen(one) for listen, one in zip(listeners, others, strict=True)]
+        yield from tell_predictions(told, own, streams, on_error=on_error, tell=tell)
 
 
 def _clips(audio: Audio, rate: int | None, folder: Path, number: int, tell: Tell) -> list[Clip]:
@@ -184,7 +202,7 @@ def _clips(audio: Audio, rate: int | None, folder: Path, number: int, tell: Tell
 
 
 def tell_predictions(
-    told: Asked, clips: Sequence[Clip], streams: Sequence[Outputs], *, on_error: OnError, tell: Tell
+    told: Asked, clips: Iterable[Clip], streams: Sequence[Outputs], *, on_error: OnError, tell: Tell
 ) -> Iterator[Prediction]:
     """Yield the predictions of clips from what is said of each, which is added up.
 
@@ -192,8 +210,9 @@ def tell_predictions(
         AudioError: a clip that cannot be used; all of them where they are skipped.
         RunError: what is said is no number.
     """
-    usable = 0
+    given = usable = 0
     for clip, *found in zip(clips, *streams, strict=True):
+        given += 1
         outputs = _add_up(found)
         if not isinstance(outputs, AudioError):
             usable += 1
@@ -203,11 +222,12 @@ def tell_predictions(
         else:
             tell(f"Left out: {outputs}")
     if not usable:
-        raise AudioError(f"Not one of the {len(clips)} clips could be used; see what was said of each.")
+        raise AudioError(f"Not one of the {given} clips could be used; see what was said of each.")
 
 
 Output: TypeAlias = NDArray[np.float64] | AudioError
 Outputs: TypeAlias = Iterator[Output]
+Listen: TypeAlias = Callable[[Iterable[Clip]], Outputs]
 
 
 def _add_up(found: Sequence[Output]) -> Output:
@@ -241,9 +261,7 @@ class Asked:
         return Prediction(path=clip.name, label=label, probabilities=told, start=clip.start, end=clip.end)
 
 
-def _ask_heads(
-    predictor: Predictor, clips: Sequence[Clip], *, tell: Tell, **options: Any
-) -> tuple[Asked, list[Outputs]]:
+def _ask_heads(predictor: Predictor, *, tell: Tell, window: float | None, **options: Any) -> tuple[Asked, list[Listen]]:
     groups = group_by_encoder(predictor)
     if len(groups) > 1:
         tell(
@@ -251,7 +269,9 @@ def _ask_heads(
             f"takes 1/{len(groups)} of the time."
         )
     parts = [_Part(predictor, heads, tell=tell, **options) for heads in groups]
-    return _name_heads(predictor), [part.score(clips) for part in parts]
+    for part in parts:
+        require_window(window, part.encoder)
+    return _name_heads(predictor), [part.score for part in parts]
 
 
 def _name_heads(predictor: Predictor) -> Asked:
@@ -260,20 +280,21 @@ def _name_heads(predictor: Predictor) -> Asked:
 
 def _ask_classifier(
     name: str,
-    clips: Sequence[Clip],
     given: Mapping[str, str],
     *,
     device: str,
     sources: Mapping[str, str],
+    window: float | None,
     tell: Tell,
     **options: Any,
-) -> tuple[Asked, list[Outputs]]:
+) -> tuple[Asked, list[Listen]]:
     classifier = PublishedClassifier(name, device=device, precision="fp32", sources=sources)
+    require_window(window, classifier.encoder)
     mapped = map_labels(classifier.labels, given, None, least=1 if classifier.rates else 2)
     if classifier.note:
         tell(classifier.note)
     told = Asked(source=f"the weights of {name}", names=choose_names(mapped), rates=classifier.rates)
-    return told, [classifier.score(clips, mapped, tell=tell, **options)]
+    return told, [partial(classifier.score, mapped=mapped, tell=tell, **options)]
 
 
 def open_listener(predictor: Predictor, **options: Any) -> Callable[[Sequence[Clip]], Iterator[Prediction]]:
@@ -335,7 +356,7 @@ class _Part:
             digests=False,
         )
 
-    def score(self, clips: Sequence[Clip]) -> Outputs:
+    def score(self, clips: Iterable[Clip]) -> Outputs:
         """Yield what the heads say of each clip, times their share; or why it cannot be used."""
         whole = not (self.on_frames or self.config.windows is None)
         most = math.inf if whole else LONGEST_PIECE_SECONDS

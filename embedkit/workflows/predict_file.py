@@ -14,8 +14,11 @@ from typing import Any, BinaryIO, Literal
 import embedkit
 from embedkit.corpora.clips import Clip
 from embedkit.errors import AudioError, ConfigError
+from embedkit.options.option import declared
+from embedkit.options.predict import CuttingOptions
 from embedkit.progress import Progress, Tell
-from embedkit.received import parse_json
+from embedkit.received import MOST_HOURS, parse_json
+from embedkit.workflows.cut_clips import cut_clips
 from embedkit.workflows.predict import Format, OnError, Prediction, render_predictions, stream_predictions
 from embedkit.workflows.predict_database import require_place, write_database
 from embedkit.workflows.published import find_run
@@ -57,6 +60,9 @@ def write_predictions(
     """
     if format == "audformat":
         require_place(out)
+    cutting = CuttingOptions(**{one: options[one] for one in declared(CuttingOptions) if one in options})
+    hearing = {"max_hours": options.get("max_hours", MOST_HOURS), "rescale": options.get("rescale", False)}
+    clips = list(cut_clips(clips, cutting, **hearing, tell=tell))
     run = find_run(run, options.get("sources") or {}, tell) or run
     keep = out.with_name(f"{out.name}.unfinished")
     with told(out, error=ConfigError, otherwise=_OTHERWISE, part=keep), Kept(keep, _title(run, options)) as kept:
@@ -132,9 +138,11 @@ class Kept:
         report: Progress | None,
         tell: Tell,
     ) -> None:
-        """Predict the clips that have no prediction yet."""
+        """Predict the clips that have no prediction yet, and the windows that are batched with those."""
         known = self.find()
-        missing = [clip for clip in clips if _name(clip) not in known]
+        names = [_name(clip) for clip in clips]
+        lacking = {clip.group for clip, name in zip(clips, names, strict=True) if name not in known} - {None}
+        missing = [clip for clip, name in zip(clips, names, strict=True) if name not in known or clip.group in lacking]
         done = len(clips) - len(missing)
         if done:
             tell(f"Continuing: {done:,} of {len(clips):,} clips are predicted.")

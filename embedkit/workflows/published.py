@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -87,7 +87,7 @@ class PublishedClassifier:
 
     def score(
         self,
-        clips: Sequence[Clip],
+        clips: Iterable[Clip],
         mapped: Mapping[str, str],
         *,
         max_hours: float,

@@ -21,6 +21,7 @@ from embedkit.loopback import ADDRESS, LoopbackHandler
 from embedkit.progress import Tell
 from embedkit.reporting.voice import TYPES, read_page
 from embedkit.training.runs import RunRecord
+from embedkit.workflows.cut_clips import cut_windows
 from embedkit.workflows.predict import open_listener
 
 MOST_BYTES = 32_000_000
@@ -144,19 +145,6 @@ def _json(value: Mapping[str, Any]) -> tuple[str, bytes]:
     return "application/json", json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
 
 
-def cut_windows(seconds: float) -> list[tuple[float, float]]:
-    """Return begin and end of windows of `WINDOW_SECONDS` every `HOP_SECONDS`; the last one ends where the sound ends.
-
-    >>> cut_windows(2.75)
-    [(0.0, 2.0), (0.5, 2.5), (0.75, 2.75)]
-    """
-    rest = seconds - WINDOW_SECONDS
-    if rest <= 0:
-        return [(0.0, seconds)]
-    starts = [number * HOP_SECONDS for number in range(int(rest / HOP_SECONDS) + 1)]
-    return [(start, start + WINDOW_SECONDS) for start in (*starts, *([rest] if rest > starts[-1] else []))]
-
-
 def open_voice_server(
     run: str | os.PathLike[str] | RunRecord,
     *,
@@ -192,7 +180,8 @@ def open_voice_server(
         seconds = probe_audio(path).duration_seconds
         if seconds > MOST_SECONDS:
             raise AudioError(f"The recording lasts {seconds:.0f} s, at most {MOST_SECONDS:.0f} s are heard; cut it.")
-        clips = [Clip(name="recording", path=path, start=start, end=end) for start, end in cut_windows(seconds)]
+        windows = cut_windows(0.0, seconds, WINDOW_SECONDS, HOP_SECONDS)
+        clips = [Clip(name="recording", path=path, start=start, end=end) for start, end in windows]
         whole, *found = listener([Clip(name="recording", path=path), *clips])
         heard = [{"start": one.start, "end": one.end, "values": one.values} for one in found]
         return {"seconds": seconds, "whole": whole.values, "windows": heard}

@@ -20,7 +20,8 @@ from embedkit.corpora.clips import Clip
 from embedkit.errors import AudioError, ConfigError
 from embedkit.training.runs import RunRecord
 from embedkit.workflows import try_run
-from embedkit.workflows.try_run import VoiceServer, cut_windows, open_voice_server
+from embedkit.workflows.cut_clips import cut_windows
+from embedkit.workflows.try_run import VoiceServer, open_voice_server
 from tests.reporting.browser import Browser, find_browser
 from tests.workflows.tones import RATE, fit_tones, write_tones
 
@@ -75,16 +76,10 @@ def test_the_whole_and_every_window_are_heard_as_predict_does(
     assert (status, told["seconds"]) == (200, 2.7)
     (whole,) = embedkit.predict(record, [path])
     assert told["whole"] == pytest.approx(list(whole.probabilities.values()))
-    assert [(one["start"], one["end"]) for one in told["windows"]] == cut_windows(2.7)
+    assert [(one["start"], one["end"]) for one in told["windows"]] == cut_windows(0.0, 2.7, 2.0, 0.5)
     stretch = Clip(name="a", path=path, start=0.5, end=2.5)
     (second,) = embedkit.predict(record, [stretch])
     assert told["windows"][1]["values"] == pytest.approx(list(second.probabilities.values()))
-
-
-def test_windows_reach_the_end() -> None:
-    assert cut_windows(0.4) == [(0.0, 0.4)]
-    assert cut_windows(3.0) == [(0.0, 2.0), (0.5, 2.5), (1.0, 3.0)]
-    assert len(cut_windows(try_run.MOST_SECONDS)) == 117
 
 
 def test_the_page_comes_with_its_rules(served: VoiceServer) -> None:

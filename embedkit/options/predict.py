@@ -1,0 +1,55 @@
+"""The options of `predict` that cut long recordings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from embedkit.errors import ConfigError
+from embedkit.options.option import Bound, declared, option
+
+_SECONDS = Bound(least=0.01, text="of seconds, at least 0.01")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CuttingOptions:
+    """Which stretches of a recording are predicted."""
+
+    window: float | None = option(
+        panel="Data",
+        metavar="SECONDS",
+        help="Predict windows of this length, each as if it were a file, with start and end; the last one ends where "
+        "the recording does, and what is shorter is one window.",
+        usual="the whole of every file",
+        bound=_SECONDS,
+    )
+    hop: float | None = option(
+        panel="Data",
+        metavar="SECONDS",
+        help="From the start of one window to the next, at most --window.",
+        usual="--window, so that none overlap",
+        bound=_SECONDS,
+    )
+    vad: Literal["silero"] | None = option(
+        panel="Data",
+        metavar="NAME",
+        help="silero: predict speech alone, as Silero VAD finds it (the extra `vad`): windows within it, or without "
+        "--window stretches of at most 30 s.",
+        usual="none",
+    )
+
+    def __post_init__(self) -> None:
+        for name, one in declared(type(self)).items():
+            one.check(getattr(self, name), one.flag)
+        if self.hop is not None and self.window is None:
+            raise ConfigError(f"--hop is {self.hop:g}, but there are no windows; give their length with --window.")
+        if self.hop is not None and self.window is not None and self.hop > self.window:
+            raise ConfigError(
+                f"--hop is {self.hop:g}, longer than --window, {self.window:g}, which leaves out what lies between; "
+                f"give at most {self.window:g}."
+            )
+
+    @property
+    def cuts(self) -> bool:
+        """Whether anything but whole clips is predicted."""
+        return self.window is not None or self.vad is not None
