@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import group_norm, pad
 
-from embedkit.encoders.exact import padding_mask
+from embedkit.devices import takes_clips_alone
+from embedkit.encoders.exact import centre, padding_mask
 
 MASKS = ("attention_mask", "padding_mask")
 """Under which names feature extractors say which of their values are a clip's own."""
@@ -122,7 +123,20 @@ class PaddingGuard:
         own = self._ends(values)
         if own is None:
             return None
+        if not takes_clips_alone(values.device):
+            return _norm_groups(values, own, module)
         for row, length in enumerate(own):
             clip = values[row : row + 1, :, :length]
             output[row, :, :length] = group_norm(clip, module.num_groups, module.weight, module.bias, module.eps)[0]
         return output
+
+
+def _norm_groups(values: Tensor, own: Sequence[int], module: nn.GroupNorm) -> Tensor:
+    """Norm `[batch, channels, frames]` by each clip's own frames, all clips at once; zero groups beyond their ends."""
+    groups = values.mT.unflatten(-1, (module.num_groups, -1))
+    _, centred, count = centre(groups, own, over=(1, 3))
+    variance = centred.square().sum((1, 3), keepdim=True) / count
+    normed = (centred / torch.sqrt(variance + module.eps)).to(values).flatten(2).mT
+    if module.weight is None:
+        return normed
+    return normed * module.weight[:, None] + module.bias[:, None]
