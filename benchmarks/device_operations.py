@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
@@ -28,7 +29,16 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from embedkit import devices
 from embedkit.encoders import load_encoder
+from embedkit.encoders.vggish import UntrainedVggish, VggishShape
+from embedkit.extraction.pooling import Pool
+from embedkit.heads import resolve_head
+from embedkit.losses import build_loss
+from embedkit.training.data.features import Standardiser, UtteranceFeatures
+from embedkit.training.data.targets import ClassTargets
+from embedkit.training.live.features import LiveFeatures
+from embedkit.training.stacks.stack import Group, Member, Stack, TrainingConfig
 from tests.encoders.checkpoints import SHAPE, write_conv_checkpoint, write_pair, write_whisper_checkpoint
 from tests.encoders.emotion2vec import random_weights, write_published
 
@@ -83,6 +93,10 @@ def _inside(func: OpOverload, args: Sequence[Any]) -> Callable[..., Any] | None:
     return func.decompose if func._can_decompose() else None
 
 
+def _unpinned(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda *sizes, pin_memory=False, **options: make(*sizes, **options)
+
+
 class Place:
     """A device that knows shapes alone: a CUDA card's tensors ("cuda"), or those of the device `meta`."""
 
@@ -102,11 +116,9 @@ class Place:
             return memo[id(tensor)]
 
         patches = [mock.patch.object(kind, "__deepcopy__", moved) for kind in (Tensor, nn.Parameter)]
-        with self._fake, patches[0], patches[1]:
-            found = copy.deepcopy(value)
-        if hasattr(found, "encode"):
-            found.device = self.device
-        return found
+        names = {torch.device: lambda device, memo: self.device, torch.Generator: lambda one, memo: one}
+        with self._fake, patches[0], patches[1], mock.patch.dict(copy._deepcopy_dispatch, names):
+            return copy.deepcopy(value)
 
     @contextmanager
     def count(self) -> Iterator[Counted]:
@@ -118,6 +130,9 @@ class Place:
                 (torch.cuda, "stream", lambda one: nullcontext()),
                 (Tensor, "pin_memory", lambda tensor: tensor),
                 (Tensor, "record_stream", lambda tensor, one: None),
+                (torch, "autocast", lambda *_, **__: nullcontext()),
+                # A card has it; what is in it is never read.
+                (torch, "empty", _unpinned(torch.empty)),
             ):
                 stack.enter_context(mock.patch.object(owner, name, instead))
             stack.enter_context(mock.patch("embedkit.encoders.device_copies._side_stream", lambda *_: stream))
@@ -166,8 +181,6 @@ DEPTHS = {"whisper-base": 6, "wav2vec2-large": 24, "hubert-large": 24, "wavlm-la
 
 def write_family(folder: Path, name: str, depth: int) -> str:
     """Write a narrow checkpoint of random weights and return what loads it."""
-    if name == "vggish-scratch":
-        return name
     folder.mkdir(parents=True)
     if name == "emotion2vec":
         write_published(folder / "model.pt", random_weights())
@@ -185,22 +198,107 @@ def write_family(folder: Path, name: str, depth: int) -> str:
 
 def load(folder: Path, name: str, depth: int | None = None, **options: Any) -> Any:
     """Load a narrow encoder as a device would have it: no weights in the order of a CPU's kernels."""
-    source = write_family(folder, name, DEPTHS.get(name, 12) if depth is None else depth)
-    with mock.patch("embedkit.encoders.kernels.has_onednn", lambda: False):
-        return load_encoder(source, **options)
+    with mock.patch("embedkit.encoders.kernels.has_onednn", lambda: False), all_at_once():
+        if name == "vggish-scratch":
+            encoder: Any = UntrainedVggish(name, shape=VggishShape(channels=(4, 4, 4, 4), hidden=8, dimensions=4))
+        else:
+            source = write_family(folder, name, DEPTHS.get(name, 12) if depth is None else depth)
+            encoder = load_encoder(source, **options)
+        # What is computed once is not counted.
+        encoder.encode(clips_of(1), lambda *_: None)
+    return encoder
+
+
+@contextmanager
+def all_at_once() -> Iterator[None]:
+    """Let the CPU compute as a device does: what concerns one clip for all of them."""
+    with mock.patch.object(devices, "ALONE", frozenset()):
+        yield
 
 
 def clips_of(count: int) -> list[Tensor]:
-    """Return clips of unequal lengths, 0.5 to 0.8 s."""
-    return [torch.randn(8000 + 4999 * number % 4800, generator=torch.Generator().manual_seed(number)) for number in range(count)]
+    """Return clips of unequal lengths, 1 to 1.3 s."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(16_000 + 4999 * number % 4800, generator=generator) for number in range(count)]
 
 
-def count_pass(place: Place, encoder: Any, clips: int) -> Counted:
-    """Count a pass of an encoder that `Place.copy` gave, and nothing after it."""
+def waves_for(encoder: Any, clips: int) -> list[Tensor]:
+    """Return clips for an encoder, which has counted the frames of each length before."""
     waves = clips_of(clips)
+    waves = [waves[0]] * clips if encoder.equal_lengths else waves
     for wave in waves:
-        # Rules from samples to frames are found once for each length.
         encoder.frame_count(len(wave))
+    return waves
+
+
+def count_pass(place: Place, encoder: Any, clips: int, *, pooled: bool = False) -> Counted:
+    """Count a pass of an encoder that `Place.copy` gave, and nothing after it, or the pooling for a store."""
+    waves, pool = waves_for(encoder, clips), Pool()
     with place.count() as counted:
-        encoder.encode(waves, lambda *_: None)
+        encoder.encode(waves, pool if pooled else lambda *_: None)
+        if pooled:
+            pool.close()
+    return counted
+
+
+def count_training(encoder: Any, clips: int) -> tuple[Counted, Counted]:
+    """Count, on the device `meta`, a pass in training with the mean of every layer, and its gradient."""
+    place = Place("meta")
+    encoder = place.copy(encoder)
+    encoder.network.requires_grad_(True)
+    return count_mean(place, encoder, clips)
+
+
+def count_mean(place: Place, encoder: Any, clips: int) -> tuple[Counted, Counted]:
+    """Count what live features take from an encoder to their standardised means, and its gradient."""
+    waves = waves_for(encoder, clips)
+    features = LiveFeatures(encoder, lambda row: waves[row], np.full(clips, 100), "utterance", threads=1)
+    features.tuned = mock.Mock(parts=1, change=lambda wave: wave)
+    features.training = True
+    ones = torch.ones(1, len(encoder.layers), encoder.dimensions)
+    plain = place.copy(Standardiser(mean=ones, scale=ones))
+    with place.count() as forward:
+        values = features.gather(np.arange(clips)[None], plain).values
+    with place.count() as backward:
+        if place.kind == "meta":
+            values.sum().backward()
+    return forward, backward
+
+
+class Layers:
+    """An encoder whose layers are there already: what is counted is what happens to them."""
+
+    equal_lengths = False
+    layers = tuple(range(13))
+    dimensions, sampling_rate = 32, 16_000
+
+    def __init__(self, place: Place) -> None:
+        self.device, self.place = place.device, place
+
+    def frame_count(self, samples: int) -> int:
+        """Return a frame for each 320 samples."""
+        return samples // 320
+
+    def forward(self, waves: Sequence[Tensor], sink: Any) -> None:
+        """Hand over layers of so many clips."""
+        own = torch.tensor([self.frame_count(len(wave)) for wave in waves])
+        for position in self.layers:
+            sink(position, torch.empty(len(waves), int(own.max()), 32, device=self.device, requires_grad=True), own)
+
+    encode = forward
+
+
+def count_step(clips: int, heads: int = 240) -> Counted:
+    """Count a step of a stack of heads on a mini-batch of clips, on the device `meta`."""
+    values = np.random.default_rng(0).standard_normal((4 * clips, 13, 32), dtype=np.float32)
+    classes = np.arange(4 * clips) % 4
+    config = TrainingConfig(head=resolve_head("linear"), classes=4, batch_size=clips)
+    members = tuple(Member(loss=build_loss("ce"), seed=n, learning_rate=1e-3, epochs=1) for n in range(heads // 10))
+    group = Group(train=np.arange(3 * clips), validate=np.arange(3 * clips, 4 * clips), seed=0, members=members)
+    features = UtteranceFeatures(values)
+    made = Stack(features, ClassTargets(classes, 4), [group] * 10, config, keep_best=False, dtype=torch.float32)
+    place = Place("meta")
+    stack = place.copy(made)
+    with place.count() as counted:
+        stack.train_batch(np.tile(np.arange(clips), (10, 1)), np.ones((10, clips), dtype=bool), 0.0)
     return counted
