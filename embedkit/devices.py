@@ -12,6 +12,8 @@ from embedkit.errors import ConfigError
 from embedkit.wording import count_noun
 
 EXPECTED = "auto, cpu, cuda, cuda:N or mps"
+ALONE = {"cpu"}
+"""Kinds of devices on which each clip of a batch is computed by itself."""
 _CPU = torch.device("cpu")
 
 
@@ -47,6 +49,14 @@ def resolve_device(device: str | torch.device) -> torch.device:
         cards = count_noun(kinds.count(kind), f"{kind.upper()} device")
         raise ConfigError(f"There is no device {name!r} here: {cards}; take one of {', '.join(here)}.")
     return torch.device(kind, int(number)) if kind == "cuda" and number else torch.device(kind)
+
+
+def takes_clips_alone(device: torch.device) -> bool:
+    """Tell whether what concerns one clip of a batch is computed clip by clip on a device, or for all at once.
+
+    On a CPU no bit of a clip then depends on the others. A GPU would wait for the host, which starts every operation.
+    """
+    return device.type in ALONE
 
 
 def has_float64(device: torch.device) -> bool:

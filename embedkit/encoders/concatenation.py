@@ -109,7 +109,8 @@ class ConcatenatedEncoder(Encoder):
 
     def encode(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
         """Run every part on clips `[samples]`; hand over each layer once its share of all parts is known."""
-        clips = [pad(waveform, (0, max(0, self.smallest_input - len(waveform)))) for waveform in waveforms]
+        missing = [max(0, self.smallest_input - len(waveform)) for waveform in waveforms]
+        clips = [pad(wave, (0, more)) if more else wave for wave, more in zip(waveforms, missing, strict=True)]
         lengths = torch.tensor([self.frame_count(len(clip)) for clip in clips])
         # sorted() is stable: single-layer parts first, then many-layer ones in their order.
         *early, streaming = sorted(range(len(self.parts)), key=lambda index: len(self.parts[index].layers))

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
+from embedkit.devices import takes_clips_alone
 from embedkit.encoders.base import LayerSink
 from embedkit.encoders.checkpoint import load_model
-from embedkit.encoders.device_copies import to_device
-from embedkit.encoders.exact import ConvStack, PositionalConv, attention_bias, padding_mask, silence
+from embedkit.encoders.device_copies import clips_on
+from embedkit.encoders.exact import ConvStack, PositionalConv, attention_bias, centre, padding_mask, silence
 from embedkit.encoders.identity import LAST_STATE, UNNORMED_STATE
 from embedkit.encoders.kernels import pack_linears
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
@@ -91,10 +91,14 @@ class ConvTransformerEncoder(PretrainedEncoder):
             self.final_norm_at = NEVER
 
     def _run(self, clips: list[Tensor], sink: LayerSink) -> None:
-        if self.normalised:
+        samples = [len(clip) for clip in clips]
+        alone = takes_clips_alone(self.device)
+        if self.normalised and alone:
             clips = [normalise(clip, self.variance_floor) for clip in clips]
-        batch = to_device(pad_sequence(clips, batch_first=True), self.device)
-        features, lengths = self._convolutions(batch, [len(clip) for clip in clips])
+        batch = clips_on(clips, self.device)
+        if self.normalised and not alone:
+            batch = normalise_batch(batch, samples, self.variance_floor)
+        features, lengths = self._convolutions(batch, samples)
         padding = padding_mask(lengths, features.shape[1], self.device)
         own = torch.tensor(lengths)
         hidden = self._embed(features, lengths, padding)
@@ -137,3 +141,10 @@ def normalise(clip: Tensor, floor: float = VARIANCE_FLOOR) -> Tensor:
     """Bring a clip `[samples]` to zero mean and unit variance, as transformers' feature extractors do."""
     variance, mean = torch.var_mean(clip.double(), correction=0)
     return ((clip - mean) / torch.sqrt(variance + floor)).float()
+
+
+def normalise_batch(batch: Tensor, samples: Sequence[int], floor: float = VARIANCE_FLOOR) -> Tensor:
+    """Do what `normalise` does for each clip of a padded batch `[clips, samples]`, all at once."""
+    _, centred, count = centre(batch, samples)
+    variance = centred.square().sum(1, keepdim=True) / count
+    return (centred / torch.sqrt(variance + floor)).float().to(batch.device)

@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from embedkit.devices import takes_clips_alone
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
@@ -26,6 +29,17 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 def lengths_on(lengths: Sequence[int], device: torch.device) -> Tensor:
     """Return lengths as an int64 tensor `[clips]` on a device."""
     return to_device(torch.tensor(lengths), device)
+
+
+def clips_on(clips: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Return clips `[samples]` of the CPU as one batch `[clips, samples]` on a device, zeros beyond the end of each."""
+    if takes_clips_alone(device):
+        return to_device(pad_sequence(list(clips), batch_first=True), device)
+    joined = to_device(torch.cat(list(clips)), device)
+    own = lengths_on([len(clip) for clip in clips], device)[:, None]
+    place = torch.arange(max(map(len, clips)), device=device)
+    index = (own.cumsum(0) - own + place).clamp_(max=len(joined) - 1)
+    return joined[index].masked_fill_(place >= own, 0.0)
 
 
 class ToHost:

@@ -8,6 +8,7 @@ Sequences are `[batch, frames, channels]` in memory throughout, which convolutio
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, layer_norm, linear
 from torch.nn.utils.rnn import pad_sequence
 
-from embedkit.devices import to_float64
+from embedkit.devices import takes_clips_alone, to_float64
 from embedkit.encoders.device_copies import lengths_on
 from embedkit.encoders.kernels import pack_product
 
@@ -38,6 +39,26 @@ def attention_bias(padding: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         return None
     bias = torch.zeros(padding.shape, dtype=dtype, device=padding.device)
     return bias.masked_fill_(padding, float("-inf"))[:, None, None]
+
+
+def centre(values: Tensor, lengths: Sequence[int], over: Sequence[int] = (1,)) -> tuple[Tensor, Tensor, Tensor]:
+    """Take the mean of each clip's own values, in float64, away from them.
+
+    Args:
+        values: `[batch, time, ...]`.
+        lengths: Own times of each clip.
+        over: Axes that the mean is taken over, time among them.
+
+    Returns:
+        The mean, what is left, zero beyond each clip's end, and of how many values the mean is, `[batch, 1, ...]`.
+    """
+    exact = to_float64(values)
+    shape = (-1, *[1] * (values.ndim - 1))
+    own = lengths_on(lengths, exact.device).view(shape)
+    padding = torch.arange(values.shape[1], device=exact.device).view(1, *shape[:-1]) >= own
+    count = own * math.prod(values.shape[axis] for axis in over if axis != 1)
+    mean = exact.masked_fill(padding, 0.0).sum(tuple(over), keepdim=True) / count
+    return mean, (exact - mean).masked_fill(padding, 0.0), count
 
 
 def silence(values: Tensor, padding: Tensor | None) -> Tensor:
@@ -75,7 +96,7 @@ class ConvStack:
         Returns:
             Features `[batch, frames, channels]`, and the own frames of each clip.
         """
-        if waveforms.device.type == "cpu" and not self._learns():
+        if takes_clips_alone(waveforms.device) and not self._learns():
             clips = [self._in_blocks(clip[:length]) for clip, length in zip(waveforms, lengths, strict=True)]
             return pad_sequence(clips, batch_first=True), list(map(len, clips))
         first, *rest = self.layers
@@ -196,8 +217,12 @@ class _TimeNormedConvLayer(_FirstConvLayer):
     def __call__(self, values: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
         own = [self.length(length) for length in lengths]
         windows = values[..., 0].unfold(-1, self.kernel, self.stride)
-        folded = [self._fold(windows[row, :length]) for row, length in enumerate(own)]
-        kernels, biases = (torch.stack(parts) for parts in zip(*folded, strict=True))
+        if takes_clips_alone(values.device):
+            folded = [self._fold(windows[row, :length]) for row, length in enumerate(own)]
+            kernels, biases = (torch.stack(parts) for parts in zip(*folded, strict=True))
+        else:
+            mean, centred, count = centre(windows, own)
+            kernels, biases = self._fold_by(mean[:, 0], centred.mT @ centred / count, values.device)
         return self.finish(torch.baddbmm(biases[:, None], windows, kernels)), own
 
     def product(self, clip: Tensor) -> Callable[[Tensor], Tensor]:
@@ -212,15 +237,18 @@ class _TimeNormedConvLayer(_FirstConvLayer):
 
     def _fold(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         """Return kernel `[samples, channels]` and bias `[channels]` for a clip's windows `[frames, samples]`."""
-        kernel = to_float64(self.weights()[0][:, 0, 0].T)
         exact = to_float64(windows)
         mean = exact.mean(0)
         centred = exact - mean
-        covariance = centred.T @ centred / len(centred)
-        variance = (kernel * (covariance @ kernel)).sum(0)
+        return self._fold_by(mean, centred.T @ centred / len(centred), windows.device)
+
+    def _fold_by(self, mean: Tensor, covariance: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return kernel and bias by the mean `[..., samples]` and the covariance `[..., samples, samples]`."""
+        kernel = to_float64(self.weights()[0][:, 0, 0].T)
+        variance = (kernel * (covariance @ kernel)).sum(-2)
         scale = to_float64(self.norm.weight) / torch.sqrt(variance + self.norm.eps)
         bias = to_float64(self.norm.bias) - (mean @ kernel) * scale
-        return (kernel * scale).float().to(windows.device), bias.float().to(windows.device)
+        return (kernel * scale[..., None, :]).float().to(device), bias.float().to(device)
 
 
 class PositionalConv:

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from embedkit.devices import takes_clips_alone
 from embedkit.encoders.base import LayerSink
+from embedkit.encoders.batched_extractors import BatchedExtractor, find_batched
 from embedkit.encoders.checkpoint import load_model, quiet
 from embedkit.encoders.device_copies import to_device
 from embedkit.encoders.frame_rule import FrameCounter, find_own_rule
@@ -25,6 +27,7 @@ from embedkit.encoders.precision import true_fp32
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.relative_key import share_distances
 from embedkit.encoders.selection import select_layers
+from embedkit.encoders.unread_masks import leave_masks_unread
 from embedkit.errors import EncoderError
 from embedkit.libraries import load_transformers, muted
 
@@ -62,11 +65,15 @@ class GenericEncoder(PretrainedEncoder):
         leave_to_encoder(model)
         if not request.trainable:
             share_distances(model)
+        if not takes_clips_alone(self.device):
+            leave_masks_unread(model)
         self._guard = PaddingGuard(model)
+        self._batched: BatchedExtractor | None = None
         self._input_dtype, self._strided_mask = torch.float32, False
         clips = [_noise(int(seconds * self.sampling_rate)) for seconds in TRIED_SECONDS]
         with watching_products(model) as products:
             highest, vectors, self.dimensions = self._check_states(clips)
+        self._batched = self._find_batched(clips)
         self.layers = select_layers(request.layers, highest)
         self._normed_last &= self.layers[-1] == highest
         self._window = find_own_window(self._extractor, request.config, vectors)
@@ -119,31 +126,54 @@ class GenericEncoder(PretrainedEncoder):
             arranged = values if self._window is None else self._window.arrange(values)[:, : int(own.max())]
             sink(position, arranged, own)
 
-    def _forward(self, clips: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], list[int]]:
-        """Return the hidden states and every clip's own frames, as far as the model or the extractor marks them."""
-        output, batch = self._outputs(clips)
+    def _forward(self, clips: Sequence[Tensor], *, tried: bool = False) -> tuple[tuple[Tensor, ...], list[int]]:
+        """Return the hidden states and every clip's own frames, as far as the extractor marks them.
+
+        What a model marks itself is read in trials alone, from which frames are counted: the host waits for it.
+        """
+        output, longest, marked = self._outputs(clips)
         states: tuple[Tensor, ...] = output.hidden_states or ()
         if not states:
             return states, []
         last = output.get("last_hidden_state")
         if last is not None and last.shape == states[-1].shape:
             states = (*states[:-1], last)
-        for mask in (output.get("attention_mask"), batch.get("attention_mask")):
-            if mask is not None and mask.shape == states[0].shape[:2]:
-                return states, mask.sum(1).tolist()
-        return states, [states[0].shape[1]] * len(clips)
+        mask = output.get("attention_mask") if tried else None
+        if mask is not None and mask.shape == states[0].shape[:2]:
+            return states, mask.sum(1).tolist()
+        frames = states[0].shape[1]
+        return states, marked if marked is not None and longest == frames else [frames] * len(clips)
 
-    def _outputs(self, clips: Sequence[Tensor]) -> tuple[Any, dict[str, Tensor]]:
-        """Return what the model gives, and what it was given."""
+    def _outputs(self, clips: Sequence[Tensor]) -> tuple[Any, int, list[int] | None]:
+        """Return what the model gives, the features of the longest clip, and how many of each clip's are marked."""
+        batch, lengths, own = self._inputs(clips)
+        joined = mask_padding(self.family, batch)
+        moved = {key: to_device(value, self.device) for key, value in joined.items()}
+        cast = {
+            key: value.to(self._input_dtype) if value.is_floating_point() else value for key, value in moved.items()
+        }
+        marked = None if self.family in MASKED else self._joiner.marked(own, self._mask_ends(own))
+        with self._guard.over(lengths):
+            return self._called(**cast, output_hidden_states=True), max(lengths), marked
+
+    def _inputs(self, clips: Sequence[Tensor]) -> tuple[dict[str, Tensor], list[int], list[int]]:
+        """Return what the model is given, and the features of each clip: all of them, and its own."""
+        if self._batched is not None:
+            values, lengths, own = self._batched(clips)
+            return self._joiner.name(values, own, self._mask_ends(own)), lengths, own
         alone = [self._extract(clip) for clip in clips]
         own = [self._joiner.own_length(inputs) for inputs in alone]
-        joined = mask_padding(self.family, self._joiner.join(alone, self._mask_ends(own)))
-        batch = {key: to_device(value, self.device) for key, value in joined.items()}
-        cast = {
-            key: value.to(self._input_dtype) if value.is_floating_point() else value for key, value in batch.items()
-        }
-        with self._guard.over([self._joiner.length(inputs) for inputs in alone]):
-            return self._called(**cast, output_hidden_states=True), batch
+        return self._joiner.join(alone, self._mask_ends(own)), [self._joiner.length(one) for one in alone], own
+
+    def _find_batched(self, clips: Sequence[Tensor]) -> BatchedExtractor | None:
+        """Return what stands in for the extractor on a device, where it gives what the extractor gives."""
+        expected, *counts = self._inputs(clips)
+        self._batched = find_batched(self._extractor, self.device)
+        if self._batched is None:
+            return None
+        found, *others = self._inputs(clips)
+        alike = counts == others and expected.keys() == found.keys()
+        return self._batched if alike and all(map(_near, found.values(), expected.values())) else None
 
     def _extract(self, clip: Tensor) -> Any:
         masks = {"return_attention_mask": True} if self.family in MASKED else {}
@@ -162,7 +192,7 @@ class GenericEncoder(PretrainedEncoder):
             with torch.inference_mode(), true_fp32():
                 mask = name_of_mask(self._model)
                 self._joiner = Joiner(self._extract(clips[0]), self._extract(clips[-1]), mask)
-                output, _ = self._outputs(clips[-1:])
+                output, *_ = self._outputs(clips[-1:])
         except Exception as error:
             raise EncoderError(
                 f"The model of {self.name!r} ({self.family}) does not run on audio alone ({type(error).__name__}); "
@@ -197,7 +227,7 @@ class GenericEncoder(PretrainedEncoder):
 
     def _states(self, *clips: Tensor) -> tuple[tuple[Tensor, ...], list[int]]:
         with torch.inference_mode(), true_fp32(), muted():
-            return self._forward(clips)
+            return self._forward(clips, tried=True)
 
     def _probe(self, clip: Tensor) -> int:
         """Return the frames of a clip; 0 where the model cannot make sense of so short a one."""
@@ -252,6 +282,13 @@ class GenericEncoder(PretrainedEncoder):
                     return True
         self._strided_mask = False
         return False
+
+
+def _near(found: Tensor, expected: Tensor) -> bool:
+    """Tell whether inputs on a device are those of the extractor."""
+    if found.shape != expected.shape:
+        return False
+    return float((found.cpu() - expected).float().norm()) <= EXACT * float(expected.float().norm())
 
 
 def leave_to_encoder(model: Any) -> None:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import group_norm, pad
 
-from embedkit.encoders.exact import padding_mask
+from embedkit.devices import takes_clips_alone
+from embedkit.encoders.device_copies import lengths_on
+from embedkit.encoders.exact import centre, padding_mask
 
 MASKS = ("attention_mask", "padding_mask")
 """Under which names feature extractors say which of their values are a clip's own."""
@@ -53,9 +55,37 @@ class Joiner:
             name: torch.cat([_pad(inputs[name], axis, longest) for inputs in alone])
             for name, axis in self._axes.items()
         }
-        if self.mask_name is not None and self._axes[self._main] is not None and len(set(ends)) > 1:
-            batch[self.mask_name] = (torch.arange(longest) < torch.tensor(ends)[:, None]).long()
+        if self._masks(ends):
+            batch |= self._mask(str(self.mask_name), ends, longest, torch.device("cpu"))
         return batch
+
+    def name(self, values: Tensor, own: Sequence[int], ends: Sequence[int]) -> dict[str, Tensor]:
+        """Name what was computed for a whole batch as the extractor does, and mask it as `join` would.
+
+        Args:
+            values: The features of all clips.
+            own: How many of a clip's features are its own.
+            ends: Where the mask of each clip ends, if their lengths differ.
+        """
+        axis = self._axes[self._main]
+        longest, batch = values.shape[1 if axis is None else axis], {self._main: values}
+        for name in self._axes:
+            if name in MASKS:
+                longest = values.shape[-1] if axis is None else longest
+                batch |= self._mask(name, own, longest, values.device)
+        return batch | (self._mask(str(self.mask_name), ends, longest, values.device) if self._masks(ends) else {})
+
+    def marked(self, own: Sequence[int], ends: Sequence[int]) -> list[int] | None:
+        """Return how much of each clip the attention mask of a batch marks; None where it has none."""
+        if self._masks(ends) and self.mask_name == "attention_mask":
+            return list(ends)
+        return list(own) if "attention_mask" in self._axes else None
+
+    def _masks(self, ends: Sequence[int]) -> bool:
+        return self.mask_name is not None and self._axes[self._main] is not None and len(set(ends)) > 1
+
+    def _mask(self, name: str, ends: Sequence[int], longest: int, device: torch.device) -> dict[str, Tensor]:
+        return {name: (torch.arange(longest, device=device) < lengths_on(ends, device)[:, None]).long()}
 
 
 def _unequal_axis(one: Tensor, other: Tensor) -> int | None:
@@ -122,7 +152,20 @@ class PaddingGuard:
         own = self._ends(values)
         if own is None:
             return None
+        if not takes_clips_alone(values.device):
+            return _norm_groups(values, own, module)
         for row, length in enumerate(own):
             clip = values[row : row + 1, :, :length]
             output[row, :, :length] = group_norm(clip, module.num_groups, module.weight, module.bias, module.eps)[0]
         return output
+
+
+def _norm_groups(values: Tensor, own: Sequence[int], module: nn.GroupNorm) -> Tensor:
+    """Norm `[batch, channels, frames]` by each clip's own frames, all clips at once; zero groups beyond their ends."""
+    groups = values.mT.unflatten(-1, (module.num_groups, -1))
+    _, centred, count = centre(groups, own, over=(1, 3))
+    variance = centred.square().sum((1, 3), keepdim=True) / count
+    normed = (centred / torch.sqrt(variance + module.eps)).to(values).flatten(2).mT
+    if module.weight is None:
+        return normed
+    return normed * module.weight[:, None] + module.bias[:, None]

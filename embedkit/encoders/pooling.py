@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from embedkit.devices import takes_clips_alone
 from embedkit.encoders.device_copies import lengths_on
 from embedkit.kernels import using_threads
 
@@ -21,7 +22,7 @@ def pool_frames(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:
         values: `[batch, frames, dimensions]`; padding may hold anything.
         own: Own frames of each clip.
     """
-    return _pool_each(values, own) if values.device.type == "cpu" else pool_masked(values, own)
+    return _pool_each(values, own) if takes_clips_alone(values.device) else pool_masked(values, own)
 
 
 def _pool_each(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -47,14 +48,20 @@ def _moments(frames: Tensor) -> tuple[Tensor, Tensor]:
 
 def pool_masked(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Do what `pool_frames` does for all clips `[batch, frames, dimensions]` at once."""
-    counts = lengths_on(own, values.device)
-    padding = (torch.arange(values.shape[1], device=values.device) >= counts[:, None])[..., None]
-    frames = values.float().masked_fill(padding, 0.0)
-    mean = frames.sum(dim=1) / counts[:, None]
-    squares = (frames - mean[:, None]).masked_fill_(padding, 0.0).square_()
-    return mean, (squares.sum(dim=1) / counts[:, None]).sqrt_()
+    mean, counts, padding = _masked_mean(values, own)
+    squares = (values.float() - mean[:, None]).masked_fill_(padding, 0.0).square_()
+    return mean, (squares.sum(dim=1) / counts).sqrt_()
 
 
 def mean_frames(values: Tensor, own: Sequence[int]) -> Tensor:
     """Return the mean `[batch, dimensions]` of each clip's own frames, in float32, with gradients."""
-    return torch.stack([clip[:length].float().mean(dim=0) for clip, length in zip(values, own, strict=True)])
+    if takes_clips_alone(values.device):
+        return torch.stack([clip[:length].float().mean(dim=0) for clip, length in zip(values, own, strict=True)])
+    return _masked_mean(values, own)[0]
+
+
+def _masked_mean(values: Tensor, own: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return means `[batch, dimensions]`, own frames `[batch, 1]`, and what is padding, `[batch, frames, 1]`."""
+    counts = lengths_on(own, values.device)[:, None]
+    padding = (torch.arange(values.shape[1], device=values.device) >= counts)[..., None]
+    return values.float().masked_fill(padding, 0.0).sum(dim=1) / counts, counts, padding

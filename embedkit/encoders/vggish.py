@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torch.nn.utils.rnn import pad_sequence
 
-from embedkit.devices import resolve_device
+from embedkit.devices import resolve_device, takes_clips_alone, to_float64
 from embedkit.encoders.base import Encoder, LayerSink
+from embedkit.encoders.device_copies import clips_on, to_device
 from embedkit.encoders.precision import true_fp32
 from embedkit.encoders.sources import VGGISH_FILE, read_card
 from embedkit.encoders.vggish_weights import (
@@ -178,12 +178,19 @@ class VggishEncoder(Encoder):
 
     def forward(self, waveforms: Sequence[Tensor], sink: LayerSink) -> None:
         """Run the examples of all clips `[samples]` with gradients."""
-        examples = [log_mel_examples(_pad_to(waveform, self.smallest_input)) for waveform in waveforms]
-        lengths = [len(clip) for clip in examples]
-        batches = torch.split(torch.cat(examples), EXAMPLES_PER_FORWARD)
+        lengths = torch.tensor([self.frame_count(len(waveform)) for waveform in waveforms])
+        # Which examples of a padded batch are a clip's own.
+        own = (torch.arange(int(lengths.max())) < lengths[:, None]).flatten().nonzero()[:, 0]
+        place = to_device(own, self.device)
+        if takes_clips_alone(self.device):
+            examples = torch.cat([log_mel_examples(_pad_to(waveform, self.smallest_input)) for waveform in waveforms])
+        else:
+            batch = _pad_to(clips_on(waveforms, self.device), self.smallest_input)
+            examples = log_mel_examples(batch).flatten(0, 1)[place]
         with true_fp32():
-            vectors = torch.cat([self.network(batch.to(self.device)) for batch in batches])
-        sink(0, pad_sequence(list(torch.split(vectors, lengths)), batch_first=True), torch.tensor(lengths))
+            vectors = torch.cat([self.network(part) for part in torch.split(examples, EXAMPLES_PER_FORWARD)])
+        padded = vectors.new_zeros(len(lengths) * int(lengths.max()), self.dimensions).index_copy(0, place, vectors)
+        sink(0, padded.unflatten(0, (len(lengths), -1)), lengths)
 
 
 class UntrainedVggish(VggishEncoder):
@@ -214,7 +221,7 @@ def _draw(network: nn.Module, seed: int) -> None:
 
 
 def _pad_to(waveform: Tensor, samples: int) -> Tensor:
-    return pad(waveform, (0, max(0, samples - len(waveform))))
+    return pad(waveform, (0, max(0, samples - waveform.shape[-1])))
 
 
 def log_mel_examples(waveform: Tensor) -> Tensor:
@@ -223,14 +230,15 @@ def log_mel_examples(waveform: Tensor) -> Tensor:
     The spectra are computed in float64, as the published front end does.
 
     Shape:
-        Input: `[samples]`, at least 15,600; output: float32 `[examples, 96, 64]`.
+        Input: `[..., samples]`, at least 15,600; output: float32 `[..., examples, 96, 64]`.
     """
-    window = torch.hann_window(WINDOW_SAMPLES, periodic=True, dtype=torch.float64)
-    frames = waveform.double().unfold(0, WINDOW_SAMPLES, HOP_SAMPLES) * window
+    exact = to_float64(waveform)
+    window = torch.hann_window(WINDOW_SAMPLES, periodic=True, dtype=torch.float64, device=exact.device)
+    frames = exact.unfold(-1, WINDOW_SAMPLES, HOP_SAMPLES) * window
     magnitudes = torch.fft.rfft(frames, n=FFT_SAMPLES).abs()
-    log_mel = torch.log(magnitudes @ _mel_filters() + LOG_OFFSET)
-    count = len(log_mel) // EXAMPLE_FRAMES
-    return log_mel[: count * EXAMPLE_FRAMES].reshape(count, EXAMPLE_FRAMES, BANDS).float()
+    log_mel = torch.log(magnitudes @ to_device(_mel_filters(), exact.device) + LOG_OFFSET)
+    count = log_mel.shape[-2] // EXAMPLE_FRAMES
+    return log_mel[..., : count * EXAMPLE_FRAMES, :].unflatten(-2, (count, EXAMPLE_FRAMES)).float().to(waveform.device)
 
 
 @lru_cache

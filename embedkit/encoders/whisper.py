@@ -13,7 +13,7 @@ from torch.nn.functional import gelu, pad
 
 from embedkit.encoders.base import LayerSink
 from embedkit.encoders.checkpoint import load_model
-from embedkit.encoders.device_copies import to_device
+from embedkit.encoders.device_copies import clips_on, lengths_on
 from embedkit.encoders.exact import attention_bias, padding_mask
 from embedkit.encoders.kernels import pack_linears
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
@@ -147,21 +147,26 @@ class LogMel:
             clips: `[samples]` each, on the CPU.
             windows: Samples that each clip is padded to with zeros; multiples of the hop.
         """
-        margin = self.fft_samples // 2
-        longest = max(windows)
-        padded = clips[0].new_zeros(len(clips), longest + 2 * margin)
-        for row, (clip, window) in enumerate(zip(clips, windows, strict=True)):
-            silent = pad(clip, (0, window - len(clip)))
-            padded[row, : window + 2 * margin] = pad(silent[None], (margin, margin), mode="reflect")[0]
-        frames = to_device(padded, self._hann.device).unfold(-1, self.fft_samples, self.hop)[:, : longest // self.hop]
+        longest, device = max(windows), self._hann.device
+        ends = lengths_on(windows, device)[:, None]
+        batch = clips_on(clips, device)
+        frames = self._mirrored(pad(batch, (0, longest - batch.shape[1])), ends)
+        frames = frames.unfold(-1, self.fft_samples, self.hop)[:, : longest // self.hop]
         spectrum = torch.fft.rfft(frames * self._hann)
         power = spectrum.real.square() + spectrum.imag.square()
         values: Tensor = (power @ self._filters).clamp_(min=LOG_FLOOR).log10_()
-        for row, window in enumerate(windows):
-            own = values[row, : window // self.hop]
-            own.copy_(((torch.maximum(own, own.max() - LOG_RANGE)) + 4.0) / 4.0)
-            values[row, window // self.hop :] = 0.0
-        return values.transpose(1, 2)
+        beyond = (torch.arange(values.shape[1], device=device) >= ends // self.hop)[..., None]
+        highest = values.masked_fill(beyond, -math.inf).amax((1, 2), keepdim=True)
+        scaled = (torch.maximum(values, highest - LOG_RANGE) + 4.0) / 4.0
+        return scaled.masked_fill_(beyond, 0.0).transpose(1, 2)
+
+    def _mirrored(self, batch: Tensor, ends: Tensor) -> Tensor:
+        """Mirror half a spectrum's samples around both ends of windows, `[clips, samples]` each `[clips, 1]` long."""
+        margin = self.fft_samples // 2
+        place = torch.arange(-margin, batch.shape[1] + margin, device=batch.device).abs()
+        # What follows the second mirror is not heard.
+        index = torch.minimum(place, 2 * (ends - 1) - place).clamp_(min=0)
+        return batch.gather(1, index)
 
 
 def _own_frames(values: Tensor, lengths: Sequence[int]) -> Tensor:

@@ -29,7 +29,7 @@ class Pool:
         """Take one layer `[batch, frames, dimensions]` with the clips' own frames `[batch]`."""
         if position != len(self._frames):
             raise ExtractionError(f"The encoder gave layer {position} where layer {len(self._frames)} was expected.")
-        own = [int(length) for length in lengths]
+        own = lengths.tolist()
         if self.statistics:
             mean, std = pool_frames(values, own)
             self._means.append(mean)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.functional import pad
 
 from embedkit.devices import resolve_device
 from embedkit.errors import FitError
@@ -31,9 +31,18 @@ class Processes:
         """Return which of these utterances `[n]` this process encodes."""
         return index
 
-    def join(self, index: NDArray[np.int64], own: Mapping[int, Tensor]) -> list[Tensor]:
-        """Return what all processes encoded, in the order of the utterances `[n]`; gradients flow to one's own."""
-        return [own[row] for row in index.tolist()]
+    def join(self, index: NDArray[np.int64], own: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what all processes encoded, in the order of the utterances `[n]`; gradients flow to one's own.
+
+        Args:
+            index: The utterances.
+            own: What this process encoded of its share, in that order, `[share, frames or layers, ...]`.
+            lengths: How many of the frames are an utterance's, `[share]`, on the CPU.
+
+        Returns:
+            The same of all utterances.
+        """
+        return own, lengths
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Add up the gradients of all processes."""
@@ -63,19 +72,16 @@ class DistributedProcesses(Processes):
         # A process without a share encodes something all the same, so that all of them take part in what is sent.
         return index[self.rank :: self.count] if len(index) > self.rank else index[:1]
 
-    def join(self, index: NDArray[np.int64], own: Mapping[int, Tensor]) -> list[Tensor]:
+    def join(self, index: NDArray[np.int64], own: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         from accelerate.utils import gather, pad_across_processes
 
-        mine = [own[row].detach() for row in self.share(index).tolist()]
-        lengths = torch.tensor([len(values) for values in mine], device=self.device)
-        block = pad_across_processes(pad_across_processes(pad_sequence(mine, batch_first=True), dim=0), dim=1)
-        sizes = gather(pad_across_processes(lengths, dim=0)).view(self.count, -1).tolist()
-        blocks = gather(block.contiguous()).view(self.count, -1, *block.shape[1:])
-        found: dict[int, Tensor] = {}
-        for rank in range(self.count):
-            for place, row in enumerate(index[rank :: self.count].tolist()):
-                found[row] = own[row] if rank == self.rank else blocks[rank, place, : sizes[rank][place]]
-        return [found[row] for row in index.tolist()]
+        block = pad_across_processes(pad_across_processes(own.detach(), dim=0), dim=1).contiguous()
+        blocks = [*gather(block).view(self.count, *block.shape)]
+        missing = [size for axis in (1, 0) for size in (0, block.shape[axis] - own.shape[axis])]
+        blocks[self.rank] = pad(own, [0, 0] * (own.ndim - 2) + missing)
+        sizes = gather(pad_across_processes(lengths.to(self.device), dim=0)).view(self.count, -1)
+        # Each process has every so many-th utterance.
+        return torch.stack(blocks, 1).flatten(0, 1)[: len(index)], sizes.T.flatten()[: len(index)].cpu()
 
     @torch.no_grad()
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:

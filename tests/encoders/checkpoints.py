@@ -94,9 +94,11 @@ def write_checkpoint(folder: Path, model: Any, *, do_normalize: bool = True) -> 
     return write_pair(folder, model, transformers.Wav2Vec2FeatureExtractor(do_normalize=do_normalize))
 
 
-def write_whisper_checkpoint(folder: Path, kind: str = "full", *, dtype: torch.dtype = torch.float32) -> Path:
+def write_whisper_checkpoint(
+    folder: Path, kind: str = "full", *, dtype: torch.dtype = torch.float32, **overrides: Any
+) -> Path:
     """Write a Whisper checkpoint: "full" (with a language model head), "model", or "bare" (the encoder alone)."""
-    config = transformers.WhisperConfig(**WHISPER)
+    config = transformers.WhisperConfig(**WHISPER | overrides)
     full = transformers.WhisperForConditionalGeneration(config)
     randomise(full)
     model: Any = {"full": full, "model": full.model, "bare": full.model.encoder}[kind]

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
 from embedkit.encoders.base import Encoder
+from embedkit.encoders.device_copies import to_device
 from embedkit.encoders.pooling import mean_frames, pool_frames
 from embedkit.extraction.batches import batch_clips
 from embedkit.heads.base import HeadInputs
@@ -107,27 +108,34 @@ class LiveFeatures(Features):
 
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
         unique, inverse = np.unique(index, return_inverse=True)
-        order = torch.from_numpy(inverse.reshape(-1)).to(self.device)
-        rows = self._compute(unique)
+        order = to_device(torch.from_numpy(inverse.reshape(-1)), self.device)
+        found, frames = self._compute(unique)
+        found = found.index_select(0, order)
+        values = standardiser.apply(found.view(*index.shape, *found.shape[1:]))
         if self.level == "utterance":
-            means = torch.stack(rows).index_select(0, order)
-            return HeadInputs(values=standardiser.apply(means.view(*index.shape, *means.shape[1:])))
-        lengths = torch.tensor([len(row) for row in rows], device=self.device)[order].view(index.shape)
-        padded = pad_sequence(rows, batch_first=True).index_select(0, order)
-        values = standardiser.apply(padded.view(*index.shape, *padded.shape[1:]))
+            return HeadInputs(values=values)
+        lengths = to_device(frames, self.device)[order].view(index.shape)
         padding = torch.arange(values.shape[2], device=self.device) >= lengths[..., None]
         return HeadInputs(values=values.masked_fill(padding[..., None, None], 0.0), lengths=lengths)
 
-    def _compute(self, index: Indices) -> list[Tensor]:
-        """Return the mean `[layers, dimensions]` or the frames `[frames, layers, dimensions]` of each utterance."""
-        tuner = self.tuned if self.training else None
-        found: dict[int, Tensor] = {}
-        for rows in self._passes(self.processes.share(index), 1 if tuner is None else tuner.parts):
-            for row, values in zip(rows.tolist(), self._pass(rows, tuner), strict=True):
-                found[row] = self._normalised(row, values)
-        return self.processes.join(index, found)
+    def _compute(self, index: Indices) -> tuple[Tensor, Tensor]:
+        """Return means `[utterances, layers, dimensions]` or frames `[utterances, frames, layers, dimensions]`.
 
-    def _pass(self, rows: Indices, tuner: FineTuner | None) -> list[Tensor]:
+        And own frames, `[utterances]`, on the CPU. The utterances are in ascending order.
+        """
+        tuner = self.tuned if self.training else None
+        passes = list(self._passes(self.processes.share(index), 1 if tuner is None else tuner.parts))
+        values, own = zip(*(self._pass(rows, tuner) for rows in passes), strict=True)
+        if self.level == "frame":
+            longest = max(block.shape[1] for block in values)
+            values = tuple(pad(block, (0, 0, 0, 0, 0, longest - block.shape[1])) for block in values)
+        rows = np.concatenate(passes)
+        order = torch.from_numpy(np.argsort(rows))
+        joined = self._normalised(rows, torch.cat(values)).index_select(0, to_device(order, self.device))
+        return self.processes.join(index, joined, torch.cat(own)[order])
+
+    def _pass(self, rows: Indices, tuner: FineTuner | None) -> tuple[Tensor, Tensor]:
+        """Return what `_compute` does of the utterances of one pass, in their order."""
         waves = [self.read(int(row)) for row in rows]
         if tuner is None:
             return self._collect(waves, self.encoder.encode)
@@ -137,25 +145,26 @@ class LiveFeatures(Features):
         # Each part is computed again when its gradient is due, so that one part's activations are held at a time. The
         # state of a GPU's random numbers, and with it dropout, is kept only where an argument lies on that GPU.
         wanted = torch.zeros((), requires_grad=True, device=self.device)
-        kept: list[Tensor] = checkpoint(
+        kept: tuple[Tensor, Tensor] = checkpoint(
             lambda _: self._collect(waves, self.encoder.forward), wanted, use_reentrant=False
         )
         return kept
 
-    def _collect(self, waves: Sequence[Tensor], run: Callable[..., None]) -> list[Tensor]:
-        layers: list[list[Tensor]] = []
+    def _collect(self, waves: Sequence[Tensor], run: Callable[..., None]) -> tuple[Tensor, Tensor]:
+        layers: list[Tensor] = []
+        own = torch.zeros(len(waves), dtype=torch.int64)
 
         def sink(position: int, values: Tensor, lengths: Tensor) -> None:
-            own = lengths.tolist()
+            own.copy_(lengths)
             pooled = self.level == "utterance"
             layers.append(
-                list(mean_frames(values, own)) if pooled else [v[:n].float() for v, n in zip(values, own, strict=True)]
+                mean_frames(values, lengths.tolist()) if pooled else values[:, : int(lengths.max())].float()
             )
 
         with using_threads(self.threads):
             run(waves, sink)
         # Out of inference mode, so that heads may train on it.
-        return [torch.stack(parts, dim=-2).clone() for parts in zip(*layers, strict=True)]
+        return torch.stack(layers, dim=-2).clone(), own
 
     def _measure(self, rows: Indices) -> tuple[list[int], list[tuple[Tensor, Tensor]]]:
         """Return the own frames of some utterances, and their means and deviations layer by layer."""
@@ -170,10 +179,13 @@ class LiveFeatures(Features):
             self.encoder.encode([self.read(int(row)) for row in rows], sink)
         return own, found
 
-    def _normalised(self, row: int, values: Tensor) -> Tensor:
+    def _normalised(self, rows: Indices, values: Tensor) -> Tensor:
         if self.owners is None:
             return values
-        shift, factor = (torch.from_numpy(part[row]).to(values.device) for part in self.owners)
+        parts = (torch.from_numpy(part[rows]) for part in self.owners)
+        if self.level == "frame":
+            parts = (part[:, None] for part in parts)
+        shift, factor = (to_device(part, values.device) for part in parts)
         return (values - shift) * factor
 
     def _passes(self, index: Indices, parts: int = 1) -> Iterator[Indices]:

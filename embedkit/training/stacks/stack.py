@@ -297,17 +297,28 @@ class Stack:
         total = torch.zeros(self.learning.shape, dtype=torch.float64, device=place_of_float64(device))
         sides = [group.train for group in self.groups]
         for index, mask in epoch_batches(sides, self.orders, self.config.batch_size, self.features.durations):
-            scores = self.head(self.features.gather(index, self.standardiser).to(self.dtype))
-            wanted = self.targets.gather(index, self.scales, self.dtype).to(device)
-            values = self.loss(scores, wanted, torch.from_numpy(mask).to(device), progress)
-            values.sum().backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step(learning_rate_factor(progress), clip=self.config.clip)
-            self.features.step()
-            total += to_float64(values.detach())
+            total += to_float64(self.train_batch(index, mask, progress))
         means = total.cpu().numpy() / count_steps(len(sides[0]), self.config.batch_size)
         for g, m in np.argwhere(self.learning):
             group, member = self.places[g][m]
             self.results[group].losses[member, epoch] = means[g, m]
+
+    def train_batch(self, index: Indices, mask: NDArray[np.bool_], progress: float) -> Tensor:
+        """Learn from one mini-batch of each group and return the losses, `[groups, members]`.
+
+        Args:
+            index: Utterances, `[groups, rows]`.
+            mask: Which of them count.
+            progress: Share of the training that is over.
+        """
+        device = self.features.device
+        scores = self.head(self.features.gather(index, self.standardiser).to(self.dtype))
+        wanted = self.targets.gather(index, self.scales, self.dtype).to(device)
+        values: Tensor = self.loss(scores, wanted, torch.from_numpy(mask).to(device), progress)
+        values.sum().backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step(learning_rate_factor(progress), clip=self.config.clip)
+        self.features.step()
+        return values.detach()
 
     def validate(self, epoch: int) -> None:
         """Score every validation set with the heads that learn."""
