@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import warnings
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +47,30 @@ def write_at(descriptor: int, data: Any, offset: int) -> None:
             os.lseek(descriptor, offset, os.SEEK_SET)
             written = os.write(descriptor, view)
         view, offset = view[written:], offset + written
+
+
+class OpenFile:
+    """A file that is read at any place, also by copies of this process, and closed when nobody holds it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self.descriptor)
+
+
+def read_at(descriptor: int, data: Any, offset: int) -> int:
+    """Fill a buffer from an offset on; return how many bytes there were."""
+    view = memoryview(data).cast("B")
+    while view:
+        if hasattr(os, "preadv"):
+            read = os.preadv(descriptor, [view], offset)
+        else:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            own = os.read(descriptor, len(view))
+            view[: len(own)], read = own, len(own)
+        if not read:
+            break
+        view, offset = view[read:], offset + read
+    return memoryview(data).nbytes - len(view)
 
 
 def reserve_space(descriptor: int, size: int) -> None:

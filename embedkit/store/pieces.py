@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from embedkit.errors import StoreError
 from embedkit.store.layout import Array
 from embedkit.store.locations import ArrayLocation, file_stamp
+from embedkit.system import OpenFile, read_at
 
 
 class Pieces:
@@ -25,6 +26,7 @@ class Pieces:
         self._places = tuple(places)
         self._starts = [0, *accumulate(place.shape[0] for place in places)]
         self._maps: dict[int, Array] = {}
+        self._files: dict[int, OpenFile] = {}
         self.dtype: np.dtype[Any] = places[0].dtype
         self.shape = (self._starts[-1], *places[0].shape[1:])
 
@@ -100,9 +102,33 @@ class Pieces:
             raise
         return np.frombuffer(data, dtype=place.dtype).reshape(stop - start, *place.shape[1:])
 
+    def take(self, rows: NDArray[np.int64]) -> Array:
+        """Return copies of rows `[n]`, by plain reads that leave no pages mapped; neighbours are read at once.
+
+        Raises:
+            StoreError: a file was replaced, removed or cut short since the store was opened.
+        """
+        found = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+        begins = np.append(True, np.diff(rows) != 1) | np.isin(rows, self._starts)
+        for first, last in pairwise([*np.flatnonzero(begins[: len(rows)]).tolist(), len(rows)]):
+            self._read_into(found[first:last], int(rows[first]))
+        return found
+
+    def _read_into(self, values: Array, start: int) -> None:
+        """Fill `values` with the rows from `start` on, which lie in one file."""
+        index = self._piece_of(start)
+        place = self._places[index]
+        if index not in self._files:
+            _check_unchanged(place)
+            self._files[index] = OpenFile(place.path)
+        offset = place.offset + (start - self._starts[index]) * (values.nbytes // len(values))
+        if read_at(self._files[index].descriptor, values, offset) != values.nbytes:
+            raise StoreError(f"The store's file {str(place.path)!r} was cut short since it was opened; open it again.")
+
     def close(self) -> None:
-        """Release the memory maps."""
+        """Release the memory maps and the files."""
         self._maps.clear()
+        self._files.clear()
 
     def _piece_of(self, row: int) -> int:
         return min(bisect_right(self._starts, row) - 1, self.count - 1)

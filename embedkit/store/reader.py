@@ -264,15 +264,10 @@ class Store:
         """
         return as_frame(self, embeddings, layer)
 
-    @property
-    def mean_values(self) -> Array | Pieces:
-        """All means, `[utterances, layers, dimensions]` in the type they are kept in, mapped as `frame_values` are."""
-        return self._map(layout.MEAN)
-
-    @property
-    def std_values(self) -> Array | Pieces:
-        """All deviations, as `mean_values`."""
-        return self._map(layout.STD)
+    def take(self, statistic: Literal["mean", "std"], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the means or deviations of rows `[n]`, `[n, layers, dimensions]`, and leave none in memory beside."""
+        name = {"mean": layout.MEAN, "std": layout.STD}[statistic]
+        return self._pieces[name].take(rows).astype(np.float32, copy=False)
 
     @property
     def frame_offsets(self) -> NDArray[np.int64]:
@@ -290,10 +285,7 @@ class Store:
         Of a store in several files they are no single array, but are sliced, indexed and converted like one.
         """
         _ = self.frame_offsets
-        return self._map(layout.FRAME_VALUES)
-
-    def _map(self, name: str) -> Array | Pieces:
-        pieces = self._pieces[name]
+        pieces = self._pieces[layout.FRAME_VALUES]
         return pieces.map(0) if pieces.count == 1 else pieces
 
     def rows(self, index: int) -> UtteranceEmbedding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -159,9 +159,9 @@ class UtteranceFeatures(Features):
         return int(self.values.shape[0])
 
     def moments(self, index: Indices) -> Standardiser:
-        parts = _chunks(index)
-        mean = reduce(torch.add, (to_float64(self.read(part)).sum(0) for part in parts)) / len(index)
-        squares = reduce(torch.add, ((to_float64(self.read(part)) - mean).square().sum(0) for part in parts))
+        parts = cut_chunks(index)
+        mean = reduce(torch.add, (_sum(self.read(part)) for part in parts)) / len(index)
+        squares = reduce(torch.add, (_sum(self.read(part), mean) for part in parts))
         return Standardiser.from_moments(mean.cpu().numpy(), (squares / len(index)).cpu().numpy())
 
     def normalise_by(self, owners: Names) -> None:
@@ -202,18 +202,24 @@ class StreamedFeatures(UtteranceFeatures):
     """Utterance means that stay on disk and are read by the mini-batch, with the same result.
 
     Args:
-        parts: Means, or means and deviations, `[rows, layers, dimensions]` each, mapped into memory.
+        take: Reads rows `[n]` of means, or of means and deviations side by side, `[n, layers, dimensions]`.
         rows: The row of each utterance.
-        layers: Which layers are read.
+        shape: Layers and dimensions.
+        means: How many of the dimensions are means.
     """
 
     def __init__(
-        self, parts: Sequence[Any], rows: Indices, device: torch.device | str = "cpu", layers: slice = slice(None)
+        self,
+        take: Callable[[Indices], NDArray[np.float32]],
+        rows: Indices,
+        shape: tuple[int, int],
+        device: torch.device | str = "cpu",
+        means: int | None = None,
     ) -> None:
         self.device = torch.device(device)
-        self.mapped, self.rows, self.kept = parts, rows, layers
-        self.layers, self.means = len(range(*layers.indices(parts[0].shape[1]))), parts[0].shape[2]
-        self.dimensions = sum(part.shape[2] for part in parts)
+        self.take, self.rows = take, rows
+        self.layers, self.dimensions = shape
+        self.means = means or self.dimensions
         self.owners: Indices | None = None
         self.norms: list[Standardiser] = []
 
@@ -229,9 +235,7 @@ class StreamedFeatures(UtteranceFeatures):
         self.owners, self.norms = numbers, norms
 
     def read(self, index: Indices) -> Tensor:
-        rows = self.rows[index]
-        parts = [np.array(part[rows][:, self.kept], dtype=np.float32) for part in self.mapped]
-        values = torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
+        values = torch.from_numpy(self.take(self.rows[index]))
         if self.owners is not None:
             own = Standardiser.stack([self.norms[number] for number in self.owners[index]], values.device)
             values = own.apply(values[:, None])[:, 0]
@@ -242,8 +246,24 @@ CHUNK = 4096
 """Utterances of which moments are summed at once: in the same order, in memory or not."""
 
 
-def _chunks(index: Indices) -> list[Indices]:
+COLUMNS = 1024
+"""Dimensions of all layers that are in float64 at once: a multiple of what processors add together, so that every sum
+keeps its bits."""
+
+
+def cut_chunks(index: Indices) -> list[Indices]:
     return [index[start : start + CHUNK] for start in range(0, len(index), CHUNK)]
+
+
+def _sum(values: Tensor, mean: Tensor | None = None) -> Tensor:
+    """Add up utterances `[n, layers, dimensions]` in float64, or the squares of what they are off a mean."""
+    columns = values.flatten(1).split(COLUMNS, 1)
+    if mean is None:
+        sums = [to_float64(own).sum(0) for own in columns]
+    else:
+        middles = mean.flatten().split(COLUMNS)
+        sums = [to_float64(own).sub_(middle).square_().sum(0) for own, middle in zip(columns, middles, strict=True)]
+    return torch.cat(sums).view(values.shape[1:])
 
 
 class FrameFeatures(Features):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -21,10 +24,13 @@ from embedkit.training.data.features import (
     FrameFeatures,
     StreamedFeatures,
     UtteranceFeatures,
+    cut_chunks,
     fits_in_memory,
 )
 from embedkit.training.data.folds import Indices
 from embedkit.training.data.source import EmbeddingSource
+
+Statistic: TypeAlias = Literal["mean", "std"]
 
 HEADS_BY_ENCODER = {"mfcc": "lstm", "logmel": "cnn", "vggish": "mlp", "egemaps-lld": "lstm", "compare-lld": "lstm"}
 """Default heads by an encoder's name or family, for stores that do not say what theirs is."""
@@ -96,8 +102,8 @@ class StoreSource(EmbeddingSource):
             np.array(values) if fits_in_memory(values.nbytes, memory_gb) else values,
             starts=offsets[rows],
             lengths=np.diff(offsets)[rows],
-            means=self._finite(self.store.mean(layer="all"))[rows][:, place],
-            deviations=self._finite(self.store.std(layer="all"))[rows][:, place],
+            means=self._load(rows, place, ["mean"]),
+            deviations=self._load(rows, place, ["std"]),
             device=device,
             layers=place,
         )
@@ -105,18 +111,26 @@ class StoreSource(EmbeddingSource):
     def _load_pooled(
         self, rows: Indices, place: slice, device: torch.device | str, pool: Pool, memory_gb: float | None
     ) -> UtteranceFeatures:
-        parts = [self.store.mean_values, *([self.store.std_values] if pool == "mean+std" else [])]
-        if fits_in_memory(sum(part.nbytes for part in parts), memory_gb):
-            read = [self.store.mean(layer="all"), *([self.store.std(layer="all")] if len(parts) > 1 else [])]
-            values = [self._finite(part)[rows][:, place] for part in read]
-            joined = values[0] if len(values) == 1 else np.concatenate(values, axis=-1)
-            return UtteranceFeatures(joined, device, means=values[0].shape[-1])
-        for part in parts:
-            for start in range(0, len(part), CHUNK):
-                self._finite(part[start : start + CHUNK])
-        return StreamedFeatures(parts, rows, device, place)
+        names: list[Statistic] = ["mean", "std"] if pool == "mean+std" else ["mean"]
+        shape = (len(self.layers[place]), self.store.dimensions * len(names))
+        if fits_in_memory(4 * len(rows) * math.prod(shape), memory_gb):
+            return UtteranceFeatures(self._load(rows, place, names), device, means=self.store.dimensions)
+        for chunk in cut_chunks(rows):
+            self._take(chunk, place, names)
+        take = partial(self._take, place=place, names=names)
+        return StreamedFeatures(take, rows, shape, device, means=self.store.dimensions)
 
-    def _finite(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _load(self, rows: Indices, place: slice, names: Sequence[Statistic]) -> NDArray[np.float32]:
+        """Read rows into one array, without holding any of them twice."""
+        values = np.empty((len(rows), len(self.layers[place]), self.store.dimensions * len(names)), dtype=np.float32)
+        for start in range(0, len(rows), CHUNK):
+            values[start : start + CHUNK] = self._take(rows[start : start + CHUNK], place, names)
+        return values
+
+    def _take(self, rows: Indices, place: slice, names: Sequence[Statistic]) -> NDArray[np.float32]:
+        """Read the statistics of rows side by side, `[n, layers, dimensions]`."""
+        parts = [self.store.take(name, rows)[:, place] for name in names]
+        values = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=-1)
         if not np.isfinite(values).all():
             raise StoreError(f"The store {self.path} holds values that are not finite; run embedkit verify on it.")
         return values
