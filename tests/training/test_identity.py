@@ -80,8 +80,8 @@ RUNNING: dict[str, Any] = {
 """Another value of every option of an encoder that runs."""
 
 SHOWN_ELSEWHERE = {"allow_leak", "noise_snr", "noise", "init_head", "map", "pool"}
-"""Written where it matters: to runs whose encoder knows the test speakers (tests of fine-tuned encoders' stores), those of
-heads on noisy recordings, of encoders with a published head, or on several corpora (tests of each)."""
+"""Written where it matters: to runs whose encoder knows the test speakers (tests of fine-tuned encoders' stores), those
+of heads on noisy recordings, of encoders with a published head, or on several corpora (tests of each)."""
 
 QUICK: dict[str, Any] = {"seeds": 1, "epochs": 2, "lr": (1e-2,), "head": ["linear"], "folds": "speaker"}
 
