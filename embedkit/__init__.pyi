@@ -220,6 +220,8 @@ def run_study(
     allow_leak: bool = ...,
     overwrite: bool = ...,
     mode: Sequence[str] | str = ...,
+    cross: bool = ...,
+    all_others: bool = ...,
     part: str | None = ...,
     stores: str | os.PathLike[str] = ...,
     extract: Mapping[str, Any] | None = ...,

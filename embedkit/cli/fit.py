@@ -38,6 +38,7 @@ def fit(
         embedkit fit embeddings/iemocap/hubert.h5 --loss ccc --folds speaker
         embedkit fit embeddings/iemocap/hubert.h5 --targets valence,arousal
         embedkit fit embeddings/emodb/hubert.h5 --layers each --loss all
+        embedkit fit embeddings/emodb/hubert.h5 embeddings/ravdess/hubert.h5 --pool
         embedkit fit embeddings/emodb/hubert.h5 --noise-snr 20,10,0
         embedkit fit path/to/emodb --encoder hubert --mode finetune --save-encoder
 

@@ -42,6 +42,7 @@ def study(
         embedkit study --encoder mfcc,logmel --loss all
         embedkit study path/to/emodb path/to/ravdess --encoder hubert --loss ce,ccc
         embedkit study path/to/emodb --encoder hubert --mode cached,finetune
+        embedkit study path/to/emodb path/to/ravdess --encoder hubert --cross
         embedkit study --encoder mfcc --loss all --dry-run
         embedkit study --encoder mfcc --loss all --watch
 

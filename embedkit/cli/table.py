@@ -28,6 +28,7 @@ def table(
         embedkit table
         embedkit table --metric all --format latex > table.tex
         embedkit table --metric wa --published
+        embedkit table --cross
 
     The best loss of each row is starred. Paired tests over speakers mark which differences are significant. Random
     splits are marked as speaker-dependent.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedkit.errors import FitError
 from embedkit.options.fit import Mode, TrainingOptions
 from embedkit.options.option import option
+from embedkit.wording import list_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,17 @@ class StudyOptions(TrainingOptions):
         single=True,
         former="encoders",
     )
+    cross: bool = option(
+        False,
+        panel="Data",
+        help="Train on each corpus and test on every other one as well, by the labels that all have: the cross-corpus "
+        "matrix.",
+    )
+    all_others: bool = option(
+        False,
+        panel="Data",
+        help="With --cross of three corpora or more: a row trained on all other corpora together, too.",
+    )
     part: str | None = option(
         panel="Machine",
         metavar="K/N",
@@ -49,3 +62,21 @@ class StudyOptions(TrainingOptions):
         in_toml=False,
     )
     stores: Path = option(Path("embeddings"), panel="Machine", metavar="FOLDER", help="Folder to keep the stores in.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.all_others and not self.cross:
+            raise FitError("The option --all-others adds a row to the matrix of --cross; give both.")
+        if not self.cross:
+            return
+        for flag, given in (("--test-on", self.test_on), ("--merge", self.merge)):
+            if given:
+                raise FitError(
+                    f"Found {flag} beside --cross, which tests on every corpus by the labels of its usual task; leave "
+                    "one of them out."
+                )
+        if "cached" not in self.mode:
+            raise FitError(
+                f"The option --cross means nothing with --mode {list_words(self.mode, 'or')}; leave it out, or add "
+                "--mode cached."
+            )

@@ -63,6 +63,12 @@ class TableOptions:
         help="Score each value of a column of the store as well, such as gender, in a table of its own.",
         usual="none",
     )
+    cross: bool = option(
+        False,
+        panel="Data",
+        help="Show the cross-corpus matrix, the corpora trained on by those tested, of runs by `embedkit study "
+        "--cross` or `embedkit fit --test-on`.",
+    )
     compare: bool = option(True, panel="Data", help="Test and mark which runs differ in UAR (or CCC).")
     brief: bool = option(False, panel="Data", help="Show the numbers and one line below them.")
     explain: bool = option(False, panel="Data", help="Say below how each score is defined.")

@@ -28,7 +28,7 @@ def place_rows(rows: Sequence[Row]) -> list[Place]:
     """
     heads = label_parts(rows, "head")
     losses = label_parts(rows, "loss")
-    encoders = [_name_encoder(row) for row in rows]
+    encoders = [name_encoder(row) for row in rows]
     for key in ("mode", "precision", "store_fingerprint"):
         encoders = _tell_apart(encoders, heads, losses, [_short(key, row.get(key)) for row in rows])
     counts: Counter[tuple[str, str, str]] = Counter()
@@ -41,7 +41,8 @@ def place_rows(rows: Sequence[Row]) -> list[Place]:
     return places
 
 
-def _name_encoder(row: Row) -> str:
+def name_encoder(row: Row) -> str:
+    """Name the encoder of a run, with its layer and the noise that it was tested on."""
     layer, snr = row.get("layer"), row.get("noise_snr")
     name = str(row["encoder"]) if layer is None else f"{row['encoder']} layer {layer}"
     return name if snr is None else f"{name} at {snr:g} dB{f' {noise}' if (noise := row.get('noise')) else ''}"

@@ -234,6 +234,24 @@ def describe_protocol(rows: Sequence[Row], spread: Spread = "interval") -> list[
     return [note for note in notes if note]
 
 
+def describe_matrix(rows: Sequence[Row]) -> list[str]:
+    """Write the notes under a cross-corpus matrix, of the runs whose numbers stand in it."""
+    row = rows[0]
+    folds: dict[str, dict[str, None]] = defaultdict(dict)
+    for one in rows:
+        if not one.get("test_corpus"):
+            folds[_folds(one)][str(one["corpus"])] = None
+    notes = [
+        f"Protocol: {_predicted(row)} ({', '.join(map(str, row.get('dimensions') or row['classes']))}), "
+        f"{count_noun(row['seeds'], 'seed')}{_budget(row)}. A corpus tested on another one was trained and chosen on "
+        "as a whole, by labels as each corpus's usual task has them; utterances of other classes are left out.",
+        f"{'; '.join(f'{list_words(own)}: {how}' for how, own in folds.items())}." if folds else "",
+        _tell("Standardised", rows, "standardised") if len({one.get("standardised") for one in rows}) == 1 else "",
+        "Columns hold different test sets: compare numbers down a column, not along a row.",
+    ]
+    return [note for note in notes if note]
+
+
 def _rare(row: Row) -> str:
     """Say of which classes intervals rest on an assumption; older runs do not say how many speakers a class has."""
     counts = dict(zip(row["classes"], row.get("class_speakers") or (), strict=False))

@@ -14,6 +14,7 @@ from embedkit.losses import LOSSES
 from embedkit.options.table import FORMATS, OF_ROWS
 from embedkit.registry import unknown_name
 from embedkit.reporting.comparison import TESTED, compare_runs
+from embedkit.reporting.cross import lay_out_cross
 from embedkit.reporting.dimensions import lay_out_dimensions
 from embedkit.reporting.grid import Document, Grid, Line, say_notes_once, shorten
 from embedkit.reporting.groups import lay_out_groups
@@ -61,6 +62,7 @@ class Table:
         spread: Whether intervals over speakers stand beside numbers, or deviations over seeds.
         brief: Whether one line below the numbers is all that is said.
         explain: Whether it is said how each score is defined.
+        cross: Whether the cross-corpus matrix is all that is shown.
     """
 
     rows: tuple[Row, ...]
@@ -70,6 +72,7 @@ class Table:
     spread: Spread = "interval"
     brief: bool = False
     explain: bool = False
+    cross: bool = False
 
     def __str__(self) -> str:
         return self.render()
@@ -91,9 +94,9 @@ class Table:
                     f"The published numbers cannot stand beside runs in {chosen}, where their notes would be lost; "
                     f"leave out --published, or choose --format {others}."
                 )
-            for name in ("brief", "explain"):
+            for name, lack in (("brief", "notes"), ("explain", "notes"), ("cross", "matrix")):
                 if getattr(self, name):
-                    raise ConfigError(f"Found --{name} beside --format {chosen}, which has no notes; leave it out.")
+                    raise ConfigError(f"Found --{name} beside --format {chosen}, which has no {lack}; leave it out.")
             return str(draw(self.rows))
         document = _draw(self)
         return str(draw(document, bold=bold) if chosen == "text" else draw(document))
@@ -112,6 +115,7 @@ def build_table(
     spread: Spread = "interval",
     brief: bool = False,
     explain: bool = False,
+    cross: bool = False,
     predictions: Iterable[Path | None] | None = None,
 ) -> Table:
     """Build a table of encoders by losses from the metrics of runs.
@@ -123,7 +127,7 @@ def build_table(
         format: What `str(table)` draws, one of `FORMATS`.
         published: Set published figures, with notes on what each was, beside.
         spread: "interval" sets 95 % intervals over speakers beside numbers, "seeds" the standard deviation over seeds.
-        brief, explain: See `Table`.
+        brief, explain, cross: See `Table`.
         predictions: The CSV of each run's predictions, None for those that have none. From these the differences
             between runs are tested and marked; without them nothing is.
 
@@ -155,13 +159,16 @@ def build_table(
         spread=spread,
         brief=brief,
         explain=explain,
+        cross=cross,
     )
     if brief and explain:
         raise ConfigError("Found --brief and --explain, which say less and more; leave one out.")
     if metric is not None and metric != "all":
         _require_metric(ordered, metric)
-    if table.format in OF_ROWS and (published or brief or explain):
+    if table.format in OF_ROWS and (published or brief or explain or cross):
         table.render()
+    if cross:
+        _require_cross(table)
     return table
 
 
@@ -177,6 +184,16 @@ def _require_metric(rows: Sequence[Row], metric: str) -> None:
         raise RunError(
             f"No run has {metric!r} in its metrics: they were fitted by an older version; "
             "fit them again with --overwrite."
+        )
+
+
+def _require_cross(table: Table) -> None:
+    if table.published:
+        raise ConfigError("Found --published beside --cross, in which no published number has a place; leave one out.")
+    if not lay_out_cross(table.rows, table.metric, table.spread):
+        raise RunError(
+            "No runs make a cross-corpus matrix: none was tested on another corpus than it was trained on, in a score "
+            f"that is shown ({table.metric or 'ua'}); run embedkit study --cross, or leave out --cross."
         )
 
 
@@ -214,6 +231,9 @@ def _order(row: Row) -> tuple[Any, ...]:
 def _draw(table: Table) -> Document:
     """Lay out every metric and protocol; the demo corpus never stands beside published numbers."""
     rows: list[Row] = [escape_all(row) for row in table.rows]
+    if table.cross:
+        document = Document(grids=tuple(lay_out_cross(rows, table.metric, table.spread)))
+        return shorten(document) if table.brief else document
     real = [row for row in rows if not row.get("demo")]
     shown = real if table.published and real else rows
     groups = split_by_protocol(shown)

@@ -39,10 +39,19 @@ class StudyForecast:
         self.seconds: dict[str, float] = {}
         self.unknown: list[str] = []
         self.plan: list[str] = []
+        self.found: dict[str, list[Store]] = {}
+
+    def look(self, pair: Pair) -> None:
+        """Look at the stores of a pair; one that is unavailable is left out from here on."""
+        self.parts.attempt(str(pair), partial(self._look, pair))
 
     def foresee(self, pair: Pair) -> None:
-        """Look at a pair; one that is unavailable, and heads that cannot be fitted, are left out from here on."""
-        self.parts.attempt(str(pair), partial(self._foresee, pair))
+        """Look at what is fitted of a pair, once all stores were; heads that cannot be are left out from here on."""
+        if str(pair) in self.parts.missing:
+            return
+        chosen = self._choose(pair, pair.names[0])
+        for step in self.parts.steps(pair):
+            self.parts.attempt(step.name, partial(self._foresee_step, pair, step, chosen))
 
     def weigh(self, pair: Pair, step: Step) -> Unit:
         """Say how long a step takes that was looked at, and the store that it reads."""
@@ -71,7 +80,7 @@ class StudyForecast:
         elif not (self.lines or self.heads):
             tell("Nothing to do but the table.")
 
-    def _foresee(self, pair: Pair) -> None:
+    def _look(self, pair: Pair) -> None:
         chosen = self._choose(pair, pair.names[0])
         stores: list[Store] = []
         if "cached" in self.parts.modes:
@@ -81,8 +90,7 @@ class StudyForecast:
                 name = pair.names[0]
                 sample = self.estimator.sample(chosen, name, self.parts.level(pair, name))
                 stores = [self.estimator.outline(chosen, sample.store, encoder_label(name))]
-        for step in self.parts.steps(pair):
-            self.parts.attempt(step.name, partial(self._foresee_step, pair, step, stores, chosen))
+        self.found[str(pair)] = stores
 
     def _choose(self, pair: Pair, name: str) -> Corpus:
         options = self.parts.extract_options
@@ -107,14 +115,14 @@ class StudyForecast:
             self.unknown.append(f"the extraction of {chosen.name} with {name}")
         return None
 
-    def _foresee_step(self, pair: Pair, step: Step, stores: Sequence[Store], chosen: Corpus) -> None:
+    def _foresee_step(self, pair: Pair, step: Step, chosen: Corpus) -> None:
         experiments: list[Experiment] = []
 
         def note(found: Sequence[Experiment], *_: Any, **__: Any) -> list[RunRecord]:
             experiments.extend(found)
             return []
 
-        self.parts.fit_step(pair, step, stores, train=note, tell=lambda _: None, progress=False)
+        self.parts.fit_step(pair, step, self.found, train=note, tell=lambda _: None, progress=False)
         todo = [
             experiment
             for experiment in experiments

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from embedkit.arguments import as_list
 from embedkit.checking.reading import ReadingTable
@@ -15,7 +15,7 @@ from embedkit.corpora.base import Corpus
 from embedkit.corpora.opening import as_corpus, rename_corpus
 from embedkit.corpora.selection import select
 from embedkit.encoders.run_encoders import expand_runs
-from embedkit.errors import BusyError, ConfigError, EmbedkitError, UnknownNameError
+from embedkit.errors import BusyError, ConfigError, EmbedkitError, FitError, UnknownNameError
 from embedkit.extraction.lock import wait_until_free
 from embedkit.extraction.report import format_duration
 from embedkit.extraction.request import FOLDER, default_path, keep_former_name, work_folder
@@ -28,10 +28,13 @@ from embedkit.progress import Progress, Tell
 from embedkit.store import Store, open_store
 from embedkit.store.noise import noisy_path
 from embedkit.study.parts import Part
+from embedkit.training.data.cross_corpus import share_classes, usual_labels
 from embedkit.training.runs import RunRecord
-from embedkit.wording import count_noun
+from embedkit.wording import count_noun, list_words
 
 _T = TypeVar("_T")
+Extracted: TypeAlias = Mapping[str, Sequence[Store] | None]
+"""The stores of every pair, by its name; None where there are none."""
 
 
 class Step(NamedTuple):
@@ -41,12 +44,14 @@ class Step(NamedTuple):
         name: What to call it.
         mode, head: See `fit_heads`; without a head the encoder's usual one.
         loss: The one loss, where it shares nothing with the others and they may be other parts'; None for all.
+        tested: On what: the corpus itself, all others, or each by what was trained on all others.
     """
 
     name: str
     mode: str
     head: str | None
     loss: str | None = None
+    tested: Literal["itself", "others", "each"] = "itself"
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class StudyPlan:
         extract_options: Further options of the extraction.
         sources: Of the encoders.
         progress, tell: How the user hears of it.
+        pairs: What is extracted and fitted, once the corpora are opened.
+        classes: The classes of a cross-corpus study, where they are not given.
         missing: What failed, and why.
         single: Whether there is one part alone, whose failure is the study's.
         own: The names of the steps that are done here; None for all.
@@ -93,6 +100,8 @@ class StudyPlan:
     sources: Mapping[str, str]
     progress: Progress | bool | None
     tell: Tell
+    pairs: list[Pair] = field(default_factory=list)
+    classes: list[str] | None = None
     missing: dict[str, str] = field(default_factory=dict)
     single: bool = False
     own: Collection[str] | None = None
@@ -129,6 +138,7 @@ class StudyPlan:
 
         Raises:
             ConfigError: two corpora of one name.
+            FitError: a cross-corpus study of too few corpora, or of corpora that share too few labels.
         """
         opened: dict[str, Corpus] = {}
         require_one_named(self.options.corpus_name, len(as_list(corpora)))
@@ -149,7 +159,28 @@ class StudyPlan:
         for note in dict.fromkeys(note for corpus in opened.values() for note in (*corpus.notes, *corpus.unread)):
             self.tell(note)
         expanded = {name: tuple(expand_runs([name], self.tell)) for name in self.options.encoder}
-        return [Pair(corpus, *encoder) for corpus in opened.values() for encoder in expanded.items()]
+        if self.options.cross:
+            self._share_classes(list(opened.values()))
+        self.pairs = [Pair(corpus, *encoder) for corpus in opened.values() for encoder in expanded.items()]
+        return self.pairs
+
+    def _share_classes(self, corpora: Sequence[Corpus]) -> None:
+        """Choose the classes that all corpora of a cross-corpus study have, and say which those are."""
+        least = 3 if self.options.all_others else 2
+        if len(corpora) < least:
+            lost = f" ({self.list_missing()})" if self.missing else ""
+            flag = "--all-others" if self.options.all_others else "--cross"
+            raise FitError(f"The option {flag} needs at least {least} corpora, found {len(corpora)}{lost}; name more.")
+        if self.options.targets or self.options.classes is not None:
+            return
+        labels = {one.name: [utterance.label for utterance in one.utterances] for one in corpora}
+        usual = {one.name: usual_labels(labels[one.name], one.task.merge, one.task.classes) for one in corpora}
+        self.classes = share_classes(usual)
+        self.tell(f"All corpora have {list_words(self.classes)}; utterances of other classes are left out.")
+
+    def others(self, pair: Pair) -> list[Pair]:
+        """Return the other corpora with a pair's encoder."""
+        return [one for one in self.pairs if one.encoder == pair.encoder and one is not pair]
 
     def attempt(self, what: str, action: Callable[[], _T]) -> _T | None:
         """Do a part; one that fails is told, left out and not tried again.
@@ -210,10 +241,19 @@ class StudyPlan:
         for mode in self.modes:
             for head in self.heads:
                 for loss in self._losses_apart(mode, head):
-                    words = [str(pair), head, mode if mode != "cached" else None, loss]
-                    step = Step(", ".join(filter(None, words)), mode, head, loss)
-                    if self.own is None or step.name in self.own:
-                        yield step
+                    for tested, title in self._tests(pair, mode):
+                        words = [title, head, mode if mode != "cached" else None, loss]
+                        step = Step(", ".join(filter(None, words)), mode, head, loss, tested)
+                        if self.own is None or step.name in self.own:
+                            yield step
+
+    def _tests(self, pair: Pair, mode: str) -> Iterator[tuple[Literal["itself", "others", "each"], str]]:
+        """Yield what is tested by heads of a pair, and what that is called; "each" belongs to an encoder's first."""
+        yield "itself", str(pair)
+        if self.options.cross and mode == "cached":
+            yield "others", f"{pair} tested on the others"
+            if self.options.all_others and pair is next(one for one in self.pairs if one.encoder == pair.encoder):
+                yield "each", f"all others with {pair.encoder}"
 
     def _losses_apart(self, mode: str, head: str | None) -> Sequence[str | None]:
         framed = head is not None and all(one.cls.level == "frame" for one in resolve_heads(head))
@@ -240,7 +280,8 @@ class StudyPlan:
 
         What another part extracts at the moment is waited for.
         """
-        if not any(step.mode == "cached" for step in self.steps(pair)):
+        own = any(step.mode == "cached" for step in self.steps(pair))
+        if not own and all(step.tested == "itself" for other in self.others(pair) for step in self.steps(other)):
             return None
 
         def tell(sentence: str) -> None:
@@ -281,20 +322,20 @@ class StudyPlan:
             wait_until_free(work_folder(out))
             return self._extract_once(corpus, out=out, **given)
 
-    def fit_pair(self, pair: Pair, stores: Sequence[Store] | None) -> list[RunRecord]:
+    def fit_pair(self, pair: Pair, stores: Extracted) -> list[RunRecord]:
         """Fit everything of a corpus and an encoder."""
         if str(pair) in self.missing:
             return []
         found = [self.attempt(step.name, partial(self.fit_step, pair, step, stores)) or [] for step in self.steps(pair)]
         return [record for records in found for record in records]
 
-    def fit_step(self, pair: Pair, step: Step, stores: Sequence[Store] | None, **changes: Any) -> list[RunRecord]:
+    def fit_step(self, pair: Pair, step: Step, stores: Extracted, **changes: Any) -> list[RunRecord]:
         """Fit one head in one mode under all losses, or the step's one.
 
         Args:
             pair: The corpus and the encoder.
             step: What is fitted.
-            stores: What is read in the mode "cached".
+            stores: What is read in the mode "cached", by the names of pairs.
             changes: Options in place of the study's.
         """
         mode, head = step.mode, step.head
@@ -305,8 +346,21 @@ class StudyPlan:
         fitted = [one for one in self.heads if one is not None and is_fitted(one)]
         own = head in fitted and len(fitted) < len(self.heads)
         running = {} if mode == "cached" else {"encoder": pair.names, "sources": self.sources}
+        read = list(stores.get(str(pair)) or ())
+        others = [store for other in self.others(pair) for store in stores.get(str(other)) or ()]
+        if step.tested != "itself" and not others:
+            raise FitError("No other corpus is there to test on or to train on.")
+        if step.tested == "others":
+            shared |= {"folds": None, "test_on": others}
+        elif self.options.cross:
+            # The rows of one corpus have nothing to be told apart by.
+            shared |= {"standardise_by": "together"} if step.tested == "itself" else {}
+        if step.tested == "each":
+            read, shared = [*read, *others], {**shared, "folds": "corpus", "pool": True, "noise_snr": (), "noise": None}
+        if self.classes is not None:
+            shared |= {"classes": self.classes}
         return self.fit(
-            list(stores or ()) if mode == "cached" else pair.corpus,
+            read if mode == "cached" else pair.corpus,
             **{
                 **shared,
                 "progress": self.progress,

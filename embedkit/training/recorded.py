@@ -64,6 +64,7 @@ METRICS: Shape = {
     "class_speakers": [int],
     "classes": [str],
     "pooled": [str],
+    "by_corpus": Mapping[str, Any],
     "dimensions": [str],
     "train_share": float,
     "noise_snr": float,
@@ -117,6 +118,8 @@ def check_metrics(metrics: Mapping[str, Any]) -> None:
         ValueError: as `check_shape`, or it lacks what every table groups runs by.
     """
     check_shape("", metrics, METRICS)
+    for name, own in metrics.get("by_corpus", {}).items():
+        check_shape(f"by_corpus.{name}", own, METRICS)
     # There are none where speakers are unknown.
     check_shape("recall_ci", metrics.get("recall_ci") or [], [(float, float)])
     if missing := [name for name in ("corpus", "encoder", "head", "loss") if name not in metrics]:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from embedkit.evaluation.calibration import scale_temperature
 from embedkit.training.cross_validation import FoldResult
-from embedkit.training.data.folds import Fold
+from embedkit.training.data.folds import Fold, Names
 from embedkit.training.data.targets import build_targets
 from embedkit.training.data.task import TaskData
 from embedkit.training.search import Candidate
 from embedkit.training.selection import Choice
-from embedkit.training.summary import summarise_classes, summarise_ratings
+from embedkit.training.summary import summarise_classes, summarise_predictions, summarise_ratings
 
 
 class Tested(Protocol):
@@ -65,6 +65,23 @@ def summarise(data: TaskData, results: Sequence[FoldResult]) -> dict[str, Any]:
     row[f"{name}_by_fold"] = float(np.mean([_fold_score(data, result) for result in results]))
     row[f"{name}_dev"] = float(np.mean([choice.score for result in results for choice in result.choices]))
     return row
+
+
+def summarise_corpora(data: TaskData, results: Sequence[FoldResult], corpora: Names) -> dict[str, dict[str, Any]]:
+    """Compute the scores of each corpus by itself, by the corpus of each utterance `[utterances]`."""
+    index, outputs = pool_outputs(results)
+    found = {}
+    for name in np.unique(corpora[index]):
+        own = corpora[index] == name
+        targets, speakers, told = data.targets[index[own]], data.speakers[index[own]], outputs[:, own]
+        if data.dimensions:
+            scores = summarise_ratings(targets, told, speakers, data.dimensions)
+        else:
+            scores = summarise_predictions(targets, told.argmax(-1), speakers, len(data.classes))
+            del scores["recall_ci"]
+        known = len(set(speakers.tolist()) - {""})
+        found[str(name)] = {"utterances": len(targets), "speakers": known, **scores}
+    return found
 
 
 def _fold_score(data: TaskData, result: FoldResult) -> float:

@@ -30,7 +30,14 @@ from embedkit.training.fine_tuning import tune_loss
 from embedkit.training.layer_probing import LayerFeatures, join_plans, split_results
 from embedkit.training.live.features import LiveFeatures
 from embedkit.training.monitor import TrainingMonitor, shown_name, tell_score
-from embedkit.training.results import describe_choices, head_tensors, learning_curves, prediction_rows, summarise
+from embedkit.training.results import (
+    describe_choices,
+    head_tensors,
+    learning_curves,
+    prediction_rows,
+    summarise,
+    summarise_corpora,
+)
 from embedkit.training.runs import RunRecord, digest_of, read_run, require_writable, write_run
 from embedkit.training.saved_encoders import EncoderFolders
 from embedkit.training.search import describe_search, tell_edges
@@ -365,7 +372,10 @@ def _write(experiment: Experiment, results: Sequence[FoldResult]) -> None:
     told = [own for result in results for own in result.edges]
     edges = tell_edges(told, experiment.head_name, shown_name(experiment.data.score_name))
     search |= {"edges": edges} if edges else {}
-    metrics = {**_metrics(experiment, summarise(experiment.data, results)), "search": search}
+    scores = summarise(experiment.data, results)
+    if len(experiment.store.names) > 1 and experiment.other is None:
+        scores |= {"by_corpus": summarise_corpora(experiment.data, results, experiment.corpora)}
+    metrics = {**_metrics(experiment, scores), "search": search}
     config = {
         **experiment.config,
         **experiment.data_config,

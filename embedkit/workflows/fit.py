@@ -119,7 +119,8 @@ def _plan(opened: Sequence[Source], options: FitOptions) -> list[Experiment]:
             f"The layers are {layers!r}, expected all or each; to keep some of them, extract with --layers and --out."
         )
     others = [StoreSource(as_store(one)) for one in options.test_on]
-    tested = list(zip(others, share_merge(options.test_merge or {}, others), strict=True)) or [(None, {})]
+    merges = share_merge(options.test_merge or {}, others)
+    tested: list[tuple[Source | None, Mapping[str, str]]] = [*zip(others, merges, strict=True)] or [(None, {})]
     device, built = resolve_device(options.device), [build_loss(loss) for loss in options.loss or ()]
     trained = [loss for loss in built if loss.name != OWN]
     experiments = [

@@ -110,15 +110,16 @@ def run_study(
         _, plan = _foresee(parts, pairs)
     seconds: dict[str, float] = {}
     with _timed("extract", seconds):
-        extracted = [parts.extract_pair(pair) for pair in pairs]
+        extracted = {str(pair): parts.extract_pair(pair) for pair in pairs}
     with _timed("fit", seconds):
-        records = [one for pair, own in zip(pairs, extracted, strict=True) for one in parts.fit_pair(pair, own)]
+        records = [one for pair in pairs for one in parts.fit_pair(pair, extracted)]
     if not records and parts.own != frozenset():
         raise FitError(f"Nothing could be made: {parts.list_missing() or 'name a corpus and an encoder'}.")
     if parts.part is None and not parts.missing:
         forget(_agreements(parts, pairs))
     with _timed("table", seconds):
-        table = tabulate_runs(records) if records else Table(rows=())
+        cross = options.cross and any(record.metrics.get("test_corpus") for record in records)
+        table = tabulate_runs(records, cross=cross) if records else Table(rows=())
     if parts.part is not None:
         tell("Once all parts are done, the same command without --part shows the table of the whole study.")
     return StudyResult(
@@ -130,8 +131,9 @@ def _foresee(parts: StudyPlan, pairs: Sequence[Pair]) -> tuple[list[Unit], list[
     """Say what there is to do and how long it takes; return that, and a line for each configuration."""
     with open_estimator(extract_embeddings, {**parts.extract_options, "sources": parts.sources}) as estimator:
         outlook = StudyForecast(parts, estimator)
-        for pair in pairs:
-            outlook.foresee(pair)
+        for look in (outlook.look, outlook.foresee):
+            for pair in pairs:
+                look(pair)
     outlook.tell()
     return [outlook.weigh(pair, step) for pair in pairs for step in parts.steps(pair)], outlook.plan
 
@@ -150,7 +152,8 @@ def _own_steps(parts: StudyPlan, pairs: Sequence[Pair], foresee: bool) -> tuple[
 
 def _agreements(parts: StudyPlan, pairs: Sequence[Pair]) -> Path:
     key = {name: getattr(parts.options, name) for name, one in declared(StudyOptions).items() if one.told.record}
-    return agreements(parts.options.runs, [key, parts.modes, [str(pair) for pair in pairs]])
+    cross = ["cross", parts.options.all_others] if parts.options.cross else []
+    return agreements(parts.options.runs, [key, parts.modes, [str(pair) for pair in pairs], *cross])
 
 
 @contextmanager

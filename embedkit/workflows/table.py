@@ -27,6 +27,7 @@ def tabulate_runs(
     published: bool = False,
     spread: Spread = "interval",
     by: str | None = None,
+    cross: bool = False,
     compare: bool = True,
     brief: bool = False,
     explain: bool = False,
@@ -41,6 +42,7 @@ def tabulate_runs(
         published: Set the figures of the study, SUPERB and EmoBox on IEMOCAP, with notes on what each was, beside.
         spread: "interval" sets 95 % intervals over speakers beside numbers, "seeds" the standard deviation over seeds.
         by: A column of the store, such as "gender", each value of which is scored in a table of its own.
+        cross: Show the cross-corpus matrix alone: the corpora trained on by those tested.
         compare: Test and mark which runs differ, by their predictions.
         brief: Show the numbers and one line below them, without tests and protocol.
         explain: Say how each score is defined.
@@ -79,5 +81,6 @@ def tabulate_runs(
         spread=spread,
         brief=brief,
         explain=explain,
-        predictions=predictions if compare and not brief else None,
+        cross=cross,
+        predictions=predictions if compare and not (brief or cross) else None,
     )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.reporting.figures.theme import COUNTS, HEAT_TURN, LIGHT, Chart, Figure, fade, specify, tell_apart
+from embedkit.reporting.grid import Cell
 
 Spread: TypeAlias = tuple[float, float]
 """Mean and standard deviation."""
@@ -242,6 +243,45 @@ def draw_matrix(title: str, names: Sequence[str], counts: NDArray[np.float64]) -
         for name, *row in zip(names, shares, counts, strict=True)
     )
     return Figure(title=title, chart=specify(chart), data=data, headers=("true class", *names), rows=rows)
+
+
+def draw_heat(
+    title: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]], unit: str
+) -> Figure:
+    """Draw the numbers of a table, `[rows][columns]`, as a map; what is not there stays empty."""
+    data = [
+        {
+            "trained": row,
+            "tested": column,
+            "mean": cell.mean,
+            "words": f"{cell.number} {cell.mark}".strip(),
+            "told": told,
+        }
+        for row, own in zip(rows, cells, strict=True)
+        for column, cell in zip(columns, own, strict=True)
+        if cell is not None
+        for told in (f"{cell.number} {cell.spread} {cell.mark}".strip(),)
+    ]
+    values = [cell.mean for own in cells for cell in own if cell is not None]
+    low, high = min(values), max(max(values), min(values) + 1e-9)
+    base = alt.Chart().encode(
+        x=alt.X("tested:N", title="tested on", sort=list(columns), axis=alt.Axis(labelAngle=-40, labelLimit=140)),
+        y=alt.Y("trained:N", title="trained on", sort=list(rows), axis=alt.Axis(labelLimit=140)),
+        tooltip=[
+            alt.Tooltip("trained:N", title="trained on"),
+            alt.Tooltip("tested:N", title="tested on"),
+            alt.Tooltip("told:N", title=unit),
+        ],
+    )
+    heat = alt.FillOpacity("mean:Q", scale=alt.Scale(domain=[low, high], range=[0.1, 1]), legend=None)
+    squares = base.mark_rect(fill=LIGHT["heat"], stroke=LIGHT["grid"]).encode(fillOpacity=heat)
+    turn = low + HEAT_TURN * (high - low)
+    colour = alt.condition(f"datum.mean > {turn}", alt.value(LIGHT["high"]), alt.value(LIGHT["low"]))
+    numbers = base.mark_text().encode(text="words:N", color=colour)
+    chart = alt.layer(squares, numbers).properties(width=alt.Step(70), height=alt.Step(40))
+    known = {(one["trained"], one["tested"]): str(one["told"]) for one in data}
+    listed = tuple((row, *(known.get((row, column), "-") for column in columns)) for row in rows)
+    return Figure(title=title, chart=specify(chart), data=data, headers=("trained on", *columns), rows=listed)
 
 
 def draw_points(

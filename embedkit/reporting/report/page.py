@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from embedkit.progress import Tell
+from embedkit.reporting.figures.cross import draw_cross
 from embedkit.reporting.figures.maps import METHODS
 from embedkit.reporting.figures.panels import Panel, plan_panels, split_runs, tested_stores
 from embedkit.reporting.figures.recall import Read
@@ -99,6 +100,7 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
     return environment.from_string(texts["page.html"]).render(
         title=" and ".join(dict.fromkeys(str(record.metrics["corpus"]) for record in records)),
         studies=studies,
+        cross=_draw_cross(records, board),
         maps=maps,
         stores=list_stores(records),
         versions=list_versions(records),
@@ -114,6 +116,16 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
         classes=sorted({one.label for tally in tallies for one in tally.values()}),
         count=len(records),
     )
+
+
+def _draw_cross(records: Sequence[RunRecord], board: Board) -> tuple[Markup, Sequence[Drawn]] | None:
+    """Draw the cross-corpus matrices as tables and heat maps; None where there are none."""
+    rows = [record.metrics for record in records]
+    figures = draw_cross([escape_all(row) for row in rows])
+    if not figures:
+        return None
+    table = build_table(rows, cross=True)
+    return Markup(_cut_body(table.render("html"))), [board.add({"": one}) for one in figures.values()]
 
 
 def _escape(value: Any) -> Any:

@@ -22,6 +22,7 @@ from embedkit.training.data.folds import (
 )
 from embedkit.training.data.source import Source
 from embedkit.training.data.task import TaskData, define_task
+from embedkit.wording import count_noun
 
 KIND = "other corpus"
 
@@ -58,6 +59,29 @@ def define_transfer(store: Source, data: TaskData, other: Source, merge: Mapping
             "map a label with --test-merge, or name the classes that both share with --classes."
         )
     return define_task(other, classes=data.classes, merge=usual)
+
+
+def usual_labels(labels: Sequence[str], task: Mapping[str, str], classes: Sequence[str]) -> set[str]:
+    """Return the classes of a corpus: its labels after those of its task were merged, less those outside the task."""
+    merge = expand_merge(task, labels)
+    found = {merge.get(label, label) for label in labels}
+    return found & {*classes} if classes else found
+
+
+def share_classes(told: Mapping[str, set[str]]) -> list[str]:
+    """Return the classes that all corpora have, by the classes of each, sorted.
+
+    Raises:
+        FitError: fewer than two; all are listed.
+    """
+    shared = sorted(set.intersection(*told.values()))
+    if len(shared) < 2:
+        shown = "; ".join(f"{corpus} has {', '.join(sorted(labels))}" for corpus, labels in told.items())
+        raise FitError(
+            f"The corpora share {count_noun(len(shared), 'label')}, at least two are needed: {shown}; count labels as "
+            "others with --merge where several are pooled, or name the classes with --classes."
+        )
+    return shared
 
 
 def share_merge(merge: Mapping[str, str], others: Sequence[Source]) -> list[Mapping[str, str]]:

@@ -17,7 +17,7 @@ from embedkit.corpora.texts import as_text, expand_merge
 from embedkit.errors import FitError
 from embedkit.heads.base import Pool
 from embedkit.store.reader import Store
-from embedkit.training.data.cross_corpus import qualify
+from embedkit.training.data.cross_corpus import qualify, share_classes
 from embedkit.training.data.features import Features, memory_for
 from embedkit.training.data.folds import FoldPlan, Indices, Names
 from embedkit.training.data.pooled_features import join_features
@@ -99,14 +99,7 @@ class PooledSource(EmbeddingSource):
             labels = {merge.get(label, label) for label in self._labels(part).tolist()}
             usual = {merge.get(label, label) for label in part.task["classes"]} or labels
             told[part.corpus] = labels & usual
-        shared = sorted(set.intersection(*told.values()))
-        if len(shared) < 2:
-            shown = "; ".join(f"{corpus} has {', '.join(sorted(labels))}" for corpus, labels in told.items())
-            raise FitError(
-                f"The corpora to pool share {count_noun(len(shared), 'label')}, at least two are needed: {shown}; "
-                "count labels as others with --merge, or name the classes with --classes."
-            )
-        return shared
+        return share_classes(told)
 
     def describe_labels(self, data: TaskData) -> list[str]:
         told = []
