@@ -113,7 +113,6 @@ def _sum_votes(store: Source, data: TaskData, columns: Sequence[str]) -> Annotat
     Raises:
         FitError: votes that do not add up, or no column for a class.
     """
-    given = _require_votes(store, data, columns)
     named = [data.merge.get(name.removeprefix(VOTES), name.removeprefix(VOTES)) for name in columns]
     if lacking := [name for name in data.classes if name not in named]:
         raise FitError(
@@ -121,6 +120,7 @@ def _sum_votes(store: Source, data: TaskData, columns: Sequence[str]) -> Annotat
             f"{list_words([f'{VOTES}{name}' for name in lacking])} to the corpus and run embedkit extract again, or "
             "leave out these classes with --classes."
         )
+    given = _require_votes(store, data, columns)
     votes = given @ np.array([[name == one for one in data.classes] for name in named], dtype=np.float64)
     silent = ~(votes.sum(1) > 0)
     votes[silent] = np.nan
