@@ -38,7 +38,8 @@ def _describe_votes(found: Mapping[str, Any]) -> str:
         return (
             f"{told} The labels are not made of the votes ({100 * found['labels_of_majority']:.0f} % name the majority)"
             f"; against them one annotator reaches UAR {100 * found['ua_of_labels']:.1f} % and accuracy "
-            f"{100 * found['wa_of_labels']:.1f} %: the line that no system can be expected to pass."
+            f"{100 * found['wa_of_labels']:.1f} %. That is the line that no system can be expected to pass by what "
+            "annotators hear; one above it has learned more of how the labels were made."
         )
     return (
         f"{told} That UAR is the line that no system can be expected to pass; labels made of the same votes are "
