@@ -157,6 +157,11 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise FitError(
                 f"The loss {self.loss!r} predicts emotional attributes, but HeadClassifier tells classes apart."
             )
+        if loss.soft:
+            raise FitError(
+                f"The loss {self.loss!r} learns votes of annotators, but HeadClassifier is given classes; train with "
+                "embedkit.fit on a store that has columns votes_<class>."
+            )
         if loss.ratings:
             raise FitError(
                 f"The loss {self.loss!r} learns ratings beside classes, but HeadClassifier is given classes; train "

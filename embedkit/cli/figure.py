@@ -40,8 +40,8 @@ def figure(
         typer.Argument(metavar="RUNS", help="Folder that holds the runs. [default: embedkit.toml's, else runs]"),
     ] = None,
     metric: Annotated[
-        Literal["ua", "uar", "wa", "acc", "f1", "nll", "brier", "ece", "ccc"],
-        typer.Option(metavar="METRIC", help="Of layers: ua (uar), wa (acc), f1, nll, brier, ece or ccc."),
+        Literal["ua", "uar", "wa", "acc", "f1", "nll", "brier", "ece", "kl", "js", "ccc"],
+        typer.Option(metavar="METRIC", help="Of layers: ua (uar), wa (acc), f1, nll, brier, ece, kl, js or ccc."),
     ] = "ua",
     format: Annotated[Literal["svg", "pdf", "png"], typer.Option(metavar="FORMAT", help="svg, pdf or png.")] = "svg",
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("figures"),

@@ -123,6 +123,8 @@ def _tabulated(file: Path, row: Mapping[str, str]) -> dict[str, float]:
             f"The votes on {row['fileName']!r} in {str(file)!r} do not add up: {', '.join(counts)} for "
             f"{', '.join(LETTERS)}, but {row['numResponses']} responses; take the published table."
         )
+    if row["numResponses"] == "0":
+        return count_votes([], LABELS.values())
     return {f"{VOTES}{label}": float(row[letter]) for letter, label in LETTERS.items()}
 
 

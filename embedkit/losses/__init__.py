@@ -63,6 +63,15 @@ LOSSES = Registry(
             ),
         ),
         (
+            "soft-ce",
+            Part(
+                "embedkit.losses.soft_cross_entropy:SoftCrossEntropy",
+                "cross-entropy with the shares of annotators who named each class (not in all)",
+                in_all=False,
+                cites=("fayek2016", "ando2018"),
+            ),
+        ),
+        (
             "ccc-regression",
             Part(
                 "embedkit.losses.ccc_regression:ConcordanceRegression",

@@ -24,6 +24,7 @@ class Loss(ABC):
         Options: Frozen keyword-only dataclass of its settings, all with defaults.
         ratings: Columns of ratings that heads learn beside the classes, by one more output each; targets are then
             `[..., batch, 1 + ratings]`, class indices and standardised ratings (NaN where one is missing).
+        soft: Whether its targets are the shares of annotators who named each class, `[..., batch, classes]`.
         spec, name: What it was built from, and the same without settings; empty where it was made by hand.
     """
 
@@ -31,6 +32,7 @@ class Loss(ABC):
     classifier: ClassVar[Literal["affine", "cosine", "probe"]] = "affine"
     Options: ClassVar[type[Any]]
     ratings: tuple[str, ...] = ()
+    soft: ClassVar[bool] = False
     spec = name = ""
 
     def __init__(self, options: Any) -> None:
@@ -51,8 +53,8 @@ class Loss(ABC):
         Args:
             scores: `[..., batch, classes]`; of a probe `[..., batch, classes + batch]`; for dimensions
                 `[..., batch, dimensions]`.
-            targets: int64 class indices `[..., batch]`, or standardised ratings `[..., batch, dimensions]`,
-                broadcastable to the scores' leading dimensions.
+            targets: int64 class indices `[..., batch]`, shares of annotators `[..., batch, classes]` where `soft`, or
+                standardised ratings `[..., batch, dimensions]`, broadcastable to the scores' leading dimensions.
             mask: bool `[..., batch]`, True for rows that count; rows without count as if they were not there.
             class_weights: `[..., classes]`, weighting rows by their true class as PyTorch's `weight` does.
             progress: Share of the training that is over, 0 to 1 (for warm-ups).

@@ -31,12 +31,12 @@ OF_ROWS = ("csv", "json")
 class TableOptions:
     """What a table shows, and how."""
 
-    metric: Literal["ua", "wa", "f1", "nll", "brier", "ece", "ccc", "rmse", "all"] | None = option(
+    metric: Literal["ua", "wa", "f1", "nll", "brier", "ece", "kl", "js", "ccc", "rmse", "all"] | None = option(
         panel="Data",
         metavar="METRIC",
         help="ua, uar: unweighted average recall (UAR); wa, acc: accuracy; f1: macro-F1; nll: negative log-likelihood; "
-        "brier: Brier score; ece: calibration error; ccc, rmse: of runs that predict emotional attributes; all: a "
-        "table each.",
+        "brier: Brier score; ece: calibration error; kl, js: distance to annotators' votes; ccc, rmse: of runs that "
+        "predict emotional attributes; all: a table each.",
         usual="ua, and ccc for attributes",
         synonyms={"uar": "ua", "acc": "wa"},
     )

@@ -56,6 +56,14 @@ METRICS: Mapping[str, Metric] = {
         )
         for calibrated in (True, False)
     ),
+    **dict(
+        _believed(name, calibrated, label, unit)
+        for name, label, unit in (
+            ("kl", "KL divergence from the annotators", "in nats, lower is better"),
+            ("js", "Jensen-Shannon distance to the annotators", "from 0 to 1, lower is better"),
+        )
+        for calibrated in (True, False)
+    ),
     "ece": Metric(label="uncalibrated ECE, bins of equal width,", unit="in %, lower is better", lowest_is_best=True),
     "ccc": Metric(label="CCC", unit="", factor=1.0, decimals=3, task="dimensions"),
     "rmse": Metric(
@@ -77,6 +85,8 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "nll": ("nll_calibrated", "nll"),
     "brier": ("brier_calibrated", "brier"),
     "ece": ("adaptive_ece_calibrated", "adaptive_ece", "ece"),
+    "kl": ("kl_calibrated", "kl"),
+    "js": ("js_calibrated", "js"),
 }
 """What is shown where these are asked for: losses are compared after temperature scaling, and as trained beside."""
 
@@ -127,6 +137,14 @@ CALIBRATION = (
     "truth. ECE: expected calibration error, 15 bins by the highest probability that hold equally many utterances, or "
     "are of equal width (Guo et al. 2017). Uncalibrated, they compare the scales that losses give their scores more "
     "than the losses; calibrated is after one temperature for each fold and seed, found on its inner folds."
+)
+
+DISTANCES = (
+    "KL: Kullback-Leibler divergence of the probabilities from the annotators' shares, the sum of p log(p / q) with p "
+    "the annotators'. Jensen-Shannon distance: the root of the Jensen-Shannon divergence to base 2. Both are means "
+    "over what annotators voted on; calibrated is after the temperature that suits the labels. One annotator has no "
+    "KL, which is infinite where a single vote rules out what another named; a system that spreads its probabilities "
+    "can have a smaller Jensen-Shannon distance than any single vote."
 )
 
 AGREEMENT = (

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from embedkit.evaluation.speaker_model import FEW_SPEAKERS
+from embedkit.reporting.agreement import describe_agreement
 from embedkit.reporting.labels import Row
 from embedkit.reporting.metrics import METRICS, Spread
 from embedkit.reporting.published import last_part
@@ -188,6 +189,7 @@ def describe_protocol(rows: Sequence[Row], spread: Spread = "interval") -> list[
             f"Chance: UAR {100 / len(row['classes']):.1f} %; the largest class for every utterance: accuracy "
             f"{100 * row['majority']:.1f} %, UAR {100 / len(row['classes']):.1f} %."
         )
+    notes.append(describe_agreement(rows))
     if spread == "interval" and row.get("ua_ci"):
         notes.append(_rare(row))
     fitted = sorted({str(row["head"]) for row in rows if row.get("fitted")})

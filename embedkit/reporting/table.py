@@ -25,6 +25,7 @@ from embedkit.reporting.metrics import (
     AGREEMENT,
     CALIBRATION,
     DEFINITIONS,
+    DISTANCES,
     METRICS,
     SCORES,
     SHOWN,
@@ -55,8 +56,8 @@ class Table:
     Attributes:
         rows: One mapping for each run, metrics as fractions, in the order of the table; `tests` holds its differences
             from other runs where these were tested.
-        metric: "ua", "wa", "f1", "nll", "brier", "ece"; "ccc", "rmse" of runs that predict ratings; "all" for
-            all tables; or None for UAR and CCC, whichever a run has.
+        metric: "ua", "wa", "f1", "nll", "brier", "ece", "kl", "js"; "ccc", "rmse" of runs that predict ratings; "all"
+            for all tables; or None for UAR and CCC, whichever a run has.
         format: What `str` draws, one of `FORMATS`.
         published: Whether the study's published numbers stand beside.
         spread: Whether intervals over speakers stand beside numbers, or deviations over seeds.
@@ -122,8 +123,8 @@ def build_table(
 
     Args:
         rows: One mapping for each run, as in a run's `metrics.json`.
-        metric: "ua", "wa", "f1", "nll", "brier", "ece"; "ccc", "rmse" of runs that predict ratings; "all" for
-            all tables; or None for UAR and CCC, whichever a run has.
+        metric: "ua", "wa", "f1", "nll", "brier", "ece", "kl", "js"; "ccc", "rmse" of runs that predict ratings; "all"
+            for all tables; or None for UAR and CCC, whichever a run has.
         format: What `str(table)` draws, one of `FORMATS`.
         published: Set published figures, with notes on what each was, beside.
         spread: "interval" sets 95 % intervals over speakers beside numbers, "seeds" the standard deviation over seeds.
@@ -182,7 +183,7 @@ def _require_metric(rows: Sequence[Row], metric: str) -> None:
         )
     if not any(_is_known(own, name) for name in SHOWN.get(metric, (metric,))):
         raise RunError(
-            f"No run has {metric!r} in its metrics: they were fitted by an older version; "
+            f"No run has {metric!r} in its metrics: {_WHY_NOT.get(metric, 'they were fitted by an older version')}; "
             "fit them again with --overwrite."
         )
 
@@ -197,6 +198,10 @@ def _require_cross(table: Table) -> None:
         )
 
 
+_WHY_NOT = dict.fromkeys(
+    ("kl", "js"),
+    "their corpora have no votes of annotators (columns votes_<class>), or they were fitted by an older version",
+)
 _ASKED = [name for task in TASKS for name in metrics_of(task)]
 
 
@@ -249,7 +254,8 @@ def _draw(table: Table) -> Document:
         grids += lay_out_ranks([group for group, own in drawn if own == metric], metric)
     definitions = {
         DEFINITIONS: SCORES["classes"],
-        CALIBRATION: [name for names in SHOWN.values() for name in names],
+        CALIBRATION: [name for asked in ("nll", "brier", "ece") for name in SHOWN[asked]],
+        DISTANCES: [*SHOWN["kl"], *SHOWN["js"]],
         AGREEMENT: ("ccc", "rmse"),
     }
     notes = [text for text, names in definitions.items() if table.explain and metrics & set(names)]

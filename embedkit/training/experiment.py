@@ -21,6 +21,7 @@ from embedkit.options.fit import FitOptions
 from embedkit.store.layout import digest_bytes
 from embedkit.system import avoid_reserved
 from embedkit.training.cross_validation import count_heads
+from embedkit.training.data.annotators import read_annotators, require_votes
 from embedkit.training.data.attributes import define_dimensions, read_second_task, require_fitting_loss
 from embedkit.training.data.by_corpus import ByCorpus
 from embedkit.training.data.cross_corpus import define_transfer, join_tasks, name_other, plan_transfer
@@ -109,6 +110,9 @@ class Experiment:
         self.other_name = "" if other is None else name_other(store, other)
         if other is not None:
             self.data = join_tasks(self.parts[0], self.parts[1], names=(store.corpus, self.other_name))
+        self.annotators = read_annotators(self.stores, self.parts)
+        require_votes(loss, self.annotators)
+        self.data = dataclasses.replace(self.data, annotators=self.annotators)
 
     @property
     def stores(self) -> list[Source]:
@@ -214,7 +218,9 @@ class Experiment:
 
     @property
     def targets(self) -> NDArray[Any]:
-        """What heads learn of every utterance: as `data` has it, or `[utterances, 1 + ratings]`."""
+        """What heads learn of every utterance: as `data` has it, or `[utterances, 1 + ratings]` or `1 + classes`."""
+        if self.loss.soft:
+            return self.annotators.mix(self.data.targets)
         return self.data.targets if self.ratings is None else np.column_stack([self.data.targets, self.ratings])
 
     @property
@@ -322,6 +328,7 @@ class Experiment:
     def notes(self) -> list[str]:
         """What is told before the training: who is left out, and where more speakers are trained on than asked for."""
         left_out = [f"{note[0].upper()}{note[1:]}." for note in self.left_out]
+        left_out += self.annotators.notes
         left_out += () if self.begun is None else self.begun.notes
         if self.share == 1:
             return left_out

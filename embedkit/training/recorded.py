@@ -54,7 +54,8 @@ _ROW_TEXTS = ("corpus", "encoder", "head", "loss", "mode", "folds", "selection",
 _ZERO_SHOT_TEXTS = ("model", "trained_on")
 _SCORES = ("wa", "ua", "f1", "ccc")
 _ROW_NUMBERS = ("seeds", "utterances", "speakers", *_SCORES, *(f"{name}_std" for name in _SCORES))
-_BELIEF = ("ece", *(f"{name}{suffix}" for name in ("nll", "brier", "adaptive_ece") for suffix in ("", "_calibrated")))
+_DISTANCES = ("nll", "brier", "adaptive_ece", "kl", "js")
+_BELIEF = ("ece", *(f"{name}{suffix}" for name in _DISTANCES for suffix in ("", "_calibrated")))
 METRICS: Shape = {
     **dict.fromkeys((*_ROW_TEXTS, *_ZERO_SHOT_TEXTS), str),
     **dict.fromkeys(_ROW_NUMBERS, float),
@@ -122,6 +123,8 @@ def check_metrics(metrics: Mapping[str, Any]) -> None:
         check_shape(f"by_corpus.{name}", own, METRICS)
     # There are none where speakers are unknown.
     check_shape("recall_ci", metrics.get("recall_ci") or [], [(float, float)])
+    annotators = metrics.get("annotators", {})
+    check_shape("annotators", annotators, dict.fromkeys(annotators, float | None))
     if missing := [name for name in ("corpus", "encoder", "head", "loss") if name not in metrics]:
         raise ValueError(f"{missing[0]} is missing")
 

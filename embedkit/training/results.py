@@ -17,7 +17,13 @@ from embedkit.training.data.targets import build_targets
 from embedkit.training.data.task import TaskData
 from embedkit.training.search import Candidate
 from embedkit.training.selection import Choice
-from embedkit.training.summary import summarise_classes, summarise_predictions, summarise_ratings
+from embedkit.training.summary import (
+    summarise_classes,
+    summarise_predictions,
+    summarise_raters,
+    summarise_ratings,
+    summarise_votes,
+)
 
 
 class Tested(Protocol):
@@ -58,9 +64,11 @@ def summarise(data: TaskData, results: Sequence[FoldResult]) -> dict[str, Any]:
     }
     if data.dimensions:
         row |= summarise_ratings(targets, outputs, speakers, data.dimensions)
+        row |= summarise_raters(data.annotators and data.annotators.take(index), targets, data.dimensions)
     else:
         calibrated = pool_outputs([calibrate(result) for result in results])[1]
         row |= summarise_classes(targets, outputs, calibrated, speakers)
+        row |= summarise_votes(data.annotators and data.annotators.take(index), targets, outputs, calibrated, speakers)
     name = data.score_name.lower()
     row[f"{name}_by_fold"] = float(np.mean([_fold_score(data, result) for result in results]))
     row[f"{name}_dev"] = float(np.mean([choice.score for result in results for choice in result.choices]))

@@ -257,7 +257,9 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
     experiments = row.trained
     first = experiments[0]
     plans = {_name_plan(experiment): _test_on(experiment, first) for experiment in experiments}
-    targets, places = first.targets, [0] * len(plans)
+    # Losses on classes read the same of targets that hold shares of annotators as well.
+    targets = next((one for one in experiments if one.loss.soft), first).targets
+    places = [0] * len(plans)
     joined = list(plans.values())
     features: Features
     if len({layer for layer, *_ in plans}) == 1:

@@ -25,6 +25,7 @@ from embedkit.options.call import takes_options
 from embedkit.options.evaluate import EvaluateOptions
 from embedkit.progress import Progress, Tell, show_progress
 from embedkit.system import count_cores, safe_name
+from embedkit.training.data.annotators import read_annotators
 from embedkit.training.data.attributes import define_dimensions, find_rating_columns
 from embedkit.training.data.folds import Fold, FoldPlan
 from embedkit.training.data.recordings import digest_recordings, recording_keys, share_recordings, sketch_recordings
@@ -42,7 +43,7 @@ from embedkit.training.runs import (
     require_writable,
     write_run,
 )
-from embedkit.training.summary import summarise_classes, summarise_ratings
+from embedkit.training.summary import summarise_classes, summarise_raters, summarise_ratings, summarise_votes
 from embedkit.training.train import versions
 from embedkit.wording import count_noun
 from embedkit.workflows.predict import Asked, Prediction, tell_predictions
@@ -264,10 +265,13 @@ def _write(
     fold = Fold(name="all", train=data.rows[:0], test=np.arange(len(data)), validations=(), refit=False)
     plan = FoldPlan(kind="none", folds=(fold,), selection="", speaker_dependent=False)
     keys = recording_keys([source], [data])
+    annotators = read_annotators([source], [data])
     if data.dimensions:
         scores = summarise_ratings(data.targets, outputs[None], data.speakers, data.dimensions)
+        scores |= summarise_raters(annotators, data.targets, data.dimensions)
     else:
         scores = summarise_classes(data.targets, outputs[None], None, data.speakers)
+        scores |= summarise_votes(annotators, data.targets, outputs[None], None, data.speakers)
     left_out = [f"left out {count_noun(unheard, 'utterance')} whose audio cannot be used"] if unheard else []
     if data.unrated:
         left_out.append(

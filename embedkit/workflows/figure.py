@@ -66,8 +66,8 @@ def write_figures(
             "classes" and "speakers" (recall), "calibration" (reliability and NLL), "shares" (a score by the
             number of training speakers, from `fit --train-share`), "curves" (validation score and training loss by
             epoch), "weights" (of the layers), "map" or "tsne" (embeddings).
-        metric: Of "layers": "ua" or "uar", "wa" or "acc", "f1", "nll", "brier", "ece", or "ccc" (the mean over the
-            emotional attributes).
+        metric: Of "layers": "ua" or "uar", "wa" or "acc", "f1", "nll", "brier", "ece", "kl", "js", or "ccc" (the
+            mean over the emotional attributes).
         format: "svg", "pdf" or "png".
         out: The folder to write to; made where it is missing, files of the same names are replaced.
 

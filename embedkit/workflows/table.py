@@ -36,8 +36,8 @@ def tabulate_runs(
 
     Args:
         runs: A folder that holds runs, what `embedkit.fit` returned, or rows as in `metrics.json`.
-        metric: "ua" or "uar", "wa" or "acc", "f1", "nll", "brier", "ece"; "ccc", "rmse" of runs that predict emotional
-            attributes; "all" for all tables; or None for UAR and CCC, whichever a run has.
+        metric: "ua" or "uar", "wa" or "acc", "f1", "nll", "brier", "ece", "kl", "js"; "ccc", "rmse" of runs that
+            predict emotional attributes; "all" for all tables; or None for UAR and CCC, whichever a run has.
         format: What `print` shows, one of `embedkit.options.table.FORMATS`.
         published: Set the figures of the study, SUPERB and EmoBox on IEMOCAP, with notes on what each was, beside.
         spread: "interval" sets 95 % intervals over speakers beside numbers, "seeds" the standard deviation over seeds.

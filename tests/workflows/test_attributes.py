@@ -161,7 +161,7 @@ def test_the_table_shows_dimensions_apart_from_classes(tmp_path: Path) -> None:
     assert f"{rated.metrics['rmse_arousal']:.3f}" in only
     with pytest.raises(RunError, match="--metric ccc or rmse"):
         embedkit.table([rated], metric="ua")
-    with pytest.raises(RunError, match="--metric ua, wa, f1, nll, brier or ece"):
+    with pytest.raises(RunError, match="--metric ua, wa, f1, nll, brier, ece, kl or js"):
         embedkit.table([classified], metric="ccc")
     records = json.loads(embedkit.table([rated, classified]).render("json"))
     by_loss = {record["loss"]: record for record in records}

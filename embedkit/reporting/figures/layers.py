@@ -20,8 +20,8 @@ def draw_layers(rows: Iterable[Row], metric: str = "ua") -> dict[str, Figure]:
 
     Args:
         rows: Rows of runs, as in `metrics.json`; those that are not of a single layer are left out.
-        metric: "ua", "wa", "f1", "nll", "brier", "ece" (calibrated where the runs say so), or "ccc" (the mean over the
-            emotional attributes).
+        metric: "ua", "wa", "f1", "nll", "brier", "ece", "kl", "js" (calibrated where the runs say so), or "ccc" (the
+            mean over the emotional attributes).
 
     Returns:
         Figures by name, one for each corpus, encoder, head and protocol.

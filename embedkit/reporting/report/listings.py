@@ -38,10 +38,10 @@ class Listing:
 
 
 def list_intervals(panels: Sequence[Panel]) -> Listing:
-    """List every score of every run with its interval."""
-    names = list(
-        dict.fromkeys(name for one in panels for run in one.runs.values() for name in SCORES[task_of(run.metrics)])
-    )
+    """List every score of every run with its interval, and its distance to annotators where there were any."""
+    known = [run.metrics for one in panels for run in one.runs.values()]
+    names = list(dict.fromkeys(name for row in known for name in SCORES[task_of(row)]))
+    names += [name for name in ("kl_calibrated", "js_calibrated") if any(row.get(name) is not None for row in known)]
     rows = []
     for panel in panels:
         for loss, record in panel.runs.items():
@@ -112,7 +112,7 @@ def _name(place: Place | Mapping[str, str]) -> tuple[str, str, str]:
 
 
 def _write_interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:
-    factor, decimals = (1, 3) if name == "ccc" else (100, 1)
+    factor, decimals = METRICS[name].factor, METRICS[name].decimals
     if row.get(name) is None:
         return "-"
     told, ends = f"{factor * row[name]:{sign}.{decimals}f}", row.get(f"{name}_ci")

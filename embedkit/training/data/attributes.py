@@ -35,7 +35,7 @@ def define_dimensions(store: Source, dimensions: Sequence[str], *, where: Sequen
     """
     _require_columns(store, dimensions, "The targets need")
     rows = filter_rows(store, where)
-    ratings = np.stack([_read_ratings(store, name)[rows] for name in dimensions], axis=1)
+    ratings = np.stack([read_ratings(store, name)[rows] for name in dimensions], axis=1)
     rated = np.isfinite(ratings).all(axis=1)
     if rated.sum() < 2:
         raise FitError(
@@ -90,7 +90,7 @@ def read_second_task(loss: Loss, stores: Sequence[Source], parts: Sequence[TaskD
         return None
     store, data = stores[0], parts[0]
     _require_columns(store, loss.ratings, f"The loss {loss.spec!r} needs")
-    own = np.stack([_read_ratings(store, name)[data.rows] for name in loss.ratings], axis=1)
+    own = np.stack([read_ratings(store, name)[data.rows] for name in loss.ratings], axis=1)
     for name, column in zip(loss.ratings, own.T, strict=True):
         if not np.isfinite(column).any():
             raise FitError(
@@ -110,7 +110,7 @@ def _require_columns(store: Source, dimensions: Sequence[str], needed_by: str) -
         nearest = difflib.get_close_matches(name, find_rating_columns(store), n=1)
         hint = f", did you mean {nearest[0]!r}?" if nearest else "."
         what = "holds texts" if name in store.columns else "is none of its columns"
-        odd = _first_text(store, name) if name in store.columns else None
+        odd = first_text(store, name) if name in store.columns else None
         told = "" if odd is None or nearest else f" {odd!r} is no number."
         raise FitError(f"{needed_by} columns of numbers, but {name!r} {what}: {_told(store)}{hint}{told}")
     taken = {*_KEYS, *(f"{name}_{end}" for name in dimensions for end in _KEYS)}
@@ -127,7 +127,7 @@ def _told(store: Source) -> str:
     return f"{store.corpus} has {', '.join(names)}" if names else f"{store.corpus} has no column of numbers"
 
 
-def _read_ratings(store: Source, name: str) -> NDArray[np.float64]:
+def read_ratings(store: Source, name: str) -> NDArray[np.float64]:
     """Read a column of numbers, or of texts that are, `[utterances]`; NaN where one is missing."""
     column = store.column(name)
     if column.dtype.kind != "U":
@@ -135,7 +135,7 @@ def _read_ratings(store: Source, name: str) -> NDArray[np.float64]:
     return np.array([read_number(text) for text in column.tolist()], dtype=np.float64)
 
 
-def _first_text(store: Source, name: str) -> str | None:
+def first_text(store: Source, name: str) -> str | None:
     """Return a text that is no number; None where there is none."""
     return next((str(text) for text in store.column(name).tolist() if read_number(str(text)) is None), None)
 

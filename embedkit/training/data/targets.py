@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedkit.evaluation.metrics import concordance_correlation, unweighted_average_recall
+from embedkit.losses.base import Loss
 from embedkit.training.data.folds import Indices
 
 
@@ -71,6 +72,10 @@ class Targets(ABC):
     @abstractmethod
     def gather(self, index: Indices, scales: Sequence[Scale | None], dtype: torch.dtype) -> Tensor:
         """Collect what the loss compares scores with, for utterances `[groups, batch]`."""
+
+    def choose(self, gathered: Tensor, loss: Loss) -> Tensor:
+        """Return what one of the losses compares scores with, from what `gather` collected."""
+        return gathered
 
     @abstractmethod
     def reserve(self, *size: int) -> NDArray[Any]:
@@ -136,6 +141,23 @@ class RatedClassTargets(ClassTargets):
         return super().predict(scores[..., : self.classes], scale)
 
 
+class SoftClassTargets(ClassTargets):
+    """Classes, and the shares of annotators who named each, `[utterances, 1 + classes]`.
+
+    Heads are judged by the classes, under whatever loss, so that what is chosen compares.
+    """
+
+    def __init__(self, values: NDArray[np.float64]) -> None:
+        super().__init__(values[:, 0].astype(np.int64), values.shape[1] - 1)
+        self.both = torch.from_numpy(values)
+
+    def gather(self, index: Indices, scales: Sequence[Scale | None], dtype: torch.dtype) -> Tensor:
+        return self.both[torch.from_numpy(index)].to(dtype)
+
+    def choose(self, gathered: Tensor, loss: Loss) -> Tensor:
+        return gathered[..., 1:] if loss.soft else gathered[..., 0].long()
+
+
 class DimensionTargets(Targets):
     """Ratings `[utterances, dimensions]`, standardised by the training set; judged by the mean CCC.
 
@@ -170,10 +192,13 @@ class DimensionTargets(Targets):
 def build_targets(values: NDArray[Any], outputs: int) -> Targets:
     """Tell classes from dimensions: integers `[utterances]`, or floats `[utterances, dimensions]`.
 
-    Floats that are fewer than the outputs are `[utterances, 1 + ratings]`: classes, and ratings beside them.
+    Floats that are fewer than the outputs are `[utterances, 1 + ratings]`: classes, and ratings beside them; one more
+    are `[utterances, 1 + classes]`: classes, and the shares of annotators who named each.
     """
     if values.dtype.kind in "iu":
         return ClassTargets(values, outputs)
+    if values.shape[1] > outputs:
+        return SoftClassTargets(values)
     return DimensionTargets(values) if values.shape[1] == outputs else RatedClassTargets(values, outputs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
 from embedkit.training.data.folds import CROSSED, Indices, Names
 from embedkit.training.data.source import Source
 from embedkit.wording import list_words
+
+if TYPE_CHECKING:
+    from embedkit.training.data.annotators import Annotators
 
 LARGEST_EXACT = 2.0**53
 """Above this, neighbouring whole numbers are one float."""
@@ -39,6 +42,7 @@ class TaskData:
         dimensions: The columns of ratings that are predicted in place of classes.
         unrated: Utterances left out because a rating is missing.
         copies: Utterances left out because their recording is in already.
+        annotators: What single annotators said; None where nobody asked.
     """
 
     rows: Indices
@@ -54,11 +58,13 @@ class TaskData:
     dimensions: tuple[str, ...] = ()
     unrated: int = 0
     copies: int = 0
+    annotators: Annotators | None = None
 
     def take(self, index: Indices) -> TaskData:
         """Keep some of the utterances, by their places `[utterances kept]`."""
         arrays = ("rows", "ids", "labels", "speakers", "sessions", "splits", "targets")
-        return replace(self, **{name: getattr(self, name)[index] for name in arrays})
+        annotators = self.annotators and self.annotators.take(index)
+        return replace(self, annotators=annotators, **{name: getattr(self, name)[index] for name in arrays})
 
     @property
     def outputs(self) -> int:

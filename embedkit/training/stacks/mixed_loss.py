@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -23,11 +23,18 @@ class MixedLoss:
         losses: The loss of each head, `[groups][members]`.
         counts: Utterances of each class on each group's training set, `[groups, classes]`.
         device, dtype: Where and in what scores will be.
+        choose: Chooses from what was gathered of the targets what a loss compares scores with.
     """
 
     def __init__(
-        self, losses: Sequence[Sequence[Loss]], counts: NDArray[np.int64], device: torch.device, dtype: torch.dtype
+        self,
+        losses: Sequence[Sequence[Loss]],
+        counts: NDArray[np.int64],
+        device: torch.device,
+        dtype: torch.dtype,
+        choose: Callable[[Tensor, Loss], Tensor] = lambda gathered, _: gathered,
     ) -> None:
+        self.choose = choose
         distinct = {loss.spec: loss for row in losses for loss in row}
         flat = np.array([loss.spec for row in losses for loss in row])
         members = len(losses[0])
@@ -48,7 +55,7 @@ class MixedLoss:
 
         Args:
             scores: `[groups, members, batch, classes]`.
-            targets: Class indices `[groups, batch]`.
+            targets: What was gathered of the targets, such as class indices, `[groups, batch, ...]`.
             mask: True for rows that count, `[groups, batch]`.
             progress: Share of the training that is over.
         """
@@ -56,7 +63,8 @@ class MixedLoss:
         values = []
         for loss, heads, owners, weights in self.parts:
             own = flat if len(self.parts) == 1 else flat.index_select(0, heads)
-            values.append(loss(own, targets[owners], mask=mask[owners], class_weights=weights, progress=progress))
+            wanted = self.choose(targets, loss)[owners]
+            values.append(loss(own, wanted, mask=mask[owners], class_weights=weights, progress=progress))
         joined = values[0] if len(values) == 1 else torch.cat(values).index_select(0, self.order)
         return joined.view(self.shape)
 

@@ -140,7 +140,7 @@ def train_stack(
     Args:
         features: The embeddings.
         targets: Class index of every utterance, or its ratings, float64 `[utterances, dimensions]`; or both,
-            `[utterances, 1 + ratings]`.
+            `[utterances, 1 + ratings]`; or classes and shares of annotators, `[utterances, 1 + classes]`.
         groups: Same number of members and of steps an epoch in each; losses whose heads may share a stack.
         config: Head and budget.
         keep_best: Keep each head as it was after its best validation epoch (the first of equals).
@@ -418,7 +418,7 @@ class Stack:
     def _make_loss(self) -> MixedLoss:
         losses = [[member.loss for member in row] for row in self.members]
         counts = np.stack([self.targets.count_classes(group.train) for group in self.groups])
-        return MixedLoss(losses, counts, self.features.device, self.dtype)
+        return MixedLoss(losses, counts, self.features.device, self.dtype, self.targets.choose)
 
 
 def _standardise(

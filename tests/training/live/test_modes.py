@@ -47,6 +47,32 @@ def test_cached_equals_frozen_for_heads_on_frames(
     assert_same(cached, fit(corpus, encoder, tmp_path / "frozen", "frozen", ["ccc"], head=head))
 
 
+@pytest.mark.heavy
+def test_votes_are_learned_in_every_mode(corpus: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    lines = corpus.read_text().splitlines()
+    votes = [
+        ",votes_anger,votes_neutral",
+        ",,",
+        *(f",{number % 3},{2 - number % 3}" for number in range(len(lines) - 2)),
+    ]
+    # Beside the audio, whose paths it names.
+    voted = corpus.with_name("voted.csv")
+    voted.write_text("\n".join(line + own for line, own in zip(lines, votes, strict=True)) + "\n")
+    encoder = str(checkpoints["hubert"])
+    store = embedkit.extract(voted, encoder=encoder, out=tmp_path / "store.h5", level="utterance")
+    (cached,) = embedkit.fit(store, ["soft-ce"], head="linear", lr=(1e-2,), runs=tmp_path / "cached", **QUICK)
+    frozen = fit(voted, encoder, tmp_path / "frozen", "frozen", ["soft-ce"], head="linear")
+    assert_same(cached, frozen)
+    assert frozen.metrics["annotators"] == cached.metrics["annotators"]
+    assert frozen.metrics["annotators"]["utterances"] == 15
+    tuned, hard = (
+        fit(voted, encoder, tmp_path / loss, "finetune", [loss], head="linear", epochs=1, encoder_lr=1e-3)
+        for loss in ("soft-ce", "ce")
+    )
+    assert tuned.metrics["kl"] > 0
+    assert not np.allclose(predictions(tuned)[1], predictions(hard)[1], atol=1e-4)
+
+
 class Counting:
     """Counts the clips that pass an encoder."""
 
