@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -362,9 +363,13 @@ class AveragedFrames(FrameFeatures):
         return average_runs(whole, self.run).values[0, 0].numpy()
 
 
-def fits_in_memory(size: int, memory_gb: float | None) -> bool:
-    """Tell whether so many bytes may be held; None for at most a quarter of the machine's memory."""
-    return size < (read_memory().total / 4 if memory_gb is None else memory_gb * 1e9)
+MOST_HELD = 3e9
+"""Bytes of utterance means above which they stay on disk: reading them by the mini-batch takes no longer."""
+
+
+def fits_in_memory(size: int, memory_gb: float | None, most: float = math.inf) -> bool:
+    """Tell whether so many bytes may be held; None for at most a quarter of the machine's memory, and `most`."""
+    return size < (min(read_memory().total / 4, most) if memory_gb is None else memory_gb * 1e9)
 
 
 def members_of(owners: Names) -> list[Indices]:
