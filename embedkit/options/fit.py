@@ -429,7 +429,7 @@ class TrainingOptions:
         panel="Machine",
         metavar="GB",
         help="Larger embeddings stay on disk while training, with the same results.",
-        usual="a quarter of the memory",
+        usual="a quarter of the memory, of utterance means at most 3 GB",
         bound=NOT_NEGATIVE,
     )
     runs: Path = option(Path("runs"), panel="Machine", metavar="FOLDER", help="Folder to keep the runs in.")

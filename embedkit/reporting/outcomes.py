@@ -6,7 +6,6 @@ import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from embedkit.evaluation.significance import (
     recall_shares,
 )
 from embedkit.evaluation.speaker_model import Variance
-from embedkit.reporting.predictions import read_rows
+from embedkit.reporting.predictions import read_columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,24 +78,33 @@ def read_outcome(path: Path, dimensions: Sequence[str] = (), *, fitted: bool = F
             ["predicted"],
         )
     )
-    ids, speakers, seeds, folds, *values = _read_columns(path, ["id", "speaker", "seed", "fold", *truths, *guesses])
-    if not all(speakers):
+    try:
+        (ids, owners, seeds, folds, *values), _ = read_columns(
+            path, ["id", "speaker", "seed", "fold", *truths, *guesses]
+        )
+    except (OSError, ValueError, LookupError, csv.Error) as error:
+        raise RunError(f"{path} cannot be read ({error}).") from error
+    if not len(ids.codes):
+        raise RunError(f"{path} holds no predictions.")
+    if not owners.texts[0]:
         raise RunError(f"{path} does not name the speaker of every utterance, so nothing can be paired by speaker.")
     true, found = values[: len(truths)], values[len(truths) :]
-    units = sorted({*zip(ids, speakers, *true, strict=True)})
-    count = len(set(seeds))
-    if len({unit[0] for unit in units}) != len(units) or len(units) * count != len(ids):
+    count, systems = len(seeds.texts), len(folds.texts)
+    order = np.lexsort((ids.codes, seeds.codes))
+    units = np.stack([column.codes for column in (ids, owners, *true)], axis=1)[order]
+    if len(order) != len(ids.texts) * count or (units.reshape(count, -1) != units[: len(ids.texts)].reshape(-1)).any():
         raise RunError(f"{path} does not hold one prediction for each utterance and seed.")
-    pairing = hashlib.sha256(repr((units, count)).encode()).hexdigest()
-    owners, systems = _number(speakers), len(set(folds))
-    order = np.array(sorted(range(len(ids)), key=lambda row: (seeds[row], ids[row]))).reshape(count, -1)
+    order = order.reshape(count, -1)
+    texts = [column.take(order[0]) for column in (ids, owners, *true)]
+    pairing = hashlib.sha256(repr((texts, count)).encode()).hexdigest()
+    speakers = owners.codes
     if not dimensions:
-        right = np.array([one == other for one, other in zip(found[0], true[0], strict=True)])
-        classes = _number(true[0])
-        shares = recall_shares(right, classes, owners)
-        numbers = _number(seeds)
-        own = [numbers == number for number in range(count)]
-        by_seed = np.array([recall_shares(right[rows], classes[rows], owners[rows]).sum() for rows in own])
+        places = {text: place for place, text in enumerate(true[0].texts)}
+        right = np.array([places.get(text, -1) for text in found[0].texts])[found[0].codes] == true[0].codes
+        classes = true[0].codes
+        shares = recall_shares(right, classes, speakers)
+        own = [seeds.codes == number for number in range(count)]
+        by_seed = np.array([recall_shares(right[rows], classes[rows], speakers[rows]).sum() for rows in own])
         present = np.unique(classes)
         return Outcome(
             pairing=pairing,
@@ -110,13 +118,16 @@ def read_outcome(path: Path, dimensions: Sequence[str] = (), *, fitted: bool = F
                 weights=np.full(len(present), 1 / len(present)),
                 classes=classes[order[0]],
             ),
-            owners=owners[order[0]],
+            owners=speakers[order[0]],
         )
     try:
-        ratings, predicted = (np.array(columns, dtype=np.float64).T[order] for columns in (true, found))
+        ratings, predicted = (
+            np.stack([np.array(column.texts, dtype=np.float64)[column.codes] for column in columns], axis=-1)[order]
+            for columns in (true, found)
+        )
     except ValueError as error:
         raise RunError(f"{path} holds something other than numbers ({error}).") from error
-    moments = agreement_moments(ratings[0], predicted, owners[order[0]])
+    moments = agreement_moments(ratings[0], predicted, speakers[order[0]])
     whole = moments.sum(0)
     return Outcome(
         pairing=pairing,
@@ -126,25 +137,5 @@ def read_outcome(path: Path, dimensions: Sequence[str] = (), *, fitted: bool = F
         systems=systems,
         fitted=fitted,
         hits=None,
-        owners=owners[order[0]],
+        owners=speakers[order[0]],
     )
-
-
-def _read_columns(path: Path, names: Sequence[str]) -> list[list[str]]:
-    try:
-        rows = read_rows(path)
-        header = next(rows, [])
-        pick = itemgetter(*(header.index(name) for name in names))
-        # One flat list: the garbage collector would look through one of rows again and again.
-        cells = [cell for row in rows for cell in pick(row)]
-    except (OSError, ValueError, IndexError, csv.Error) as error:
-        raise RunError(f"{path} cannot be read ({error}).") from error
-    if not cells:
-        raise RunError(f"{path} holds no predictions.")
-    return [cells[place :: len(names)] for place in range(len(names))]
-
-
-def _number(texts: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Number texts by their sorted order."""
-    places = {text: place for place, text in enumerate(sorted(set(texts)))}
-    return np.fromiter((places[text] for text in texts), dtype=np.int64, count=len(texts))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,15 +61,60 @@ class Predictions:
         return np.asarray(self.predicted == self.truth)
 
 
-def read_rows(path: Path) -> Iterator[list[str]]:
-    """Yield the header and the rows of a run's predictions, texts as they were before they were written.
+@dataclass(frozen=True)
+class TextColumn:
+    """A column of texts, each of which is held once.
+
+    Attributes:
+        texts: Those that there are, sorted.
+        codes: Which of them stands in each row, `[rows]`.
+    """
+
+    texts: list[str]
+    codes: NDArray[np.int64]
+
+    def take(self, rows: NDArray[np.int64]) -> tuple[str, ...]:
+        """Return the texts of some rows."""
+        return tuple(self.texts[code] for code in self.codes[rows].tolist())
+
+
+def read_columns(
+    path: Path, texts: Sequence[str], numbers: Sequence[str] = ()
+) -> tuple[list[TextColumn], NDArray[np.float64]]:
+    """Read columns of a run's predictions without holding the file: texts as they were before they were written.
+
+    Args:
+        path: The CSV.
+        texts, numbers: Names of the columns.
+
+    Returns:
+        The columns of texts, and the numbers `[rows, numbers]`.
 
     Raises:
-        OSError, ValueError, csv.Error: the file is missing or damaged.
+        OSError, ValueError, LookupError, csv.Error: the file is missing or damaged, or lacks a column.
     """
+    values, codes = array("d"), [array("q") for _ in texts]
+    places: list[dict[str, int]] = [{} for _ in texts]
     with open_text(path, newline="", encoding="utf-8") as file:
-        for cells in filter(None, csv.reader(file)):
-            yield list(map(read_cell, cells))
+        rows = filter(None, csv.reader(file))
+        header = list(map(read_cell, next(rows, [])))
+        chosen = [(header.index(name), known, own) for name, known, own in zip(texts, places, codes, strict=True)]
+        others = [header.index(name) for name in numbers]
+        for cells in rows:
+            if len(cells) != len(header):
+                raise ValueError(f"a row of {len(cells)} cells, expected {len(header)}")
+            for place, known, own in chosen:
+                own.append(known.setdefault(cells[place], len(known)))
+            values.extend(float(cells[place]) for place in others)
+    columns = [_sort_column(list(map(read_cell, known)), own) for known, own in zip(places, codes, strict=True)]
+    return columns, np.frombuffer(values, dtype=np.float64).reshape(-1, len(numbers) or 1)
+
+
+def _sort_column(texts: list[str], codes: array[int]) -> TextColumn:
+    order = sorted(range(len(texts)), key=texts.__getitem__)
+    ranks = np.empty(len(texts), dtype=np.int64)
+    ranks[order] = np.arange(len(texts))
+    return TextColumn([texts[place] for place in order], ranks[np.frombuffer(codes, dtype=np.int64)])
 
 
 def read_predictions(record: RunRecord) -> Predictions:
@@ -77,16 +123,14 @@ def read_predictions(record: RunRecord) -> Predictions:
     Raises:
         RunError: the file is missing or damaged.
     """
+    classes = [str(name) for name in record.config.get("classes", ())]
+    rated = bool(record.metrics.get("dimensions"))
     try:
-        by_seed: dict[str, dict[str, Mapping[str, str]]] = {}
-        rows = read_rows(record.predictions_path)
-        header = next(rows, [])
-        for cells in rows:
-            row = dict(zip(header, cells, strict=True))
-            by_seed.setdefault(row["seed"], {})[row["id"]] = row
         choices = record.config.get("choices", ())
         temperatures = {(one["fold"], str(one["seed"])): one.get("temperature", 1.0) for one in choices}
-        return _arrange(by_seed, [str(name) for name in record.config.get("classes", ())], temperatures)
+        names = ["seed", "fold", "id", *PREDICTED_BY, *([] if rated else ["predicted"])]
+        shares = [] if rated else [f"p_{name}" for name in classes]
+        return _arrange(*read_columns(record.predictions_path, names, shares), classes, temperatures)
     except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         raise RunError(
             f"The predictions of {record.folder} cannot be read ({error!r}); run embedkit fit again with --overwrite."
@@ -136,26 +180,30 @@ def tested_corpora(record: RunRecord, found: Predictions) -> NDArray[np.str_]:
 
 
 def _arrange(
-    seeds: Mapping[str, Mapping[str, Mapping[str, str]]],
+    columns: Sequence[TextColumn],
+    shares: NDArray[np.float64],
     classes: Sequence[str],
     temperatures: Mapping[tuple[str, str], float],
 ) -> Predictions:
-    by_seed = list(seeds.values())
-    first = list(by_seed[0].values())
+    seeds, folds, ids, speakers, sessions, labels, *told = columns
+    rows = _rows_by_seed(seeds.codes, ids.codes)
+    first = rows[0]
     truth, predicted = np.empty(0, np.int64), np.empty((0, 0), np.int64)
     probability = confidence = calibrated = np.empty((0, 0))
-    if "predicted" in first[0]:
+    if told:
         place = {name: number for number, name in enumerate(classes)}
-        truth = np.array([place[row["label"]] for row in first])
-        predicted = np.array([[place[own[row["id"]]["predicted"]] for row in first] for own in by_seed])
-        given = np.array([[[own[row["id"]][f"p_{name}"] for name in classes] for row in first] for own in by_seed])
-        shares = given.astype(np.float64)
-        probability, confidence = shares[:, np.arange(len(truth)), truth], shares.max(-1)
-        hot = [[temperatures.get((own[row["id"]]["fold"], seed), 1.0) for row in first] for seed, own in seeds.items()]
-        calibrated = scale_temperature(shares, hot).max(-1)
-    columns = {f"{name}s": tuple(row[name] for row in first) for name in ("id", "speaker", "session", "label")}
+        truth = np.array([place[name] for name in labels.texts])[labels.codes[first]]
+        predicted = np.array([place[name] for name in told[0].texts])[told[0].codes[rows]]
+        probability, confidence = shares[rows, truth], shares.max(-1)[rows]
+        hot = np.array([[temperatures.get((fold, seed), 1.0) for seed in seeds.texts] for fold in folds.texts])
+        calibrated = np.array(
+            [scale_temperature(shares[own], hot[folds.codes[own], seeds.codes[own]]).max(-1) for own in rows]
+        )
     return Predictions(
-        **columns,
+        ids=ids.take(first),
+        speakers=speakers.take(first),
+        sessions=sessions.take(first),
+        labels=labels.take(first),
         classes=tuple(classes),
         truth=truth,
         predicted=predicted,
@@ -163,3 +211,16 @@ def _arrange(
         confidence=confidence,
         calibrated=calibrated,
     )
+
+
+def _rows_by_seed(seeds: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each utterance stands under each seed, `[seeds, utterances]`, both in order of appearance."""
+    appearing = seeds[np.sort(np.unique(seeds, return_index=True)[1])]
+    places = np.full((len(appearing), ids.max() + 1), -1)
+    for place, seed in zip(places, appearing, strict=True):
+        own = np.flatnonzero(seeds == seed)
+        place[ids[own]] = own
+    rows = places[:, ids[np.sort(places[0][places[0] >= 0])]]
+    if (rows < 0).any():
+        raise LookupError("an utterance is missing under a seed")
+    return rows

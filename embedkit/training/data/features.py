@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -367,9 +368,13 @@ class AveragedFrames(FrameFeatures):
         return average_runs(whole, self.run).values[0, 0].numpy()
 
 
-def fits_in_memory(size: int, memory_gb: float | None) -> bool:
-    """Tell whether so many bytes may be held; None for at most a quarter of the machine's memory."""
-    return size < memory_for(memory_gb) * 1e9
+MOST_HELD = 3e9
+"""Bytes of utterance means above which they stay on disk: reading them by the mini-batch takes no longer."""
+
+
+def fits_in_memory(size: int, memory_gb: float | None, most: float = math.inf) -> bool:
+    """Tell whether so many bytes may be held; None for at most a quarter of the machine's memory, and `most`."""
+    return size < min(memory_for(memory_gb) * 1e9, math.inf if memory_gb is not None else most)
 
 
 def memory_for(memory_gb: float | None) -> float:

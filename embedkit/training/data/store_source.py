@@ -20,6 +20,7 @@ from embedkit.store.reader import Store, open_store
 from embedkit.store.verify import require_undamaged
 from embedkit.training.data.features import (
     CHUNK,
+    MOST_HELD,
     Features,
     FrameFeatures,
     StreamedFeatures,
@@ -113,7 +114,7 @@ class StoreSource(EmbeddingSource):
     ) -> UtteranceFeatures:
         names: list[Statistic] = ["mean", "std"] if pool == "mean+std" else ["mean"]
         shape = (len(self.layers[place]), self.store.dimensions * len(names))
-        if fits_in_memory(4 * len(rows) * math.prod(shape), memory_gb):
+        if fits_in_memory(4 * len(rows) * math.prod(shape), memory_gb, MOST_HELD):
             return UtteranceFeatures(self._load(rows, place, names), device, means=self.store.dimensions)
         for chunk in cut_chunks(rows):
             self._take(chunk, place, names)
