@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, stdtrit
 
 from embedkit.evaluation.metrics import concordance_correlation, confusion_matrix, mean_f1
-from embedkit.evaluation.speaker_model import Variance, speaker_variance
+from embedkit.evaluation.speaker_model import PRIOR_OF_LOSSES, Variance, speaker_variance
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -173,8 +173,8 @@ def mean_interval(
     if len(names) < 2 or mean <= 0:
         return _UNKNOWN
     # Of a mean of 1: the model's least variance is one of shares.
-    parts = Contributions(values=own / mean, weights=sizes / len(own), classes=classes)
-    factor = math.exp(_half_width(parts.variance(owners), level))
+    variance = speaker_variance(own / mean, sizes / len(own), classes, owners, PRIOR_OF_LOSSES)
+    factor = math.exp(_half_width(variance, level))
     return mean / factor, mean * factor
 
 
