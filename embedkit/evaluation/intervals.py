@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, stdtrit
 
 from embedkit.evaluation.metrics import concordance_correlation, confusion_matrix, mean_f1
-from embedkit.evaluation.speaker_model import Variance, speaker_variance
+from embedkit.evaluation.speaker_model import PRIOR_OF_LOSSES, Variance, speaker_variance
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -54,30 +54,45 @@ class Contributions:
 
     def less(self, other: Contributions) -> Contributions:
         """Return what the same utterances add to the difference of two scores."""
-        return Contributions(values=self.values - other.values, weights=self.weights, classes=self.classes)
+        weights = (self.weights + other.weights) / 2
+        parts = (one.values * (one.weights / weights)[one.classes] for one in (self, other))
+        return Contributions(values=np.subtract(*parts), weights=weights, classes=self.classes)
 
 
 def contributions(targets: ArrayLike, predictions: ArrayLike, n_classes: int, score: Score) -> Contributions:
-    """Compute what utterances add to a score; to F1 by its derivative at the counts that were found.
+    """Compute what utterances add to a score, averaged over seeds.
 
     Shape:
         Targets `[N]`, predictions `[N]` or `[seeds, N]`.
     """
     truth, found = np.asarray(targets), np.atleast_2d(predictions)
-    _, classes, sizes = np.unique(truth, return_inverse=True, return_counts=True)
-    right = (found == truth).astype(np.float64)
+    values, weights = answer_values(confusion_matrix(truth, found, n_classes), score)
+    parts = (values * weights[..., None])[np.arange(len(found))[:, None], truth, found].mean(0)
+    present, classes = np.unique(truth, return_inverse=True)
+    weights = weights.mean(0)[present]
+    return Contributions(values=parts / weights[classes], weights=weights, classes=classes)
+
+
+def answer_values(matrix: NDArray[np.int64], score: Score) -> tuple[FloatArray, FloatArray]:
+    """Compute what an answer (columns) to each class (rows) adds to the mean of its class, and the classes' weights.
+
+    A right answer adds 1, to F1 a little less: F1 goes by its derivative at the counts that were found, where an answer
+    takes from the class that it names. So values of large and small classes are on one scale, as the model needs them.
+
+    Shape:
+        Counts and values `[..., classes, classes]`, weights `[..., classes]`; 0 for a class without utterances.
+    """
+    sizes = matrix.sum(-1).astype(np.float64)
+    right = np.broadcast_to(np.eye(matrix.shape[-1]), matrix.shape)
     if score == "ua":
-        return Contributions(values=right.mean(0), weights=np.full(len(sizes), 1 / len(sizes)), classes=classes)
+        return right, (sizes > 0) / (sizes > 0).sum(-1, keepdims=True)
     if score == "wa":
-        return Contributions(values=right.mean(0), weights=sizes / len(truth), classes=classes)
-    matrix = confusion_matrix(truth, found, n_classes)
+        return right, sizes / sizes.sum(-1, keepdims=True)
     occurrences = matrix.sum(-1) + matrix.sum(-2)
-    present = (occurrences > 0).sum(-1, keepdims=True)
-    rate = np.divide(1.0, occurrences, out=np.zeros(occurrences.shape), where=occurrences > 0) / present
-    lost = 2 * np.diagonal(matrix, axis1=-2, axis2=-1) * rate**2 * present
-    values = (2 * right * rate[:, truth] - np.take_along_axis(lost, found, -1)).mean(0)
-    # Weights of 1 keep values of large and small classes on one scale, for the model pools their variance.
-    return Contributions(values=values * sizes[classes], weights=np.ones(len(sizes)), classes=classes)
+    rate = np.divide(1.0, occurrences, out=np.zeros(occurrences.shape), where=occurrences > 0)
+    lost = np.diagonal(matrix, axis1=-2, axis2=-1) * rate**2
+    weights = 2 * sizes * rate / (occurrences > 0).sum(-1, keepdims=True)
+    return right - lost[..., None, :] * occurrences[..., :, None], weights
 
 
 def score_intervals(
@@ -158,8 +173,8 @@ def mean_interval(
     if len(names) < 2 or mean <= 0:
         return _UNKNOWN
     # Of a mean of 1: the model's least variance is one of shares.
-    parts = Contributions(values=own / mean, weights=sizes / len(own), classes=classes)
-    factor = math.exp(_half_width(parts.variance(owners), level))
+    variance = speaker_variance(own / mean, sizes / len(own), classes, owners, PRIOR_OF_LOSSES)
+    factor = math.exp(_half_width(variance, level))
     return mean / factor, mean * factor
 
 
