@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.findings import PAGE, TABLES, read_rows, render, take
+from tests.findings import PAGE, README, TABLES, read_rows, render, render_summary, take
 
 Row = dict[str, Any]
 HEADS = {"mfcc": "MFCC", "logmel": "log-mel", "whisper-base": "Whisper-base"}
@@ -125,6 +125,10 @@ def squeeze(text: str) -> str:
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_are_those_of_the_runs(name: str) -> None:
     assert take(PAGE, name) == render(name)
+
+
+def test_the_readme_shows_what_the_runs_found() -> None:
+    assert take(README, "table") == render_summary()
 
 
 @pytest.mark.parametrize("say", SAID, ids=lambda say: say.__name__)

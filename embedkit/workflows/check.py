@@ -135,7 +135,8 @@ def check_corpus(
     Args:
         corpus: "demo", a corpus folder, a CSV manifest, or an opened corpus.
         folds: The folds of the study, as in `fit`; by default those that `fit` takes.
-        classes, merge: The study's labels and labels that count as another; by default the corpus's task.
+        classes: The study's labels; by default those of the corpus's task.
+        merge: Labels that count as another; by default those of the corpus's task.
         where: Filters `COLUMN=VALUE`; all must hold.
         workers: Threads that decode audio; by default up to four.
         max_hours: What an utterance may last.

@@ -88,7 +88,8 @@ def export_run(
             no network. "folder": the encoder as transformers writes it, beside the heads in safetensors, with a model
             card; `predict` takes it as a run. "both": such a folder with the ONNX file in it. None for "folder" where
             it is pushed, else for "onnx".
-        fold, seed: Take only the heads of this fold, or of this seed.
+        fold: Take only the heads of this fold.
+        seed: Take only the heads of this seed.
         check: Recordings to compare on; by default some of the run's corpus.
         tolerance: A larger difference is an error, and nothing is kept.
         overwrite: Replace what was exported before.

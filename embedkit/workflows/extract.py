@@ -73,7 +73,8 @@ def extract_embeddings(
         options: How, and what is kept; users give each as an argument.
         encoder: A registered name, a Hugging Face id or a local folder.
         rate: Samples a second of the arrays of a list.
-        labels, speakers: Of the clips of a list, one for each.
+        labels: Labels of the clips of a list, one for each.
+        speakers: Their speakers, one for each.
         sources: Where encoders' names lead instead of the published weights.
         progress: Called with seconds of audio done and in all; True shows a bar, None shows one on a terminal.
         tell: Called with each sentence for the user; by default they are logged.

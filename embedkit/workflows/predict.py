@@ -127,7 +127,8 @@ def stream_predictions(
         audio: Audio files, folders of them, CSV lists (see `find_clips`), or clips; NumPy arrays `[samples]` of one
             channel, and open files.
         rate: Samples a second of arrays.
-        fold, seed: Ask only the heads of this fold, or of this seed; None for the mean over all.
+        fold: Ask only the heads of this fold; None for the mean over all.
+        seed: Ask only the heads of this seed; None for the mean over all.
         map: Of a published classifier alone: which labels count, and as what; of several that count as one the
             probabilities are added. Without it all count.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
