@@ -25,6 +25,7 @@ def figure(
             "weights",
             "map",
             "tsne",
+            "timeline",
         ],
         typer.Argument(
             metavar="KIND",
@@ -32,12 +33,17 @@ def figure(
             help="layers: a metric over the layers of each encoder; forest: scores with intervals; confusion: "
             "matrices; classes, speakers: recall of each; calibration: reliability and NLL; shares: a score by the "
             "number of training speakers (`embedkit fit --train-share`); curves: validation score and training loss; "
-            "weights: of the layers; map, tsne: of the embeddings.",
+            "weights: of the layers; map, tsne: of the embeddings; timeline: probabilities or ratings over the time of "
+            "each recording (`embedkit predict --window`).",
         ),
     ],
     runs: Annotated[
         Path | None,
-        typer.Argument(metavar="RUNS", help="Folder that holds the runs. [default: embedkit.toml's, else runs]"),
+        typer.Argument(
+            metavar="RUNS",
+            help="Folder that holds the runs; of timeline the file of `embedkit predict --out`. [default: "
+            "embedkit.toml's, else runs]",
+        ),
     ] = None,
     metric: Annotated[
         Literal["ua", "uar", "wa", "acc", "f1", "nll", "brier", "ece", "kl", "js", "ccc"],
@@ -53,6 +59,7 @@ def figure(
         embedkit fit embeddings/emodb/hubert.h5 --layers each --loss all
         embedkit figure layers
         embedkit figure confusion --format pdf --out paper/figures
+        embedkit figure timeline call.csv --format png
 
     Points are means over seeds, bars and bands one standard deviation.
     """

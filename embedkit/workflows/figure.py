@@ -20,6 +20,7 @@ from embedkit.reporting.figures.panels import Panel, plan_panels, tested_stores
 from embedkit.reporting.figures.recall import Read, draw_classes, draw_confusions, draw_speakers
 from embedkit.reporting.figures.shares import draw_shares, find_families
 from embedkit.reporting.figures.theme import Figure
+from embedkit.reporting.figures.timeline import draw_timelines, read_timelines
 from embedkit.reporting.predictions import read_predictions
 from embedkit.writing import write_file
 
@@ -46,7 +47,7 @@ _KINDS: Mapping[str, tuple[_Draw, str]] = {
         "none is on a store for all folds",
     ),
 }
-KINDS = ("layers", *_KINDS)
+KINDS = ("layers", *_KINDS, "timeline")
 SYNONYMS = {"tsne": "map"}
 
 
@@ -61,11 +62,12 @@ def write_figures(
     """Write all figures of one kind, one file each.
 
     Args:
-        runs: The folder that holds the runs.
+        runs: The folder that holds the runs; of "timeline" a file that `predict` wrote of windows.
         kind: "layers" (a metric by layer, from `fit --layers each`), "forest" (scores with intervals), "confusion",
             "classes" and "speakers" (recall), "calibration" (reliability and NLL), "shares" (a score by the
             number of training speakers, from `fit --train-share`), "curves" (validation score and training loss by
-            epoch), "weights" (of the layers), "map" or "tsne" (embeddings).
+            epoch), "weights" (of the layers), "map" or "tsne" (embeddings), "timeline" (probabilities or ratings over
+            the time of each recording).
         metric: Of "layers": "ua" or "uar", "wa" or "acc", "f1", "nll", "brier", "ece", "kl", "js", or "ccc" (the
             mean over the emotional attributes).
         format: "svg", "pdf" or "png".
@@ -85,8 +87,12 @@ def write_figures(
         if name not in known:
             raise ConfigError(unknown_name(what, name, known))
     metric = declared(TableOptions)["metric"].canonical(metric, "metric")
-    records = find_runs(runs)
-    figures = draw_layers([one.metrics for one in records], metric) if kind == "layers" else _draw(kind, records, runs)
+    if kind == "timeline":
+        figures: Mapping[str, Figure] = draw_timelines(read_timelines(Path(runs)))
+    else:
+        records = find_runs(runs)
+        rows = [one.metrics for one in records]
+        figures = draw_layers(rows, metric) if kind == "layers" else _draw(kind, records, runs)
     folder = Path(out)
     paths = []
     for name, figure in _file_names(figures).items():
