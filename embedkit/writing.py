@@ -237,12 +237,44 @@ def _name_part(path: Path) -> Path:
     return path.with_name(f".{stem}.{_name_machine()}-{os.getpid()}-{secrets.token_hex(8)}.part")
 
 
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Leave a mark in a folder, made where it is missing, while somebody works there; an empty one goes at the end."""
+    mark = _name_part(folder / "work")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError:
+        # Whoever writes there says why that cannot be done.
+        yield
+        return
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def is_worked_in(folder: Path) -> bool:
+    """Tell whether somebody who has left a mark in a folder may still be at work."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return any(is_temporary(one.name) and not is_abandoned(one) for one in folder.iterdir())
+    return False
+
+
+def is_abandoned(path: Path) -> bool:
+    """Tell whether something that is not finished was left by a process that is gone, or lies there for a week."""
+    found = _TEMPORARY.fullmatch(path.name)
+    return found is not None and _is_abandoned(path, found["machine"], int(found["process"]))
+
+
 def is_temporary(name: str) -> bool:
     """Tell whether a file or folder of this name is one that is not finished."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def _is_abandoned(entry: os.DirEntry[str], machine: str, process: int) -> bool:
+def _is_abandoned(entry: os.DirEntry[str] | Path, machine: str, process: int) -> bool:
     if machine == _name_machine() and not system.is_running(process):
         return True
     with suppress(OSError):

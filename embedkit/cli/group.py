@@ -74,6 +74,14 @@ def takes_messages(command: Callable[..., None]) -> Callable[..., None]:
 class Command(TyperCommand):
     """A command: parts that were typed may be imported; the terminal is embedkit's own, libraries write to the log."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line; what is wrong with a value is said without the words of whoever checks it."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         chosen = {name: ctx.params.get(name) or ctx.find_root().params.get(name) for name in MESSAGES}

@@ -8,7 +8,7 @@ summaryTable.csv` says which emotion won.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -102,16 +102,23 @@ def _read_votes(folder: Path) -> dict[str, dict[str, float]]:
     """Read how many named each emotion by the voice alone, by utterance; none where there is no table."""
     if (file := folder / _TABULATED).is_file():
         # Rows are numbered 100000 times the kind of rating, and the clip.
-        rows = read_labels(file, ("", *LETTERS, "fileName", "numResponses"))
-        return {
-            row["fileName"]: _tabulated(file, row) for row in rows if row[""].startswith(VOICE) and len(row[""]) == 6
-        }
+        rows = [row for row in read_labels(file, ("", *LETTERS, "fileName", "numResponses")) if _is_voice(row[""])]
+        if repeated := [name for name, count in Counter(row["fileName"] for row in rows).items() if count > 1]:
+            raise CorpusError(
+                f"The votes on {repeated[0]!r} by the voice alone stand twice in {str(file)!r}; take the published "
+                "table."
+            )
+        return {row["fileName"]: _tabulated(file, row) for row in rows}
     named: dict[str, list[list[str]]] = defaultdict(list)
     if (file := folder / _FINISHED).is_file():
         for row in read_labels(file, ("queryType", "clipName", "respEmo")):
             if row["queryType"] == VOICE and row["respEmo"] in LETTERS:
                 named[row["clipName"]].append([LETTERS[row["respEmo"]]])
     return {clip: count_votes(votes, LABELS.values()) for clip, votes in named.items()}
+
+
+def _is_voice(number: str) -> bool:
+    return number.startswith(VOICE) and len(number) == 6
 
 
 def _tabulated(file: Path, row: Mapping[str, str]) -> dict[str, float]:

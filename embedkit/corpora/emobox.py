@@ -125,8 +125,12 @@ def _read_side(place: Path, dataset: str, side: str, number: str) -> dict[str, _
 
 
 def _read_lines(file: Path) -> dict[str, Any]:
-    lines = (parse_json(line) for line in read_text(file, MOST_TEXT).splitlines() if line.strip())
-    return {line["key"]: line for line in lines}
+    found: dict[str, Any] = {}
+    for line in (parse_json(line) for line in read_text(file, MOST_TEXT).splitlines() if line.strip()):
+        if line["key"] in found:
+            raise ValueError(f"the key {line['key']!r} stands in two lines")
+        found[line["key"]] = line
+    return found
 
 
 def _read_row(row: Mapping[str, Any]) -> _Row:
@@ -134,6 +138,8 @@ def _read_row(row: Mapping[str, Any]) -> _Row:
     path, code = row["wav"], row["emo"]
     if not (isinstance(path, str) and isinstance(code, str)) or "\0" in path or ".." in path.split("/"):
         raise ValueError("a line has no text as wav or emo, or a path that leads elsewhere")
+    if start is not None and end is not None and not start < end:
+        raise ValueError(f"a segment of {path!r} ends at {end:g} s, before it starts at {start:g} s")
     return _Row(path, code, start, end)
 
 
@@ -154,7 +160,11 @@ def _find_tested(sides: Mapping[str, Mapping[str, Mapping[str, _Row]]], folder: 
     """Say in which fold each utterance is tested; what is on both sides of a fold, or tested twice, is refused."""
     tested: dict[str, str] = {}
     for number, parts in sides.items():
-        both = parts["test"].keys() & (parts["train"].keys() | parts["valid"].keys())
+        if not parts["test"]:
+            raise CorpusError(f"Fold {number} in {str(folder)!r} tests no utterance; take EmoBox's own folds.")
+        learned = {(row.path, row.start, row.end) for side in ("train", "valid") for row in parts[side].values()}
+        both = {key for key, row in parts["test"].items() if (row.path, row.start, row.end) in learned}
+        both |= parts["test"].keys() & (parts["train"].keys() | parts["valid"].keys())
         twice = both or parts["test"].keys() & tested.keys()
         if twice:
             told = (

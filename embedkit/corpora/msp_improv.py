@@ -32,6 +32,7 @@ _NAME = re.compile(
     r"MSP-IMPROV-(?P<key>S(?P<text>\d\d[AHNS])-[FM](?P<session>\d\d)-(?P<recording>[A-Z])-(?P<sex>[FM])[FM]\d+)"
 )
 _HEAD = re.compile(r"(?:UTD|MSP)-IMPROV-(?P<key>\S+?)\.(?:avi|wav)\s*;\s*(?P<code>[A-Z])\s*;(?P<rest>.*)")
+_BEGINS = re.compile(r"\s*(?:UTD|MSP)-IMPROV", re.IGNORECASE)
 _RATING = re.compile(r"\b([AVDN]):\s*(\d+(?:\.\d*)?|NaN)")
 _SESSION = re.compile(r"session\d+", re.IGNORECASE)
 _DEPTH = 5
@@ -63,7 +64,7 @@ def read_msp_improv(folder: Path) -> Corpus:
         CorpusError: the labels cannot be read, or no utterance has audio.
     """
     table = next((folder / name for name in _TABLES if (folder / name).is_file()), folder / _TABLES[0])
-    labels = _read_labels(table)
+    labels, odd = _read_labels(table)
     matches, notes = match_audio_below(folder, _NAME, depth=_DEPTH)
     utterances = sort_utterances(
         _utterance(path, match, labels[match["key"]])
@@ -80,6 +81,11 @@ def read_msp_improv(folder: Path) -> Corpus:
     notes = (
         *count_note(len(utterances), _PUBLISHED, "MSP-IMPROV"),
         *notes,
+        *left_out_note(odd, f"line{{s}} of {table.name} that should begin an utterance and cannot be read"),
+        *left_out_note(
+            [key for key, label in labels.items() if label.code not in LABELS],
+            f"utterance{{s}} with a code other than {', '.join(LABELS)}",
+        ),
         *left_out_note([key for key in labels if key not in heard], "label{s} without audio"),
         *left_out_note(
             [path for path, match in matches if match["key"] not in labels], "audio file{s} without a label"
@@ -88,21 +94,26 @@ def read_msp_improv(folder: Path) -> Corpus:
     return Corpus(name="msp-improv", kind="msp-improv", root=folder, utterances=utterances, task=TASK, notes=notes)
 
 
-def _read_labels(table: Path) -> dict[str, _Label]:
+def _read_labels(table: Path) -> tuple[dict[str, _Label], list[str]]:
+    """Return the labels by utterance, and lines that begin like those of an utterance and are none."""
     try:
         text = read_text(table, errors="replace")
     except (OSError, ValueError) as error:
         raise CorpusError(f"Cannot read the labels in {str(table)!r} ({error}).") from error
     labels: dict[str, _Label] = {}
+    odd: list[str] = []
     latest: _Label | None = None
     for line in text.splitlines():
         if match := _HEAD.fullmatch(line.strip()):
             latest = labels.setdefault(match["key"], _Label(match["code"], _ratings(match["rest"])))
+        elif _BEGINS.match(line):
+            odd.append(line.strip()[:80])
+            latest = None
         elif latest is not None and line.count(";") > 1:
             # Some annotators stand twice below an utterance, with the same ratings.
             rater, word, _ = (part.strip() for part in line.split(";", 2))
             latest.raters[rater] = (VOTED.get(word.lower(), "other"), _ratings(line))
-    return labels
+    return labels, odd
 
 
 def _ratings(text: str) -> dict[str, float]:

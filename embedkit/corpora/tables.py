@@ -20,7 +20,8 @@ def read_labels(file: Path, required: Sequence[str]) -> list[dict[str, str]]:
         missing = [column for column in required if column not in header]
         if missing:
             found = ", ".join(header) or "none"
-            raise CorpusError(f"The table {str(file)!r} has no column {', '.join(missing)}; columns found: {found}.")
+            told = ", ".join(name or "without a name" for name in missing)
+            raise CorpusError(f"The table {str(file)!r} has no column {told}; columns found: {found}.")
 
     table = read_delimited(file, "table", lambda header: set(required) <= set(header), check, decode=_decode)
     return [dict(zip(table.header, (field.strip() for field in fields), strict=True)) for _, fields in table.rows]

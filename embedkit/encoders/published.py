@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 
@@ -207,13 +208,18 @@ TABLE: dict[str, Published] = {
 PUBLISHED: dict[str, str] = {name: entry.source for name, entry in TABLE.items()}
 """The source of every registered transformer."""
 
-_EMOBOX = "EmoBox's corpora (CREMA-D, EmoDB, EMOVO, IEMOCAP, MELD, MSP-Podcast, RAVDESS, SAVEE, TESS and others)"
+_EMOBOX = (
+    "AESDD, ASED, ASVP-ESD, CaFE, CASIA, CREMA-D, EMNS, EmoDB, EmoV-DB, EMOVO, Emozionalmente, eNTERFACE, ESD, "
+    "IEMOCAP, JL-Corpus, M3ED, MEAD, MELD, MER2023, MESD, MSP-Podcast, Oreau, PAVOQUE, Polish, RAVDESS, RESD, SAVEE, "
+    "ShEMO, SUBESCO, TESS, TurEV-DB, URDU"
+)
+"""EmoBox's corpora (Ma et al., Interspeech 2024)."""
 
 TRAINED_ON: dict[str, str] = {
     **dict.fromkeys((f"superb/{name}-superb-er" for name in ("wav2vec2-base", "wav2vec2-large")), "IEMOCAP"),
     **dict.fromkeys((f"superb/{name}-superb-er" for name in ("hubert-base", "hubert-large")), "IEMOCAP"),
     "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim": "MSP-Podcast",
-    "emotion2vec/emotion2vec_plus_seed": _EMOBOX,
+    "emotion2vec/emotion2vec_plus_seed": "the 32 corpora of EmoBox",
     "emotion2vec/emotion2vec_plus_base": "speech with labels of emotion2vec+ seed",
     "emotion2vec/emotion2vec_plus_large": "speech with labels of emotion2vec+ seed",
 }
@@ -224,9 +230,14 @@ RATED = {"iemocap": (1.0, 5.0), "msp-podcast": (1.0, 7.0)}
 
 
 def names_corpus(trained_on: str, corpus: str) -> bool:
-    """Tell whether a corpus is among those that a text names, whatever its case and hyphens."""
-    words = "".join(letter if letter.isalnum() or letter in "-_ " else "," for letter in trained_on).split(",")
-    return _folded(corpus) in {_folded(word) for text in words for word in (text, *text.split())}
+    """Tell whether a corpus is among those that a text lists, whatever its case and hyphens.
+
+    Names are divided by commas, semicolons, brackets, "and" or "with"; EmoBox's copy of a corpus is the corpus, and
+    EmoBox is all of its corpora.
+    """
+    listed = f"{trained_on}, {_EMOBOX}" if "emobox" in trained_on.casefold() else trained_on
+    names = re.split(r"[,;()+&/]|\band\b|\bwith\b", listed)
+    return _folded(corpus.removeprefix("emobox-")) in {_folded(name) for name in names} - {""}
 
 
 def _folded(name: str) -> str:

@@ -64,7 +64,7 @@ METRICS: Mapping[str, Metric] = {
         )
         for calibrated in (True, False)
     ),
-    "ece": Metric(label="uncalibrated ECE, bins of equal width,", unit="in %, lower is better", lowest_is_best=True),
+    "ece": Metric(label="uncalibrated ECE (bins of equal width)", unit="in %, lower is better", lowest_is_best=True),
     "ccc": Metric(label="CCC", unit="", factor=1.0, decimals=3, task="dimensions"),
     "rmse": Metric(
         label="RMSE",

@@ -14,6 +14,7 @@ from embedkit.encoders import ENCODERS, split_name
 from embedkit.encoders.published import TABLE
 from embedkit.heads import HEADS
 from embedkit.losses import LOSSES, OWN
+from embedkit.training.runs import ZERO_SHOT
 from embedkit.wording import list_words
 
 STANDARD = {"head": ("linear", "mlp"), "loss": ("ce", OWN), "encoder": ("logmel",), "corpus": ("demo",)}
@@ -64,7 +65,7 @@ def find_citations(config: Mapping[str, Any]) -> Citations:
         elif name not in STANDARD[kind]:
             unknown.append(f"{kind} {name}")
     rated = bool(config.get("dimensions"))
-    if config["loss"] != OWN:
+    if config["loss"] not in (OWN, ZERO_SHOT):
         keys["optimiser AdamW"] = (OPTIMISER,)
     keys["measures"] = OF_ATTRIBUTES if rated else OF_CLASSES
     keys["intervals and tests"] = OF_INTERVALS
@@ -84,5 +85,7 @@ def _parts(config: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...
             name,
             ENCODERS.cites(name) or sources.get(name.replace("--", "/"), ()) or sources.get(source, ()),
         )
+    if config["loss"] == ZERO_SHOT:
+        return
     yield "head", str(config["head"]), HEADS.cites(str(config["head"]))
     yield "loss", str(config["loss"]), LOSSES.cites(str(config["loss"]))

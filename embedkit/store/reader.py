@@ -260,8 +260,13 @@ class Store:
             layer: As for `mean`; with "all" the names tell the layer ("mean_12_0").
 
         Raises:
-            StoreError: pandas is not installed (extra `tables`), or the layer is not kept.
+            StoreError: pandas is not installed (extra `tables`), the layer is not kept, or one is named without
+                embeddings.
         """
+        if embeddings is None and layer != "average":
+            raise StoreError(
+                f"The layer {layer!r} is named, but no embeddings; give embeddings='mean' or 'std' as well."
+            )
         return as_frame(self, embeddings, layer)
 
     def take(self, statistic: Literal["mean", "std"], rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -43,6 +43,7 @@ from embedkit.training.saved_encoders import EncoderFolders
 from embedkit.training.search import describe_search, tell_edges
 from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.tracking import Trackers
+from embedkit.writing import working_in
 
 Announce: TypeAlias = Callable[..., None]
 """Called with an experiment, its run and a note on it."""
@@ -74,6 +75,7 @@ def fit_experiments(
     monitor = TrainingMonitor(heads, max((experiment.options.epochs or 1 for experiment in experiments), default=1))
     trained: dict[int, RunRecord] = {}
     with (
+        _mark_work({experiment.runs for experiment in experiments if experiment.processes.rank == 0}),
         _tracked(experiments) as trackers,
         tell_in_order(experiments, tell) as announce,
         show_progress(progress, "fit", note=monitor.note) as monitor.report,
@@ -88,6 +90,15 @@ def fit_experiments(
             for experiment in row.missing:
                 trackers.finish(str(experiment), trained[id(experiment)])
     return [known[id(experiment)] or trained[id(experiment)] for experiment in experiments]
+
+
+@contextmanager
+def _mark_work(folders: Iterable[Path]) -> Iterator[None]:
+    """Have `embedkit runs clean` leave alone what is not finished while it may still be."""
+    with ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(working_in(folder / UNFINISHED))
+        yield
 
 
 @contextmanager

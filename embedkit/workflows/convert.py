@@ -23,6 +23,9 @@ Form = Literal["npy", "csv", "parquet"]
 
 _OTHERWISE = "name another file with --out"
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+"""What files of HDF5 begin with."""
+
 
 @checked("embedkit.convert")
 def convert_store(
@@ -61,6 +64,8 @@ def convert_store(
     for place in (path, *beside):
         if place.exists() and not overwrite:
             raise ConfigError(f"{str(place)!r} is there already; {_OTHERWISE}, or give --overwrite.")
+        if _is_hdf5(place):
+            raise ConfigError(f"{str(place)!r} is a store, or a part of one, and no table replaces it; {_OTHERWISE}.")
     columns = {name: opened.column(name) for name in opened.columns}
     if to == "npy":
         with new_file(path, error=ConfigError, otherwise=_OTHERWISE) as part, part.open("wb") as file:
@@ -70,6 +75,13 @@ def convert_store(
     names, values = embedding_columns(opened, statistic, layer)
     (_write_csv if to == "csv" else _write_parquet)(path, columns, names, values)
     return [path]
+
+
+def _is_hdf5(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_HDF5)) == _HDF5
 
 
 def _write_csv(path: Path, columns: dict[str, Any], names: list[str], values: NDArray[np.float32]) -> None:

@@ -49,6 +49,7 @@ from embedkit.wording import count_noun
 from embedkit.workflows.predict import Asked, Prediction, tell_predictions
 from embedkit.workflows.predict_file import Kept, title_of
 from embedkit.workflows.published import PublishedClassifier, choose_names
+from embedkit.writing import working_in
 
 HEAD = "published"
 
@@ -113,7 +114,6 @@ def evaluate_model(
         return known
     require_writable(options.runs)
     keep = options.runs / UNFINISHED / f"{folder.name}.jsonl"
-    keep.parent.mkdir(parents=True, exist_ok=True)
     names = choose_names(mapped)
     told = Asked(source=f"the weights of {options.model}", names=names, rates=classifier.rates)
     clips = _clips(source, data)
@@ -124,7 +124,11 @@ def evaluate_model(
         return tell_predictions(told, missing, [outputs], on_error=options.on_error, tell=tell)
 
     title = title_of(config=config, encoder=source.fingerprint)
-    with show_progress(progress, f"evaluate {options.model}") as report, Kept(keep, title) as kept:
+    with (
+        working_in(keep.parent),
+        show_progress(progress, f"evaluate {options.model}") as report,
+        Kept(keep, title) as kept,
+    ):
         kept.fill(clips, stream, skipping=options.on_error == "skip", report=report, tell=tell)
         found = {one.path: one.dimensions or one.probabilities for one in kept.read(clips)}
         record = _write(folder, source, config, data, found, scale, tell)

@@ -20,7 +20,7 @@ from embedkit.errors import AudioError, ConfigError, CorpusError
 from embedkit.writing import new_folder
 
 Array: TypeAlias = np.ndarray[Any, Any]
-Sounds: TypeAlias = Sequence[str | os.PathLike[str] | Array | io.IOBase]
+Sounds: TypeAlias = Sequence[str | os.PathLike[str] | Array | io.IOBase] | Array | io.IOBase
 
 UNKNOWN = "unknown"
 """The label of what is given without one."""
@@ -57,6 +57,10 @@ class Sound:
             name = f"array {number}"
             if rate is None or rate < 1:
                 raise ConfigError(f"rate is {rate}, but {name} has no rate of its own; give it, as in rate=16000.")
+            if given.ndim == 1 and not given.size:
+                raise AudioError(f"{name} holds no samples; give one with sound.")
+            if given.dtype.kind == "f" and not np.isfinite(given).all():
+                raise AudioError(f"{name} holds values that are no numbers (NaN or infinite); give numbers alone.")
             if given.ndim != 1 or given.dtype.name not in _SUBTYPES:
                 raise AudioError(
                     f"{name} is {list(given.shape)} of {given.dtype.name}, expected the samples of one channel, "
@@ -64,9 +68,13 @@ class Sound:
                 )
             return cls(name, (given, rate))
         name = _name(given) or f"file {number}"
-        data = cast(IO[bytes], given).read() if given.readable() else None
+        data = None if given.closed or not given.readable() else cast(IO[bytes], given).read()
         if not isinstance(data, bytes):
             raise AudioError(f"{name!r} gives no bytes; open it for reading in binary mode, as by open(path, 'rb').")
+        if not data:
+            raise AudioError(
+                f"{name!r} gives no bytes; it is empty, or was read before: go back to its begin with seek(0)."
+            )
         return cls(name, data)
 
     def write(self, path: Path) -> None:
@@ -100,7 +108,7 @@ def open_sounds(
     """Make a corpus of audio in its order; arrays and open files are written once, to the cache folder.
 
     Args:
-        sounds: Arrays, open files, and paths.
+        sounds: Arrays, open files, and paths; or one array `[samples]`, or one open file.
         rate: Samples a second of the arrays.
         labels, speakers: One for each; None for unknown ones.
 
@@ -108,7 +116,8 @@ def open_sounds(
         CorpusError: none, or labels or speakers of another number.
         ConfigError, AudioError: as for `Sound.take`.
     """
-    given = list(sounds)
+    single = isinstance(sounds, io.IOBase) or (isinstance(sounds, np.ndarray) and sounds.ndim < 2)
+    given: list[Any] = [sounds] if single else list(sounds)
     if not given:
         raise CorpusError("The list of audio is empty; give arrays, open files or paths.")
     for name, values in (("labels", labels), ("speakers", speakers)):
@@ -134,8 +143,8 @@ def open_sounds(
         Utterance(
             id=name,
             path=own.get(name, f"{name}.wav"),
-            label=labels[place] if labels else UNKNOWN,
-            speaker=speakers[place] if speakers else "",
+            label=UNKNOWN if labels is None else str(labels[place]),
+            speaker="" if speakers is None else str(speakers[place]),
         )
         for place, name in enumerate(sorted({**taken, **own}))
     )

@@ -13,8 +13,10 @@ from pathlib import Path
 from embedkit.arguments import checked
 from embedkit.audio import find_audio
 from embedkit.cells import write_cell
+from embedkit.corpora.manifest import SPLITS
 from embedkit.corpora.pattern import PathPattern, read_pattern
 from embedkit.corpora.texts import find_doubtful
+from embedkit.corpora.times import TimesError, find_times
 from embedkit.errors import ConfigError, CorpusError
 from embedkit.progress import Tell
 from embedkit.wording import count_noun, escape_controls, list_some
@@ -112,6 +114,7 @@ def write_manifest(
         }
         for name, fields in sorted(found.items())
     }
+    _require_readable(rows)
     _write(path, columns, rows)
     doubtful = (find_doubtful(name, (row[name] for row in rows.values())) for name in standard)
     return Manifest(
@@ -131,6 +134,34 @@ def _require_fields(pattern: PathPattern, *, unknown_speakers: bool) -> None:
             f"--pattern {pattern.text!r} leaves labels without speakers, which folds and intervals rest on; write "
             "{speaker} where the speaker stands, or give --unknown-speakers where nothing says who it is."
         )
+    try:
+        times = [*find_times(pattern.fields).uses()]
+    except TimesError as error:
+        raise ConfigError(
+            f"A manifest by --pattern {pattern.text!r} {error}, or * where it does not matter."
+        ) from error
+    if times:
+        raise ConfigError(
+            f"--pattern {pattern.text!r} calls a part {times[0]}, which manifests read as times in seconds; write "
+            "another name, such as {part}, or * where it does not matter."
+        )
+
+
+def _require_readable(rows: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse what a manifest's reader would refuse.
+
+    Raises:
+        CorpusError: identifiers that repeat, or splits that are none.
+    """
+    names = Counter(row["id"] for row in rows.values() if "id" in row)
+    if repeated := [name for name, count in names.items() if count > 1]:
+        raise CorpusError(
+            f"The pattern gives {names[repeated[0]]} files the id {repeated[0]!r}; call that part otherwise, for paths "
+            "are identifiers where there is none."
+        )
+    odd = {row["split"] for row in rows.values() if row.get("split", "").lower() not in SPLITS}
+    if odd:
+        raise CorpusError(f"The pattern gives the split {min(odd)!r}, expected train, dev or test; call it otherwise.")
 
 
 def _place(file: Path, folder: Path) -> str:

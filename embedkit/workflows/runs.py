@@ -15,7 +15,7 @@ from embedkit.reporting.metrics import METRICS, metrics_of, task_of
 from embedkit.training.experiment import UNFINISHED
 from embedkit.training.runs import RunRecord, find_runs, read_run
 from embedkit.trust import walk
-from embedkit.writing import is_temporary
+from embedkit.writing import is_abandoned, is_temporary, is_worked_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,20 +99,30 @@ def plan_removal(folders: Sequence[str | Path]) -> list[Removal]:
     Raises:
         RunError: one is no run; nothing else is ever removed.
     """
-    records = list(map(read_run, folders))
+    records = list({record.folder.resolve(): record for record in map(read_run, folders)}.values())
     return [Removal(record.folder, f"a run, {record.score}", _size(record.folder)) for record in records]
 
 
 def plan_cleaning(folder: str | Path, *, encoders: bool = False) -> list[Removal]:
     """Name what stopped fits left below a folder of runs, and trained encoders of runs that can be made again.
 
+    While a fit writes there, what is unfinished may be its own, and stays.
+
     Args:
         folder: The folder of runs; it may hold none.
         encoders: Whether the encoders are wanted, too.
+
+    Raises:
+        RunError: there is no such folder.
     """
     folder = Path(folder)
-    found = [Removal(path, "work of a fit that was stopped", _size(path)) for path in folder.glob(f"{UNFINISHED}/*")]
-    left = (path for path in folder.rglob(".*.part") if is_temporary(path.name) and UNFINISHED not in path.parts)
+    if not folder.is_dir():
+        raise RunError(f"The folder {str(folder)!r} is not there; name a folder of runs.")
+    found = []
+    if not is_worked_in(folder / UNFINISHED):
+        work = (path for path in folder.glob(f"{UNFINISHED}/*") if not is_temporary(path.name))
+        found = [Removal(path, "work of a fit that was stopped", _size(path)) for path in work]
+    left = (path for path in folder.rglob(".*.part") if is_abandoned(path) and UNFINISHED not in path.parts)
     found += [Removal(path, "an unfinished file or run", _size(path)) for path in left]
     if encoders:
         found += [
@@ -142,11 +152,12 @@ def remove(found: Sequence[Removal]) -> None:
 
 
 def _find_source(record: RunRecord) -> Path | None:
-    """Return the store or the corpus that a run was trained on, where it is there."""
+    """Return the store or the corpus that a run was trained on, where all of it is there."""
     store = record.config.get("store") or {}
-    parts = store.get("stores", [store])
-    paths = [Path(str(part[name])) for part in parts for name in ("path", "root") if part.get(name)]
-    return next((path for path in paths if path.exists()), None)
+    parts = [Path(str(part["path"])) for part in store.get("stores", [store]) if part.get("path")]
+    # What an encoder heard while heads trained is named by its corpus, as if a store lay there.
+    places = parts if record.metrics.get("mode", "cached") == "cached" else [part.parent for part in parts]
+    return places[0] if places and all(place.exists() for place in places) else None
 
 
 def _describe(record: RunRecord) -> dict[str, Any]:

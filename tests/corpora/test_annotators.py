@@ -84,6 +84,12 @@ def test_votes_that_do_not_add_up(tmp_path: Path, responses: int | str) -> None:
         open_corpus(tmp_path)
 
 
+def test_votes_on_a_clip_that_stand_twice(tmp_path: Path) -> None:
+    write_table(crema_d(tmp_path) / "processedResults/tabulatedVotes.csv", [*TABULATED[:2], TABULATED[1]])
+    with pytest.raises(CorpusError, match=f"votes on '{CLIPS[0]}' by the voice alone stand twice"):
+        open_corpus(tmp_path)
+
+
 CONSENSUS = ["FileName", "EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Gender", "Split_Set"]
 CONSENSUS_ROWS = [
     ["MSP-PODCAST_0001_0008.wav", "N", 4, 4, 4, 127, "Male", "Test1"],
@@ -143,7 +149,10 @@ UTD-IMPROV-S02H-M03-R-MM02.avi; H; A:3.0; V:3.0; D:3.0 ; N:4.0;
 
 @pytest.mark.parametrize(("name", "outer"), [("Evalution.txt", "Audio/"), ("Evaluation.txt", "")])
 def test_msp_improv(tmp_path: Path, name: str, outer: str) -> None:
-    (tmp_path / name).write_text(EVALUATION)
+    odd = "UTD-IMPROV-S02H-M03-R-MM09.mp4; H; A:1.0; V:1.0; D:1.0 ; N:1.0;\nR7; Happy; Happy; A:5.0; V:5.0; D:5.0;\n"
+    (tmp_path / name).write_text(
+        EVALUATION.replace("\nUTD-IMPROV-S02H-M03-R-MM01", f"{odd}\nUTD-IMPROV-S02H-M03-R-MM01")
+    )
     touch(
         tmp_path,
         f"{outer}session1/S01A/P/MSP-IMPROV-S01A-F01-P-MF01.wav",
@@ -162,6 +171,7 @@ def test_msp_improv(tmp_path: Path, name: str, outer: str) -> None:
     assert math.isnan(found["naturalness"])
     assert (found["votes_anger"], found["votes_neutral"], found["votes_other"]) == (1.0, 1.0, 0.0)
     assert found["arousal_spread"] == pytest.approx(math.sqrt(2))
+    assert any(f"1 line of {name} that should begin an utterance" in note for note in corpus.notes)
     assert any("1 label without audio" in note for note in corpus.notes)
     assert any("1 audio file without a label" in note for note in corpus.notes)
 

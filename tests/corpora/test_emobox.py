@@ -86,6 +86,7 @@ def test_files_that_are_missing(tmp_path: Path) -> None:
         ({1: {"train": ONE, "test": ONE}}, "2 utterances on both sides of fold 1"),
         ({1: {"train": TWO, "test": ONE}, 2: {"train": TWO, "test": ONE}}, "in the test sets of folds 1 and 2"),
         ({1: {"train": ONE}}, "has no cafe_test_fold_1.jsonl"),
+        ({1: {"train": ONE, "test": []}}, "Fold 1 in .* tests no utterance"),
     ],
 )
 def test_folds_that_are_none(tmp_path: Path, folds: Any, sentence: str) -> None:
@@ -93,7 +94,29 @@ def test_folds_that_are_none(tmp_path: Path, folds: Any, sentence: str) -> None:
         open_corpus(write_corpus(tmp_path, folds))
 
 
-@pytest.mark.parametrize("line", ["[]", "{", '{"key": "a", "emo": "n"}', '{"key": "a", "wav": "../a.wav", "emo": "n"}'])
+def test_a_recording_on_both_sides_under_two_keys(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path, {1: {"train": ONE, "test": TWO}})
+    with (folder / "fold_1/cafe_test_fold_1.jsonl").open("a") as file:
+        file.write(json.dumps({"key": "another", "wav": "downloads/cafe/é/01-c-1.wav", "emo": "c"}) + "\n")
+    with pytest.raises(CorpusError, match="1 utterance on both sides of fold 1, such as 'another'"):
+        open_corpus(folder)
+
+
+TWICE = '{"key": "a", "wav": "a.wav", "emo": "n"}'
+BACKWARDS = '{"key": "a", "wav": "a.wav", "emo": "n", "start_time": 5, "end_time": 2}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{TWICE}\n{TWICE}",
+        BACKWARDS,
+        "[]",
+        "{",
+        '{"key": "a", "emo": "n"}',
+        '{"key": "a", "wav": "../a.wav", "emo": "n"}',
+    ],
+)
 def test_lines_that_are_none(tmp_path: Path, line: str) -> None:
     folder = write_corpus(tmp_path, {1: {"train": ONE, "test": TWO}})
     (folder / "fold_1/cafe_train_fold_1.jsonl").write_text(f"{line}\n")

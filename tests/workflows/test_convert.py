@@ -83,6 +83,13 @@ def test_what_cannot_be_written(run: Callable[..., Any], arguments: list[str], s
     assert sentence in found.stderr
 
 
+def test_no_table_replaces_a_store(store: Store, run: Callable[..., Any]) -> None:
+    before = store.path.read_bytes()
+    found = run("--to", "csv", "--out", str(store.path), "--overwrite")
+    assert (found.exit_code, store.path.read_bytes()) == (1, before)
+    assert "is a store, or a part of one" in found.stderr
+
+
 def test_what_is_there_is_kept(store: Store, run: Callable[..., Any]) -> None:
     store.path.with_suffix(".columns.csv").write_text("own")
     assert "small.columns.csv' is there already" in run("--to", "npy").stderr

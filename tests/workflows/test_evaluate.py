@@ -110,7 +110,7 @@ def test_a_stopped_evaluation_goes_on(
     assert "Continuing: 4 of 7 clips are predicted." in told
     assert record.metrics["utterances"] == 7
     assert {*record.predictions_path.read_text().splitlines()} < {*run.predictions_path.read_text().splitlines()}
-    assert not list((tmp_path / ".unfinished").iterdir())
+    assert not (tmp_path / ".unfinished").exists()
 
 
 def trained(run: RunRecord, **changes: Any) -> dict[str, Any]:

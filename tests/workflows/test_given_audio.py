@@ -41,6 +41,12 @@ def test_arrays_and_files_are_predicted_as_their_files_are(world: tuple[Path, Ru
     assert dict(alone.probabilities) == pytest.approx(dict(expected[0].probabilities), abs=1e-5)
 
 
+def closed() -> io.BytesIO:
+    file = io.BytesIO(b"RIFF")
+    file.close()
+    return file
+
+
 @pytest.mark.parametrize(
     ("given", "rate", "error", "sentence"),
     [
@@ -48,6 +54,10 @@ def test_arrays_and_files_are_predicted_as_their_files_are(world: tuple[Path, Ru
         (np.zeros(9), 0, ConfigError, "rate is 0"),
         (np.zeros((2, 9)), RATE, AudioError, r"array 3 is \[2, 9\] of float64, expected the samples of one channel"),
         (np.zeros(9, np.uint8), RATE, AudioError, "of uint8, expected"),
+        (np.zeros(0), RATE, AudioError, "array 3 holds no samples"),
+        (np.array([0.0, np.nan]), RATE, AudioError, "array 3 holds values that are no numbers"),
+        (io.BytesIO(), None, AudioError, r"'file 3' gives no bytes; it is empty, or was read before"),
+        (closed(), None, AudioError, "'file 3' gives no bytes; open it"),
         (io.StringIO("text"), None, AudioError, "'file 3' gives no bytes; open it for reading in binary mode"),
     ],
 )
@@ -70,7 +80,7 @@ def test_lists_are_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
     assert (store.labels.tolist(), store.speakers.tolist()) == (["joy", "joy", "fear"], ["03", "03", "04"])
     np.testing.assert_array_equal(store.mean()[0], store.mean()[1])
-    again = embedkit.extract([tone], encoder="mfcc", rate=RATE)
+    again = embedkit.extract(tone, encoder="mfcc", rate=RATE, labels=np.array(["unknown"]))
     assert again.labels.tolist() == ["unknown"]
     assert again.path != store.path
     with pytest.raises(CorpusError, match="3 clips are given, but 1 labels"):

@@ -67,6 +67,10 @@ def test_what_is_there_is_kept(run: Callable[..., Any], tmp_path: Path) -> None:
         (["{label}/*.wav"], "leaves labels without speakers"),
         (["{speaker}/*.wav"], "names no label"),
         (["{label}{speaker}"], "is ambiguous"),
+        (["{label}/{speaker}_{start}.wav"], "calls a part start, which manifests read as times in seconds"),
+        (["{label}/{speaker}_{offset}.wav"], "may be a start or an end"),
+        (["{label}/{speaker}_{split}.wav"], "expected train, dev or test"),
+        (["{label}/{id}_*", "--unknown-speakers"], "files the id"),
     ],
 )
 def test_patterns_that_make_no_corpus(run: Callable[..., Any], arguments: list[str], sentence: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from typer.testing import CliRunner
 
 from embedkit.cli import app
 from embedkit.training.runs import find_runs
+from embedkit.writing import _name_machine, working_in
 
 GOLDEN = Path(__file__).parents[1] / "training" / "golden"
 
@@ -67,7 +71,9 @@ def test_what_is_no_run_is_not_removed(place: str) -> None:
 def test_cleaning_takes_what_stopped_fits_left() -> None:
     before = folders()
     assert "nothing to remove" in runs("clean").stderr
-    work, part = Path("runs/.unfinished/1234"), Path(before[0]).with_name(f".ce.{'0' * 8}-1-{'0' * 16}.part")
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    name = f"{_name_machine()}-{int(gone.stdout)}-{'0' * 16}.part"
+    work, part = Path("runs/.unfinished/1234"), Path(before[0]).with_name(f".ce.{name}")
     for folder in (work, part):
         folder.mkdir(parents=True)
         (folder / "file").write_bytes(b"12345")
@@ -77,6 +83,25 @@ def test_cleaning_takes_what_stopped_fits_left() -> None:
     assert not work.parent.exists()
     assert not part.exists()
     assert folders() == before
+
+
+def test_work_of_a_fit_that_runs_stays() -> None:
+    work = Path("runs/.unfinished/1234")
+    with working_in(work.parent):
+        work.mkdir()
+        (work / "file").write_bytes(b"12345")
+        assert "nothing to remove" in runs("clean", "--yes").stderr
+        assert work.exists()
+    runs("clean", "--yes")
+    assert not work.parent.exists()
+
+
+def test_a_run_that_is_named_twice_goes_once() -> None:
+    assert "Removed" in runs("rm", folders()[0], f"{folders()[0]}/", "--yes").stderr
+
+
+def test_a_folder_that_is_not_there_is_no_clean_one() -> None:
+    assert "is not there; name a folder of runs" in runs("clean", "typo", code=1).stderr
 
 
 def test_a_link_goes_and_not_what_it_leads_to(tmp_path: Path) -> None:
@@ -93,10 +118,16 @@ def test_encoders_go_where_the_run_can_be_made_again() -> None:
     for folder in map(Path, folders()[:2]):
         (folder / "encoders" / "fold-0-seed-0").mkdir(parents=True)
         (folder / "encoders" / "fold-0-seed-0" / "model.safetensors").write_bytes(b"1234")
-    again = Path(folders()[0]) / "config.json"
-    store = Path("there.h5")
-    store.touch()
-    text = again.read_text()
-    again.write_text(text.replace('"store": {', f'"store": {{"root": "{store.absolute()}", ', 1))
+        # An encoder that was trained heard a corpus, which is named as if a store lay in it.
+        for name in ("config.json", "metrics.json"):
+            told = json.loads((folder / name).read_text())
+            told["mode"] = "finetune"
+            if name == "config.json":
+                told["store"]["path"] = str(
+                    Path("corpus" if folder == Path(folders()[0]) else "gone", "x.h5").absolute()
+                )
+            (folder / name).write_text(json.dumps(told))
+    Path("corpus").mkdir()
     runs("clean", "--encoders", "--yes")
     assert [(Path(folder) / "encoders").exists() for folder in folders()[:2]] == [False, True]
+    assert "cannot be made again" in runs("list").stdout

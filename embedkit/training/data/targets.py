@@ -65,6 +65,10 @@ class Targets(ABC):
         """Return by what ratings are standardised where utterances `[n]` are trained on; None for classes alone."""
         return None
 
+    def span(self, train: Indices) -> list[list[float]]:
+        """Return the lowest and the highest of each rating of utterances `[n]`; nothing for classes alone."""
+        return []
+
     def count_classes(self, train: Indices) -> NDArray[np.int64]:
         """Count the utterances of each class, `[outputs]`; zeros where there are no classes."""
         return np.zeros(self.outputs, dtype=np.int64)
@@ -171,6 +175,10 @@ class DimensionTargets(Targets):
 
     def scale(self, train: Indices) -> Scale:
         return Scale.measure(self.values[train])
+
+    def span(self, train: Indices) -> list[list[float]]:
+        found: list[list[float]] = np.stack([self.values[train].min(0), self.values[train].max(0)], axis=1).tolist()
+        return found
 
     def gather(self, index: Indices, scales: Sequence[Scale | None], dtype: torch.dtype) -> Tensor:
         return _standardise(self.values[index], scales, dtype)

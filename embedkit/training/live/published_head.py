@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedkit.corpora.base import Corpus
@@ -54,7 +53,7 @@ class HeadStart:
         Args:
             outputs: Classes or ratings of the heads, in order.
             mapped: Which published labels stand for them; of several of one class the mean of their weights is taken.
-            ends: What 0 and 1 of published ratings are in the corpus's unit; None where their unit is that.
+            ends: What 0 and 1 of published ratings are in the corpus's unit; None where that is not known.
         """
         state = dict(self.state)
         for name in ("classifier.weight", "classifier.bias"):
@@ -63,7 +62,7 @@ class HeadStart:
             state[name] = torch.stack(
                 [published[own].mean(0) if own else torch.full_like(published[0], torch.nan) for own in rows]
             )
-        return InitialHead(state=state, ends=(ends or ((0.0, 1.0),) * len(outputs)) if self.rates else None)
+        return InitialHead(state=state, ends=ends if self.unit else ((0.0, 1.0),) * len(outputs))
 
     @property
     def digest(self) -> str:
@@ -136,7 +135,7 @@ class BegunHead:
 def begin_published(start: HeadStart, data: TaskData, given: Mapping[str, str], corpus: Corpus) -> BegunHead:
     """Make a published head ready for the utterances of a corpus.
 
-    Published ratings from 0 to 1 span the scale of a corpus that is known, else the ratings that there are.
+    Published ratings from 0 to 1 span the scale of a corpus that is known, else the ratings of each training set.
 
     Raises:
         FitError: ratings where classes are learned, or classes where ratings are; too few in common.
@@ -152,20 +151,17 @@ def begin_published(start: HeadStart, data: TaskData, given: Mapping[str, str], 
     outputs = data.dimensions or data.classes
     mapped = map_labels(start.labels, given, outputs, corpus.name, least=1 if rates else 2)
     notes = tell_map(start.labels, outputs, mapped, "column" if rates else "class", without="and drawn anew")
-    ends = _find_ends(corpus.kind, data.targets) if start.unit else None
-    if ends is not None:
-        told = ", ".join(f"{low:g} and {high:g} of {name}" for name, (low, high) in zip(outputs, ends, strict=True))
+    known = RATED.get(corpus.kind)
+    ends = None if known is None else (known,) * len(outputs)
+    if start.unit:
+        told = (
+            "the lowest and the highest rating of each training set"
+            if known is None
+            else "{:g} and {:g}".format(*known)
+        )
         notes.append(f"Published ratings of 0 and 1 are taken for {told}.")
     leak = names_corpus(start.trained_on, corpus.name)
     if leak:
         notes.append(f"LEAK: the published model was trained on {start.trained_on}, and so on test speakers.")
     kept = {"kind": "published", "map": dict(mapped), "digest": start.digest}
     return BegunHead(initial=start.begin(outputs, mapped, ends), kept=kept, notes=tuple(notes), leak=leak)
-
-
-def _find_ends(kind: str, ratings: NDArray[Any]) -> Ends:
-    """Return what 0 and 1 are of each rating: the ends of the scale of a known corpus, or of what was rated."""
-    if kind in RATED:
-        return tuple([RATED[kind]] * ratings.shape[1])
-    ends: Ends = tuple((float(low), float(high)) for low, high in zip(ratings.min(0), ratings.max(0), strict=True))
-    return ends

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from embedkit.heads.base import Head
 from embedkit.heads.stack import load_states, slice_state
-from embedkit.training.data.targets import Scale
+from embedkit.training.data.folds import Indices
+from embedkit.training.data.targets import Targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,23 +20,29 @@ class InitialHead:
 
     Attributes:
         state: By name; rows of the last layer for classes that it does not know are NaN, and are drawn as usual.
-        ends: What 0 and 1 of each rating by these weights are in the unit of the targets; None for classes.
+        ends: What 0 and 1 of each rating by these weights are in the unit of the targets; None where that is the lowest
+            and the highest rating of a training set.
     """
 
     state: Mapping[str, Tensor]
     ends: tuple[tuple[float, float], ...] | None = None
 
-    def fill(self, head: Head, scales: list[Scale | None]) -> None:
-        """Put the weights into every head of a stack; ratings come out standardised by the scale of its group.
+    def fill(self, head: Head, targets: Targets, trained: Sequence[Indices]) -> None:
+        """Put the weights into every head of a stack; ratings come out standardised as each group's targets are.
+
+        Args:
+            head: The stack.
+            targets: What its heads learn.
+            trained: What each group is trained on, `[groups][utterances]`.
 
         Raises:
             ConfigError: the heads are of another form.
         """
         states = []
-        for group, scale in enumerate(scales):
+        for group, train in enumerate(trained):
             wanted = {name: value.clone() for name, value in self.state.items()}
-            if self.ends is not None and scale is not None:
-                low, high = torch.tensor(self.ends).unbind(1)
+            if (scale := targets.scale(train)) is not None:
+                low, high = torch.tensor(self.ends or targets.span(train)).unbind(1)
                 mean, deviation = (torch.from_numpy(part).float() for part in (scale.mean, scale.deviation))
                 wanted["classifier.weight"] *= ((high - low) / deviation)[:, None]
                 wanted["classifier.bias"] = (low + (high - low) * wanted["classifier.bias"] - mean) / deviation

@@ -241,7 +241,7 @@ class Stack:
         seeds = [[member.seed for member in row] for row in self.members]
         self.head = build_head(config, seeds, features, self.loss.kinds).to(dtype)
         if config.initial is not None:
-            config.initial.fill(self.head, self.scales)
+            config.initial.fill(self.head, targets, [group.train for group in groups])
         self.optimizer = self._make_optimiser()
 
     @property
