@@ -56,6 +56,7 @@ _SCORES = ("wa", "ua", "f1", "ccc")
 _ROW_NUMBERS = ("seeds", "utterances", "speakers", *_SCORES, *(f"{name}_std" for name in _SCORES))
 _DISTANCES = ("nll", "brier", "adaptive_ece", "kl", "js")
 _BELIEF = ("ece", *(f"{name}{suffix}" for name in _DISTANCES for suffix in ("", "_calibrated")))
+_AGREEMENT = ("labels_of_majority", "ua", "wa", "f1", "js", "ua_of_labels", "wa_of_labels")
 METRICS: Shape = {
     **dict.fromkeys((*_ROW_TEXTS, *_ZERO_SHOT_TEXTS), str),
     **dict.fromkeys(_ROW_NUMBERS, float),
@@ -123,10 +124,21 @@ def check_metrics(metrics: Mapping[str, Any]) -> None:
         check_shape(f"by_corpus.{name}", own, METRICS)
     # There are none where speakers are unknown.
     check_shape("recall_ci", metrics.get("recall_ci") or [], [(float, float)])
-    annotators = metrics.get("annotators", {})
-    check_shape("annotators", annotators, dict.fromkeys(annotators, float | None))
+    _check_annotators(metrics.get("annotators", {}), ratings=bool(metrics.get("dimensions")))
     if missing := [name for name in ("corpus", "encoder", "head", "loss") if name not in metrics]:
         raise ValueError(f"{missing[0]} is missing")
+
+
+def _check_annotators(found: Any, *, ratings: bool) -> None:
+    """Check what is said of annotators: numbers, and all that the line below a table is made of.
+
+    Raises:
+        ValueError: as `check_metrics`.
+    """
+    check_shape("annotators", found, {**dict.fromkeys(found, float), "alpha": float | None})
+    needed = () if ratings or not found.get("compared") else _AGREEMENT
+    if found and (missing := [name for name in ("utterances", "compared", *needed) if name not in found]):
+        raise ValueError(f"annotators.{missing[0]} is missing")
 
 
 def check_results(results: Any) -> None:

@@ -104,6 +104,7 @@ def test_seeds(data: tuple[Any, Any, Any]) -> None:
         ({"epochs": 0}, FitError, "epochs is 0"),
         ({"learning_rate": 0.0}, FitError, "above zero"),
         ({"weight_decay": -1.0}, FitError, "weight_decay is -1.0"),
+        ({"loss": "soft-ce"}, FitError, "learns votes of annotators, but HeadClassifier is given classes"),
     ],
 )
 def test_what_cannot_be_done_is_told(

@@ -43,7 +43,7 @@ def test_shapes_that_do_not_fit(shares: tuple[int, ...], found: tuple[int, ...])
         kullback_leibler(np.ones(shares), np.ones(found))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(votes=VOTES)
 def test_leaving_one_out_annotator_by_annotator(votes: np.ndarray) -> None:
     classes = votes.shape[1]
@@ -81,7 +81,7 @@ def naive_alpha(votes: np.ndarray) -> float:
     return 1 - observed / np.mean(pairs) if any(pairs) else math.nan
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(votes=VOTES)
 def test_alpha_is_that_of_all_pairs(votes: np.ndarray) -> None:
     found = leave_one_out(votes)
@@ -100,7 +100,7 @@ def test_split_votes_are_passed_over() -> None:
     assert found.utterances == 2
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), counts=st.lists(st.integers(2, 5), min_size=2, max_size=6))
 def test_the_concordance_of_one_rater_rating_by_rating(seed: int, counts: list[int]) -> None:
     generator = np.random.default_rng(seed)

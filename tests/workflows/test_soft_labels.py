@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,11 @@ from scipy.stats import entropy
 
 import embedkit
 from embedkit.errors import FitError, RunError
-from embedkit.evaluation.annotators import leave_one_out
+from embedkit.evaluation.annotators import leave_one_out, rater_concordance
 from embedkit.evaluation.metrics import mean_recall
 from embedkit.reporting.figures.panels import plan_panels
 from embedkit.reporting.report.listings import list_intervals
-from embedkit.training.runs import RunRecord
+from embedkit.training.runs import RunRecord, read_run
 from tests.training.stores import LABELS, calibrated_shares, write_synthetic_store
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 3, "batch_size": 16, "lr": 1e-2, "device": "cpu"}
@@ -128,8 +130,41 @@ def test_the_report_lists_them_with_intervals(runs: Sequence[RunRecord]) -> None
     assert row[-2].startswith(f"{runs[1].metrics['kl_calibrated']:.3f} [")
 
 
-def test_runs_without_votes_say_so(folder: Path) -> None:
-    (plain,) = embedkit.fit(write_synthetic_store(folder / "none.h5", each=6), runs=folder / "none", **QUICK)
+def test_ratings_stand_beside_what_one_rater_reaches(folder: Path) -> None:
+    spread = {"valence_spread": np.full(24, 0.5), "raters": np.full(24, 4)}
+    store = write_synthetic_store(folder / "rated.h5", each=6, **spread)
+    (found,) = embedkit.fit(store, targets="valence", runs=folder / "rated", **QUICK)
+    ratings = store.column("valence")
+    known = rater_concordance(ratings, spread["valence_spread"], spread["raters"])
+    assert found.metrics["annotators"] == {
+        "utterances": 24,
+        "compared": 24,
+        "ccc_valence": pytest.approx(known),
+        "ccc": pytest.approx(known),
+    }
+    assert f"reaches a CCC of {known:.3f} (valence)" in " ".join(str(embedkit.table([found])).split())
+
+
+SPOILT: dict[str, Any] = {
+    "text": {"utterances": 3, "compared": 0, "js": "0.3"},
+    "list": [3],
+    "number": 3,
+    "lacking": {"utterances": 3, "compared": 3, "ua": 0.3},
+    "empty": {"compared": 0},
+}
+
+
+@pytest.mark.parametrize("case", list(SPOILT))
+def test_what_a_run_says_of_annotators_is_checked(runs: Sequence[RunRecord], tmp_path: Path, case: str) -> None:
+    shutil.copytree(runs[0].folder, tmp_path / "run")
+    file = tmp_path / "run" / "metrics.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "annotators": SPOILT[case]}))
+    with pytest.raises(RunError, match="is damaged"):
+        read_run(tmp_path / "run")
+
+
+def test_runs_without_votes_say_so(runs: Sequence[RunRecord]) -> None:
+    plain = {name: value for name, value in runs[0].metrics.items() if not re.match("kl|js|annotators", name)}
     for metric in ("kl", "js"):
         with pytest.raises(RunError, match=rf"No run has '{metric}' .*: their corpora have no votes of annotators"):
             embedkit.table([plain], metric=metric)

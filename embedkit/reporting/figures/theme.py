@@ -86,10 +86,10 @@ _EMOTIONS = (
     "sadness anger disgust happiness fear surprise calm boredom neutral contempt",
     "- - - - - - frustration excitement",
 )
-_PLACES = {
-    name: place for row in (*_EMOTIONS, " ".join(LOSSES)) for place, name in enumerate(row.split()) if name != "-"
-}
-"""Emotions and losses that have the same colour in every figure; two names share one where corpora have one of them."""
+_LOSSES = (" ".join(name for name in LOSSES if name != "soft-ce"), "- - - - - - - soft-ce")
+_PLACES = {name: place for row in (*_EMOTIONS, *_LOSSES) for place, name in enumerate(row.split()) if name != "-"}
+"""Emotions and losses that have the same colour in every figure; two names share one where corpora have one of them, or
+where one is of votes for classes and the other of ratings."""
 
 
 Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart

@@ -135,8 +135,8 @@ def _sum_votes(store: Source, data: TaskData, columns: Sequence[str]) -> Annotat
     if silent.any():
         notes.append(
             f"Nobody voted for a class that takes part on {count_noun(int(silent.sum()), 'utterance')} of "
-            f"{store.corpus} ({list_some(data.ids[silent].tolist(), 3)}): soft-ce learns their labels, and KL and JS "
-            "pass over them."
+            f"{store.corpus} ({list_some(data.ids[silent].tolist(), 3)}); there soft-ce learns the label, and KL and "
+            "JS count nothing."
         )
     if silent.all():
         raise FitError(f"{store.path} has no vote for {list_words(data.classes, 'or')} on any utterance chosen.")
