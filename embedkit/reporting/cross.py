@@ -88,7 +88,7 @@ def build_matrices(rows: Sequence[Row]) -> list[Matrix]:
 def _arrange(group: Sequence[tuple[Row, str]]) -> Iterator[Matrix]:
     """Yield a matrix for each way of standardising; what is trained on one corpus alone stands in all of them."""
     entries = [(entry, title) for row, title in group for entry in _read(row)]
-    pairs = [entry for entry, _ in entries if entry.trained != entry.tested]
+    pairs = [entry for entry, _ in entries if not entry.seen]
     for how in dict.fromkeys(str(one.row.get("standardise_by") or "") for one in pairs):
         told: dict[tuple[str, str], Entry] = {}
         for entry, _ in entries:

@@ -14,6 +14,10 @@ from typer.testing import CliRunner
 import embedkit
 from embedkit.cli import app
 from embedkit.errors import FitError
+from embedkit.reporting.cross import lay_out_cross
+from embedkit.reporting.figures.cross import draw_cross
+from embedkit.reporting.report.board import Board
+from embedkit.reporting.report.page import draw_matrices
 
 RATE = 16_000
 QUICK: dict[str, Any] = {"seeds": 1, "epochs": 1, "lr": (1e-2,), "threads": 1, "head": ["linear"], "progress": False}
@@ -92,8 +96,6 @@ def test_the_matrix_fits_a_terminal_and_marks_what_was_seen(found: Any) -> None:
 
 
 def grids(found: Any) -> list[Any]:
-    from embedkit.reporting.cross import lay_out_cross
-
     return lay_out_cross(found.table.rows, None, "interval")
 
 
@@ -111,23 +113,28 @@ def test_the_same_study_again_has_nothing_to_do(found: Any) -> None:
 
 
 def test_parts_of_it_are_the_whole(found: Any) -> None:
-    made: list[str] = []
+    made: list[tuple[str, str]] = []
+    corpora = ["one/one.csv", "three/three.csv"]
     for number in (1, 2):
-        part = study(part=f"{number}/2", runs="parts", foresee=False)
-        made += [record.folder.name for record in part.records]
-    assert sorted(made) == sorted(record.folder.name for record in found.records)
+        part = study(part=f"{number}/2", runs="parts", foresee=False, corpora=corpora, all_others=False)
+        assert len(part.records) == 2
+        made += [(record.metrics["corpus"], record.metrics.get("test_corpus", "")) for record in part.records]
+    assert sorted(made) == [("one", ""), ("one", "three"), ("three", ""), ("three", "one")]
+    names = {record.folder.name for record in found.records}
+    assert {path.parent.name for path in Path("parts").rglob("metrics.json")} <= names
 
 
 def test_the_table_and_the_report_of_the_runs_show_it(found: Any) -> None:
     result = CliRunner().invoke(app, ["table", "--cross", "--metric", "wa", "--brief"], prog_name="embedkit")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("Cross-corpus accuracy (WA) in %, mfcc")
-    from embedkit.reporting.figures.cross import draw_cross
-
     (figure,) = draw_cross([record.metrics for record in found.records]).values()
     assert figure.headers == ("trained on", "one", "three", "two")
     assert [row[0] for row in figure.rows] == ["one", "three", "two", "all others"]
     assert len(figure.data) == 12
+    table, drawn = draw_matrices(found.records, Board()) or ("", [])
+    assert "Cross-corpus UAR in %, mfcc" in table
+    assert [one.svg.startswith("<svg") for one in drawn] == [True]
     own = [record for record in found.records if record.metrics["folds"] == "speaker"]
     for given, words in (
         (["--format", "csv"], "which has no matrix"),
@@ -137,6 +144,7 @@ def test_the_table_and_the_report_of_the_runs_show_it(found: Any) -> None:
         result = CliRunner().invoke(app, ["table", "--cross", *given], prog_name="embedkit")
         assert result.exit_code == 1
         assert words in " ".join(result.stderr.split())
+    assert draw_matrices(own, Board()) is None
     with pytest.raises(embedkit.EmbedkitError, match="No runs make a cross-corpus matrix"):
         embedkit.table(own, cross=True)
 

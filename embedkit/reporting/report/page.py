@@ -100,7 +100,7 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
     return environment.from_string(texts["page.html"]).render(
         title=" and ".join(dict.fromkeys(str(record.metrics["corpus"]) for record in records)),
         studies=studies,
-        cross=_draw_cross(records, board),
+        cross=draw_matrices(records, board),
         maps=maps,
         stores=list_stores(records),
         versions=list_versions(records),
@@ -118,7 +118,7 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
     )
 
 
-def _draw_cross(records: Sequence[RunRecord], board: Board) -> tuple[Markup, Sequence[Drawn]] | None:
+def draw_matrices(records: Sequence[RunRecord], board: Board) -> tuple[Markup, Sequence[Drawn]] | None:
     """Draw the cross-corpus matrices as tables and heat maps; None where there are none."""
     rows = [record.metrics for record in records]
     figures = draw_cross([escape_all(row) for row in rows])

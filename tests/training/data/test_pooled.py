@@ -199,6 +199,16 @@ def test_a_corpus_can_be_tested_that_was_not_pooled(stores: list[Store], tmp_pat
         collect(stores, test_on=stores[1])
 
 
+def test_leaving_one_of_two_corpora_out_is_testing_on_the_other(stores: list[Store], tmp_path: Path) -> None:
+    told: dict[str, Any] = {**QUICK, "classes": ["anger", "happiness", "sadness"], "threads": 1, "runs": tmp_path}
+    (pooled,) = embedkit.fit(stores, pool=True, folds="corpus", **told)
+    for first, second in (stores, stores[::-1]):
+        (record,) = embedkit.fit(first, test_on=second, **told)
+        own = pooled.metrics["by_corpus"][second.corpus]
+        for name in ("wa", "ua", "f1", "ua_ci"):
+            assert record.metrics[name] == pytest.approx(own[name])
+
+
 def refused(stores: list[Store], tmp_path: Path) -> list[tuple[list[Store], dict[str, Any], str]]:
     lonely = {"speaker": ["a"] * 15, "session": [""] * 15}
     few = [write(tmp_path / f"{name}/tiny.h5", name, speakers=1, **lonely) for name in ("four", "five")]
