@@ -36,7 +36,7 @@ def main() -> None:
     count = parser.parse_args().simulations
     print(describe_machine())
     show_table(
-        f"Coverage of 95 % intervals in % ({count} simulations): speaker jackknife, percentile bootstrap",
+        f"Coverage of 95 % intervals in % ({count} simulations): model of speakers, percentile bootstrap",
         ("", "speakers", "WA", "UA", "F1", "WA, bootstrap", "UA, bootstrap", "F1, bootstrap"),
         [
             (world.name, speakers, *measure_coverage(world, speakers, count))
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def measure_coverage(world: World, speakers: int, simulations: int) -> list[str]:
-    """Count how often the intervals of WA, UA and F1 hold the truth: by jackknife, then by bootstrap."""
+    """Count how often the intervals of WA, UA and F1 hold the truth: by the model of speakers, then by bootstrap."""
     random = np.random.default_rng(0)
     covered = np.zeros(6)
     for _ in range(simulations):

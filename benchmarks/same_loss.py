@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs="+", default=[3, 5])
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--scheme", nargs="+", choices=SCHEMES, default=list(SCHEMES))
     told = parser.parse_args()
     print(describe_machine())
     print("| store | scheme | systems | test | " + " | ".join(f"{size} seeds" for size in told.size) + " |", flush=True)
@@ -52,7 +53,8 @@ def main() -> None:
                 derive(store, Path(folder), f"{store.corpus}-{name}", own)
                 for name, own in (("whole", speakers), ("a", speakers[::2]), ("b", speakers[1::2]))
             )
-            for scheme, options in SCHEMES.items():
+            for scheme in told.scheme:
+                options = SCHEMES[scheme]
                 own = options or {"test_on": halves[1]}
                 (record,) = embedkit.fit(
                     whole if options else halves[0],
