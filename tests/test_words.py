@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import DOCUMENTS
+from tests.pages import DOCUMENTS
 
 INSTEAD = {
     r"honest protocol": "leakage-free evaluation protocol",
