@@ -12,6 +12,7 @@ from embedkit.reporting.table import build_table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, README, ROWS = ROOT / "docs" / "emodb.md", ROOT / "README.md", ROOT / "docs" / "emodb.json"
+TUTORIAL = ROOT / "docs" / "tutorial.md"
 
 TABLES = {"uar": ("speaker", "ua"), "default": ("default", "ua"), "nll": ("speaker", "nll"), "words": ("words", "ua")}
 """Which runs each table of the page shows, and by what."""
@@ -38,10 +39,15 @@ def render(name: str) -> str:
     return "\n\n".join(block for block in blocks if block.startswith("|"))
 
 
+def find_shown() -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the rows of the README's table by encoder and loss."""
+    found = {(row["encoder"], row["loss"]): row for row in read_rows()["speaker"] if row["head"] == "linear"}
+    return {key: found[key] for key in product(ENCODERS, LOSSES)}
+
+
 def render_summary() -> str:
     """Draw the README's table: scores with intervals, and in words what they are and what differs."""
-    found = {(row["encoder"], row["loss"]): row for row in read_rows()["speaker"] if row["head"] == "linear"}
-    rows = {key: found[key] for key in product(ENCODERS, LOSSES)}
+    rows = find_shown()
     lines = [["UAR in % (95 % interval)", *LOSSES.values()], ["---"] * (1 + len(LOSSES))]
     lines += [[told, *(_write_score(rows[name, loss]) for loss in LOSSES)] for name, told in ENCODERS.items()]
     tests = [test for row in rows.values() for test in row["tests"]]

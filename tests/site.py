@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from tests.documents import ROOT, read_blocks, shell_commands
+from tests.pages import ROOT, read_blocks, shell_commands
 
 LINKS = {"a": "href", "area": "href", "iframe": "src", "img": "src", "link": "href", "script": "src", "source": "src"}
 EXPLAINED = {"UAR": "glossary.html", "LOSO": "glossary.html", "Holm": "protocol.html"}

@@ -26,8 +26,9 @@ from embedkit.encoders import vggish
 from embedkit.encoders.published import PUBLISHED
 from embedkit.training.runs import find_runs
 from embedkit.workflows import demo
-from tests.documents import DOCUMENTS, ROOT, Block, read_blocks, shell_commands, write_world
+from tests.documents import write_world
 from tests.encoders.test_vggish import SMALL
+from tests.pages import DOCUMENTS, ROOT, Block, read_blocks, shell_commands
 from tests.site import build_site, find_broken_links, find_unfindable
 
 SETTINGS = """

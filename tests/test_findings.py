@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.findings import PAGE, README, TABLES, read_rows, render, render_summary, take
+from tests.findings import PAGE, README, TABLES, TUTORIAL, find_shown, read_rows, render, render_summary, take
 
 Row = dict[str, Any]
 HEADS = {"mfcc": "MFCC", "logmel": "log-mel", "whisper-base": "Whisper-base"}
@@ -129,6 +129,11 @@ def test_tables_are_those_of_the_runs(name: str) -> None:
 
 def test_the_readme_shows_what_the_runs_found() -> None:
     assert take(README, "table") == render_summary()
+
+
+def test_the_tutorial_shows_what_the_runs_found() -> None:
+    expected = [f"{100 * row['ua']:.1f} ±{100 * row['ua_std']:.1f}" for row in find_shown().values()]
+    assert re.findall(r"[\d.]+ ±[\d.]+", take(TUTORIAL, "table")) == expected
 
 
 @pytest.mark.parametrize("say", SAID, ids=lambda say: say.__name__)

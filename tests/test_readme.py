@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from embedkit.cli import app
 from embedkit.losses.base import Loss
-from tests.documents import DOCUMENTS, ROOT, blocks, read_blocks, shell_commands
+from tests.pages import DOCUMENTS, ROOT, blocks, read_blocks, shell_commands
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

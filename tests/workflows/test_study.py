@@ -20,8 +20,9 @@ from embedkit.training.data.features import Standardiser
 from embedkit.training.runs import find_runs
 from embedkit.workflows import study as study_workflow
 from embedkit.workflows.fit import fit_heads
-from tests.documents import blocks, write_tiny_emodb
+from tests.documents import write_tiny_emodb
 from tests.encoders.checkpoints import write_conv_checkpoint
+from tests.pages import blocks
 from tests.workflows.tones import write_tones
 
 ROOT = Path(__file__).parents[2]
