@@ -17,7 +17,7 @@ from embedkit.corpora.texts import as_text
 from embedkit.errors import FitError
 from embedkit.heads import resolve_heads, widest_pool
 from embedkit.losses.base import Loss
-from embedkit.options.fit import FitOptions
+from embedkit.options.fit import BATCH, FitOptions
 from embedkit.system import avoid_reserved
 from embedkit.training.cross_validation import count_heads
 from embedkit.training.data.attributes import define_dimensions, read_second_task, require_fitting_loss
@@ -103,6 +103,7 @@ class Experiment:
         self.other_name = "" if other is None else name_other(store, other)
         if other is not None:
             self.data = join_tasks(self.parts[0], self.parts[1], names=(store.corpus, self.other_name))
+        self.options = options.sized(len(self.data))
 
     @property
     def stores(self) -> list[Source]:
@@ -201,7 +202,7 @@ class Experiment:
             head=self.grid[0].head,
             classes=self.data.outputs + len(self.loss.ratings),
             epochs=1 if self.fitted else options.epochs or 1,
-            batch_size=options.batch_size,
+            batch_size=options.batch_size or BATCH,
             patience=options.patience,
             clip=options.clip,
             halving=bool(options.halving),
