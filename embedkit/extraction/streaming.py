@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from embedkit.corpora.clips import Clip
 from embedkit.errors import AudioError
 from embedkit.extraction.batches import batch_clips
 from embedkit.extraction.encoding import EncodingConfig, open_encoding
+from embedkit.extraction.passes import ROUNDS
 from embedkit.extraction.plan import Batch
 from embedkit.extraction.segments import AudioSegment, file_stamp
 from embedkit.extraction.shards import Measured
@@ -33,7 +34,7 @@ LONGEST_PIECE_SECONDS = 300.0
 def embed_stream(
     config: EncodingConfig, wanted: Iterable[AudioSegment | AudioError], tell: Tell = lambda _: None
 ) -> Iterator[UtteranceEmbedding | AudioError]:
-    """Encode clips as an extraction would, a few batches ahead.
+    """Encode clips as an extraction would, a few batches ahead; of many batches, as many at a time as threads.
 
     Args:
         config: How clips become rows.
@@ -53,8 +54,12 @@ def embed_stream(
             groups.append(group)
             yield tuple(one for one in group if isinstance(one, AudioSegment))
 
+    batches = plan()
+    first = list(islice(batches, ROUNDS * config.threads))
+    if len(first) == ROUNDS * config.threads and config.encoder.reentrant and config.encoder.device.type == "cpu":
+        config = replace(config, passes=config.threads)
     with open_encoding(replace(config, on_error="skip"), tell, ADVICE) as encoding:
-        for started in encoding.start(plan()):
+        for started in encoding.start(chain(first, batches)):
             found = _Collected()
             encoding.finish(started, found)
             rows = iter(found.rows)

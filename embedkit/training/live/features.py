@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +16,16 @@ from torch.utils.checkpoint import checkpoint
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.pooling import mean_frames, pool_frames
 from embedkit.extraction.batches import batch_clips
+from embedkit.extraction.passes import ROUNDS
+from embedkit.extraction.threads import open_ahead
 from embedkit.heads.base import HeadInputs
 from embedkit.kernels import using_threads
 from embedkit.training.data.features import Features, FrameFeatures, Standardiser, UtteranceFeatures
 from embedkit.training.data.folds import Indices, Names
 from embedkit.training.live.fine_tuner import FineTuner
 from embedkit.training.processes import ALONE, Processes
+
+Result = TypeVar("Result")
 
 BATCH_SECONDS = {"cpu": 8.0, "cuda": 160.0, "mps": 30.0}
 """Audio in one pass, by kind of device."""
@@ -56,6 +61,7 @@ class LiveFeatures(Features):
         self.layers, self.dimensions = len(encoder.layers), encoder.dimensions
         self.device = torch.device(encoder.device)
         self.threads, self.processes = threads, processes
+        self.pass_threads = threads
         self.tuned: FineTuner | None = None
         self.training = False
         self.owners: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
@@ -77,8 +83,9 @@ class LiveFeatures(Features):
         """Means and deviations of all utterances by the encoder as it was at first."""
         means = np.empty((len(self), self.layers, self.dimensions), dtype=np.float32)
         deviations = np.empty_like(means)
-        for rows in self._passes(np.arange(len(self))):
-            self.lengths[rows], found = self._measure(rows)
+        passes = list(self._passes(np.arange(len(self))))
+        for rows, (own, found) in zip(passes, self._each(self._measure, passes), strict=True):
+            self.lengths[rows] = own
             means[rows], deviations[rows] = (torch.stack(part, 1).cpu().numpy() for part in zip(*found, strict=True))
         if self.level == "utterance":
             return UtteranceFeatures(means, self.device)
@@ -122,10 +129,22 @@ class LiveFeatures(Features):
         """Return the mean `[layers, dimensions]` or the frames `[frames, layers, dimensions]` of each utterance."""
         tuner = self.tuned if self.training else None
         found: dict[int, Tensor] = {}
-        for rows in self._passes(self.processes.share(index), 1 if tuner is None else tuner.parts):
-            for row, values in zip(rows.tolist(), self._pass(rows, tuner), strict=True):
+        passes = list(self._passes(self.processes.share(index), 1 if tuner is None else tuner.parts))
+        for rows, own in zip(passes, self._each(partial(self._pass, tuner=tuner), passes), strict=True):
+            for row, values in zip(rows.tolist(), own, strict=True):
                 found[row] = self._normalised(row, values)
         return self.processes.join(index, found)
+
+    def _each(self, encode: Callable[[Indices], Result], passes: Sequence[Indices]) -> Iterator[Result]:
+        """Run passes, as an extraction does: on a CPU many of them side by side, each on one core."""
+        together = self.encoder.reentrant and self.device.type == "cpu" and self.tuned is None
+        if together and self.threads > 1 and len(passes) >= ROUNDS * self.threads:
+            self.pass_threads = 1
+            with open_ahead(self.threads, 1) as ahead:
+                yield from ahead.map(encode, passes)
+        else:
+            self.pass_threads = self.threads
+            yield from map(encode, passes)
 
     def _pass(self, rows: Indices, tuner: FineTuner | None) -> list[Tensor]:
         waves = [self.read(int(row)) for row in rows]
@@ -152,7 +171,7 @@ class LiveFeatures(Features):
                 list(mean_frames(values, own)) if pooled else [v[:n].float() for v, n in zip(values, own, strict=True)]
             )
 
-        with using_threads(self.threads):
+        with using_threads(self.pass_threads):
             run(waves, sink)
         # Out of inference mode, so that heads may train on it.
         return [torch.stack(parts, dim=-2).clone() for parts in zip(*layers, strict=True)]
@@ -166,7 +185,7 @@ class LiveFeatures(Features):
             own[:] = lengths.tolist()
             found.append(pool_frames(values, own))
 
-        with using_threads(self.threads):
+        with using_threads(self.pass_threads):
             self.encoder.encode([self.read(int(row)) for row in rows], sink)
         return own, found
 
