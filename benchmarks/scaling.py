@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     parser.add_argument("--hollow", type=int, default=200_000)
     parser.add_argument("--budgets", nargs="+", metavar="BATCH:EPOCHS", help="instead: what budgets of training reach")
+    parser.add_argument("--heads", nargs="+", default=["linear"], help="of --budgets")
     parser.add_argument("--parts", type=int, help="instead: a study of six small encoders in so many parts")
     parser.add_argument("--keep", action="store_true", help="keep what was written")
     parser.add_argument("--show", action="store_true", help="measure nothing")
@@ -64,7 +65,7 @@ def main() -> None:
         place = options.folder / str(count)
         place.mkdir(exist_ok=True)
         if options.budgets:
-            compare_budgets(place, count, options.budgets)
+            compare_budgets(place, count, options.budgets, options.heads)
             continue
         if options.parts:
             study_in_parts(place, count, options.parts)
@@ -104,15 +105,15 @@ def study_in_parts(place: Path, count: int, parts: int) -> None:
             print("forecast, seconds by part:", [round(load, 1) for load in loads], flush=True)
 
 
-def compare_budgets(place: Path, count: int, budgets: Sequence[str]) -> None:
+def compare_budgets(place: Path, count: int, budgets: Sequence[str], heads: Sequence[str]) -> None:
     """Fit with several sizes of the mini-batch and numbers of epochs; show scores and seconds of the processor."""
     write_store(place / "budgets.h5", count, 3, 256, separation=0.1)
     rows = []
-    for head in ("linear", "mlp"):
+    for head in heads:
         for budget in budgets:
             batch, epochs = budget.split(":")
             runs = place / f"{head}-{batch}-{epochs}"
-            words = ["--head", head, "--batch-size", batch, "--epochs", epochs, "--seeds", "2", "--folds", "split"]
+            words = ["--head", head, "--batch-size", batch, "--epochs", epochs, "--seeds", "1", "--folds", "split"]
             found = measure(["-m", "embedkit", "fit", "budgets.h5", *words, "--runs", str(runs)], place)
             (path,) = runs.rglob("metrics.json")
             scores = json.loads(path.read_text())
