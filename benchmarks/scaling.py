@@ -3,6 +3,8 @@
     python benchmarks/scaling.py --folder /tmp/scaling --sizes 1000 10000
     python benchmarks/scaling.py --folder /tmp/scaling --sizes 100000 --steps open inspect fit fit-streamed
     python benchmarks/scaling.py --folder /tmp/scaling --show
+    python benchmarks/scaling.py --folder /tmp/scaling --sizes 25000 --budgets 32:30 64:24 128:12
+    python benchmarks/scaling.py --folder /tmp/scaling --sizes 1000 --parts 3
 
 Stores are synthetic: utterance means of 13 layers of 768, and frames of one layer for 10,000. Their deviations are
 zero and take no room on the disk; from `--hollow` utterances on only one layer of the means is not zero, which is for
@@ -28,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from common import describe_machine, show_table
+from common import describe_machine, show_table, write_encoder
 
 from embedkit.encoders.tiny import write_tiny_random
 from embedkit.store import StoreContent, UtteranceEmbedding, writer
@@ -51,6 +53,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000], help="utterances")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     parser.add_argument("--hollow", type=int, default=200_000)
+    parser.add_argument("--budgets", nargs="+", metavar="BATCH:EPOCHS", help="instead: what budgets of training reach")
+    parser.add_argument("--heads", nargs="+", default=["linear"], help="of --budgets")
+    parser.add_argument("--parts", type=int, help="instead: a study of six small encoders in so many parts")
     parser.add_argument("--keep", action="store_true", help="keep what was written")
     parser.add_argument("--show", action="store_true", help="measure nothing")
     options = parser.parse_args()
@@ -59,17 +64,64 @@ def main() -> None:
     for count in () if options.show else options.sizes:
         place = options.folder / str(count)
         place.mkdir(exist_ok=True)
+        if options.budgets:
+            compare_budgets(place, count, options.budgets, options.heads)
+            continue
+        if options.parts:
+            study_in_parts(place, count, options.parts)
+            continue
         for step in options.steps:
             needed, command = STEPS[step]
             for name in needed:
                 WRITERS[name](place, count, options.hollow)
             result = {"step": step, "utterances": count, **measure(command(place, count), place)}
+            del result["said"]
             with found.open("a") as file:
                 file.write(json.dumps(result) + "\n")
             print(json.dumps(result), flush=True)
         if not options.keep:
             shutil.rmtree(place)
-    show(found)
+    if not (options.budgets or options.parts):
+        show(found)
+
+
+def study_in_parts(place: Path, count: int, parts: int) -> None:
+    """Run a study of six encoders part after part, on one thread; show what it forecast and what it took."""
+    write_speech(place, count, count + 1)
+    small = {"num_hidden_layers": 4, "hidden_size": 192, "num_attention_heads": 4, "intermediate_size": 768}
+    whisper = {"encoder_layers": 3, "d_model": 192, "encoder_attention_heads": 4, "encoder_ffn_dim": 768}
+    sizes = {"wav2vec2": small, "hubert": {**small, "num_hidden_layers": 8}, "wavlm": small, "whisper-base": whisper}
+    encoders = ["mfcc", "logmel", *(str(write_encoder(place, name, **own)) for name, own in sizes.items())]
+    budget = ["--head", "linear", "--folds", "split", "--seeds", "1", "--epochs", "10", "--threads", "1"]
+    for part in range(1, parts + 1):
+        words = ["--encoder", ",".join(encoders), *budget, "--part", f"{part}/{parts}"]
+        found = measure(["-m", "embedkit", "study", "speech.csv", *words], place)
+        print(found.pop("said"), found, sep="\n", flush=True)
+        if part == 1:
+            (agreed,) = place.rglob("parts.json")
+            loads = [0.0] * parts
+            for own, seconds in json.loads(agreed.read_text()).values():
+                loads[own - 1] += seconds
+            print("forecast, seconds by part:", [round(load, 1) for load in loads], flush=True)
+
+
+def compare_budgets(place: Path, count: int, budgets: Sequence[str], heads: Sequence[str]) -> None:
+    """Fit with several sizes of the mini-batch and numbers of epochs; show scores and seconds of the processor."""
+    write_store(place / "budgets.h5", count, 3, 256, separation=0.1)
+    rows = []
+    for head in heads:
+        for budget in budgets:
+            batch, epochs = budget.split(":")
+            runs = place / f"{head}-{batch}-{epochs}"
+            words = ["--head", head, "--batch-size", batch, "--epochs", epochs, "--seeds", "1", "--folds", "split"]
+            found = measure(["-m", "embedkit", "fit", "budgets.h5", *words, "--runs", str(runs)], place)
+            (path,) = runs.rglob("metrics.json")
+            scores = json.loads(path.read_text())
+            rows.append([f"{head}, {batch} x {epochs}", *(f"{100 * scores[name]:.2f}" for name in ("ua_dev", "ua"))])
+            rows[-1] += [f"{scores['nll']:.4f}", found["processor"]]
+            print(rows[-1], flush=True)
+    columns = ["head, batch x epochs", "inner UAR", "UAR", "NLL", "CPU seconds"]
+    show_table(f"{count:,} utterances; {describe_machine()}", columns, rows)
 
 
 def show(found: Path) -> None:
@@ -111,6 +163,7 @@ def measure(command: Sequence[str], place: Path) -> dict[str, Any]:
         **{name: round(value / 1e6) for name, value in peaks.items()},
         "read": round(usage.ru_inblock * 512 / 1e6),
         "load": round(os.getloadavg()[0], 1),
+        "said": said,
     }
 
 
@@ -172,7 +225,16 @@ def columns_of(count: int) -> dict[str, Any]:
     }
 
 
-def write_store(path: Path, count: int, layers: int, dimensions: int, *, frames: int = 0, hollow: bool = False) -> None:
+def write_store(
+    path: Path,
+    count: int,
+    layers: int,
+    dimensions: int,
+    *,
+    frames: int = 0,
+    hollow: bool = False,
+    separation: float = SEPARATION,
+) -> None:
     """Write a store whose classes have directions of their own in one layer; zeros are holes in the file."""
     if path.exists():
         return
@@ -186,7 +248,7 @@ def write_store(path: Path, count: int, layers: int, dimensions: int, *, frames:
             mean = zeros.copy()
             kept = slice(0, 1) if hollow else slice(None)
             mean[kept] = generator.standard_normal(mean[kept].shape, dtype="float32")
-            mean[informative] += SEPARATION * directions[number % len(LABELS)]
+            mean[informative] += separation * directions[number % len(LABELS)]
             own = None
             if frames:
                 noise = generator.standard_normal((frames, layers, dimensions), dtype="float32")
@@ -271,7 +333,7 @@ def write_run(place: Path, count: int, hollow: int) -> None:
     if (place / "asked").exists():
         return
     rows = list(csv.reader((place / "speech.csv").open(newline="")))
-    step = max(1, len(rows) // 500)
+    step = max(1, len(rows) // 500) | 1  # Odd, so that all labels are there.
     text = "\n".join(map(",".join, [rows[0], *rows[1::step]])) + "\n"
     write_file(place / "few.csv", text.encode())
     measure(["-m", "embedkit", "extract", "few.csv", "--encoder", "tiny", "--out", "few.h5"], place)

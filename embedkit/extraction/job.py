@@ -9,14 +9,12 @@ from typing import Any
 
 from embedkit.errors import ExtractionError
 from embedkit.extraction.lock import empty
+from embedkit.extraction.passes import ROUNDS
 from embedkit.extraction.plan import MOST_SHARDS, PLAN_NAME, SHARD_SECONDS, ExtractionPlan
 from embedkit.extraction.request import BATCH_SECONDS, ExtractionRequest
 from embedkit.extraction.segments import AudioSegment
 from embedkit.extraction.shards import ShardReader, open_finished
 from embedkit.wording import count_noun
-
-_ROUNDS = 2
-"""Passes for each thread from which they run side by side."""
 
 
 def prepare_plan(
@@ -102,7 +100,7 @@ def _side_by_side(request: ExtractionRequest, before: Mapping[str, Any], plan: E
     """Return how many passes run at a time: one for each thread, unless that would leave cores without one."""
     if request.device != "cpu" or not request.encoder.reentrant:
         return 1
-    enough = before.get("passes") == plan.threads or _count_passes(request, plan) >= _ROUNDS * plan.threads
+    enough = before.get("passes") == plan.threads or _count_passes(request, plan) >= ROUNDS * plan.threads
     return plan.threads if enough else 1
 
 

@@ -21,6 +21,10 @@ T = TypeVar("T")
 ADVICE = "start again with a smaller --batch-seconds or fewer --threads, or cut long clips with --max-seconds"
 
 
+ROUNDS = 2
+"""Passes for each thread from which they run side by side."""
+
+
 class Launched(NamedTuple):
     """A pass under way: which clips it holds, and the pool that receives them."""
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from embedkit.audio import AudioInfo, StretchReader, probe_audio
 from embedkit.audio_streams import too_long
 from embedkit.corpora.clips import Clip
+from embedkit.encoders.base import Encoder
 from embedkit.errors import AudioError
 from embedkit.extraction.batches import batch_clips
 from embedkit.extraction.encoding import EncodingConfig, Waveform, open_encoding, read_waveform
@@ -30,6 +31,15 @@ ADVICE = "name shorter stretches with start and end in a CSV list, or take --dev
 
 LONGEST_PIECE_SECONDS = 300.0
 """Longer clips are heard in pieces where the whole of their frames would have to be in memory."""
+
+
+MANY_CLIPS = 32
+"""So many are heard in passes side by side, each on one core; a few at a time have all cores."""
+
+
+def choose_passes(encoder: Encoder, threads: int, *, side_by_side: bool) -> int:
+    """Return how many passes run at a time: on a CPU one a thread, where the encoder keeps no state between calls."""
+    return threads if side_by_side and encoder.reentrant and encoder.device.type == "cpu" else 1
 
 
 class Piece(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,11 @@ gains up to 0.7 (benchmarks/README.md)."""
 
 HALVED_RATES = (*LEARNING_RATES, 1e-1)
 """What is searched by halves, in less time."""
+
+
+BATCH, EPOCHS, FEWEST_EPOCHS = 32, 30, 10
+LARGE = 20_000
+"""Utterances above which, by default, mini-batches grow with them, and epochs become fewer (docs/scaling.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,16 +272,16 @@ class TrainingOptions:
         panel="Training",
         metavar="N",
         help="Maximum number of epochs.",
-        usual="30; with --mode finetune or lora 10",
+        usual="30, of more than 20,000 utterances fewer; with --mode finetune or lora 10",
         bound=COUNT,
         record="budget.epochs",
         always=True,
     )
-    batch_size: int = option(
-        32,
+    batch_size: int | None = option(
         panel="Training",
         metavar="N",
         help="Utterances in a mini-batch.",
+        usual="32, of more than 20,000 utterances more",
         bound=COUNT,
         record="budget.batch_size",
         always=True,
@@ -544,9 +550,18 @@ class FitOptions(TrainingOptions):
             self,
             lr=lr,
             halving=halving or None,
-            epochs=self.epochs or (10 if self.tuned else 30),
+            epochs=self.epochs or (10 if self.tuned else None),
             encoder_lr=self.encoder_lr or {"finetune": 1e-5, "lora": 1e-4}.get(self.mode),
             loss=(("ccc-regression",) if self.targets else ("ce",)) if self.loss is None else self.loss,
+        )
+
+    def sized(self, utterances: int) -> FitOptions:
+        """Fill in the defaults that depend on how many utterances take part."""
+        times = 1.0 if self.tuned else max(1.0, utterances / LARGE)
+        return replace(
+            self,
+            batch_size=self.batch_size or BATCH * 2 ** math.ceil(math.log2(times)),
+            epochs=self.epochs or max(FEWEST_EPOCHS, round(EPOCHS / times)),
         )
 
 

@@ -17,7 +17,7 @@ from embedkit.corpora.texts import as_text
 from embedkit.errors import FitError
 from embedkit.heads import resolve_heads, widest_pool
 from embedkit.losses.base import Loss
-from embedkit.options.fit import FitOptions
+from embedkit.options.fit import BATCH, FitOptions
 from embedkit.store.layout import digest_bytes
 from embedkit.system import avoid_reserved
 from embedkit.training.cross_validation import count_heads
@@ -113,6 +113,7 @@ class Experiment:
         self.annotators = read_annotators(self.stores, self.parts)
         require_votes(loss, self.annotators)
         self.data = dataclasses.replace(self.data, annotators=self.annotators)
+        self.options = options.sized(len(self.data))
 
     @property
     def stores(self) -> list[Source]:
@@ -231,7 +232,7 @@ class Experiment:
             head=self.grid[0].head,
             classes=self.data.outputs + len(self.loss.ratings),
             epochs=1 if self.fitted else options.epochs or 1,
-            batch_size=options.batch_size,
+            batch_size=options.batch_size or BATCH,
             patience=options.patience,
             clip=options.clip,
             halving=bool(options.halving),

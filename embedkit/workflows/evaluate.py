@@ -120,7 +120,7 @@ def evaluate_model(
 
     def stream(missing: Sequence[Clip]) -> Iterator[Prediction]:
         hearing: dict[str, Any] = {"max_hours": options.max_hours, "rescale": options.rescale, "tell": tell}
-        outputs = classifier.score(missing, mapped, threads=threads, passes=threads, **hearing)
+        outputs = classifier.score(missing, mapped, threads=threads, side_by_side=True, **hearing)
         return tell_predictions(told, missing, [outputs], on_error=options.on_error, tell=tell)
 
     title = title_of(config=config, encoder=source.fingerprint)

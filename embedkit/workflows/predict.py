@@ -33,7 +33,7 @@ from embedkit.export.ensemble import Ensemble
 from embedkit.export.predictor import ChosenHead, Predictor, open_predictor
 from embedkit.extraction.encoding import EncodingConfig
 from embedkit.extraction.request import BATCH_SECONDS
-from embedkit.extraction.streaming import LONGEST_PIECE_SECONDS, ask_clips
+from embedkit.extraction.streaming import LONGEST_PIECE_SECONDS, MANY_CLIPS, ask_clips, choose_passes
 from embedkit.extraction.windows import Windows
 from embedkit.options.extract import ExtractOptions
 from embedkit.options.option import declared
@@ -112,6 +112,7 @@ def stream_predictions(
     window: float | None = None,
     hop: float | None = None,
     vad: Literal["silero"] | None = None,
+    of: int | None = None,
     tell: Tell = lambda _: None,
 ) -> Iterator[Prediction]:
     """Encode clips as the run's corpus was and average what all its heads say: probabilities, or ratings.
@@ -143,6 +144,8 @@ def stream_predictions(
         hop: Seconds from the start of one window to the next; None for the window's length.
         vad: "silero" for speech alone, as Silero VAD finds it: windows within it, or without `window` stretches of at
             most 30 s. None for all.
+        of: How many clips there are with those that were predicted before, so that the rest comes out the same to the
+            bit; None where there are no others.
         tell: Receives what is worth saying.
 
     Yields:
@@ -180,6 +183,7 @@ def stream_predictions(
                     probe_audio(clip.path)
         if not clips:
             return
+        hearing["side_by_side"] = window is not None or vad is not None or (of or len(clips)) >= MANY_CLIPS
         told, listeners = (
             _ask_classifier(str(run), map or {}, sources=sources or {}, **hearing)
             if predictor is None
@@ -335,6 +339,7 @@ class _Part:
         max_hours: float,
         rescale: bool,
         tell: Tell,
+        side_by_side: bool = False,
     ) -> None:
         self.device = resolve_device(device)
         self.encoder = find_encoder(predictor, heads, device=device, sources=sources)
@@ -350,8 +355,8 @@ class _Part:
             frame_dtype=(options.get("frame_dtype") or self.encoder.default_frame_dtype) if self.on_frames else None,
             windows=Windows.for_encoder(self.encoder, asked["seconds"] if asked else None),
             batch_seconds=BATCH_SECONDS[self.device.type],
-            # One file is as likely as thousands, and should have all threads.
             threads=torch.get_num_threads(),
+            passes=choose_passes(self.encoder, torch.get_num_threads(), side_by_side=side_by_side),
             max_hours=max_hours,
             rescale=rescale or bool(options.get("rescale")),
             digests=False,

@@ -66,7 +66,7 @@ def write_predictions(
     run = find_run(run, options.get("sources") or {}, tell) or run
     keep = out.with_name(f"{out.name}.unfinished")
     with told(out, error=ConfigError, otherwise=_OTHERWISE, part=keep), Kept(keep, _title(run, options)) as kept:
-        stream = partial(stream_predictions, run, on_error=on_error, tell=tell, **options)
+        stream = partial(stream_predictions, run, on_error=on_error, of=len(clips), tell=tell, **options)
         kept.fill(clips, stream, skipping=on_error == "skip", report=report, tell=tell)
         if format == "audformat":
             write_database(kept.read(clips), out, run)

@@ -24,7 +24,7 @@ from embedkit.export.predictor import DESCRIPTION_FILE, find_folder
 from embedkit.export.pushed import is_pushed
 from embedkit.extraction.encoding import EncodingConfig
 from embedkit.extraction.request import BATCH_SECONDS
-from embedkit.extraction.streaming import LONGEST_PIECE_SECONDS, ask_clips
+from embedkit.extraction.streaming import LONGEST_PIECE_SECONDS, ask_clips, choose_passes
 from embedkit.progress import Tell
 from embedkit.received import read_object
 from embedkit.store.writer import UtteranceEmbedding
@@ -93,7 +93,7 @@ class PublishedClassifier:
         max_hours: float,
         rescale: bool = False,
         threads: int | None = None,
-        passes: int = 1,
+        side_by_side: bool = False,
         tell: Tell = lambda _: None,
     ) -> Iterator[NDArray[np.float64] | AudioError]:
         """Yield for each clip its probabilities or ratings by `choose_names`, `[names]`, or why there are none.
@@ -109,8 +109,7 @@ class PublishedClassifier:
             windows=None,
             batch_seconds=BATCH_SECONDS[self.encoder.device.type],
             threads=threads,
-            # Batches side by side, each on one core, where there are many of them.
-            passes=passes if self.encoder.reentrant and self.encoder.device.type == "cpu" else 1,
+            passes=choose_passes(self.encoder, threads, side_by_side=side_by_side),
             max_hours=max_hours,
             rescale=rescale,
             digests=False,

@@ -18,8 +18,10 @@ import embedkit
 from embedkit.encoders import encoder_label, load_encoder
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.emotion2vec import alibi_slopes
+from embedkit.encoders.kernels import PackedLinear
 from embedkit.encoders.published import PUBLISHED
 from embedkit.errors import EncoderError
+from embedkit.kernels import has_onednn
 from embedkit.options.fit import FitOptions
 from embedkit.training.live.fine_tuner import FineTuner
 from tests.encoders.checkpoints import collect, relative_error, speechlike, write_conv_checkpoint
@@ -66,6 +68,12 @@ def test_a_batch_gives_every_layer_that_a_clip_has_alone(
         for values, expected in zip(layers, reference, strict=True):
             assert values.shape == expected.shape == (encoder.frame_count(len(clip)), dimensions)
             assert relative_error(values.double(), torch.from_numpy(expected)) <= 5e-6
+
+
+def test_linear_layers_are_packed(encoder: Any) -> None:
+    kinds = {type(module) for module in encoder._transformer.modules()}
+    assert (encoder.linear_kernel == "onednn") is (PackedLinear in kinds) is (torch.nn.Linear not in kinds)
+    assert has_onednn() is (PackedLinear in kinds)
 
 
 def test_padding_and_batch_change_nothing(encoder: Encoder) -> None:

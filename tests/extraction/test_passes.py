@@ -5,23 +5,30 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torch import Tensor
 
 from embedkit.corpora.base import Corpus
+from embedkit.corpora.clips import Clip
 from embedkit.encoders.base import LayerSink
 from embedkit.encoders.device_copies import ToHost, lengths_on, to_device
 from embedkit.errors import ExtractionError
+from embedkit.extraction.encoding import EncodingConfig
 from embedkit.extraction.run import run_extraction
+from embedkit.extraction.streaming import ask_clips
 from embedkit.extraction.threads import open_ahead
 from embedkit.extraction.windows import Windows
+from embedkit.kernels import using_threads
 from embedkit.store import layout
+from embedkit.training.data.features import Standardiser
+from embedkit.training.live import features as live
 from tests.extraction.fakes import FakeEncoder, datasets, request_for, write_corpus
 
 
@@ -117,6 +124,40 @@ def test_passes_side_by_side_change_no_value(tmp_path: Path, corpus: Corpus, lar
     assert 1 < beside.most <= 3
     assert sorted(alone.calls) == sorted(beside.calls)
     assert values_of(tmp_path / "alone.h5") == values_of(tmp_path / "beside.h5")
+
+
+def hear(corpus: Corpus, encoder: FakeEncoder, threads: int, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Return what prediction hears of every clip."""
+    config = EncodingConfig(
+        encoder=encoder, root=Path(), frame_dtype=None, windows=None, batch_seconds=1.0, threads=threads, digests=False
+    )
+    clips = [Clip(name=one.id, path=corpus.audio_path(one)) for one in corpus.utterances]
+    found = ask_clips(config, clips, 300.0, lambda rows: rows.mean.astype(np.float64))
+    return [one for one in found if isinstance(one, np.ndarray)]
+
+
+def train_live(corpus: Corpus, encoder: FakeEncoder, threads: int, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Return what a frozen encoder gives to heads: what is standardised by, and a mini-batch of all clips."""
+    monkeypatch.setitem(live.BATCH_SECONDS, "cpu", 1.0)
+    waves = [torch.from_numpy(np.resize(soundfile.read(corpus.audio_path(one))[0], 900)) for one in corpus.utterances]
+    index = np.arange(len(waves))
+    samples = np.array([len(wave) for wave in waves])
+    features = live.LiveFeatures(encoder, lambda row: waves[row].float(), samples, "utterance", threads=threads)
+    with using_threads(1):
+        own = features.moments(index)
+        gathered = features.gather(index[None], Standardiser.stack([own], features.device))
+    return [own.mean.numpy(), own.scale.numpy(), gathered.values.numpy()]
+
+
+@pytest.mark.parametrize("use", [hear, train_live])
+def test_prediction_and_frozen_training_run_passes_side_by_side_too(
+    use: Callable[..., list[np.ndarray]], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, beside = SideBySide(), SideBySide()
+    wanted, found = use(corpus, alone, 1, monkeypatch), use(corpus, beside, 3, monkeypatch)
+    assert (alone.most, beside.most > 1) == (1, True)
+    assert len(wanted) == len(found) > 2
+    assert all(np.array_equal(one, other) for one, other in zip(wanted, found, strict=True))
 
 
 def test_an_encoder_that_keeps_state_runs_one_pass_at_a_time(tmp_path: Path, corpus: Corpus) -> None:

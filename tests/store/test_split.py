@@ -107,6 +107,22 @@ def test_frames_across_files_are_indexed_like_an_array(split_store: Store, small
         ours[11]
 
 
+@pytest.mark.parametrize("rows", [[], [0], [3, 1, 1, 2], [0, 1, 2, 3], [4, 0]])
+def test_rows_are_taken_in_any_order_from_any_file(split_store: Store, small_store: Store, rows: list[int]) -> None:
+    wanted = [row for row in rows if row < len(small_store)]
+    for store in (split_store, small_store):
+        np.testing.assert_array_equal(store.take("mean", np.array(wanted, dtype=np.int64)), store.mean("all")[wanted])
+        np.testing.assert_array_equal(store.take("std", np.array(wanted, dtype=np.int64)), store.std("all")[wanted])
+
+
+def test_a_file_that_was_cut_short_is_told(small_store: Store) -> None:
+    every = np.arange(len(small_store))
+    small_store.take("std", every)
+    os.truncate(small_store.path, 100)
+    with pytest.raises(StoreError, match="was cut short since it was opened"):
+        small_store.take("std", every)
+
+
 def test_another_program_reads_it_with_h5py_alone(split_store: Store, small_store: Store) -> None:
     with h5py.File(split_store.path) as split, h5py.File(small_store.path) as single:
         for name in ("utterance/mean", "utterance/std", "frame/values", "frame/offsets"):

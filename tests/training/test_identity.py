@@ -197,6 +197,17 @@ def test_a_run_without_an_option_counts_as_the_behaviour_of_then(stores: None) -
     assert "patience" not in read_options_of(experiment.config)
 
 
+def test_only_large_corpora_have_larger_mini_batches_and_fewer_epochs() -> None:
+    def budget(utterances: int, **given: Any) -> tuple[int | None, int | None]:
+        options = FitOptions(**given).resolve().sized(utterances)
+        return options.batch_size, options.epochs
+
+    assert {budget(count) for count in (2, 535, 20_000)} == {(32, 30)}
+    assert [budget(count) for count in (20_001, 25_000, 100_000, 250_000)] == [(64, 30), (64, 24), (256, 10), (512, 10)]
+    assert budget(100_000, batch_size=32, epochs=30) == (32, 30)
+    assert budget(100_000, mode="finetune") == (32, 10)
+
+
 def test_runs_that_were_dealt_otherwise_are_not_taken_for_runs_of_now(tmp_path: Path) -> None:
     few = write_synthetic_store(tmp_path / "few.h5", speakers=5)
     many = write_synthetic_store(tmp_path / "many.h5", speakers=8, each=6)

@@ -3,101 +3,140 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from embedkit.reporting.figures.panels import Panel
 from embedkit.reporting.figures.recall import Read
+from embedkit.reporting.predictions import Predictions
 from embedkit.reporting.published import last_part
 from embedkit.reporting.report.listings import Listing
 
 SHOWN = 25
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Tally:
-    """What all heads of all runs said of one utterance.
+    """What all heads of all runs said of every utterance.
 
     Attributes:
-        label, speaker, session: Of the utterance.
-        right, asked: How often it was recognised, of how many times, by encoder.
-        wrong: How often which other class was predicted.
-        probability: Sum over all heads of what they gave to the true class.
+        places: Where each utterance stands, by its name.
+        labels, speakers, sessions: Of the utterances, `[utterances]`.
+        right, asked: How often each was recognised, of how many times, by encoder, `[utterances]`.
+        probability: Sum over all heads of what they gave to the true class, `[utterances]`.
     """
 
-    label: str
-    speaker: str
-    session: str
-    right: Counter[str]
-    asked: Counter[str]
-    wrong: Counter[str]
-    probability: float = 0.0
+    places: Mapping[str, int]
+    labels: Sequence[str]
+    speakers: Sequence[str]
+    sessions: Sequence[str]
+    right: Mapping[str, NDArray[np.int64]]
+    asked: Mapping[str, NDArray[np.int64]]
+    probability: NDArray[np.float64]
 
-    @property
-    def share(self) -> float:
-        """How often it was recognised, of all times."""
-        return self.right.total() / self.asked.total()
+    def tell(self, name: str, encoder: str) -> str:
+        """Say how often an utterance was recognised with an encoder; nothing where it was never asked."""
+        if name not in self.places:
+            return ""
+        right, asked = (
+            int(own[encoder][self.places[name]]) if encoder in own else 0 for own in (self.right, self.asked)
+        )
+        return f"{right} of {asked}"
 
 
-def tally_utterances(panels: Sequence[Panel], read: Read) -> dict[str, Tally]:
-    """Count for every utterance what was said of it; empty where no run predicts classes."""
-    found: dict[str, Tally] = {}
+def tally_utterances(panels: Sequence[Panel], read: Read) -> Tally:
+    """Count for every utterance what was said of it; there are none where no run predicts classes."""
+    places: dict[str, int] = {}
+    told: list[tuple[str, str, str]] = []
+    for _, own in _read_classes(panels, read):
+        for place, name in enumerate(own.ids):
+            if places.setdefault(name, len(places)) == len(told):
+                told.append((own.labels[place], own.speakers[place], own.sessions[place]))
+    right: dict[str, NDArray[np.int64]] = {}
+    asked: dict[str, NDArray[np.int64]] = {}
+    probability = np.zeros(len(places))
+    for encoder, own in _read_classes(panels, read):
+        rows = np.fromiter((places[name] for name in own.ids), dtype=np.int64, count=len(own.ids))
+        right.setdefault(encoder, np.zeros(len(places), dtype=np.int64))[rows] += own.hits.sum(0)
+        asked.setdefault(encoder, np.zeros(len(places), dtype=np.int64))[rows] += len(own.hits)
+        probability[rows] += own.probability.sum(0)
+    labels, speakers, sessions = zip(*told, strict=True) if told else ((), (), ())
+    return Tally(
+        places=places,
+        labels=labels,
+        speakers=speakers,
+        sessions=sessions,
+        right=right,
+        asked=asked,
+        probability=probability,
+    )
+
+
+def _read_classes(panels: Sequence[Panel], read: Read) -> Iterator[tuple[str, Predictions]]:
+    """Yield the encoder and the predictions of every run that predicts classes."""
     for panel in panels:
-        encoder = last_part(panel.encoder)
         for record in panel.runs.values():
-            own = read(record)
-            if not len(own.truth):
-                continue
-            hits, chances = own.hits.sum(0).tolist(), own.probability.sum(0).tolist()
-            for place, name in enumerate(own.ids):
-                tally = found.setdefault(name, _start(own.labels[place], own.speakers[place], own.sessions[place]))
-                tally.right[encoder] += hits[place]
-                tally.asked[encoder] += len(own.hits)
-                tally.probability += chances[place]
-            for row, seed in zip(own.hits, own.predicted, strict=True):
-                for place in (~row).nonzero()[0]:
-                    found[own.ids[place]].wrong[own.classes[seed[place]]] += 1
+            if len((own := read(record)).truth):
+                yield last_part(panel.encoder), own
+
+
+def _count_wrong(names: Sequence[str], panels: Sequence[Panel], read: Read) -> list[Counter[str]]:
+    """Count how often which other class was predicted of some utterances."""
+    found: list[Counter[str]] = [Counter() for _ in names]
+    for _, own in _read_classes(panels, read):
+        rows = {name: row for row, name in enumerate(own.ids)}
+        for counter, row in ((one, rows[name]) for one, name in zip(found, names, strict=True) if name in rows):
+            counter.update(own.classes[place] for place in own.predicted[~own.hits[:, row], row])
     return found
 
 
-def _start(label: str, speaker: str, session: str) -> Tally:
-    return Tally(label=label, speaker=speaker, session=session, right=Counter(), asked=Counter(), wrong=Counter())
-
-
 def list_hardest(
-    tallies: Mapping[str, Tally], clips: Callable[[Sequence[str]], Sequence[int | None]] | None = None
+    tally: Tally,
+    panels: Sequence[Panel],
+    read: Read,
+    clips: Callable[[Sequence[str]], Sequence[int | None]] | None = None,
 ) -> Listing:
     """List the utterances with the lowest share of right predictions, those with the lowest probability first.
 
     Args:
-        tallies: What was said of utterances.
+        tally: What was said of utterances.
+        panels, read: The runs that said it.
         clips: Returns the numbers of their clips; None where none are to be played.
     """
-    ranked = sorted(tallies.items(), key=lambda pair: (pair[1].share, pair[1].probability / pair[1].asked.total()))
-    chosen = [(name, tally) for name, tally in ranked[:SHOWN] if tally.share < 1]
-    encoders = list(dict.fromkeys(name for tally in tallies.values() for name in tally.asked))
-    with_session = any(tally.session for _, tally in chosen)
+    asked = np.sum(list(tally.asked.values()), axis=0)
+    shares, probability = np.sum(list(tally.right.values()), axis=0) / asked, tally.probability / asked
+    chosen = [place for place in np.lexsort((probability, shares))[:SHOWN].tolist() if shares[place] < 1]
+    every = list(tally.places)
+    names = [every[place] for place in chosen]
+    with_session = any(tally.sessions[place] for place in chosen)
     rows = []
-    for name, tally in chosen:
-        taken, times = tally.wrong.most_common(1)[0]
+    for place, name, wrong in zip(chosen, names, _count_wrong(names, panels, read), strict=True):
+        taken, times = wrong.most_common(1)[0]
         rows.append(
             (
                 name,
-                tally.speaker,
-                *([tally.session] if with_session else []),
-                tally.label,
-                f"{taken} ({times} of {tally.asked.total()})",
-                *(f"{tally.right[one]} of {tally.asked[one]}" for one in encoders),
-                f"{tally.probability / tally.asked.total():.2f}",
+                tally.speakers[place],
+                *([tally.sessions[place]] if with_session else []),
+                tally.labels[place],
+                f"{taken} ({times} of {asked[place]})",
+                *(tally.tell(name, one) for one in tally.asked),
+                f"{probability[place]:.2f}",
             )
         )
-    heard = clips([name for name, _ in chosen]) if clips else [None] * len(chosen)
+    heard = clips(names) if clips else [None] * len(chosen)
     marks = tuple(
-        {"speaker": tally.speaker, "class": tally.label, **({} if clip is None else {"clip": str(clip)})}
-        for (_, tally), clip in zip(chosen, heard, strict=True)
+        {
+            "speaker": tally.speakers[place],
+            "class": tally.labels[place],
+            **({} if clip is None else {"clip": str(clip)}),
+        }
+        for place, clip in zip(chosen, heard, strict=True)
     )
     session = ["session"] if with_session else []
-    right = [f"right with {one}" for one in encoders]
+    right = [f"right with {one}" for one in tally.asked]
     headers = (
         "utterance",
         "speaker",

@@ -112,8 +112,8 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
         clips=clips.data if clips else None,
         heard=heard,
         methods=METHODS,
-        speakers=sorted({one.speaker for tally in tallies for one in tally.values()} - {""}),
-        classes=sorted({one.label for tally in tallies for one in tally.values()}),
+        speakers=sorted({name for tally in tallies for name in tally.speakers} - {""}),
+        classes=sorted({name for tally in tallies for name in tally.labels}),
         count=len(records),
     )
 
@@ -159,7 +159,7 @@ def _study(
     panels: Sequence[Panel],
     families: Sequence[Sequence[RunRecord]],
     read: Read,
-    tallies: dict[str, Tally],
+    tally: Tally,
     board: Board,
     clips: Clips | None,
 ) -> Study:
@@ -178,7 +178,7 @@ def _study(
         recalls=list_recalls(panels, read),
         differences=list_differences(table.rows),
         figures=draw_sections(group, panels, families, read, matrices, board),
-        hardest=list_hardest(tallies, take) if tallies else None,
+        hardest=list_hardest(tally, panels, read, take) if tally.places else None,
     )
 
 

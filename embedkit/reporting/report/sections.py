@@ -122,7 +122,7 @@ class Maps:
 def draw_maps(
     panels: Sequence[Panel],
     read: Read,
-    tallies: Sequence[Mapping[str, Tally]],
+    tallies: Sequence[Tally],
     board: Board,
     clips: Clips | None,
     tell: Tell,
@@ -138,8 +138,9 @@ def draw_maps(
         except RunError as error:
             gone.append(f"There is no map of {encoder}. {error}")
             continue
-        heard = [next((one[name] for one in tallies if name in one), None) for name in found.columns["id"]]
-        right = tuple(f"{one.right[encoder]} of {one.asked[encoder]}" if one else "" for one in heard)
+        right = tuple(
+            next((told for one in tallies if (told := one.tell(name, encoder))), "") for name in found.columns["id"]
+        )
         found = replace(found, columns={**found.columns, **({"right": right} if any(right) else {})})
         coloured |= dict.fromkeys(found.coloured_by)
         variants = {f"{method}, {by}": draw_map(found, method, by) for method in METHODS for by in found.coloured_by}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,12 +17,16 @@ from embedkit.encoders.base import Encoder
 from embedkit.encoders.device_copies import to_device
 from embedkit.encoders.pooling import mean_frames, pool_frames
 from embedkit.extraction.batches import batch_clips
+from embedkit.extraction.passes import ROUNDS
+from embedkit.extraction.threads import open_ahead
 from embedkit.heads.base import HeadInputs
 from embedkit.kernels import using_threads
 from embedkit.training.data.features import Features, FrameFeatures, Standardiser, UtteranceFeatures
 from embedkit.training.data.folds import Indices, Names
 from embedkit.training.live.fine_tuner import FineTuner
 from embedkit.training.processes import ALONE, Processes
+
+Result = TypeVar("Result")
 
 BATCH_SECONDS = {"cpu": 8.0, "cuda": 160.0, "mps": 30.0}
 """Audio in one pass, by kind of device."""
@@ -57,6 +62,7 @@ class LiveFeatures(Features):
         self.layers, self.dimensions = len(encoder.layers), encoder.dimensions
         self.device = torch.device(encoder.device)
         self.threads, self.processes = threads, processes
+        self.pass_threads = threads
         self.tuned: FineTuner | None = None
         self.training = False
         self.owners: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
@@ -78,8 +84,9 @@ class LiveFeatures(Features):
         """Means and deviations of all utterances by the encoder as it was at first."""
         means = np.empty((len(self), self.layers, self.dimensions), dtype=np.float32)
         deviations = np.empty_like(means)
-        for rows in self._passes(np.arange(len(self))):
-            self.lengths[rows], found = self._measure(rows)
+        passes = list(self._passes(np.arange(len(self))))
+        for rows, (own, found) in zip(passes, self._each(self._measure, passes), strict=True):
+            self.lengths[rows] = own
             means[rows], deviations[rows] = (torch.stack(part, 1).cpu().numpy() for part in zip(*found, strict=True))
         if self.level == "utterance":
             return UtteranceFeatures(means, self.device)
@@ -125,7 +132,7 @@ class LiveFeatures(Features):
         """
         tuner = self.tuned if self.training else None
         passes = list(self._passes(self.processes.share(index), 1 if tuner is None else tuner.parts))
-        values, own = zip(*(self._pass(rows, tuner) for rows in passes), strict=True)
+        values, own = zip(*self._each(partial(self._pass, tuner=tuner), passes), strict=True)
         if self.level == "frame":
             longest = max(block.shape[1] for block in values)
             values = tuple(pad(block, (0, 0, 0, 0, 0, longest - block.shape[1])) for block in values)
@@ -133,6 +140,17 @@ class LiveFeatures(Features):
         order = torch.from_numpy(np.argsort(rows))
         joined = self._normalised(rows, torch.cat(values)).index_select(0, to_device(order, self.device))
         return self.processes.join(index, joined, torch.cat(own)[order])
+
+    def _each(self, encode: Callable[[Indices], Result], passes: Sequence[Indices]) -> Iterator[Result]:
+        """Run passes, as an extraction does: on a CPU many of them side by side, each on one core."""
+        together = self.encoder.reentrant and self.device.type == "cpu" and self.tuned is None
+        if together and self.threads > 1 and len(passes) >= ROUNDS * self.threads:
+            self.pass_threads = 1
+            with open_ahead(self.threads, 1) as ahead:
+                yield from ahead.map(encode, passes)
+        else:
+            self.pass_threads = self.threads
+            yield from map(encode, passes)
 
     def _pass(self, rows: Indices, tuner: FineTuner | None) -> tuple[Tensor, Tensor]:
         """Return what `_compute` does of the utterances of one pass, in their order."""
@@ -159,7 +177,7 @@ class LiveFeatures(Features):
             pooled = self.level == "utterance"
             layers.append(mean_frames(values, lengths.tolist()) if pooled else values[:, : int(lengths.max())].float())
 
-        with using_threads(self.threads):
+        with using_threads(self.pass_threads):
             run(waves, sink)
         # Out of inference mode, so that heads may train on it.
         return torch.stack(layers, dim=-2).clone(), own
@@ -173,7 +191,7 @@ class LiveFeatures(Features):
             own[:] = lengths.tolist()
             found.append(pool_frames(values, own))
 
-        with using_threads(self.threads):
+        with using_threads(self.pass_threads):
             self.encoder.encode([self.read(int(row)) for row in rows], sink)
         return own, found
 
