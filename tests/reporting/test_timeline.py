@@ -13,6 +13,7 @@ from embedkit.reporting.figures.theme import COLOURS, assign_places
 from embedkit.reporting.figures.timeline import draw_timelines, read_timelines
 from embedkit.workflows.figure import write_figures
 from embedkit.workflows.predict import Format, Prediction, render_predictions
+from tests.reporting.test_figures import channels
 
 
 def predictions(rates: bool = False) -> list[Prediction]:
@@ -49,6 +50,8 @@ def test_a_figure_has_a_line_for_each_class_and_one_for_chance(tmp_path: Path, r
     figures = draw_timelines(read_timelines(write(tmp_path / "found.jsonl", predictions(rates), "jsonl")))
     assert list(figures) == ["timeline-=a.wav", "timeline-c.wav"]
     figure, other = figures.values()
+    assert {one["title"] for one in channels(figure.chart, "x")} == {"time in min:s"}
+    assert len({one["title"] for one in channels(figure.chart, "y")}) == 1
     assert len(figure.data) == 2 * 88
     anger = [row for row in figure.data if row["series"] == "anger"]
     assert [row["at"] for row in anger[:3]] == [2.0, 3.0, 4.0]
