@@ -18,7 +18,7 @@ from embedkit.corpora.delimited import read_delimited
 from embedkit.errors import RunError
 from embedkit.received import MOST_JSON, parse_json, read_json, read_text
 from embedkit.reporting.figures.charts import SMALL, SOFT
-from embedkit.reporting.figures.theme import Figure, specify, tell_apart
+from embedkit.reporting.figures.theme import Chart, Figure, specify, tell_apart
 
 _TIMES = ("path", "start", "end")
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
@@ -139,7 +139,7 @@ def _rows(timeline: Timeline) -> list[dict[str, Any]]:
     return rows
 
 
-def _draw(timeline: Timeline, scale: alt.Scale) -> alt.LayerChart:
+def _draw(timeline: Timeline, scale: alt.Scale) -> Chart:
     windows = timeline.windows
     names = list(windows[0][2])
     first, last = windows[0][0], max(end for _, end, _ in windows)
@@ -153,7 +153,7 @@ def _draw(timeline: Timeline, scale: alt.Scale) -> alt.LayerChart:
         axis=alt.Axis(
             grid=False,
             values=[tick for tick in ticks if first <= tick <= last],
-            **({"labelExpr": _MINUTES} if minutes else {"format": "~f"}),
+            labelExpr=_MINUTES if minutes else "format(datum.value, '~f')",
         ),
     )
     what = "rating" if timeline.rates else "probability"
