@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,25 @@ def test_stretches_beside_damage_are_read(tmp_path: Path) -> None:
             np.testing.assert_array_equal(reader.read(start, end, 16000), wanted)
             with pytest.raises(AudioError, match="NaN"):
                 reader.read(0.9, 1.1, 16000)
+
+
+def test_windows_of_a_long_file_take_no_more_memory_than_those_of_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio, "_BLOCK_SAMPLES", 16_000)
+    noise = 0.1 * np.random.default_rng(0).normal(size=16_000 * 10).astype(np.float32)
+    peaks = []
+    for seconds in (10, 100):
+        path = write(tmp_path / f"{seconds}.wav", np.tile(noise, seconds // 10))
+        with StretchReader(path) as reader:
+            reader.probe()
+            tracemalloc.start()
+            for start in range(seconds - 4):
+                reader.read(float(start), start + 4.0, 16_000)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    # Four seconds of float32 are 256 kB.
+    assert peaks[1] < peaks[0] + 50_000 < 2_000_000
 
 
 def test_an_open_segment_reaches_from_the_start_or_to_the_end(tmp_path: Path) -> None:
