@@ -129,12 +129,10 @@ def afresh() -> Any:
     open_vad.cache_clear()
 
 
-@pytest.mark.parametrize("package", ["silero_vad", "onnxruntime"])
+@pytest.mark.parametrize("package", ["silero_vad", pytest.param("onnxruntime", marks=needs_vad)])
 def test_without_the_extra_a_sentence_says_what_to_type(
     package: str, afresh: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if package == "onnxruntime":
-        monkeypatch.setattr(speech, "require_extra", lambda *_, **__: None)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError) as caught:
         open_vad()
