@@ -66,7 +66,11 @@ def describe_lack(package: str, extra: str) -> str | None:
         return f"{package}, which is not installed"
     found = _find_distribution(package)
     for wanted in _read_requirements(extra):
-        if wanted.name == package and found and not wanted.specifier.contains(found.version, prereleases=True):
+        if (
+            wanted.name.replace("-", "_") == package
+            and found
+            and not wanted.specifier.contains(found.version, prereleases=True)
+        ):
             return f"{package}{wanted.specifier}, and {found.version} is installed"
     return None
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedkit.audio import AudioInfo, digest_audio, digest_file, probe_audio, read_audio
+from embedkit import audio
+from embedkit.audio import AudioInfo, StretchReader, digest_audio, digest_file, probe_audio, read_audio
 from embedkit.errors import AudioError
 
 
@@ -107,6 +109,64 @@ def test_a_segment_is_that_part_of_the_file(tmp_path_factory: pytest.TempPathFac
     last = min(first + length, 16000)
     audio = read_audio(file, sampling_rate=16000, start=first / 16000, end=last / 16000)
     np.testing.assert_array_equal(audio, pcm[first:last].astype(np.float32) / 32768)
+
+
+@pytest.mark.parametrize(
+    ("format", "subtype", "rate", "channels"),
+    [("WAV", "PCM_16", 16000, 1), ("WAV", "FLOAT", 44100, 2), ("FLAC", "PCM_16", 44100, 2), ("MP3", None, 44100, 1)],
+)
+def test_stretches_of_a_file_that_is_read_once_are_what_each_is_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, subtype: str | None, rate: int, channels: int
+) -> None:
+    noise = 0.1 * np.random.default_rng(0).normal(size=(rate * 3, channels))
+    soundfile.write(tmp_path / "a", noise, rate, format=format, subtype=subtype)
+    monkeypatch.setattr(audio, "_BLOCK_SAMPLES", 20_000)
+    # Windows that overlap, one longer than a block, a leap, and the end.
+    times = [(0.0, 0.4), (0.1, 0.5), (0.1, 1.9), (0.25, 0.3), (2.0, 2.1), (2.6, None)]
+    wanted = [read_audio(tmp_path / "a", sampling_rate=16000, start=start, end=end) for start, end in times]
+    back = read_audio(tmp_path / "a", sampling_rate=16000, start=0.0, end=0.4)
+    opened: list[Path] = []
+    first = audio._open
+    monkeypatch.setattr(audio, "_open", lambda *given: opened.append(given[0]) or first(*given))
+    with StretchReader(tmp_path / "a") as reader:
+        for (start, end), samples in zip(times, wanted, strict=True):
+            # What an MP3 decodes to depends on how much is decoded at once, in the last bits.
+            np.testing.assert_allclose(reader.read(start, end, 16000), samples, rtol=0, atol=1e-6 * (format == "MP3"))
+        assert len(opened) == 1
+        with pytest.raises(AudioError, match="lies outside the file"):
+            reader.read(7.0, 8.0, 16000)
+        np.testing.assert_array_equal(reader.read(0.0, 0.4, 16000), back)
+
+
+def test_stretches_beside_damage_are_read(tmp_path: Path) -> None:
+    samples = 0.1 * np.random.default_rng(0).normal(size=32_000)
+    samples[16_000] = np.nan
+    path = write(tmp_path / "a.wav", samples)
+    with StretchReader(path) as reader:
+        for start, end in ((0.0, 0.4), (0.5, 0.9), (1.1, 1.5)):
+            wanted = read_audio(path, sampling_rate=16000, start=start, end=end)
+            np.testing.assert_array_equal(reader.read(start, end, 16000), wanted)
+            with pytest.raises(AudioError, match="NaN"):
+                reader.read(0.9, 1.1, 16000)
+
+
+def test_windows_of_a_long_file_take_no_more_memory_than_those_of_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio, "_BLOCK_SAMPLES", 16_000)
+    noise = 0.1 * np.random.default_rng(0).normal(size=16_000 * 10).astype(np.float32)
+    peaks = []
+    for seconds in (10, 100):
+        path = write(tmp_path / f"{seconds}.wav", np.tile(noise, seconds // 10))
+        with StretchReader(path) as reader:
+            reader.probe()
+            tracemalloc.start()
+            for start in range(seconds - 4):
+                reader.read(float(start), start + 4.0, 16_000)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    # Four seconds of float32 are 256 kB.
+    assert peaks[1] < peaks[0] + 50_000 < 2_000_000
 
 
 def test_an_open_segment_reaches_from_the_start_or_to_the_end(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from embedkit.audio import find_audio, probe_audio, read_audio, read_blocks
+from embedkit.audio import StretchReader, find_audio, probe_audio, read_audio, read_blocks
 from embedkit.errors import AudioError
 from embedkit.installation import install_command
 from tests.containers import hide_torchcodec, load_encoders, stand_in, write_container
@@ -41,6 +41,17 @@ def test_length_and_samples_are_those_that_are_decoded(
     for first, last in ((0, 10), (1000, 1040), (3000, 22_000), (22_055, 22_056)):
         part = read_audio(tmp_path / "a.m4a", sampling_rate=rate, start=first / rate, end=last / rate)
         np.testing.assert_array_equal(part, mono[first:last])
+
+
+def test_windows_decode_a_container_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch)
+    samples = write_container(tmp_path / "a.m4a", [1000] * 40)[:, 0]
+    monkeypatch.setattr("embedkit.audio._BLOCK_SAMPLES", 3000)
+    monkeypatch.setattr("embedkit.audio_streams.Stream.seek", lambda *_: pytest.fail("it was decoded from its start"))
+    with StretchReader(tmp_path / "a.m4a") as reader:
+        for first in range(0, 38_000, 500):
+            part = reader.read(first / 16000, (first + 2000) / 16000, 16000)
+            np.testing.assert_array_equal(part, samples[first : first + 2000])
 
 
 def test_the_content_says_what_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

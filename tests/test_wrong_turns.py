@@ -98,6 +98,9 @@ PROBLEMS = [
     (f"predict {STORE} tones/00.wav", r"expected a folder with config\.json, as embedkit fit writes it"),
     ("predict there/RUN nowhere.wav", r"check the path"),
     ("predict there/RUN text.wav", r"convert it to WAV"),
+    ("predict there/RUN tones/00.wav --hop 1", r"give their length with --window"),
+    ("predict there/RUN tones/00.wav --window 0.5 --hop 1", r"longer than --window, 0\.5, .*give at most 0\.5"),
+    ("figure timeline", r"expected a \.csv, \.json or \.jsonl of embedkit predict --window"),
     ("export runs", r"expected a folder with config\.json"),
     ("export there/RUN --out tones", r"choose another --out"),
     ("inspect tones/00.wav", r"expected a store of embedkit"),
@@ -118,6 +121,7 @@ USAGE = [
     ("table --format pdf", r"'text', 'markdown', 'latex'"),
     ("list encoder", r"'encoders', 'heads', 'losses'"),
     ("predict there/RUN", r"Missing argument 'INPUT'"),
+    ("predict there/RUN tones/00.wav --vad webrtc", r"'webrtc' is not .*silero"),
 ]
 
 CONFIGURATIONS = [

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embedkit.audio import read_blocks
 from embedkit.errors import ConfigError
 from embedkit.received import MOST_HOURS
-from embedkit.registry import import_extra, require_extra
+from embedkit.registry import require_extra
 
 RATE = 16_000
 FRAME, CONTEXT = 512, 64
@@ -102,15 +102,16 @@ def open_vad() -> Any:
     Raises:
         ConfigError: it is not installed, or has other weights.
     """
-    needs: dict[str, Any] = {"extra": "vad", "needed_by": "--vad silero", "error": ConfigError}
-    require_extra("silero_vad", **needs, otherwise="leave it out")
-    runtime = import_extra("onnxruntime", **needs, otherwise="leave it out")
+    for package in ("silero_vad", "onnxruntime"):
+        require_extra(package, extra="vad", needed_by="--vad silero", error=ConfigError, otherwise="leave it out")
+    import onnxruntime
+
     spec = importlib.util.find_spec("silero_vad")
     path = Path(next(iter((spec and spec.submodule_search_locations) or [""])), "data", WEIGHTS)
-    options = runtime.SessionOptions()
+    options = onnxruntime.SessionOptions()
     options.log_severity_level, options.inter_op_num_threads, options.intra_op_num_threads = 3, 1, 1
     try:
-        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ConfigError(
             f"{str(path)!r} is no network of Silero VAD; install silero-vad anew, 6.2.3 or later."

@@ -18,8 +18,8 @@ class CuttingOptions:
     window: float | None = option(
         panel="Data",
         metavar="SECONDS",
-        help="Predict windows of this length, each as if it were a file, with start and end; the last one ends where "
-        "the recording does, and what is shorter is one window.",
+        help="Predict windows of this length, such as 4, each as if it were a file, with start and end. The last one "
+        "is moved back to end where the recording does; a shorter recording is one window.",
         usual="the whole of every file",
         bound=_SECONDS,
     )
@@ -27,7 +27,7 @@ class CuttingOptions:
         panel="Data",
         metavar="SECONDS",
         help="From the start of one window to the next, at most --window.",
-        usual="--window, so that none overlap",
+        usual="--window, windows side by side",
         bound=_SECONDS,
     )
     vad: Literal["silero"] | None = option(

@@ -60,10 +60,10 @@ def write_predictions(
     """
     if format == "audformat":
         require_place(out)
+    run = find_run(run, options.get("sources") or {}, tell) or run
     cutting = CuttingOptions(**{one: options[one] for one in declared(CuttingOptions) if one in options})
     hearing = {"max_hours": options.get("max_hours", MOST_HOURS), "rescale": options.get("rescale", False)}
     clips = list(cut_clips(clips, cutting, **hearing, tell=tell))
-    run = find_run(run, options.get("sources") or {}, tell) or run
     keep = out.with_name(f"{out.name}.unfinished")
     with told(out, error=ConfigError, otherwise=_OTHERWISE, part=keep), Kept(keep, _title(run, options)) as kept:
         stream = partial(stream_predictions, run, on_error=on_error, of=len(clips), tell=tell, **options)

@@ -14,6 +14,7 @@ import soundfile
 import torch
 
 import embedkit
+from embedkit.corpora.clips import Clip
 from embedkit.errors import ConfigError, EmbedkitError, FitError, RunError
 from embedkit.reporting.figures.learning import draw_curves, draw_weights
 from embedkit.reporting.figures.panels import plan_panels
@@ -181,6 +182,12 @@ def test_predict_takes_a_classifier_and_a_map(corpus: Path, model: Path, tmp_pat
     np.testing.assert_allclose(list(whole.probabilities.values()), wanted, atol=1e-5)
     (one,) = embedkit.predict(model, [clip], map={"shrill": "up", "high": "up", "deep": "down"})
     assert one.probabilities["up"] == pytest.approx(float(wanted[1:].sum()), abs=1e-5)
+    first, *_ = embedkit.predict(model, clip, window=0.2)
+    (same,) = embedkit.predict(model, Clip(name="a", path=clip, start=0.0, end=0.2))
+    assert (first.start, first.end) == (0.0, 0.2)
+    assert first.probabilities == pytest.approx(dict(same.probabilities), abs=1e-5)
+    with pytest.raises(ConfigError, match=r"--window is 0\.01, but .* hears no less than"):
+        embedkit.predict(model, clip, window=0.01)
     with pytest.raises(ConfigError, match="leave out --fold and --seed"):
         embedkit.predict(model, clip, seed=0)
     with pytest.raises(ConfigError, match="leave out --map"):

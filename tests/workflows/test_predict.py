@@ -48,6 +48,9 @@ def test_clips_are_rated_in_the_unit_of_the_corpus(corpus: Path, tmp_path: Path,
     assert low.dimensions["arousal"] == pytest.approx(1.5, abs=1.5)
     assert high.dimensions["arousal"] == pytest.approx(9, abs=1.5)
     (alone,) = embedkit.predict(record, [clips[1]])
+    *_, late = embedkit.predict(record, clips[1], window=0.2, hop=0.1)
+    assert (late.start, late.end) == (pytest.approx(0.15), pytest.approx(0.35))
+    assert list(late.dimensions) == list(alone.dimensions)
     assert alone.dimensions == pytest.approx(dict(high.dimensions), abs=1e-4)
     assert next(render_predictions([low, high])) == (
         f"{clips[0]}: valence {low.dimensions['valence']:.2f}, arousal {low.dimensions['arousal']:.2f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
@@ -17,7 +18,7 @@ from embedkit.corpora.delimited import read_delimited
 from embedkit.errors import RunError
 from embedkit.received import MOST_JSON, parse_json, read_json, read_text
 from embedkit.reporting.figures.charts import SMALL, SOFT
-from embedkit.reporting.figures.theme import Figure, specify, tell_apart
+from embedkit.reporting.figures.theme import Chart, Figure, specify, tell_apart
 
 _TIMES = ("path", "start", "end")
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
@@ -138,26 +139,26 @@ def _rows(timeline: Timeline) -> list[dict[str, Any]]:
     return rows
 
 
-def _draw(timeline: Timeline, scale: alt.Scale) -> alt.LayerChart:
+def _draw(timeline: Timeline, scale: alt.Scale) -> Chart:
     windows = timeline.windows
     names = list(windows[0][2])
     first, last = windows[0][0], max(end for _, end, _ in windows)
     step = next((step for step in _STEPS if last - first <= _TICKS * step), _STEPS[-1])
     ticks = [round(number * step, 1) for number in range(int(first / step), int(last / step) + 1)]
     minutes = last >= 60 and step >= 1
-    x = alt.X(
-        "at:Q",
+    x = partial(
+        alt.X,
         title="time in min:s" if minutes else "time in s",
         scale=alt.Scale(domain=[first, last], nice=False, zero=False),
         axis=alt.Axis(
             grid=False,
             values=[tick for tick in ticks if first <= tick <= last],
-            **({"labelExpr": _MINUTES} if minutes else {"format": "~f"}),
+            labelExpr=_MINUTES if minutes else "format(datum.value, '~f')",
         ),
     )
     what = "rating" if timeline.rates else "probability"
     y, kinds = alt.Y("value:Q", title=what, scale=scale), tell_apart(names)
-    base = alt.Chart().encode(x=x, y=y)
+    base = alt.Chart().encode(x=x("at:Q"), y=y)
     chance = (
         [] if timeline.rates else [{"at": end, "value": 1 / len(names), "words": "chance"} for end in (first, last)]
     )
@@ -170,7 +171,7 @@ def _draw(timeline: Timeline, scale: alt.Scale) -> alt.LayerChart:
         .properties(data=alt.InlineData(values=chance[1:])),
         base.mark_line(strokeWidth=1.5).encode(color=kinds["color"], detail="part:N"),
         base.mark_rule(strokeWidth=1.5)
-        .encode(x="start:Q", x2="end:Q", color=kinds["color"])
+        .encode(x=x("start:Q"), x2="end:Q", color=kinds["color"])
         .transform_filter("datum.alone"),
         base.mark_point(filled=True, size=30, opacity=1)
         .encode(**kinds, tooltip=[alt.Tooltip(name, title=title) for name, title in told.items()])
