@@ -1,5 +1,4 @@
-"""How many operations a device starts, by family and by the clips of a batch: 
-
+"""How many operations a device starts, by family and by the clips of a batch.
     python -m benchmarks.device_operations
 
 No card is needed: what lies on it are fake CUDA tensors, which know shapes alone, while the host computes as it does.
@@ -25,7 +24,7 @@ import transformers
 from torch import Tensor, nn
 from torch._library.custom_ops import _maybe_get_opdef
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -135,11 +134,10 @@ class Place:
                 (torch, "empty", _unpinned(torch.empty)),
             ):
                 stack.enter_context(mock.patch.object(owner, name, instead))
-            stack.enter_context(mock.patch("embedkit.encoders.device_copies._side_stream", lambda *_: stream))
+            stack.enter_context(mock.patch("embedkit.encoders.device_copies._side_stream", return_value=stream))
             stack.enter_context(self._fake)
             counted = stack.enter_context(Counted())
             yield counted
-
 
 
 NARROW: dict[str, Any] = {key: SHAPE[key] for key in list(SHAPE)[:4] if key != "num_hidden_layers"}
@@ -161,14 +159,12 @@ class Generic(NamedTuple):
     prefix: str
     settings: dict[str, Any]
     extractor: str = WAVE
-    extraction: Mapping[str, Any] = {}  # noqa: RUF012
+    extraction: Mapping[str, Any] = {}
     depth: str = "num_hidden_layers"
 
 
 GENERIC: dict[str, Generic] = {
-    "w2v-bert": Generic(
-        "Wav2Vec2Bert", NARROW | {"feature_projection_input_dim": 160}, "SeamlessM4TFeatureExtractor"
-    ),
+    "w2v-bert": Generic("Wav2Vec2Bert", NARROW | {"feature_projection_input_dim": 160}, "SeamlessM4TFeatureExtractor"),
     "conformer": Generic("Wav2Vec2Conformer", NARROW | {"conv_dim": (32,) * 7}),
     "sew-d": Generic("SEWD", NARROW | {"conv_dim": (32,) * 13}),
     "moonshine": Generic("Moonshine", MOONSHINE, WAVE, UNMASKED, "encoder_num_hidden_layers"),
@@ -198,7 +194,7 @@ def write_family(folder: Path, name: str, depth: int) -> str:
 
 def load(folder: Path, name: str, depth: int | None = None, **options: Any) -> Any:
     """Load a narrow encoder as a device would have it: no weights in the order of a CPU's kernels."""
-    with mock.patch("embedkit.encoders.kernels.has_onednn", lambda: False), all_at_once():
+    with mock.patch("embedkit.encoders.kernels.has_onednn", return_value=False), all_at_once():
         if name == "vggish-scratch":
             encoder: Any = UntrainedVggish(name, shape=VggishShape(channels=(4, 4, 4, 4), hidden=8, dimensions=4))
         else:

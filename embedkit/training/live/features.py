@@ -157,9 +157,7 @@ class LiveFeatures(Features):
         def sink(position: int, values: Tensor, lengths: Tensor) -> None:
             own.copy_(lengths)
             pooled = self.level == "utterance"
-            layers.append(
-                mean_frames(values, lengths.tolist()) if pooled else values[:, : int(lengths.max())].float()
-            )
+            layers.append(mean_frames(values, lengths.tolist()) if pooled else values[:, : int(lengths.max())].float())
 
         with using_threads(self.threads):
             run(waves, sink)
