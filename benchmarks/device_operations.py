@@ -11,6 +11,7 @@ operations there are does not depend on widths.
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -58,6 +59,11 @@ class Counted(TorchDispatchMode):
         self.device: Counter[str] = Counter()
         self.host: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
+
+    @property
+    def all(self) -> tuple[Counter[str], ...]:
+        """On the device, on the host, and waits."""
+        return self.device, self.host, self.waits
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -218,6 +224,36 @@ def clips_of(count: int) -> list[Tensor]:
     return [torch.randn(16_000 + 4999 * number % 4800, generator=generator) for number in range(count)]
 
 
+def measure(folder: Path) -> Iterator[tuple[str, list[Counted]]]:
+    """Yield what is counted and the counts for few clips and for many, pass after pass."""
+    card = Place("cuda")
+    for name in FAMILIES:
+        encoder = card.copy(load(folder / name, name))
+        yield f"{name}, a pass", [count_pass(card, encoder, clips) for clips in CLIPS]
+        if name in ("hubert", "whisper-base"):
+            yield f"{name}, a pass and its pooling", [count_pass(card, encoder, clips, pooled=True) for clips in CLIPS]
+    place = Place("meta")
+    forward, backward = zip(*(count_mean(place, Layers(place), clips) for clips in CLIPS), strict=True)
+    yield "the training means of 13 layers", list(forward)
+    yield "their gradient", list(backward)
+    for name in ("hubert", "whisper-base"):
+        encoder = load(folder / f"{name}, trained", name, trainable=True)
+        forward, backward = zip(*(count_training(encoder, clips) for clips in CLIPS), strict=True)
+        yield f"{name}, a pass in training", list(forward)
+        yield f"{name}, its gradient", list(backward)
+    yield "a step of 240 linear heads", [count_step(clips) for clips in CLIPS]
+
+
+def main() -> None:
+    """Print the table of all families."""
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}; operations for {CLIPS} clips")
+    print("| | on the device | on the host | waits |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for what, (few, many) in measure(Path(folder)):
+            pairs = ((one.total(), other.total()) for one, other in zip(few.all, many.all, strict=True))
+            print("|", what, "|", " | ".join(f"{one:,} and {other:,}" for one, other in pairs), "|", flush=True)
+
+
 def waves_for(encoder: Any, clips: int) -> list[Tensor]:
     """Return clips for an encoder, which has counted the frames of each length before."""
     waves = clips_of(clips)
@@ -298,3 +334,7 @@ def count_step(clips: int, heads: int = 240) -> Counted:
     with place.count() as counted:
         stack.train_batch(np.tile(np.arange(clips), (10, 1)), np.ones((10, clips), dtype=bool), 0.0)
     return counted
+
+
+if __name__ == "__main__":
+    main()
