@@ -78,7 +78,9 @@ SIZES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "hubert-large": ("Hubert", LARGE),
     "wavlm": ("WavLM", {}),
     "whisper-base": ("Whisper", WHISPER_BASE),
+    "w2v-bert": ("Wav2Vec2Bert", {"feature_projection_input_dim": 160}),
 }
+EXTRACTORS = {"Whisper": "WhisperFeatureExtractor", "Wav2Vec2Bert": "SeamlessM4TFeatureExtractor"}
 """Checkpoints of the published sizes; of Whisper's decoder, which nothing here runs, one layer."""
 
 
@@ -97,10 +99,7 @@ def write_encoder(folder: Path, name: str, **smaller: Any) -> Path:
     kind, settings = SIZES[name]
     config = getattr(transformers, f"{kind}Config")(**{**settings, **smaller})
     getattr(transformers, f"{kind}Model")(config).save_pretrained(folder / name)
-    extractor: Any = (
-        transformers.WhisperFeatureExtractor if kind == "Whisper" else transformers.Wav2Vec2FeatureExtractor
-    )
-    extractor().save_pretrained(folder / name)
+    getattr(transformers, EXTRACTORS.get(kind, "Wav2Vec2FeatureExtractor"))().save_pretrained(folder / name)
     return folder / name
 
 

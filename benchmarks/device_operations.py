@@ -1,5 +1,4 @@
-"""How many operations a device starts, by family and by the clips of a batch: 
-
+"""How many operations a device starts, by family and by the clips of a batch.
     python -m benchmarks.device_operations
 
 No card is needed: what lies on it are fake CUDA tensors, which know shapes alone, while the host computes as it does.
@@ -12,6 +11,7 @@ operations there are does not depend on widths.
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -25,7 +25,7 @@ import transformers
 from torch import Tensor, nn
 from torch._library.custom_ops import _maybe_get_opdef
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -59,6 +59,11 @@ class Counted(TorchDispatchMode):
         self.device: Counter[str] = Counter()
         self.host: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
+
+    @property
+    def all(self) -> tuple[Counter[str], ...]:
+        """On the device, on the host, and waits."""
+        return self.device, self.host, self.waits
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -135,11 +140,10 @@ class Place:
                 (torch, "empty", _unpinned(torch.empty)),
             ):
                 stack.enter_context(mock.patch.object(owner, name, instead))
-            stack.enter_context(mock.patch("embedkit.encoders.device_copies._side_stream", lambda *_: stream))
+            stack.enter_context(mock.patch("embedkit.encoders.device_copies._side_stream", return_value=stream))
             stack.enter_context(self._fake)
             counted = stack.enter_context(Counted())
             yield counted
-
 
 
 NARROW: dict[str, Any] = {key: SHAPE[key] for key in list(SHAPE)[:4] if key != "num_hidden_layers"}
@@ -161,14 +165,12 @@ class Generic(NamedTuple):
     prefix: str
     settings: dict[str, Any]
     extractor: str = WAVE
-    extraction: Mapping[str, Any] = {}  # noqa: RUF012
+    extraction: Mapping[str, Any] = {}
     depth: str = "num_hidden_layers"
 
 
 GENERIC: dict[str, Generic] = {
-    "w2v-bert": Generic(
-        "Wav2Vec2Bert", NARROW | {"feature_projection_input_dim": 160}, "SeamlessM4TFeatureExtractor"
-    ),
+    "w2v-bert": Generic("Wav2Vec2Bert", NARROW | {"feature_projection_input_dim": 160}, "SeamlessM4TFeatureExtractor"),
     "conformer": Generic("Wav2Vec2Conformer", NARROW | {"conv_dim": (32,) * 7}),
     "sew-d": Generic("SEWD", NARROW | {"conv_dim": (32,) * 13}),
     "moonshine": Generic("Moonshine", MOONSHINE, WAVE, UNMASKED, "encoder_num_hidden_layers"),
@@ -198,7 +200,7 @@ def write_family(folder: Path, name: str, depth: int) -> str:
 
 def load(folder: Path, name: str, depth: int | None = None, **options: Any) -> Any:
     """Load a narrow encoder as a device would have it: no weights in the order of a CPU's kernels."""
-    with mock.patch("embedkit.encoders.kernels.has_onednn", lambda: False), all_at_once():
+    with mock.patch("embedkit.encoders.kernels.has_onednn", return_value=False), all_at_once():
         if name == "vggish-scratch":
             encoder: Any = UntrainedVggish(name, shape=VggishShape(channels=(4, 4, 4, 4), hidden=8, dimensions=4))
         else:
@@ -220,6 +222,36 @@ def clips_of(count: int) -> list[Tensor]:
     """Return clips of unequal lengths, 1 to 1.3 s."""
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(16_000 + 4999 * number % 4800, generator=generator) for number in range(count)]
+
+
+def measure(folder: Path) -> Iterator[tuple[str, list[Counted]]]:
+    """Yield what is counted and the counts for few clips and for many, pass after pass."""
+    card = Place("cuda")
+    for name in FAMILIES:
+        encoder = card.copy(load(folder / name, name))
+        yield f"{name}, a pass", [count_pass(card, encoder, clips) for clips in CLIPS]
+        if name in ("hubert", "whisper-base"):
+            yield f"{name}, a pass and its pooling", [count_pass(card, encoder, clips, pooled=True) for clips in CLIPS]
+    place = Place("meta")
+    forward, backward = zip(*(count_mean(place, Layers(place), clips) for clips in CLIPS), strict=True)
+    yield "the training means of 13 layers", list(forward)
+    yield "their gradient", list(backward)
+    for name in ("hubert", "whisper-base"):
+        encoder = load(folder / f"{name}, trained", name, trainable=True)
+        forward, backward = zip(*(count_training(encoder, clips) for clips in CLIPS), strict=True)
+        yield f"{name}, a pass in training", list(forward)
+        yield f"{name}, its gradient", list(backward)
+    yield "a step of 240 linear heads", [count_step(clips) for clips in CLIPS]
+
+
+def main() -> None:
+    """Print the table of all families."""
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}; operations for {CLIPS} clips")
+    print("| | on the device | on the host | waits |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for what, (few, many) in measure(Path(folder)):
+            pairs = ((one.total(), other.total()) for one, other in zip(few.all, many.all, strict=True))
+            print("|", what, "|", " | ".join(f"{one:,} and {other:,}" for one, other in pairs), "|", flush=True)
 
 
 def waves_for(encoder: Any, clips: int) -> list[Tensor]:
@@ -302,3 +334,7 @@ def count_step(clips: int, heads: int = 240) -> Counted:
     with place.count() as counted:
         stack.train_batch(np.tile(np.arange(clips), (10, 1)), np.ones((10, clips), dtype=bool), 0.0)
     return counted
+
+
+if __name__ == "__main__":
+    main()

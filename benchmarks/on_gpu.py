@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from common import describe_machine
 from gpu import heads, right, speed, tuning
+from gpu.targets import compare
 from gpu.work import Bench, Report, write_speech
 
 from embedkit.corpora import open_corpus
@@ -73,7 +74,8 @@ def main() -> None:
                 PARTS[name](bench)
             report.found[f"seconds of {name}"] = time.perf_counter() - start
             print(f"{name}: {report.found[f'seconds of {name}']:.0f} s", flush=True)
-    report.save()
+    title = "What a card should reach" + (" (a trial: these figures mean nothing)" if options.small else "")
+    report.table(title, compare(report.found["measured"]))
 
 
 def describe_device(device: str) -> str:

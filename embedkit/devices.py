@@ -14,7 +14,7 @@ from embedkit.wording import count_noun
 EXPECTED = "auto, cpu, cuda, cuda:N or mps"
 ALONE = {"cpu"}
 """Kinds of devices on which each clip of a batch is computed by itself."""
-_CPU = torch.device("cpu")
+CPU = torch.device("cpu")
 
 
 def list_devices() -> list[str]:
@@ -66,12 +66,17 @@ def has_float64(device: torch.device) -> bool:
 
 def place_of_float64(device: torch.device) -> torch.device:
     """Return where that is computed in float64 which is used on a device: there, or on the CPU."""
-    return device if has_float64(device) else _CPU
+    return device if has_float64(device) else CPU
 
 
 def to_float64(values: Tensor) -> Tensor:
     """Return values of any shape, `[...]`, in float64, on the CPU where their device has none; gradients flow back."""
     return values.to(place_of_float64(values.device)).double()
+
+
+def has_room(device: torch.device, size: int) -> bool:
+    """Tell whether so many bytes may stay on a device: at most half of what is free on a card, for passes need room."""
+    return device.type == "cuda" and 2 * size <= torch.cuda.mem_get_info(device)[0]
 
 
 def release_memory() -> None:

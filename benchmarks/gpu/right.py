@@ -14,7 +14,7 @@ from embedkit.encoders import load_encoder
 from embedkit.losses import LOSSES
 from gpu.work import SAMPLING_RATE, Bench
 
-FAMILIES = ("wav2vec2", "hubert", "hubert-large", "wavlm", "whisper-base", "vggish-scratch")
+FAMILIES = ("wav2vec2", "hubert", "hubert-large", "wavlm", "whisper-base", "emotion2vec", "w2v-bert", "vggish-scratch")
 SECONDS = (0.4, 1.1, 2.3, 3.7, 5.2, 8.0)
 
 

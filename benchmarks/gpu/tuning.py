@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from common import median
@@ -14,6 +15,7 @@ from embedkit.options.fit import FitOptions
 from embedkit.training.data.targets import build_targets
 from embedkit.training.data.task import define_task
 from embedkit.training.fine_tuning import plan_tuning
+from embedkit.training.stacks import checkpoint
 from embedkit.training.stacks.batches import count_steps
 from embedkit.training.stacks.stack import Group, Stack, TrainingConfig
 from gpu.work import Bench, count_operations, peak_memory, timed, watch
@@ -34,7 +36,7 @@ def run(bench: Bench) -> None:
             epochs.append(time_epochs(bench, name))
     bench.report.table("Fine-tuning a linear head and its encoder, mini-batches of 32: steps alone", rows)
     bench.report.table("What the device's time goes to in fine-tuning", tops)
-    bench.report.table("Fine-tuning as `fit` does it: development scores and a checkpoint after every epoch", epochs)
+    bench.report.table("Fine-tuning as `fit` does it: development scores and checkpoints", epochs)
     rows = []
     for name in ENCODERS:
         with bench.report.trying(f"cached and frozen, {name}"):
@@ -81,12 +83,28 @@ def time_steps(
 
 
 def time_epochs(bench: Bench, name: str) -> dict[str, Any]:
-    """Time two epochs as `fit` runs them."""
-    with peak_memory(bench.device) as memory:
+    """Time epochs as `fit` runs them, and how much of that is writing weights to disk."""
+    epochs, seconds = 2 if bench.small else 10, []
+    write = checkpoint.write_whole
+
+    def timed_write(*arguments: Any) -> None:
+        seconds.append(timed(bench.device, lambda: write(*arguments)))
+
+    with peak_memory(bench.device) as memory, patch.object(checkpoint, "write_whole", timed_write):
         one = tune(
-            bench.corpus, bench.encoder(name), None, "bf16", bench.device, 2, mode="finetune", folds=1, rate=1e-5
+            bench.corpus, bench.encoder(name), None, "bf16", bench.device, epochs, mode="finetune", folds=1, rate=1e-5
         )
-    return {"": f"{name}, bf16", "seconds an epoch": one.parts["epoch"], "seconds in all": one.seconds, **memory}
+    share = sum(seconds) / one.seconds
+    bench.report.found["measured"]["writing"] = max(share, bench.report.found["measured"].get("writing", 0.0))
+    return {
+        "": f"{name}, bf16",
+        "epochs": epochs,
+        "seconds an epoch": one.parts["epoch"],
+        "seconds in all": one.seconds,
+        "epochs written": len(seconds),
+        "share of writing": share,
+        **memory,
+    }
 
 
 def compare_modes(bench: Bench, name: str) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from embedkit.corpora import Corpus, open_corpus
+from embedkit.encoders.layout import EMOTION2VEC_FILE
 from embedkit.encoders.precision import DTYPES, true_fp32
 
 SAMPLING_RATE = 16_000
@@ -35,6 +36,19 @@ TINY: Mapping[str, Any] = {
     "conv_dim": (16,) * 7,
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
+}
+TINY_BERT: Mapping[str, Any] = {key: TINY[key] for key in list(TINY)[:4]}
+EMOTION2VEC: Mapping[str, Any] = {
+    "model_type": "emotion2vec",
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "conv_dim": (512,) * 7,
+    "conv_kernel": (10, 3, 3, 3, 3, 2, 2),
+    "conv_stride": (5, 2, 2, 2, 2, 2, 2),
+    "num_conv_pos_embeddings": 5 * 19,
+    "num_conv_pos_embedding_groups": 16,
 }
 TINY_WHISPER: Mapping[str, Any] = {
     "d_model": 32,
@@ -72,8 +86,11 @@ class Bench:
         """Write a checkpoint once and return its folder."""
         folder = self.work / name
         if not folder.exists():
-            smaller = (TINY_WHISPER if name.startswith("whisper") else TINY) if self.small else {}
-            write_encoder(self.work, name, **smaller)
+            if name == "emotion2vec":
+                write_emotion2vec(folder, self.small)
+            else:
+                tiny = {"whisper-base": TINY_WHISPER, "w2v-bert": TINY_BERT}.get(name, TINY)
+                write_encoder(self.work, name, **(tiny if self.small else {}))
         return str(folder)
 
     def of_seconds(self, seconds: float) -> Corpus:
@@ -95,6 +112,28 @@ class Bench:
     def share(self, operations: float, seconds: float, precision: str) -> float:
         """Return what share of the measured rate some work reached."""
         return operations / seconds / self.rate(precision)
+
+
+def write_emotion2vec(folder: Path, small: bool) -> None:
+    """Write emotion2vec's weights, random, of the published size or narrow."""
+    from embedkit.encoders.emotion2vec_weights import _outline, write_network
+
+    sizes = {"dimensions": 64, "wide": 256, "channels": 16, "heads": 4} if small else {}
+    told = {
+        "modality_encoders.AUDIO.extra_tokens": torch.empty(1, 10, sizes.get("dimensions", 768)),
+        "modality_encoders.AUDIO.alibi_scale": torch.empty(1, 1, sizes.get("heads", 12), 1, 1),
+        "modality_encoders.AUDIO.project_features.2.weight": torch.empty(
+            sizes.get("dimensions", 768), sizes.get("channels", 512)
+        ),
+        "blocks.0.mlp.fc1.weight": torch.empty(sizes.get("wide", 3072), sizes.get("dimensions", 768)),
+    }
+    outline: Any = _outline
+    network = outline(told, None).to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    for value in network.state_dict().values():
+        value.copy_(torch.randn(value.shape, generator=generator) * (0.02 if value.ndim > 1 else 1.0))
+    folder.mkdir()
+    write_network(network, folder)
 
 
 def write_speech(folder: Path, count: int, longest: float) -> Corpus:
@@ -153,6 +192,13 @@ def count_operations(encoder: str, samples: int, depth: int | None = None) -> Op
         width, inner, layers = config["d_model"], config["encoder_ffn_dim"], config["encoder_layers"]
         frames = math.ceil(samples / 320)
         front, middle = 2.0 * frames * 3 * width * (2 * config["num_mel_bins"] + width), 0.0
+    elif config["model_type"] == "wav2vec2-bert":
+        width, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+        frames = math.ceil(samples / 320)
+        front, middle = 0.0, 2.0 * frames * 160 * width
+        # A second feed-forward part, and a convolution of which two thirds are as wide again.
+        extra = 2.0 * frames * (2 * width * inner + 3 * width**2 + width * config["conv_depthwise_kernel_size"])
+        middle += extra * (layers if depth is None else depth)
     else:
         width, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
         front, frames, channels = 0.0, samples, 1
@@ -172,6 +218,8 @@ def count_operations(encoder: str, samples: int, depth: int | None = None) -> Op
 def _read_config(encoder: str) -> dict[str, Any]:
     import transformers
 
+    if (Path(encoder) / EMOTION2VEC_FILE).is_file():
+        return dict(EMOTION2VEC)
     found: dict[str, Any] = transformers.AutoConfig.from_pretrained(encoder).to_dict()
     return found
 
@@ -274,7 +322,7 @@ class Report:
     """
 
     out: Path | None
-    found: dict[str, Any] = field(default_factory=lambda: {"tables": [], "problems": []})
+    found: dict[str, Any] = field(default_factory=lambda: {"tables": [], "problems": [], "measured": {}})
 
     def table(self, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take one table; rows have the same columns."""

@@ -62,23 +62,25 @@ class _WhisperMel:
     def __call__(self, clips: Sequence[Tensor]) -> Features:
         frames = self.window // self.log_mel.hop
         values = self.log_mel(clips, [self.window] * len(clips))
-        return Features(values, [frames] * len(clips), [-(-len(clip) // self.log_mel.hop) for clip in clips])
+        own = [min(frames, -(-len(clip) // self.log_mel.hop)) for clip in clips]
+        return Features(values, [frames] * len(clips), own)
 
 
 class _KaldiMel:
-    """Kaldi's log-mel spectrogram: frames without their mean, pre-emphasised, only where they are whole; in float64."""
+    """Kaldi's log-mel spectrogram: frames without their mean, pre-emphasised, only where they are whole."""
 
     def __init__(self, window: Tensor, filters: Tensor, scale: float, device: torch.device) -> None:
         self.window, self.filters, self.scale, self.device = window, filters, scale, device
 
     def __call__(self, clips: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
-        """Return `[clips, mel frames, bands]` in float64, and the mel frames of each clip."""
+        """Return `[clips, mel frames, bands]`, and the mel frames of each clip."""
         frames = to_float64(clips_on(clips, self.device)).unfold(-1, WINDOW_SAMPLES, HOP_SAMPLES) * self.scale
         frames = frames - frames.mean(-1, keepdim=True)
         before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
-        spectrum = torch.fft.rfft((frames - PREEMPHASIS * before) * self.window, n=FFT_SAMPLES)
-        power = spectrum.real.square() + spectrum.imag.square()
-        values = (power @ self.filters).clamp_(min=FLOOR).log_()
+        # Rounded where transformers rounds: where bands hardly change over time, that is what their norm shows.
+        spectrum = torch.fft.rfft((frames - PREEMPHASIS * before) * self.window, n=FFT_SAMPLES).to(torch.complex64)
+        power = spectrum.real.double().square() + spectrum.imag.double().square()
+        values = (power @ self.filters).clamp_(min=FLOOR).log_().float()
         return values, [(len(clip) - WINDOW_SAMPLES) // HOP_SAMPLES + 1 for clip in clips]
 
 
@@ -97,7 +99,9 @@ class _SeamlessMel:
         normed = (centred / torch.sqrt(variance + 1e-7)).float().to(self.mel.device)
         lengths = [-(-count // self.stride) for count in frames]
         whole = pad(normed, (0, 0, 0, max(lengths) * self.stride - normed.shape[1]))
-        return Features(whole.unflatten(1, (-1, self.stride)).flatten(2), lengths, [n // self.stride for n in frames])
+        return Features(
+            whole.view(len(whole), -1, self.stride * whole.shape[2]), lengths, [n // self.stride for n in frames]
+        )
 
 
 class _AstMel:
@@ -112,7 +116,8 @@ class _AstMel:
         window, filters = (_exact(part, device) for part in (window, pad(filters, (0, 1)).T))
         self.mel = _KaldiMel(window, filters, 1.0, device)
         self.frames: int = extractor.max_length
-        self.shift, self.scale = (extractor.mean, 2 * extractor.std) if extractor.do_normalize else (0.0, 1.0)
+        self.shift: float = extractor.mean if extractor.do_normalize else 0.0
+        self.scale: float = 2 * extractor.std if extractor.do_normalize else 1.0
 
     def __call__(self, clips: Sequence[Tensor]) -> Features:
         values, frames = self.mel(clips)
@@ -120,7 +125,7 @@ class _AstMel:
         padding = padding_mask(frames, values.shape[1], values.device)
         heard = pad(silence(values, padding)[:, :most], (0, 0, 0, self.frames - most))
         lengths = [self.frames] * len(clips)
-        return Features(((heard - self.shift) / self.scale).float().to(self.mel.device), lengths, lengths)
+        return Features(((heard - self.shift) / self.scale).to(self.mel.device), lengths, lengths)
 
 
 def _exact(values: Tensor, device: torch.device) -> Tensor:

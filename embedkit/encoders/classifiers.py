@@ -179,7 +179,7 @@ class OwnForwardEncoder(GenericEncoder):
         return 1
 
     def _run(self, clips: list[Tensor], sink: LayerSink) -> None:
-        output, _ = self._outputs(clips)
+        output, *_ = self._outputs(clips)
         sink(0, output.logits.float()[:, None], torch.ones(len(clips), dtype=torch.long))
 
 

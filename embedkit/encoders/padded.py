@@ -162,7 +162,7 @@ class PaddingGuard:
 
 def _norm_groups(values: Tensor, own: Sequence[int], module: nn.GroupNorm) -> Tensor:
     """Norm `[batch, channels, frames]` by each clip's own frames, all clips at once; zero groups beyond their ends."""
-    groups = values.mT.unflatten(-1, (module.num_groups, -1))
+    groups = torch.unflatten(values.mT, -1, (module.num_groups, -1))
     _, centred, count = centre(groups, own, over=(1, 3))
     variance = centred.square().sum((1, 3), keepdim=True) / count
     normed = (centred / torch.sqrt(variance + module.eps)).to(values).flatten(2).mT

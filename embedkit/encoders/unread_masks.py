@@ -26,9 +26,7 @@ def leave_masks_unread(model: Any) -> None:
     model.set_attn_implementation(NAME)
 
 
-def _unread(
-    make: Callable[..., Tensor | None], *args: Any, attention_mask: Any = None, **options: Any
-) -> Tensor | None:
+def _unread(make: Callable[..., Any], *args: Any, attention_mask: Tensor | None = None, **options: Any) -> Any:
     if attention_mask is not None:
         options["allow_is_bidirectional_skip"] = False
     return make(*args, attention_mask=attention_mask, **options)

@@ -190,7 +190,7 @@ class VggishEncoder(Encoder):
         with true_fp32():
             vectors = torch.cat([self.network(part) for part in torch.split(examples, EXAMPLES_PER_FORWARD)])
         padded = vectors.new_zeros(len(lengths) * int(lengths.max()), self.dimensions).index_copy(0, place, vectors)
-        sink(0, padded.unflatten(0, (len(lengths), -1)), lengths)
+        sink(0, padded.view(len(lengths), -1, self.dimensions), lengths)
 
 
 class UntrainedVggish(VggishEncoder):
@@ -238,7 +238,8 @@ def log_mel_examples(waveform: Tensor) -> Tensor:
     magnitudes = torch.fft.rfft(frames, n=FFT_SAMPLES).abs()
     log_mel = torch.log(magnitudes @ to_device(_mel_filters(), exact.device) + LOG_OFFSET)
     count = log_mel.shape[-2] // EXAMPLE_FRAMES
-    return log_mel[..., : count * EXAMPLE_FRAMES, :].unflatten(-2, (count, EXAMPLE_FRAMES)).float().to(waveform.device)
+    examples = torch.unflatten(log_mel[..., : count * EXAMPLE_FRAMES, :], -2, (count, EXAMPLE_FRAMES))
+    return examples.float().to(waveform.device)
 
 
 @lru_cache

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from embedkit.augmentations.base import Augmentation
+from embedkit.devices import CPU, has_room
 from embedkit.encoders.base import Encoder
 from embedkit.encoders.selection import select_layers
 from embedkit.encoders.spec_augment import SpecAugment
@@ -69,6 +70,7 @@ class FineTuner:
         self.best: State = {}
         self.optimizer: Any = None
         self.steps = self.total = self.seed = 0
+        self.norms: list[Tensor] = []
 
     def start(self, seed: int, steps: int) -> None:
         """Begin with another head: the encoder as it was, its dropout by the seed, for so many mini-batches."""
@@ -76,7 +78,7 @@ class FineTuner:
             self.load(self.initial)
         self._draw_adapters(seed)
         self.optimizer = torch.optim.AdamW(self.trained.values(), lr=self.rate, weight_decay=0.0)
-        self.steps, self.total, self.best, self.seed = 0, steps, {}, seed
+        self.steps, self.total, self.best, self.seed, self.norms = 0, steps, {}, seed, []
         self._drop_layers()
 
     def _drop_layers(self) -> None:
@@ -97,6 +99,7 @@ class FineTuner:
 
         Every epoch draws from a seed of its own, so that one that goes on after a stop draws the same.
         """
+        self._require_finite()
         if training:
             own = np.random.SeedSequence([self.seed, self.steps, self.processes.rank])
             torch.manual_seed(int(own.generate_state(1)[0]))
@@ -114,31 +117,46 @@ class FineTuner:
         """Follow the gradient of a mini-batch and drop it.
 
         Raises:
-            FitError: the gradient is not finite, or after the first one parameters that none has reached.
+            FitError: the gradient is not finite (told at the end of the epoch where the host would have to wait for
+                the device), or after the first one parameters that none has reached.
         """
         self.processes.sum_gradients(self.trained.values())
         if self.steps == 0:
             self._require_gradients()
         norm = nn.utils.clip_grad_norm_(self.trained.values(), LARGEST_NORM)
-        if not torch.isfinite(norm):
-            raise FitError(
-                f"The training of {self.encoder.name} diverged after {self.steps} steps; lower --encoder-lr or --lr, "
-                "or give a longer --warmup."
-            )
+        self.norms.append(norm)
         self.steps += 1
+        if norm.device.type == "cpu":
+            self._require_finite()
         self._drop_layers()
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * self._rate_factor()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def keep(self) -> None:
-        """Remember the encoder as it is."""
-        self.best = self.state()
+    def _require_finite(self) -> None:
+        norms, self.norms = self.norms, []
+        wrong = [] if not norms else (~torch.isfinite(torch.stack(norms))).nonzero()[:, 0].tolist()
+        if wrong:
+            raise FitError(
+                f"The training of {self.encoder.name} diverged after {self.steps - len(norms) + wrong[0]} steps; lower "
+                "--encoder-lr or --lr, or give a longer --warmup."
+            )
 
-    def state(self) -> State:
-        """Copy what is trained to the CPU."""
-        return {name: value.detach().to("cpu", copy=True) for name, value in self.trained.items()}
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Remember the encoder as it is: on its device where there is room, else in the host's memory."""
+        if self.best:
+            for name, kept in self.best.items():
+                kept.copy_(self.trained[name])
+            return
+        device = torch.device(self.encoder.device)
+        size = sum(value.nbytes for value in self.trained.values())
+        self.best = self.state(device if has_room(device, size) else CPU)
+
+    def state(self, device: torch.device = CPU) -> State:
+        """Copy what is trained to the CPU, or to another device."""
+        return {name: value.detach().to(device, copy=True) for name, value in self.trained.items()}
 
     @torch.no_grad()
     def load(self, state: State) -> None:

@@ -79,7 +79,7 @@ class ResultCache:
             self.path(key).unlink(missing_ok=True)
 
     def checkpoint(self, key: str, beside: Sequence[Resumable] = ()) -> Checkpoint:
-        """Return where a training is kept after every epoch."""
+        """Return where a training is kept after epochs."""
         return Checkpoint(self.path(key).with_suffix(".checkpoint"), key, beside, self.processes)
 
     def clear(self) -> None:

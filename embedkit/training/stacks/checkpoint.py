@@ -1,7 +1,9 @@
-"""Where a long training is, kept after every epoch: one that was stopped goes on there."""
+"""Where a long training is, kept after epochs: one that was stopped goes on there."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +14,9 @@ import torch
 from embedkit.received import open_regular
 from embedkit.training.processes import ALONE, Processes
 from embedkit.writing import new_file
+
+WRITING_SHARE = 0.05
+"""Of the time, at most, that goes into writing: an epoch after which it would be more is not written."""
 
 
 class Resumable(Protocol):
@@ -36,6 +41,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, key: str, beside: Sequence[Resumable] = (), processes: Processes = ALONE) -> None:
         self.path, self.key, self.beside, self.processes = path, key, list(beside), processes
+        self._written, self._cost = -math.inf, 0.0
 
     def restore(self, stack: Resumable) -> int:
         """Go on where the file was written; return the epochs done, 0 where there is none."""
@@ -52,15 +58,18 @@ class Checkpoint:
         return int(state["epoch"])
 
     def save(self, stack: Resumable, epoch: int) -> None:
-        """Write the file, in one step.
+        """Write the file, in one step, unless that would take too much of the time.
 
         Raises:
             RunError: it cannot be written.
         """
-        if self.processes.rank == 0:
+        start = time.monotonic()
+        if self.processes.rank == 0 and WRITING_SHARE * (start - self._written) >= self._cost:
             parts = [part.snapshot() for part in [stack, *self.beside]]
             state = {"key": self.key, "epoch": epoch, "parts": parts}
             write_whole(self.path, partial(_save, state))
+            self._written = time.monotonic()
+            self._cost = self._written - start
         self.processes.wait()
 
     def clear(self) -> None:

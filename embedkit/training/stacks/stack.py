@@ -145,7 +145,7 @@ def train_stack(
         config: Head and budget.
         keep_best: Keep each head as it was after its best validation epoch (the first of equals).
         on_epoch: Called after every epoch with the number of epochs done and the results so far.
-        checkpoint: Where the training is kept after every epoch, for features that are encoded anew in each; to be
+        checkpoint: Where the training is kept after epochs, for features that are encoded anew in each; to be
             cleared once the results are kept.
         dtype: What heads compute in.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from embedkit.options.fit import FitOptions
 from embedkit.training.data.features import Standardiser
 from embedkit.training.live.features import LiveFeatures
 from embedkit.training.live.fine_tuner import FineTuner
+from embedkit.training.stacks.checkpoint import Checkpoint
 from tests.encoders.checkpoints import write_conv_checkpoint
 from tests.training.live.noises import ENCODERS
 
@@ -233,3 +235,44 @@ def test_every_trained_encoder_can_be_saved_and_read(
     again = load_encoder(str(tmp_path))
     for live, saved in zip(collect_frames(encoder.encode, clips), collect_frames(again.encode, clips), strict=True):
         assert float((live - saved).norm() / live.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_the_best_weights_stay_where_they_are_or_go_to_the_host(
+    room: bool, dropping: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load_encoder(str(dropping), trainable=True)
+    tuner = FineTuner(encoder, FitOptions(mode="finetune").resolve())
+    tuner.start(0, 4)
+    # The device `meta` stands for a card: what is on it has no values, and cannot be read back by accident.
+    monkeypatch.setattr(encoder, "device", torch.device("meta"))
+    monkeypatch.setattr("embedkit.training.live.fine_tuner.has_room", lambda device, size: room and size > 0)
+    tuner.keep()
+    assert {value.device.type for value in tuner.best.values()} == {"meta" if room else "cpu"}
+    first = dict(tuner.best)
+    with torch.no_grad():
+        for value in tuner.trained.values():
+            value += 1.0
+    tuner.keep()
+    assert all(tuner.best[name] is kept for name, kept in first.items())
+    assert room or all(torch.equal(kept, tuner.trained[name]) for name, kept in tuner.best.items())
+
+
+def test_what_is_written_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 1.0, 10.0, 21.0, 21.5, 22.0])
+    monkeypatch.setattr("embedkit.training.stacks.checkpoint.time.monotonic", lambda: next(times))
+    written: list[int] = []
+
+    class Part:
+        def snapshot(self) -> dict[str, Any]:
+            written.append(1)
+            return {}
+
+        def restore(self, state: dict[str, Any]) -> None:
+            raise AssertionError
+
+    checkpoint = Checkpoint(tmp_path / "one", "key")
+    for epoch in range(1, 5):
+        checkpoint.save(Part(), epoch)
+    # The first took a second: the one after 9 s is left out, that after 20 s is not, and it took half as long.
+    assert len(written) == 2

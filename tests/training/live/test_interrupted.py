@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -14,9 +15,16 @@ import pytest
 import torch
 
 from embedkit.training.runs import find_runs
+from embedkit.training.stacks import checkpoint
 from tests.encoders.checkpoints import write_conv_checkpoint
 from tests.training.live.fitting import CHANGED, fit, predictions, train_once
 from tests.training.live.noises import SPEAKERS
+
+
+@pytest.fixture(autouse=True)
+def _every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Epochs are so short here that most of them would not be written.
+    monkeypatch.setattr(checkpoint, "WRITING_SHARE", math.inf)
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(
