@@ -99,11 +99,12 @@ def grids(found: Any) -> list[Any]:
     return lay_out_cross(found.table.rows, None, "interval")
 
 
-def test_the_same_study_again_has_nothing_to_do(found: Any) -> None:
+def test_the_same_study_again_has_nothing_to_do(found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     again: list[str] = []
     assert str(study(again).table) == str(found.table)
     assert "Nothing to do but the table." in again
     told: list[str] = []
+    monkeypatch.setattr("embedkit.study.forecast.training_seconds", lambda *_: 1.0)
     plan = study(told, dry_run=True, where=["speaker!=s9"], all_others=False).plan
     assert len(plan) == 9
     assert "one tested on two mfcc, linear:pool=mean+std, ce: to train" in plan
