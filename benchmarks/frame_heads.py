@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +23,6 @@ from numpy.typing import NDArray
 
 import embedkit
 from embedkit.evaluation.metrics import unweighted_average_recall
-from embedkit.store import open_store
 from embedkit.training import cross_validation
 from embedkit.training.selection import Choice, choose
 from embedkit.training.stacks.stack import Group
@@ -41,7 +39,7 @@ class Trial:
     seed: int
     dev: NDArray[np.float64]
     test: NDArray[np.int64]
-    places: NDArray[np.int64]
+    truth: NDArray[np.int64]
 
 
 @contextmanager
@@ -59,6 +57,7 @@ def listening() -> Iterator[list[Trial]]:
         plan: Any, config: Any, losses: Any, grid: Any, choices: Mapping[Any, Choice], seeds: Sequence[int], run: Any
     ) -> dict[Any, Any]:
         ((loss,), head) = losses, grid[0].head
+        truth = np.asarray(run.args[1])
         places = [(fold, seed) for fold in plan.folds for seed in seeds]
         groups = [
             Group(
@@ -71,7 +70,7 @@ def listening() -> Iterator[list[Trial]]:
         ]
         finals = {}
         for (fold, seed), own, result in zip(places, scores, run(groups, replace(config, head=head)), strict=True):
-            heard.append(Trial(seed, own, np.asarray(result.predictions), np.asarray(fold.test)))
+            heard.append(Trial(seed, own, np.asarray(result.predictions), truth[fold.test]))
             key = (loss.spec, fold.name, seed)
             finals[key] = cross_validation._members(result)[choices[key].candidate]
         return finals
@@ -98,26 +97,19 @@ def ways(dev: NDArray[np.float64]) -> dict[str, tuple[int, int]]:
     }
 
 
-def describe(trials: Sequence[Trial], labels: NDArray[np.int64]) -> str:
+def describe(trials: Sequence[Trial]) -> str:
     """Write the UAR of each way, mean over seeds of pooled folds, and what halving does to choices and their scores."""
-    found: dict[tuple[str, int], NDArray[np.int64]] = defaultdict(lambda: np.full(len(labels), -1))
-    for trial in trials:
-        for name, (rate, epoch) in ways(trial.dev).items():
-            found[name, trial.seed][trial.places] = trial.test[rate, epoch]
-    names = list(ways(trials[0].dev))
-    seeds = sorted({trial.seed for trial in trials})
-    tested = found[names[0], seeds[0]] >= 0
-    classes = int(labels.max()) + 1
-    scores = {
-        name: np.array(
-            [float(unweighted_average_recall(labels[tested], found[name, seed][tested], classes)) for seed in seeds]
-        )
-        for name in names
-    }
+    told = []
+    for name in ways(trials[0].dev):
+        scores = []
+        for seed in {trial.seed for trial in trials}:
+            own = [(trial.truth, trial.test[ways(trial.dev)[name]]) for trial in trials if trial.seed == seed]
+            truth, found = (np.concatenate(parts) for parts in zip(*own, strict=True))
+            scores.append(float(unweighted_average_recall(truth, found, int(truth.max()) + 1)))
+        told.append(f"{100 * np.mean(scores):.1f}")
     pairs = [(choose(trial.dev), halve(trial.dev)) for trial in trials]
     same = np.mean([whole.candidate == half.candidate for whole, half in pairs])
     lost = np.mean([whole.score - half.score for whole, half in pairs])
-    told = [f"{100 * scores[name].mean():.1f}" for name in names]
     return " | ".join([*told, f"{100 * same:.0f} % of {len(pairs)}", f"{100 * lost:.2f}"])
 
 
@@ -135,14 +127,13 @@ def main() -> None:
     print(f"| store, head, loss | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}", flush=True)
     with tempfile.TemporaryDirectory(prefix="embedkit-frames-") as folder:
         for path in told.stores or [str(write_synthetic(Path(folder), strength)) for strength in (1.0, 0.35)]:
-            _, labels = np.unique(open_store(path).labels, return_inverse=True)
             for head in told.head:
                 for loss in told.loss:
                     with listening() as heard:
                         embedkit.fit(
                             path, [loss], head=[head], lr=RATES, seeds=told.seeds, epochs=told.epochs, runs=folder
                         )
-                    print(f"| {Path(path).stem}, {head}, {loss} | {describe(heard, labels)} |", flush=True)
+                    print(f"| {Path(path).stem}, {head}, {loss} | {describe(heard)} |", flush=True)
 
 
 if __name__ == "__main__":
