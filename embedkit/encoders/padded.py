@@ -63,7 +63,7 @@ class Joiner:
         """Name what was computed for a whole batch as the extractor does, and mask it as `join` would.
 
         Args:
-            values: The features of all clips.
+            values: The features of all clips, `[clips, ...]`.
             own: How many of a clip's features are its own.
             ends: Where the mask of each clip ends, if their lengths differ.
         """
