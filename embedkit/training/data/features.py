@@ -253,11 +253,11 @@ def cut_chunks(index: Indices) -> list[Indices]:
 
 def _sum(values: Tensor, mean: Tensor | None = None) -> Tensor:
     """Add up utterances `[n, layers, dimensions]` in float64, or the squares of what they are off a mean."""
-    columns = values.flatten(1).split(COLUMNS, 1)
+    columns = torch.split(values.flatten(1), COLUMNS, 1)
     if mean is None:
         sums = [to_float64(own).sum(0) for own in columns]
     else:
-        middles = mean.flatten().split(COLUMNS)
+        middles = torch.split(mean.flatten(), COLUMNS)
         sums = [to_float64(own).sub_(middle).square_().sum(0) for own, middle in zip(columns, middles, strict=True)]
     return torch.cat(sums).view(values.shape[1:])
 
