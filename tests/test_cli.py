@@ -164,7 +164,11 @@ def test_defaults_in_words_are_what_options_come_to() -> None:
     assert unhalved.startswith("without --halving not ")
     assert float(unhalved.split()[-1]) == left_out
     assert (float(others.split()[-1]),) == tuned.lr
-    assert re.findall(r"\d+", known["epochs"].told.usual or "") == [str(cached.epochs), str(tuned.epochs)]
+    small, large = cached.sized(20_000), cached.sized(30_000)
+    assert (large.batch_size or 0) > (small.batch_size or 0)
+    assert (large.epochs or 0) < (small.epochs or 0)
+    numbers = [re.findall(r"[\d,]*\d", known[name].told.usual or "") for name in ("epochs", "batch_size")]
+    assert numbers == [[str(small.epochs), "20,000", str(tuned.epochs)], [str(small.batch_size), "20,000"]]
     rates = re.findall(r"1e-\d", known["encoder_lr"].told.usual or "")
     assert [float(text) for text in rates] == [tuned.encoder_lr, lora.encoder_lr]
     assert (known["lora_targets"].told.usual or "").split(",") == list(lora.lora_targets)

@@ -74,7 +74,7 @@ class TextColumn:
     codes: NDArray[np.int64]
 
     def take(self, rows: NDArray[np.int64]) -> tuple[str, ...]:
-        """Return the texts of some rows."""
+        """Return the texts of some rows `[n]`."""
         return tuple(self.texts[code] for code in self.codes[rows].tolist())
 
 
