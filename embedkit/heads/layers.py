@@ -134,12 +134,16 @@ class StackedClassifier(nn.Module):
         if self.cosine_heads is None:
             return logits
         places = self.cosine_heads
+        # Classes before rows, as the products are laid out: so nothing is copied number by number.
+        by_class = products.transpose(2, 3)
         own = (
             part.flatten(0, 1).index_select(0, places)
-            for part in (products, norms().expand(products.shape[:3]), self.weight)
+            for part in (by_class, norms().expand(products.shape[:3]), self.weight)
         )
         dots, lengths, weight = own
-        return logits.flatten(0, 1).index_copy(0, places, cosines(dots, lengths, weight.norm(dim=-1))).view_as(logits)
+        found = cosines(dots.transpose(1, 2), lengths, weight.norm(dim=-1)).transpose(1, 2)
+        joined = logits.transpose(2, 3).flatten(0, 1).index_copy(0, places, found)
+        return joined.view_as(by_class).transpose(2, 3)
 
 
 def cosines(products: Tensor, value_norms: Tensor, weight_norms: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from embedkit.losses.base import Loss
-from embedkit.losses.rows import WeightedOptions, prepare_rows, safe_ratio
+from embedkit.losses.rows import WeightedOptions, prepare_rows, safe_ratio, softmax
 
 
 class ConcordanceCorrelation(Loss):
@@ -39,7 +39,7 @@ class ConcordanceCorrelation(Loss):
     ) -> Tensor:
         """Return `[...]` from `[..., batch, classes]`; weighted rows enter every moment with their weight."""
         rows = prepare_rows(scores, targets, mask, class_weights)
-        predicted = rows.scores.softmax(-1)
+        predicted = softmax(rows.scores)
         actual = torch.zeros_like(predicted).scatter(-1, rows.targets.unsqueeze(-1), 1.0)
         weights = torch.ones_like(predicted[..., 0]) if rows.weights is None else rows.weights
         shares = safe_ratio(weights, weights.sum(-1, keepdim=True)).unsqueeze(-1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from embedkit.errors import ConfigError
 from embedkit.losses.base import Loss
-from embedkit.losses.rows import WeightedOptions, prepare_rows, safe_ratio
+from embedkit.losses.rows import WeightedOptions, log_softmax, prepare_rows, safe_ratio
 
 
 class LabelSmoothing(Loss):
@@ -46,7 +46,7 @@ class LabelSmoothing(Loss):
         """
         rows = prepare_rows(scores, targets, mask, class_weights)
         epsilon: float = self.options.epsilon
-        surprisal = -rows.scores.log_softmax(-1)
+        surprisal = -log_softmax(rows.scores)
         hard = surprisal.gather(-1, rows.targets.unsqueeze(-1)).squeeze(-1)
         if class_weights is not None:
             surprisal = surprisal * class_weights.to(surprisal.dtype).unsqueeze(-2)

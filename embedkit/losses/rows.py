@@ -82,4 +82,17 @@ def balance(counts: Tensor) -> Tensor:
 
 def target_log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
     """Return `[..., batch]`: the log of the softmax probability of each row's true class."""
-    return logits.log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return log_softmax(logits).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+
+
+def log_softmax(scores: Tensor) -> Tensor:
+    """Return the logarithms of the softmax over the classes, `[..., batch, classes]`.
+
+    Computed along the batch, of which there is more than of classes: so CPUs fill their vectors.
+    """
+    return scores.transpose(-1, -2).log_softmax(-2).transpose(-1, -2)
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """Return the softmax over the classes, `[..., batch, classes]`, computed as `log_softmax` is."""
+    return scores.transpose(-1, -2).softmax(-2).transpose(-1, -2)

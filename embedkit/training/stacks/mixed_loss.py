@@ -59,10 +59,11 @@ class MixedLoss:
             mask: True for rows that count, `[groups, batch]`.
             progress: Share of the training that is over.
         """
-        flat = scores.flatten(0, 1)
+        # Classes before rows, as heads lay their scores out: what is selected of them is copied run by run.
+        flat = scores.flatten(0, 1).transpose(1, 2)
         values = []
         for loss, heads, owners, weights in self.parts:
-            own = flat if len(self.parts) == 1 else flat.index_select(0, heads)
+            own = (flat if len(self.parts) == 1 else flat.index_select(0, heads)).transpose(1, 2)
             wanted = self.choose(targets, loss)[owners]
             values.append(loss(own, wanted, mask=mask[owners], class_weights=weights, progress=progress))
         joined = values[0] if len(values) == 1 else torch.cat(values).index_select(0, self.order)
