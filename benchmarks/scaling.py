@@ -93,16 +93,21 @@ def study_in_parts(place: Path, count: int, parts: int) -> None:
     sizes = {"wav2vec2": small, "hubert": {**small, "num_hidden_layers": 8}, "wavlm": small, "whisper-base": whisper}
     encoders = ["mfcc", "logmel", *(str(write_encoder(place, name, **own)) for name, own in sizes.items())]
     budget = ["--head", "linear", "--folds", "split", "--seeds", "1", "--epochs", "10", "--threads", "1"]
+    command = ["-m", "embedkit", "study", "speech.csv", "--encoder", ",".join(encoders), *budget]
+    rows = []
     for part in range(1, parts + 1):
-        words = ["--encoder", ",".join(encoders), *budget, "--part", f"{part}/{parts}"]
-        found = measure(["-m", "embedkit", "study", "speech.csv", *words], place)
+        found = measure([*command, "--part", f"{part}/{parts}"], place)
         print(found.pop("said"), found, sep="\n", flush=True)
         if part == 1:
             (agreed,) = place.rglob("parts.json")
             loads = [0.0] * parts
             for own, seconds in json.loads(agreed.read_text()).values():
                 loads[own - 1] += seconds
-            print("forecast, seconds by part:", [round(load, 1) for load in loads], flush=True)
+        rows.append([f"{part} of {parts}", f"{loads[part - 1]:.0f}", *(found[key] for key in ("seconds", "processor"))])
+    found = measure(command, place)
+    print(found.pop("said"), found, sep="\n", flush=True)
+    rows.append(["without a part", "", found["seconds"], found["processor"]])
+    show_table(describe_machine(), ["part", "forecast, seconds", "seconds", "CPU seconds"], rows)
 
 
 def compare_budgets(place: Path, count: int, budgets: Sequence[str], heads: Sequence[str]) -> None:

@@ -67,22 +67,31 @@ class RuntimeEstimator:
         """
         key = corpus.name, encoder
         if key not in self._samples:
-            marks: list[tuple[float, float]] = []
             used = resolve_device(self.options.get("device") or "auto").type
-            store = self.extract(
-                corpus,
-                encoder=encoder,
-                **{**self.options, "level": level, "where": (), "limit": UTTERANCES[used], "engine": "local"},
-                out=self.folder / f"{len(self._samples)}.h5",
-                progress=lambda done, _: marks.append((time.perf_counter(), done)),
-                tell=lambda _: None,
-            )
-            # Of several batches the first one, which waits for libraries, is left out.
+            store, marks = self._encode(corpus, encoder, level, UTTERANCES[used], f"{len(self._samples)}.h5")
+            if len(marks) < 3:
+                # The only batch waited for libraries, which all other utterances do not.
+                _, marks = self._encode(corpus, encoder, level, UTTERANCES[used], f"{len(self._samples)}-again.h5")
+            # Of several batches the first one, which waits too, is left out.
             (start, before), (end, done) = marks[1 if len(marks) > 2 else 0], marks[-1]
             each = float(np.mean(store.column("duration")))
             pace = (end - start) / (done - before) * each if done > before else None
             self._samples[key] = Sample(store=store, pace=pace if self.options.get("engine") != "ray" else None)
         return self._samples[key]
+
+    def _encode(
+        self, corpus: Corpus, encoder: str, level: str | None, limit: int, name: str
+    ) -> tuple[Store, list[tuple[float, float]]]:
+        marks: list[tuple[float, float]] = []
+        store = self.extract(
+            corpus,
+            encoder=encoder,
+            **{**self.options, "level": level, "where": (), "limit": limit, "engine": "local"},
+            out=self.folder / name,
+            progress=lambda done, _: marks.append((time.perf_counter(), done)),
+            tell=lambda _: None,
+        )
+        return store, marks
 
     def outline(self, corpus: Corpus, store: Store, stem: str) -> Store:
         """Write a store like another, of all utterances with one number each: enough to plan folds on."""

@@ -213,6 +213,25 @@ def test_the_estimate_grows_with_the_work(monkeypatch: pytest.MonkeyPatch) -> No
     assert timing.training_seconds(found[1], store, 1) == folds * losses * (fixed + epoch * epochs)
 
 
+@pytest.mark.parametrize("batches", [1, 2, 8])
+def test_an_encoder_is_timed_without_what_it_loads_once(
+    batches: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first batch ever waits 40 s for libraries, every utterance takes a quarter of a second."""
+    clock, waits = types.SimpleNamespace(now=0.0), [40.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
+
+    def extract(corpus: Any, *, limit: int, progress: Any, **_: Any) -> Any:
+        progress(0.0, 3.0 * limit)
+        for batch in range(1, batches + 1):
+            clock.now += limit / batches / 4 + (waits.pop() if waits else 0.0)
+            progress(3.0 * limit * batch / batches, 3.0 * limit)
+        return types.SimpleNamespace(column=lambda _: [3.0] * limit)
+
+    estimator = timing.RuntimeEstimator(tmp_path, extract, {"device": "cpu"})
+    assert estimator.sample(types.SimpleNamespace(name="corpus"), "mfcc", None).pace == pytest.approx(0.25)
+
+
 def test_the_command_shows_the_table_and_names_what_is_missing() -> None:
     Path("embedkit.toml").write_text(
         '[study]\ncorpora = "tones/corpus.csv"\nencoder = ["mfcc", "nobody/nothing"]\nloss = "focal"\nseeds = 1\n'
