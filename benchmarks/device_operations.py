@@ -300,7 +300,7 @@ def count_mean(place: Place, encoder: Any, clips: int) -> tuple[Counted, Counted
 class Layers:
     """An encoder whose layers are there already: what is counted is what happens to them."""
 
-    equal_lengths = False
+    equal_lengths, reentrant = False, True
     layers = tuple(range(13))
     dimensions, sampling_rate = 32, 16_000
 

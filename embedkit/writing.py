@@ -242,7 +242,7 @@ def working_in(folder: Path) -> Iterator[None]:
     """Leave a mark in a folder, made where it is missing, while somebody works there; an empty one goes at the end."""
     mark = _name_part(folder / "work")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _clear(folder)
         mark.touch()
     except OSError:
         # Whoever writes there says why that cannot be done.

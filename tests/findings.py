@@ -57,9 +57,9 @@ def render_summary() -> str:
     count = len(rows["mfcc", "ce"]["classes"])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + (
         f"\n\nUAR, unweighted average recall, is the mean of the recalls of the {count} emotions; guessing reaches "
-        f"{100 / count:.1f} %. Each\nspeaker is tested by linear classifiers trained on the others; CCC is the concordance "
-        "correlation between the probability\nof each emotion and its presence. Whisper-base is significantly better than "
-        "MFCC under every loss; no loss differs\nsignificantly from cross-entropy."
+        f"{100 / count:.1f} %. Each\nspeaker is tested by linear classifiers trained on the others; CCC is the "
+        "concordance correlation between the probability\nof each emotion and its presence. Whisper-base is "
+        "significantly better than MFCC under every loss; no loss differs\nsignificantly from cross-entropy."
     )
 
 

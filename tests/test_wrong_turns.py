@@ -133,7 +133,10 @@ CONFIGURATIONS = [
 
 CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: embedkit.extract("tones/corpus.csv", encoder=["mfcc", "logmel"]), r"encoder is .*, expected a text"),  # type: ignore[arg-type]
-    (lambda: embedkit.extract(None, encoder="mfcc"), r"corpus is None, expected a text, a path, a Corpus or a list"),  # type: ignore[arg-type]
+    (
+        lambda: embedkit.extract(None, encoder="mfcc"),
+        r"corpus is None, expected a text, a path, a Corpus, a list, a NumPy",
+    ),  # type: ignore[arg-type]
     (lambda: embedkit.extract("tones/corpus.csv", encoder="mfcc", where="speaker=s1"), r"expected a list of texts"),
     (lambda: embedkit.fit(STORE, los="ce"), r"Did you mean 'loss'\?"),  # type: ignore[call-arg]
     (lambda: embedkit.fit(STORE, learning_rates=[1e-3]), r"learning_rates is called lr, as --lr is"),  # type: ignore[call-arg]

@@ -79,7 +79,7 @@ def predict(
         embedkit predict runs/demo/mfcc/lstm/ce-1a2b3c4d recordings/ --out found.csv
         embedkit predict superb/hubert-base-superb-er my.wav --map ang=anger,hap=joy
         embedkit predict exported/ calls.csv --format jsonl --on-error skip
-        embedkit predict exported/ call.wav --window 4 --hop 1 --vad silero --out call.csv
+        embedkit predict exported/ call.wav --window 4 --hop 1 --out call.csv
 
     Results appear clip by clip, or together in --out. The encoder is found again from the run.
     """

@@ -78,7 +78,8 @@ def summarise_votes(
 
     Args:
         annotators: Of the same utterances.
-        targets, shares, calibrated, speakers: As for `summarise_classes`.
+        targets, shares, calibrated, speakers: As for `summarise_classes`: `[utterances]`, and probabilities
+            `[seeds, utterances, classes]`.
     """
     votes = None if annotators is None else annotators.votes
     if votes is None or not (voted := np.isfinite(votes).all(1)).any():

@@ -22,7 +22,7 @@ from embedkit.encoders.device_copies import ToHost, lengths_on, to_device
 from embedkit.errors import ExtractionError
 from embedkit.extraction.encoding import EncodingConfig
 from embedkit.extraction.run import run_extraction
-from embedkit.extraction.streaming import ask_clips
+from embedkit.extraction.streaming import ask_clips, choose_passes
 from embedkit.extraction.threads import open_ahead
 from embedkit.extraction.windows import Windows
 from embedkit.kernels import using_threads
@@ -129,7 +129,14 @@ def test_passes_side_by_side_change_no_value(tmp_path: Path, corpus: Corpus, lar
 def hear(corpus: Corpus, encoder: FakeEncoder, threads: int, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """Return what prediction hears of every clip."""
     config = EncodingConfig(
-        encoder=encoder, root=Path(), frame_dtype=None, windows=None, batch_seconds=1.0, threads=threads, digests=False
+        encoder=encoder,
+        root=Path(),
+        frame_dtype=None,
+        windows=None,
+        batch_seconds=1.0,
+        threads=threads,
+        passes=choose_passes(encoder, threads, side_by_side=True),
+        digests=False,
     )
     clips = [Clip(name=one.id, path=corpus.audio_path(one)) for one in corpus.utterances]
     found = ask_clips(config, clips, 300.0, lambda rows: rows.mean.astype(np.float64))

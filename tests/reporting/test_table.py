@@ -179,7 +179,7 @@ def test_calibration_stands_beside_where_runs_have_it(make_row: Any) -> None:
     assert cells_of(str(build_table(rows, metric="ece")), "whisper")[2:] == ["8.1±0.2", "12.3±0.4"]
     everything = str(build_table(rows, metric="all", explain=True))
     assert [everything.count(f"{name} in") for name in ("UAR", "accuracy (WA)", "macro-F1", "NLL")] == [1] * 4
-    assert "bins of equal width, in %" in everything
+    assert "(bins of equal width)" in everything
     assert "15 bins" in everything
     assert "15 bins" not in str(build_table(rows, explain=True))
     assert "15 bins" not in str(build_table(rows, metric="all"))

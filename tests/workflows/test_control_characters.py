@@ -12,7 +12,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from embedkit.cli import app
-from embedkit.reporting.predictions import read_rows
+from embedkit.reporting.predictions import read_columns
 from embedkit.wording import escape_controls
 
 ODD = "\x1b[31m\u202e\x07\x9b\ufffe"
@@ -64,7 +64,8 @@ def test_no_name_steers_what_shows_it(tmp_path: Path, monkeypatch: pytest.Monkey
     assert SHOWN in Path("report.html").read_text(encoding="utf-8")
     # Data stay what they are.
     folder = Path(run)
-    assert {cell for row in read_rows(folder / "predictions.csv") for cell in row} >= {"a" + ODD, f"0{ODD}", f"s0{ODD}"}
+    columns, _ = read_columns(folder / "predictions.csv", ("id", "speaker", "label"))
+    assert {text for column in columns for text in column.texts} >= {"a" + ODD, f"0{ODD}", f"s0{ODD}"}
     assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["classes"] == ["a" + ODD, "b"]
 
 

@@ -68,11 +68,16 @@ def test_what_is_no_run_is_not_removed(place: str) -> None:
     assert Path(folders()[0]).exists()
 
 
+def find_gone() -> int:
+    """Return the number of a process that is gone."""
+    told = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    return int(told.stdout)
+
+
 def test_cleaning_takes_what_stopped_fits_left() -> None:
     before = folders()
     assert "nothing to remove" in runs("clean").stderr
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    name = f"{_name_machine()}-{int(gone.stdout)}-{'0' * 16}.part"
+    name = f"{_name_machine()}-{find_gone()}-{'0' * 16}.part"
     work, part = Path("runs/.unfinished/1234"), Path(before[0]).with_name(f".ce.{name}")
     for folder in (work, part):
         folder.mkdir(parents=True)
@@ -87,7 +92,10 @@ def test_cleaning_takes_what_stopped_fits_left() -> None:
 
 def test_work_of_a_fit_that_runs_stays() -> None:
     work = Path("runs/.unfinished/1234")
+    work.parent.mkdir()
+    (work.parent / f".work.{_name_machine()}-{find_gone()}-{'0' * 16}.part").touch()
     with working_in(work.parent):
+        assert len(list(work.parent.iterdir())) == 1
         work.mkdir()
         (work / "file").write_bytes(b"12345")
         assert "nothing to remove" in runs("clean", "--yes").stderr

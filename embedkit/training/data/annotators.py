@@ -45,13 +45,13 @@ class Annotators:
     lack: str = ""
 
     def take(self, index: Indices) -> Annotators:
-        """Keep some of the utterances, by their places."""
+        """Keep some of the utterances, by their places `[n]`."""
         votes, spreads, raters = (None if one is None else one[index] for one in self.arrays)
         return replace(self, votes=votes, spreads=spreads, raters=raters)
 
     @property
     def arrays(self) -> tuple[FloatArray | None, ...]:
-        """Votes, spreads and numbers of raters."""
+        """Votes `[utterances, classes]`, spreads and numbers of raters `[utterances, dimensions]`."""
         return self.votes, self.spreads, self.raters
 
     def mix(self, targets: NDArray[np.int64]) -> FloatArray:

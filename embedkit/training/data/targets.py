@@ -78,7 +78,7 @@ class Targets(ABC):
         """Collect what the loss compares scores with, for utterances `[groups, batch]`."""
 
     def choose(self, gathered: Tensor, loss: Loss) -> Tensor:
-        """Return what one of the losses compares scores with, from what `gather` collected."""
+        """Return what one of the losses compares scores with, from what `gather` collected, `[groups, batch, ...]`."""
         return gathered
 
     @abstractmethod
