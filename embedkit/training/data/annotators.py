@@ -35,7 +35,7 @@ class Annotators:
         votes: How many named each class, or their shares, `[utterances, classes]`; those of no other class.
         spreads, raters: Of ratings, the standard deviation and the number, `[utterances, dimensions]`.
         notes: What is left out, in sentences.
-        lack: Why the first corpus has no votes, as a sentence; empty where it has some.
+        lack: Why there are no votes to learn, as a sentence; empty where there are some.
     """
 
     votes: FloatArray | None = None
@@ -75,19 +75,35 @@ def require_votes(loss: Loss, annotators: Annotators) -> None:
 
 
 def read_annotators(stores: Sequence[Source], parts: Sequence[TaskData]) -> Annotators:
-    """Read what annotators said of the utterances of all parts, of which the first is trained on, laid end to end."""
-    found = [_read(store, data) for store, data in zip(stores, parts, strict=True)]
+    """Read what annotators said of the utterances of all parts, of which the first is trained on, laid end to end.
+
+    Several corpora that are pooled are read one by one, with the label map of each.
+    """
+    divided = [store.divide(data) for store, data in zip(stores, parts, strict=True)]
+    pairs = [pair for own in divided for pair in own]
+    found = [_read(store, data) for store, data in pairs]
     notes = [note for one in found for note in one.notes]
-    votes, spreads, raters = (_lay_out(own, parts) for own in zip(*(one.arrays for one in found), strict=True))
-    return Annotators(votes=votes, spreads=spreads, raters=raters, notes=tuple(notes), lack=found[0].lack)
+    trained = found[: len(divided[0])]
+    silent = [store.corpus for (store, _), one in zip(pairs, trained, strict=False) if one.lack and not one.notes]
+    lack = next((one.lack for one in trained if one.lack and one.notes), "")
+    if silent and len(silent) == len(trained):
+        lack = trained[0].lack
+    elif silent:
+        notes.append(
+            f"There are no votes of annotators on {list_words(silent)}; there soft-ce learns the label, and KL and JS "
+            "count nothing."
+        )
+    sizes = [len(data) for _, data in pairs]
+    votes, spreads, raters = (_lay_out(own, sizes) for own in zip(*(one.arrays for one in found), strict=True))
+    return Annotators(votes=votes, spreads=spreads, raters=raters, notes=tuple(notes), lack=lack)
 
 
-def _lay_out(arrays: Sequence[FloatArray | None], parts: Sequence[TaskData]) -> FloatArray | None:
+def _lay_out(arrays: Sequence[FloatArray | None], sizes: Sequence[int]) -> FloatArray | None:
     """Lay arrays of all parts end to end, NaN for a part without; None where all are."""
     width = next((own.shape[1] for own in arrays if own is not None), None)
     if width is None:
         return None
-    nothing = [np.full((len(data), width), np.nan) for data in parts]
+    nothing = [np.full((size, width), np.nan) for size in sizes]
     return np.concatenate([none if own is None else own for own, none in zip(arrays, nothing, strict=True)])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from embedkit.training.data.cross_corpus import qualify, share_classes
 from embedkit.training.data.features import Features, memory_for
 from embedkit.training.data.folds import FoldPlan, Indices, Names
 from embedkit.training.data.pooled_features import join_features
-from embedkit.training.data.source import EmbeddingSource
+from embedkit.training.data.source import EmbeddingSource, Source
 from embedkit.training.data.store_source import StoreSource
 from embedkit.training.data.task import TaskData, filter_rows
 from embedkit.wording import count_noun, list_some
@@ -100,6 +101,16 @@ class PooledSource(EmbeddingSource):
             usual = {merge.get(label, label) for label in part.task["classes"]} or labels
             told[part.corpus] = labels & usual
         return share_classes(told)
+
+    def divide(self, data: TaskData) -> Sequence[tuple[Source, TaskData]]:
+        owners = np.searchsorted(self.ends, data.rows, side="right")
+        found = []
+        for place, part in enumerate(self.parts):
+            own = data.take(np.flatnonzero(owners == place))
+            usual = expand_merge(part.task["merge"], part.column("label").tolist())
+            merge = {**data.merge, **{old: data.merge.get(new, new) for old, new in usual.items()}}
+            found.append((part, replace(own, rows=own.rows - (self.ends[place] - len(part)), merge=merge)))
+        return found
 
     def describe_labels(self, data: TaskData) -> list[str]:
         told = []

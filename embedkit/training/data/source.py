@@ -100,6 +100,10 @@ class Source(ABC):
         """Say what became of labels before a task was made of them, and which utterances it leaves out for theirs."""
         return []
 
+    def divide(self, data: TaskData) -> Sequence[tuple[Source, TaskData]]:
+        """Return the sources it is made of, and what each holds of a task, in the order of its utterances."""
+        return [(self, data)]
+
     @abstractmethod
     def for_folds(self, plan: FoldPlan) -> Sequence[EmbeddingSource]:
         """Return what each fold of a plan reads: the same for all folds, or another encoder's embeddings for each.

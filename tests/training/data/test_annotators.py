@@ -12,6 +12,7 @@ from embedkit.errors import FitError
 from embedkit.losses import build_loss
 from embedkit.training.data.annotators import Annotators, read_annotators, require_votes
 from embedkit.training.data.attributes import define_dimensions
+from embedkit.training.data.pooled import PooledSource
 from embedkit.training.data.store_source import StoreSource
 from embedkit.training.data.task import define_task
 from tests.training.stores import LABELS, write_synthetic_store
@@ -146,3 +147,43 @@ def test_ratings_without_a_spread_have_no_annotators(tmp_path: Path) -> None:
     store = source(tmp_path, {"raters": [3] * 6})
     found = read_annotators([store], [define_dimensions(store, ["valence"])])
     assert (found.votes, found.spreads, found.raters) == (None, None, None)
+
+
+def test_votes_of_pooled_corpora_are_read_by_the_label_map_and_columns_of_each(tmp_path: Path) -> None:
+    # The first counts joy as happiness and has a column more; each has a number of raters that its own votes give.
+    joy = {"votes_joy": COUNTS["votes_happiness"], "raters": np.sum(list(COUNTS.values()), axis=0).tolist()}
+    own = {name: values for name, values in COUNTS.items() if name != "votes_happiness"} | joy
+    plain = {name: [2.0, 1, 0, 1, 0, 2] for name in list(COUNTS)[:3]} | {"votes_sadness": [0.0, 1, 1, 0, 1, 0]}
+    labels = ("anger", "joy", "sadness")
+    sources = [
+        StoreSource(write_synthetic_store(tmp_path / f"{name}.h5", corpus=name, speakers=2, each=3, **changes))
+        for name, changes in (
+            ("one", {"labels": labels, **{key: np.array(value, dtype=float) for key, value in own.items()}}),
+            ("silent", {}),
+            ("two", {key: np.array(value, dtype=float) for key, value in plain.items()}),
+        )
+    ]
+    sources[0].task = {"classes": [], "merge": {"joy": "happiness"}}
+    for chosen in (sources, sources[:2]):
+        whole = PooledSource(chosen)
+        data = define_task(whole)
+        found = read_annotators([whole], [data])
+        assert found.votes is not None
+        assert found.votes[:6].T.tolist() == [COUNTS[f"votes_{label}"] for label in LABELS]
+        assert np.isnan(found.votes[6:12]).all()
+        assert "There are no votes of annotators on silent; there soft-ce" in found.notes[-1]
+        require_votes(build_loss("soft-ce"), found)
+        if len(chosen) > 2:
+            assert found.votes[12:].T.tolist() == [plain[f"votes_{label}"] for label in LABELS]
+    nothing = PooledSource(sources[1:2])
+    with pytest.raises(FitError, match=r"silent\.h5 has no columns votes_anger"):
+        require_votes(build_loss("soft-ce"), read_annotators([nothing], [define_task(nothing)]))
+
+
+def test_damaged_votes_of_one_pooled_corpus_are_not_learned(tmp_path: Path) -> None:
+    damaged = {name: np.array(values, dtype=float) for name, values in change("votes_anger", 1, -1).items()}
+    second = StoreSource(write_synthetic_store(tmp_path / "two.h5", corpus="two", speakers=2, each=3))
+    whole = PooledSource([source(tmp_path, damaged), second])
+    found = read_annotators([whole], [define_task(whole)])
+    with pytest.raises(FitError, match=r"needs votes .*'synthetic/u0001' .* do not add up"):
+        require_votes(build_loss("soft-ce"), found)
