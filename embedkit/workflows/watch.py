@@ -23,10 +23,23 @@ Render: TypeAlias = Callable[[Path, Path], None]
 """Writes the report of a folder of runs to a file, or leaves it as it is."""
 
 
-def render_apart(runs: Path, out: Path) -> None:
-    """Write the report in a process of its own, which neither holds up a training nor shares its locks."""
-    command = [sys.executable, "-m", "embedkit", "report", str(runs), "--out", str(out), "--quiet"]
-    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+class RenderingApart:
+    """Writes the report in a process of its own, which neither holds up a training nor shares its locks."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self, runs: Path, out: Path) -> None:
+        """Write it and wait for it."""
+        command = [sys.executable, "-m", "embedkit", "report", str(runs), "--out", str(out), "--quiet"]
+        none = subprocess.DEVNULL
+        with subprocess.Popen(command, stdin=none, stdout=none, stderr=none) as self.process:
+            self.process.wait()
+
+    def stop(self) -> None:
+        """End a report that nobody will see: it would go on for minutes after the command."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
 
 
 class LivePage:
@@ -59,18 +72,19 @@ class LivePage:
 
 
 @contextmanager
-def watch_runs(runs: Path, *, render: Render = render_apart) -> Iterator[str]:
+def watch_runs(runs: Path, *, render: Render | None = None) -> Iterator[str]:
     """Serve the report of runs on the loopback address while the block runs, and its last state once more.
 
     Args:
         runs: The folder of the runs; it may be missing at first.
-        render: Writes the report.
+        render: Writes the report; None for `embedkit report` in a process of its own.
 
     Yields:
         The page's address.
     """
-    with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
-        page = LivePage(runs, Path(folder) / "report.html", render)
+    apart = RenderingApart()
+    with tempfile.TemporaryDirectory(prefix="embedkit-", ignore_cleanup_errors=True) as folder:
+        page = LivePage(runs, Path(folder) / "report.html", render or apart)
         server = ThreadingHTTPServer((ADDRESS, 0), _handler(page))
         thread = threading.Thread(target=server.serve_forever, args=[0.05], daemon=True)
         thread.start()
@@ -80,6 +94,7 @@ def watch_runs(runs: Path, *, render: Render = render_apart) -> Iterator[str]:
             if page.visited.is_set():
                 page.left.wait(2 * SECONDS)
         finally:
+            apart.stop()
             server.shutdown()
             server.server_close()
             thread.join()

@@ -51,6 +51,25 @@ def test_the_page_follows_the_runs_and_the_last_one_asks_no_more(tmp_path: Path)
         get(url)
 
 
+def test_a_report_that_is_not_done_ends_with_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeper = tmp_path / "python"
+    sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeper.chmod(0o755)
+    monkeypatch.setattr(watch.sys, "executable", str(sleeper))
+    monkeypatch.setattr(watch, "SECONDS", 0.05)
+    add_run(tmp_path, "one")
+    rendering = watch.RenderingApart()
+    monkeypatch.setattr(watch, "RenderingApart", lambda: rendering)
+    with watch_runs(tmp_path) as url:
+        reader = threading.Thread(target=get, args=[url])
+        reader.start()
+        while rendering.process is None:
+            threading.Event().wait(0.01)
+    assert rendering.process.wait(5) == -9
+    reader.join(5)
+    assert not reader.is_alive()
+
+
 def test_only_this_machine_and_only_the_page_is_answered(tmp_path: Path) -> None:
     with watch_runs(tmp_path, render=render) as url:
         assert urlsplit(url).hostname == "127.0.0.1"
