@@ -122,7 +122,7 @@ def open_corpus(source: str | PathLike[str]) -> Corpus:
     if path.is_dir():
         for _, reader in _readers():
             if reader.recognise(path):
-                return _add_unread(reader.read(path), reader)
+                return _note_manifests(_add_unread(reader.read(path), reader), path)
         raise _not_recognised(path)
     if not path.exists():
         raise CorpusError(_missing(source, path))
@@ -151,6 +151,17 @@ def _add_unread(corpus: Corpus, reader: Reader) -> Corpus:
     return (
         corpus if kind == "datasets" else add_unread(corpus, beside=kind in ("manifest", "emobox"), apart=reader.apart)
     )
+
+
+def _note_manifests(corpus: Corpus, folder: Path) -> Corpus:
+    """Name manifests that lie beside a known layout, which goes first."""
+    if corpus.kind in ("manifest", "audformat", "datasets"):
+        return corpus
+    notes = [
+        f"Did not read {file.name}, for the folder has the layout of {corpus.kind}; name that file to read it instead."
+        for file in find_manifests(folder)
+    ]
+    return replace(corpus, notes=(*corpus.notes, *notes))
 
 
 def _with_texts(corpus: Corpus) -> Corpus:

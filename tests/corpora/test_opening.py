@@ -90,6 +90,15 @@ def test_several_manifests_are_no_choice(tmp_path: Path) -> None:
     assert "'a.csv'" in message
 
 
+def test_a_manifest_beside_a_known_layout_is_named(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "b", "wav/03a01Fa.wav")
+    (folder / "own.csv").write_text("path,label\nwav/03a01Fa.wav,joy\n")
+    (folder / "other.csv").write_text("a,b\n1,2\n")
+    named = [note for note in open_corpus(folder).notes if "own.csv" in note or "other.csv" in note]
+    assert named == ["Did not read own.csv, for the folder has the layout of emodb; name that file to read it instead."]
+    assert open_corpus(folder / "own.csv").kind == "manifest"
+
+
 def test_a_folder_one_level_off_gets_a_hint(tmp_path: Path) -> None:
     root = write_iemocap(tmp_path / "data" / "IEMOCAP_full_release")
     for wrong in (tmp_path / "data", tmp_path, root / "Session1", root / "Session1/sentences/wav"):
