@@ -226,10 +226,9 @@ def _create(part: Path, path: Path) -> Part:
 def _clear(folder: Path) -> None:
     """Make a folder, or remove from it what dead processes left."""
     folder.mkdir(parents=True, exist_ok=True)
-    for entry in os.scandir(folder):
-        found = _TEMPORARY.fullmatch(entry.name)
-        if found and _is_abandoned(entry, found["machine"], int(found["process"])):
-            _remove(Path(entry.path))
+    for path in folder.iterdir():
+        if is_abandoned(path):
+            _remove(path)
 
 
 def _name_part(path: Path) -> Path:
@@ -266,20 +265,18 @@ def is_worked_in(folder: Path) -> bool:
 def is_abandoned(path: Path) -> bool:
     """Tell whether something that is not finished was left by a process that is gone, or lies there for a week."""
     found = _TEMPORARY.fullmatch(path.name)
-    return found is not None and _is_abandoned(path, found["machine"], int(found["process"]))
+    if found is None:
+        return False
+    if found["machine"] == _name_machine() and not system.is_running(int(found["process"])):
+        return True
+    with suppress(OSError):
+        return time.time() - path.lstat().st_mtime > _ABANDONED_SECONDS
+    return False
 
 
 def is_temporary(name: str) -> bool:
     """Tell whether a file or folder of this name is one that is not finished."""
     return _TEMPORARY.fullmatch(name) is not None
-
-
-def _is_abandoned(entry: os.DirEntry[str] | Path, machine: str, process: int) -> bool:
-    if machine == _name_machine() and not system.is_running(process):
-        return True
-    with suppress(OSError):
-        return time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS
-    return False
 
 
 @cache

@@ -35,6 +35,11 @@ class Launched(NamedTuple):
 NewPool: TypeAlias = Callable[[], Pool]
 
 
+def run_beside(encoder: Encoder) -> bool:
+    """Tell whether passes may run side by side, each on one core: on a CPU, by encoders without state between calls."""
+    return encoder.reentrant and encoder.device.type == "cpu"
+
+
 class Passes:
     """Start passes, from any thread; where one does not fit into the device's memory, go on with halves, once.
 

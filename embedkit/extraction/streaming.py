@@ -21,6 +21,7 @@ from embedkit.encoders.base import Encoder
 from embedkit.errors import AudioError
 from embedkit.extraction.batches import batch_clips
 from embedkit.extraction.encoding import EncodingConfig, Waveform, open_encoding, read_waveform
+from embedkit.extraction.passes import run_beside
 from embedkit.extraction.segments import AudioSegment, file_stamp
 from embedkit.extraction.shards import Measured
 from embedkit.progress import Tell
@@ -38,8 +39,8 @@ MANY_CLIPS = 32
 
 
 def choose_passes(encoder: Encoder, threads: int, *, side_by_side: bool) -> int:
-    """Return how many passes run at a time: on a CPU one a thread, where the encoder keeps no state between calls."""
-    return threads if side_by_side and encoder.reentrant and encoder.device.type == "cpu" else 1
+    """Return how many passes run at a time: one a thread where they may run side by side, and that is wanted."""
+    return threads if side_by_side and run_beside(encoder) else 1
 
 
 class Piece(NamedTuple):

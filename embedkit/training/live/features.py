@@ -17,7 +17,7 @@ from embedkit.encoders.base import Encoder
 from embedkit.encoders.device_copies import to_device
 from embedkit.encoders.pooling import mean_frames, pool_frames
 from embedkit.extraction.batches import batch_clips
-from embedkit.extraction.passes import ROUNDS
+from embedkit.extraction.passes import ROUNDS, run_beside
 from embedkit.extraction.threads import open_ahead
 from embedkit.heads.base import HeadInputs
 from embedkit.kernels import using_threads
@@ -143,7 +143,7 @@ class LiveFeatures(Features):
 
     def _each(self, encode: Callable[[Indices], Result], passes: Sequence[Indices]) -> Iterator[Result]:
         """Run passes, as an extraction does: on a CPU many of them side by side, each on one core."""
-        together = self.encoder.reentrant and self.device.type == "cpu" and self.tuned is None
+        together = run_beside(self.encoder) and self.tuned is None
         if together and self.threads > 1 and len(passes) >= ROUNDS * self.threads:
             self.pass_threads = 1
             with open_ahead(self.threads, 1) as ahead:
