@@ -103,6 +103,19 @@ def test_help_answers_without_heavy_imports(command: list[str]) -> None:
     assert "…" not in result.stdout
 
 
+@pytest.mark.parametrize("command", [["table", "runs"], ["table", "runs", "--by", "speaker"], ["runs", "list", "runs"]])
+def test_finished_runs_are_shown_without_torch(command: list[str]) -> None:
+    """It takes 350 MB and 1.5 s."""
+    folder = str(ROOT / "tests" / "training" / "golden")
+    code = (
+        "import os, sys\nfrom embedkit.cli import app\n"
+        f"os.chdir({folder!r})\ntry:\n    app({command!r})\nexcept SystemExit as exit:\n    assert not exit.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    result = run_python("-c", code)
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

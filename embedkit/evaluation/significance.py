@@ -225,9 +225,11 @@ def agreement_moments(ratings: ArrayLike, predictions: ArrayLike, speakers: Arra
     # Ratings far from zero would lose digits in the differences of large sums.
     centre = truth.mean(0)
     x, y = np.broadcast_arrays(np.asarray(predictions, dtype=np.float64) - centre, truth - centre)
-    moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1)
-    members = np.equal.outer(np.arange(owners.max() + 1), owners).astype(np.float64)
-    return np.asarray(np.einsum("pu,sudm->psdm", members, moments), dtype=np.float64)
+    parts = (np.ones_like(x), x, y, x * x, y * y, x * y)
+    columns = [
+        [[np.bincount(owners, part[s, :, d]) for part in parts] for d in range(x.shape[2])] for s in range(len(x))
+    ]
+    return np.moveaxis(np.asarray(columns, dtype=np.float64), -1, 0)
 
 
 def mean_concordance(moments: FloatArray) -> FloatArray:

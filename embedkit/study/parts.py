@@ -12,8 +12,7 @@ from pathlib import Path
 
 from embedkit.errors import ConfigError, RunError
 from embedkit.received import read_object
-from embedkit.training.experiment import UNFINISHED
-from embedkit.training.runs import digest_of
+from embedkit.training.runs import UNFINISHED, digest_of
 from embedkit.writing import new_temporary
 
 FILE = "parts.json"

@@ -54,7 +54,7 @@ from embedkit.training.fine_tuning import count_tuned, plan_tuning
 from embedkit.training.identity import record_options
 from embedkit.training.live.augmentation import build_augmentations
 from embedkit.training.processes import Processes
-from embedkit.training.runs import RUN_FORMAT_VERSION, digest_of
+from embedkit.training.runs import RUN_FORMAT_VERSION, UNFINISHED, digest_of
 from embedkit.training.search import Candidate, build_grid, head_settings
 from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.stacks.stack import TrainingConfig
@@ -63,9 +63,6 @@ from embedkit.wording import count_noun
 ALGORITHM, DEALT_ALGORITHM = 1, 2
 """Raised when training changes in a way that changes results, so that old runs are not taken for new ones; here for
 runs with more groups than folds, which were dealt by their sorted names before."""
-
-UNFINISHED = ".unfinished"
-"""Below the folder of the runs: what is finished of runs that are not."""
 
 
 class Experiment:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 RUN_FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
+UNFINISHED = ".unfinished"
+"""Below the folder of the runs: what is finished of runs that are not."""
 ZERO_SHOT = "zero-shot"
 """The mode of runs of published classifiers, which train nothing and have no heads; it stands for their loss, too."""
 NOT_SAID = "not said"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,10 @@ from embedkit.evaluation.metrics import (
     root_mean_square_error,
     score_predictions,
 )
-from embedkit.training.data.annotators import Annotators
-from embedkit.training.data.folds import Names
+
+if TYPE_CHECKING:
+    from embedkit.training.data.annotators import Annotators
+    from embedkit.training.data.folds import Names
 
 FloatArray = NDArray[np.float64]
 

@@ -25,7 +25,7 @@ from embedkit.training.data.features import Features, UtteranceFeatures
 from embedkit.training.data.fold_stores import spread_folds
 from embedkit.training.data.folds import FoldPlan
 from embedkit.training.data.recordings import digest_recordings, share_recordings
-from embedkit.training.experiment import UNFINISHED, Experiment
+from embedkit.training.experiment import Experiment
 from embedkit.training.fine_tuning import tune_loss
 from embedkit.training.layer_probing import LayerFeatures, join_plans, split_results
 from embedkit.training.live.features import LiveFeatures
@@ -38,7 +38,7 @@ from embedkit.training.results import (
     summarise,
     summarise_corpora,
 )
-from embedkit.training.runs import RunRecord, digest_of, read_run, require_writable, write_run
+from embedkit.training.runs import UNFINISHED, RunRecord, digest_of, read_run, require_writable, write_run
 from embedkit.training.saved_encoders import EncoderFolders
 from embedkit.training.search import describe_search, tell_edges
 from embedkit.training.stacks.cache import ResultCache

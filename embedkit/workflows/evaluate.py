@@ -30,12 +30,12 @@ from embedkit.training.data.attributes import define_dimensions, find_rating_col
 from embedkit.training.data.folds import Fold, FoldPlan
 from embedkit.training.data.recordings import digest_recordings, recording_keys, share_recordings, sketch_recordings
 from embedkit.training.data.task import TaskData, define_task
-from embedkit.training.experiment import UNFINISHED
 from embedkit.training.live.source import LiveSource
 from embedkit.training.results import prediction_rows
 from embedkit.training.runs import (
     NOT_SAID,
     RUN_FORMAT_VERSION,
+    UNFINISHED,
     ZERO_SHOT,
     RunRecord,
     digest_of,

@@ -12,8 +12,7 @@ from typing import Any
 from embedkit.encoders.run_encoders import FOLDER
 from embedkit.errors import RunError
 from embedkit.reporting.metrics import METRICS, metrics_of, task_of
-from embedkit.training.experiment import UNFINISHED
-from embedkit.training.runs import RunRecord, find_runs, read_run
+from embedkit.training.runs import UNFINISHED, RunRecord, find_runs, read_run
 from embedkit.trust import walk
 from embedkit.writing import is_abandoned, is_temporary, is_worked_in
 

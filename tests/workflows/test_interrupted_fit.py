@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from embedkit.training.train import UNFINISHED
+from embedkit.training.runs import UNFINISHED
 from tests.training.stores import write_synthetic_store
 
 ROOT = Path(__file__).parents[2]
