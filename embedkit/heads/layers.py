@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from embedkit.errors import ConfigError
 from embedkit.heads.base import HeadShape
-from embedkit.heads.products import multiply
+from embedkit.heads.products import multiply, take_members
 
 Fill = Callable[[Tensor, Generator], object]
 
@@ -83,6 +83,8 @@ class StackedClassifier(nn.Module):
     """
 
     cosine_heads: Tensor | None
+    cosine_members: Tensor | None
+    cosine_slots: Tensor | None
 
     def __init__(self, shape: HeadShape, generators: Sequence[Generator], inputs: int) -> None:
         super().__init__()
@@ -95,6 +97,9 @@ class StackedClassifier(nn.Module):
         cosine = [place for place, kind in enumerate(kinds) if kind == "cosine"]
         mixed = has_bias and bool(cosine)
         self.register_buffer("cosine_heads", torch.tensor(cosine) if mixed else None, persistent=False)
+        members, slots = _by_group(cosine, shape) if mixed else (None, None)
+        self.register_buffer("cosine_members", members, persistent=False)
+        self.register_buffer("cosine_slots", slots, persistent=False)
 
     @staticmethod
     def _draw_bias(
@@ -116,34 +121,43 @@ class StackedClassifier(nn.Module):
         A probe in training gives `[groups, members, rows, classes + rows]`.
         """
         products = multiply(values.detach() if self.probes else values, self.weight)
-        scores = self.finish(products, lambda: values.norm(dim=-1))
+        scores = self.finish(products, lambda members: take_members(values.norm(dim=-1), members))
         if self.probes and self.training:
             return torch.cat([scores, mutual_cosines(values).expand(-1, scores.shape[1], -1, -1)], -1)
         return scores
 
-    def finish(self, products: Tensor, norms: Callable[[], Tensor]) -> Tensor:
+    def finish(self, products: Tensor, norms: Callable[[Tensor | None], Tensor]) -> Tensor:
         """Turn dot products `[groups, members, rows, classes]` into scores.
 
         Args:
             products: Of the representations and every head's weights.
-            norms: Returns the norms of the representations, `[groups, members or 1, rows]`, where they are needed.
+            norms: Returns the norms of the representations, `[groups, members or 1, rows]`; given members
+                `[groups, n]`, theirs alone.
         """
         if self.bias is None:
-            return cosines(products, norms(), self.weight.norm(dim=-1))
+            return cosines(products, norms(None), self.weight.norm(dim=-1))
         logits = products + self.bias.unsqueeze(-2)
-        if self.cosine_heads is None:
+        if self.cosine_heads is None or self.cosine_members is None or self.cosine_slots is None:
             return logits
         places = self.cosine_heads
+        lengths = norms(self.cosine_members).expand(*self.cosine_members.shape, -1).flatten(0, 1)
         # Classes before rows, as the products are laid out: so nothing is copied number by number.
         by_class = products.transpose(2, 3)
-        own = (
-            part.flatten(0, 1).index_select(0, places)
-            for part in (by_class, norms().expand(products.shape[:3]), self.weight)
-        )
-        dots, lengths, weight = own
+        dots, weight = (part.flatten(0, 1).index_select(0, places) for part in (by_class, self.weight))
+        lengths = lengths.index_select(0, self.cosine_slots)
         found = cosines(dots.transpose(1, 2), lengths, weight.norm(dim=-1)).transpose(1, 2)
         joined = logits.transpose(2, 3).flatten(0, 1).index_copy(0, places, found)
         return joined.view_as(by_class).transpose(2, 3)
+
+
+def _by_group(heads: Sequence[int], shape: HeadShape) -> tuple[Tensor, Tensor]:
+    """Return members `[groups, n]`, each group's filled up with its first, and where each head stands in them."""
+    rows: list[list[int]] = [[] for _ in range(shape.groups)]
+    for head in heads:
+        rows[head // shape.members].append(head % shape.members)
+    width = max(map(len, rows))
+    slots = [group * width + place for group, row in enumerate(rows) for place in range(len(row))]
+    return torch.tensor([row + [0] * (width - len(row)) for row in rows]), torch.tensor(slots)
 
 
 def cosines(products: Tensor, value_norms: Tensor, weight_norms: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from embedkit.heads.base import LATER, Head, HeadInputs, HeadShape, Pool
 from embedkit.heads.layers import LayerMix, StackedClassifier
-from embedkit.heads.products import mixed_norms, mixed_products
+from embedkit.heads.products import mixed_norms, mixed_products, take_members
 
 
 class LinearHead(Head):
@@ -44,4 +44,4 @@ class LinearHead(Head):
             scores: Tensor = self.classifier(self.mix(inputs.values))
             return scores
         products = mixed_products(inputs.values, shares, self.classifier.weight)
-        return self.classifier.finish(products, lambda: mixed_norms(inputs.values, shares))
+        return self.classifier.finish(products, lambda own: mixed_norms(inputs.values, take_members(shares, own)))

@@ -63,7 +63,7 @@ class ModuleHead(Head):
         scores = []
         for place, generator in enumerate(self.generators):
             own = {name: values[place] for name, values in tensors.items()}
-            values = inputs.values[place // shape.members]
+            values = inputs.values[place // shape.members].contiguous()
             if self.training:
                 with _seeded(generator, values.device):
                     found = functional_call(self.module, own, (values,), tie_weights=False)

@@ -14,6 +14,9 @@ from torch.autograd.function import once_differentiable
 
 from embedkit.kernels import batch_product
 
+MIXED_SHARE = 1 / 3
+"""The members to a layer up to which mixing the layers costs less than their dot products with each other."""
+
 
 def multiply(values: Tensor, weight: Tensor) -> Tensor:
     """Multiply `[groups, members or 1, rows, inputs]` by every head's `[outputs, inputs]`, transposed."""
@@ -33,18 +36,33 @@ def mixed_products(values: Tensor, shares: Tensor, weight: Tensor) -> Tensor:
     several times as fast though it takes more multiplications.
 
     Shape:
-        values: `[groups, rows, layers, dimensions]`; shares: `[groups, members, layers]`;
+        values: `[groups, rows, layers, dimensions]`, fastest where they lie layer by layer;
+        shares: `[groups, members, layers]`;
         weight: `[groups, members, outputs, dimensions]`. Output: `[groups, members, rows, outputs]`.
     """
     mixed: Tensor = _MixedProduct.apply(values, shares, weight)  # type: ignore[no-untyped-call, unused-ignore]
     return mixed
 
 
+def take_members(values: Tensor, members: Tensor | None) -> Tensor:
+    """Return some members `[groups, n]` of values `[groups, all or 1, ...]`; all where none are named."""
+    if members is None or values.shape[1] == 1:
+        return values
+    return values[torch.arange(len(members), device=members.device).unsqueeze(-1), members]
+
+
 def mixed_norms(values: Tensor, shares: Tensor) -> Tensor:
-    """Return the norms `[groups, members, rows]` of the mixed layers, from the layers' dot products alone."""
+    """Return the norms `[groups, members, rows]` of the mixed layers, under shares `[groups, members, layers]`.
+
+    For many members they come from the layers' dot products alone, for a few the layers are mixed.
+    """
     groups, rows, layers, _ = values.shape
-    flat = values.flatten(0, 1)
-    grams = torch.bmm(flat, flat.transpose(1, 2)).view(groups, rows, layers * layers)
+    members = shares.shape[1]
+    if members <= layers * MIXED_SHARE:
+        mixed = torch.bmm(shares, values.transpose(1, 2).flatten(2)).view(groups, members, rows, -1)
+        norms: Tensor = torch.linalg.vector_norm(mixed, dim=-1)
+        return norms.clamp_min(1e-8)
+    grams = torch.stack([torch.bmm(one, one.transpose(1, 2)) for one in values]).flatten(2)
     pairs = (shares.unsqueeze(-1) * shares.unsqueeze(-2)).flatten(-2)
     return torch.bmm(pairs, grams.transpose(1, 2)).clamp_min(1e-16).sqrt()
 
@@ -80,26 +98,28 @@ class _MixedProduct(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, shares: Tensor, weight: Tensor) -> Tensor:
         groups, rows, layers, dimensions = values.shape
         members, outputs = weight.shape[1:3]
-        flat = values.reshape(groups, rows * layers, dimensions)
-        products = batch_product(weight.reshape(groups, members * outputs, dimensions), flat)
-        by_layer = products.view(groups * members, outputs * rows, layers)
-        ctx.save_for_backward(flat, shares, weight, by_layer)
-        mixed = torch.bmm(by_layer, shares.reshape(groups * members, layers, 1))
-        return mixed.view(groups, members, outputs, rows).transpose(2, 3)
+        by_layer = values.transpose(1, 2).reshape(groups, layers * rows, dimensions)
+        products = batch_product(weight.reshape(groups, members * outputs, dimensions), by_layer)
+        products = products.view(groups, members, outputs, layers, rows)
+        ctx.save_for_backward(by_layer, shares, weight, products)
+        return (products * shares[:, :, None, :, None]).sum(3).transpose(2, 3)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        flat, shares, weight, by_layer = ctx.saved_tensors
-        groups, members, outputs, _ = weight.shape
-        layers = shares.shape[2]
-        own = gradient.transpose(2, 3).reshape(groups * members, 1, -1)
-        for_shares = torch.bmm(own, by_layer).view_as(shares)
-        for_products = own.transpose(1, 2) * shares.reshape(groups * members, 1, layers)
-        for_products = for_products.view(groups, members * outputs, -1)
-        for_weight = batch_product(for_products, flat.transpose(1, 2)).view_as(weight)
+        by_layer, shares, weight, products = ctx.saved_tensors
+        groups, _, _, layers, rows = products.shape
+        own = gradient.transpose(2, 3).contiguous()
+        for_shares = (products * own.unsqueeze(3)).sum((2, 4))
+        for_weight, dimensions = torch.empty_like(weight), weight.shape[3]
+        # On a CPU group by group, so that what is mixed is still in the cache when it is multiplied.
+        step = 1 if weight.device.type == "cpu" else groups
+        for start in range(0, groups, step):
+            parts = slice(start, start + step)
+            mixed = torch.bmm(shares[parts], by_layer[parts].view(-1, layers, rows * dimensions))
+            torch.bmm(own[parts].flatten(0, 1), mixed.view(-1, rows, dimensions), out=for_weight[parts].flatten(0, 1))
         if not ctx.needs_input_grad[0]:
             return None, for_shares, for_weight
-        whole = weight.reshape(groups, members * outputs, -1)
-        for_values = batch_product(for_products.transpose(1, 2), whole.transpose(1, 2))
-        return for_values.view(groups, -1, layers, weight.shape[3]), for_shares, for_weight
+        for_products = (own.unsqueeze(3) * shares[:, :, None, :, None]).flatten(3).flatten(1, 2)
+        for_values = batch_product(for_products.transpose(1, 2), weight.flatten(1, 2).transpose(1, 2))
+        return for_values.view(groups, layers, rows, -1).transpose(1, 2), for_shares, for_weight

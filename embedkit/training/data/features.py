@@ -64,6 +64,13 @@ class Standardiser:
         shape = (self.mean.shape[0], *[1] * (values.dim() - 3), *self.mean.shape[1:])
         return values.sub_(self.mean.view(shape)).mul_(self.scale.view(shape))
 
+    def lay_out(self, values: Tensor) -> Tensor:
+        """Standardise `[groups, batch, layers, dimensions]`, which are lost, into values that lie layer by layer."""
+        centred = values.sub_(self.mean.unsqueeze(1)).transpose(1, 2)
+        return torch.mul(
+            centred, self.scale.unsqueeze(2), out=torch.empty(centred.shape, dtype=values.dtype, device=values.device)
+        ).transpose(1, 2)
+
 
 class Features(ABC):
     """The embeddings of a study's utterances.
@@ -181,7 +188,7 @@ class UtteranceFeatures(Features):
 
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
         values = self.read(index.reshape(-1)).view(*index.shape, self.layers, self.dimensions)
-        return HeadInputs(values=standardiser.apply(values))
+        return HeadInputs(values=standardiser.lay_out(values))
 
 
 class MeansAlone(UtteranceFeatures):
