@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, stdtrit
 
-from embedkit.evaluation.metrics import concordance_correlation, confusion_matrix, mean_f1
+from embedkit.evaluation.metrics import confusion_matrix, mean_f1
+from embedkit.evaluation.significance import agreement_moments, concordances
 from embedkit.evaluation.speaker_model import PRIOR_OF_LOSSES, Variance, speaker_variance
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -182,34 +183,28 @@ def _half_width(variance: Variance, level: float) -> float:
     return float(stdtrit(variance.freedom, (1 + level) / 2)) * math.sqrt(variance.value)
 
 
-def speaker_jackknife_interval(
-    statistic: Callable[[NDArray[np.int64]], float],
-    speakers: Sequence[str] | NDArray[np.str_],
-    level: float = LEVEL,
-    bounds: Interval = (0.0, 1.0),
+def jackknife_interval(
+    whole: float, without: ArrayLike, level: float = LEVEL, bounds: Interval = (0.0, 1.0)
 ) -> Interval:
-    """Compute a t interval from the leave-one-speaker-out jackknife (Tukey 1958) over `[utterances]`.
+    """Compute a t interval from the leave-one-speaker-out jackknife (Tukey 1958).
 
     Each speaker's pseudo-value is S times the statistic of all minus S - 1 times the statistic without the speaker;
     the interval is their mean plus and minus t(S - 1) standard errors.
 
     Args:
-        statistic: Takes the row numbers of the utterances that count and returns the pooled statistic (the mean over
-            seeds where there are several).
-        speakers: The speaker of each row.
+        whole: The statistic of all utterances (the mean over seeds where there are several).
+        without: The same without each speaker, `[speakers]`.
         level: Coverage aimed at.
         bounds: The statistic's range; the interval is clipped to it.
 
     Returns:
         `(low, high)`; both NaN with fewer than two speakers.
     """
-    names, owners = np.unique(np.asarray(speakers), return_inverse=True)
-    count = len(names)
+    others = np.asarray(without, dtype=np.float64)
+    count = len(others)
     if count < 2:
         return _UNKNOWN
-    whole = statistic(np.arange(len(owners)))
-    without = np.array([statistic(np.flatnonzero(owners != owner)) for owner in range(count)])
-    pseudo_values = count * whole - (count - 1) * without
+    pseudo_values = count * whole - (count - 1) * others
     half_width = _half_width(Variance(float(pseudo_values.var(ddof=1)) / count, count - 1), level)
     low, high = np.clip([pseudo_values.mean() - half_width, pseudo_values.mean() + half_width], *bounds)
     return float(low), float(high)
@@ -226,13 +221,14 @@ def concordance_intervals(
     Shape:
         Targets `[N, dimensions]`, predictions `[seeds, N, dimensions]`, speakers `[N]`.
     """
-    truth, found = np.asarray(targets, dtype=np.float64).T, np.moveaxis(np.asarray(predictions, np.float64), -1, -2)
+    _, owners = np.unique(np.asarray(speakers), return_inverse=True)
+    moments = agreement_moments(targets, predictions, owners)
 
-    def agreement(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        each = concordance_correlation(found[..., rows], truth[:, rows]).mean(0)
-        return np.array([each.mean(), *each])
+    def agreement(sums: FloatArray) -> FloatArray:
+        each = concordances(sums).mean(-2)
+        return np.concatenate([each.mean(-1, keepdims=True), each], axis=-1)
 
-    def interval(place: int) -> Interval:
-        return speaker_jackknife_interval(lambda rows: float(agreement(rows)[place]), speakers, level, (-1.0, 1.0))
-
-    return [interval(place) for place in range(1 + len(truth))]
+    whole, without = agreement(moments.sum(0)), agreement(moments.sum(0) - moments)
+    return [
+        jackknife_interval(float(own), rest, level, (-1.0, 1.0)) for own, rest in zip(whole, without.T, strict=True)
+    ]

@@ -233,17 +233,24 @@ def agreement_moments(ratings: ArrayLike, predictions: ArrayLike, speakers: Arra
 
 
 def mean_concordance(moments: FloatArray) -> FloatArray:
-    """Compute the concordance correlation coefficient (Lin 1989), averaged over seeds and dimensions, from sums.
+    """Compute the concordance correlation coefficient, averaged over seeds and dimensions, from sums.
 
     Shape:
         Input `[..., seeds, dimensions, 6]`, output `[...]`.
     """
+    return np.asarray(concordances(moments).mean((-2, -1)))
+
+
+def concordances(moments: FloatArray) -> FloatArray:
+    """Compute concordance correlation coefficients (Lin 1989) from sums; 0 where nothing varies.
+
+    Shape:
+        Input `[..., 6]`, output `[...]`.
+    """
     count, x, y, xx, yy, xy = np.moveaxis(moments, -1, 0)
     covariance = xy / count - x * y / count**2
     scatter = (xx + yy) / count - 2 * x * y / count**2
-    known = scatter > 0
-    each = np.divide(2 * covariance, scatter, out=np.zeros_like(scatter), where=known)
-    return np.asarray(each.mean((-2, -1)))
+    return np.asarray(np.divide(2 * covariance, scatter, out=np.zeros_like(scatter), where=scatter > 0))
 
 
 def _swaps(speakers: int, chunk: int) -> Iterator[FloatArray]:

@@ -1,6 +1,7 @@
 """Intervals over speakers: a jackknife against the textbook mean interval, and coverage in simulation."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -9,12 +10,25 @@ import scipy.stats
 from benchmarks.interval_coverage import CASES, SCORES, Case, cover, less, variances
 from embedkit.evaluation.intervals import (
     answer_values,
+    concordance_intervals,
     contributions,
+    jackknife_interval,
     logit_interval,
     score_intervals,
-    speaker_jackknife_interval,
 )
-from embedkit.evaluation.metrics import confusion_matrix, score_predictions
+from embedkit.evaluation.metrics import concordance_correlation, confusion_matrix, score_predictions
+
+
+def leave_out(
+    statistic: Callable[[np.ndarray], float],
+    speakers: Sequence[str] | np.ndarray,
+    level: float = 0.95,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> tuple[float, float]:
+    """The interval of a statistic of rows, worked out without each speaker in turn."""
+    owners = np.asarray(speakers)
+    without = [statistic(np.flatnonzero(owners != owner)) for owner in np.unique(owners)]
+    return jackknife_interval(statistic(np.arange(len(owners))), without, level, bounds)
 
 
 def test_for_a_mean_of_equally_many_utterances_it_is_the_t_interval_over_speakers() -> None:
@@ -22,23 +36,23 @@ def test_for_a_mean_of_equally_many_utterances_it_is_the_t_interval_over_speaker
     speakers = np.repeat([f"speaker {i}" for i in range(8)], 5)
     means = values.mean(axis=1)
     expected = scipy.stats.t.interval(0.9, df=7, loc=means.mean(), scale=scipy.stats.sem(means))
-    interval = speaker_jackknife_interval(lambda rows: values.ravel()[rows].mean(), speakers, level=0.9)
+    interval = leave_out(lambda rows: values.ravel()[rows].mean(), speakers, level=0.9)
     assert interval == pytest.approx(expected, abs=1e-12)
 
 
 def test_it_is_clipped_to_the_bounds() -> None:
     values = np.array([1.0, 1.0, 1.0, 0.0])
     speakers = ["a", "b", "c", "d"]
-    low, high = speaker_jackknife_interval(lambda rows: values[rows].mean(), speakers)
+    low, high = leave_out(lambda rows: values[rows].mean(), speakers)
     assert (low, high) == (0.0, 1.0)
-    low, high = speaker_jackknife_interval(lambda rows: values[rows].mean(), speakers, bounds=(-1.0, 2.0))
+    low, high = leave_out(lambda rows: values[rows].mean(), speakers, bounds=(-1.0, 2.0))
     assert low < 0
     assert high > 1
 
 
 @pytest.mark.parametrize("speakers", [[], ["a"], ["a", "a", "a"]])
 def test_fewer_than_two_speakers_give_no_interval(speakers: list[str]) -> None:
-    low, high = speaker_jackknife_interval(lambda rows: 0.5, speakers)
+    low, high = leave_out(lambda rows: 0.5, speakers)
     assert math.isnan(low)
     assert math.isnan(high)
 
@@ -58,11 +72,27 @@ def test_intervals_of_scores_average_over_seeds() -> None:
         low, high = getattr(intervals, name)
         assert low < statistic(np.arange(200)) < high
         # Near the jackknife, which knows neither the classes nor the bounds.
-        assert (low, high) == pytest.approx(speaker_jackknife_interval(statistic, speakers), abs=0.03)
+        assert (low, high) == pytest.approx(leave_out(statistic, speakers), abs=0.03)
     assert len(intervals.recalls) == 3
     assert all(low < high for low, high in intervals.recalls)
     one = score_intervals(targets, predictions[0], speakers, 3)
     assert one == score_intervals(targets, predictions[:1], speakers, 3)
+
+
+def test_intervals_of_the_ccc_are_those_of_leaving_out_speakers_one_by_one() -> None:
+    random = np.random.default_rng(0)
+    targets = random.uniform(1, 7, (200, 2))
+    predictions = targets + random.normal(0, 1.5, (3, 200, 2))
+    speakers = np.array([f"s{i % 7}" for i in range(200)])
+
+    def agreement(rows: np.ndarray, dimension: int) -> float:
+        seeds = (concordance_correlation(one[rows, dimension], targets[rows, dimension]) for one in predictions)
+        return float(np.mean([float(one) for one in seeds]))
+
+    each = [lambda rows, own=own: agreement(rows, own) for own in range(2)]
+    wanted = [lambda rows: (agreement(rows, 0) + agreement(rows, 1)) / 2, *each]
+    expected = [leave_out(one, speakers, bounds=(-1.0, 1.0)) for one in wanted]
+    assert np.allclose(concordance_intervals(targets, predictions, speakers), expected, rtol=0, atol=1e-12)
 
 
 SIMULATED = (
