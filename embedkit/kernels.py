@@ -18,6 +18,15 @@ WORTH_A_CALL = 500_000
 """Multiplications of one matrix product from which calling oneDNN for it alone pays."""
 
 
+CACHED = 2**18
+"""Numbers of four bytes that stay in a core's cache from one operation to the next."""
+
+
+def cached_groups(numbers: int) -> int:
+    """Return how many groups of so many numbers each are best computed together on a CPU, at least one."""
+    return max(1, CACHED // max(1, numbers))
+
+
 @contextmanager
 def using_threads(threads: int) -> Iterator[None]:
     """Let torch compute with so many threads for a while."""

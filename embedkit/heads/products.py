@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from embedkit.kernels import batch_product
+from embedkit.kernels import batch_product, cached_groups
 
 MIXED_SHARE = 1 / 3
 """The members to a layer up to which mixing the layers costs less than their dot products with each other."""
@@ -112,8 +112,8 @@ class _MixedProduct(torch.autograd.Function):
         own = gradient.transpose(2, 3).contiguous()
         for_shares = (products * own.unsqueeze(3)).sum((2, 4))
         for_weight, dimensions = torch.empty_like(weight), weight.shape[3]
-        # On a CPU group by group, so that what is mixed is still in the cache when it is multiplied.
-        step = 1 if weight.device.type == "cpu" else groups
+        # On a CPU piece by piece, so that what is mixed is still in the cache when it is multiplied.
+        step = cached_groups(shares.shape[1] * rows * dimensions) if weight.device.type == "cpu" else groups
         for start in range(0, groups, step):
             parts = slice(start, start + step)
             mixed = torch.bmm(shares[parts], by_layer[parts].view(-1, layers, rows * dimensions))

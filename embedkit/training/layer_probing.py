@@ -27,6 +27,10 @@ class LayerFeatures(UtteranceFeatures):
     def __len__(self) -> int:
         return len(self.whole) * self.whole.layers
 
+    @property
+    def at_once(self) -> bool:
+        return self.whole.at_once
+
     def read(self, index: Indices) -> Tensor:
         """Return a copy of some rows, `[n, 1, dimensions]`."""
         places, rows = np.divmod(index, len(self.whole))

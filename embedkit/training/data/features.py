@@ -18,6 +18,7 @@ from embedkit.devices import to_float64
 from embedkit.errors import StoreError
 from embedkit.heads.base import HeadInputs, Pool
 from embedkit.heads.frames import average_runs
+from embedkit.kernels import cached_groups
 from embedkit.system import read_memory
 from embedkit.training.data.folds import Indices, Names
 
@@ -64,12 +65,10 @@ class Standardiser:
         shape = (self.mean.shape[0], *[1] * (values.dim() - 3), *self.mean.shape[1:])
         return values.sub_(self.mean.view(shape)).mul_(self.scale.view(shape))
 
-    def lay_out(self, values: Tensor) -> Tensor:
-        """Standardise `[groups, batch, layers, dimensions]`, which are lost, into values that lie layer by layer."""
-        centred = values.sub_(self.mean.unsqueeze(1)).transpose(1, 2)
-        return torch.mul(
-            centred, self.scale.unsqueeze(2), out=torch.empty(centred.shape, dtype=values.dtype, device=values.device)
-        ).transpose(1, 2)
+    def lay_out(self, values: Tensor, groups: slice, out: Tensor) -> None:
+        """Standardise `[n, batch, layers, dimensions]`, which is lost, into `[n, layers, batch, dimensions]`."""
+        centred = values.sub_(self.mean[groups].unsqueeze(1))
+        torch.mul(centred.transpose(1, 2), self.scale[groups].unsqueeze(2), out=out)
 
 
 class Features(ABC):
@@ -186,9 +185,20 @@ class UtteranceFeatures(Features):
         """Put indices `[n]` where the values are."""
         return torch.from_numpy(index).to(self.device)
 
+    @property
+    def at_once(self) -> bool:
+        """Whether a mini-batch is read for all groups together; else piece by piece, in a processor's cache."""
+        return self.device.type != "cpu"
+
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
-        values = self.read(index.reshape(-1)).view(*index.shape, self.layers, self.dimensions)
-        return HeadInputs(values=standardiser.lay_out(values))
+        groups, batch = index.shape
+        laid_out = torch.empty(groups, self.layers, batch, self.dimensions, device=self.device)
+        step = groups if self.at_once else cached_groups(batch * self.layers * self.dimensions)
+        for start in range(0, groups, step):
+            own = slice(start, start + step)
+            values = self.read(index[own].reshape(-1)).view(-1, batch, self.layers, self.dimensions)
+            standardiser.lay_out(values, own, laid_out[own])
+        return HeadInputs(values=laid_out.transpose(1, 2))
 
 
 class MeansAlone(UtteranceFeatures):
@@ -201,6 +211,10 @@ class MeansAlone(UtteranceFeatures):
 
     def __len__(self) -> int:
         return len(self.whole)
+
+    @property
+    def at_once(self) -> bool:
+        return self.whole.at_once
 
     def read(self, index: Indices) -> Tensor:
         return self.whole.read(index)[..., : self.dimensions].contiguous()
@@ -233,6 +247,10 @@ class StreamedFeatures(UtteranceFeatures):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def at_once(self) -> bool:
+        return True
 
     def normalise_by(self, owners: Names) -> None:
         members = members_of(owners)
