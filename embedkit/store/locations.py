@@ -62,8 +62,8 @@ def damaged(path: Path, error: Exception) -> str:
     reason = " ".join(str(error).split()).rstrip(".")
     if "file locking flag" in reason:
         return (
-            f"The store {str(path)!r} is open in this program with locks, and cannot be read beside that; close it first, "
-            "or open it with h5py.File(path, locking=False)."
+            f"The store {str(path)!r} is open in this program with locks, and cannot be read beside that; close it, or "
+            "open it with h5py.File(path, locking=False)."
         )
     if "truncated" in reason:
         reason = "it is truncated"

@@ -142,7 +142,7 @@ def open_sounds(
         labels, speakers: One for each; None for unknown ones.
 
     Raises:
-        CorpusError: none, or labels or speakers of another number.
+        CorpusError: none, an empty label, or labels or speakers of another number.
         ConfigError, AudioError: as for `check_rate` and `Sound.take`.
     """
     single = isinstance(sounds, io.IOBase) or (isinstance(sounds, np.ndarray) and sounds.ndim < 2)
@@ -153,6 +153,9 @@ def open_sounds(
     for name, values in (("labels", labels), ("speakers", speakers)):
         if values is not None and len(values) != len(given):
             raise CorpusError(f"{len(given)} clips are given, but {len(values)} {name}; give one for each.")
+    empty = [number for number, label in enumerate(() if labels is None else labels, start=1) if not label.strip()]
+    if empty:
+        raise CorpusError(f"Clip {empty[0]} has an empty label; give one to each, or no labels at all.")
     taken = {
         f"{number:06d}": Sound.take(one, rate, number)
         for number, one in enumerate(given, start=1)

@@ -115,6 +115,8 @@ def test_lists_are_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert again.path != store.path
     with pytest.raises(CorpusError, match="3 clips are given, but 1 labels"):
         embedkit.extract([tone] * 3, encoder="mfcc", rate=RATE, labels=["joy"])
+    with pytest.raises(CorpusError, match="Clip 2 has an empty label"):
+        embedkit.extract([tone] * 2, encoder="mfcc", rate=RATE, labels=["joy", " "])
     with pytest.raises(ConfigError, match="rate is 16000, but no array is given"):
         embedkit.extract(["own.wav"], encoder="mfcc", rate=16000)
     with pytest.raises(CorpusError, match="list of audio is empty"):
