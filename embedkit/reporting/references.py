@@ -82,9 +82,10 @@ def find_citations(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> Cit
 
 
 def _parts(config: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    tested = config.get("test_corpus")
-    for corpus in (*(config.get("pooled") or [str(config["corpus"])]), *([tested] if tested else [])):
-        yield from _corpora(corpus)
+    # A part of a corpus is called as in "msp-podcast (partition=Test2)".
+    tested = str(config.get("test_corpus", "")).partition(" (")[0]
+    for corpus in dict.fromkeys([*(config.get("pooled") or [str(config["corpus"])]), tested]):
+        yield from _corpora(corpus) if corpus else ()
     yield from _encoders(str(config["encoder"]), config.get("store", {}).get("encoder", {}))
     if config["loss"] == ZERO_SHOT:
         return
