@@ -1,8 +1,8 @@
 """CREMA-D, the Crowd-sourced Emotional Multimodal Actors Dataset (Cao et al., IEEE TAC 2014).
 
 Layout: `AudioWAV/`, or the files themselves, named like `1001_DFA_ANG_XX.wav`: actor, sentence, emotion, intensity.
-Votes: `processedResults/tabulatedVotes.csv`, or `finishedResponses.csv`, beside `AudioWAV`; `processedResults/
-summaryTable.csv` says which emotion won.
+Votes: `processedResults/tabulatedVotes.csv`, or `finishedResponses.csv` and `finishedEmoResponses.csv`, beside
+`AudioWAV`; `processedResults/summaryTable.csv` says which emotion won.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from embedkit.corpora.base import Corpus, Utterance, Value
 from embedkit.corpora.file_names import build_corpus, find_audio_folder, match_audio
 from embedkit.corpora.reader import Reader, left_out_note
-from embedkit.corpora.tables import read_labels
+from embedkit.corpora.tables import number_or_nan, read_labels
 from embedkit.corpora.votes import VOTES, count_votes
 from embedkit.errors import CorpusError
 
@@ -38,11 +38,19 @@ _NAME = re.compile(
     r"(?P<speaker>\d{4})_(?P<text>[A-Z]{3})_(?P<emotion>ANG|DIS|FEA|HAP|NEU|SAD)_(?P<level>LO|MD|HI|XX?)"
 )
 _FOLDERS = ("AudioWAV",)
-_TABULATED, _FINISHED, _SUMMARY = (
+_TABULATED, _FINISHED, _FIRST, _SUMMARY = (
     "processedResults/tabulatedVotes.csv",
     "finishedResponses.csv",
+    "finishedEmoResponses.csv",
     "processedResults/summaryTable.csv",
 )
+_QUESTION = ("sessionNums", "queryType", "questNum")
+_UNTIMED = (
+    f"The votes in {_FINISHED} hold answers that took more than 10 s, which the published table leaves out; put "
+    f"{_FIRST}, which tells their times, or {_TABULATED} beside them."
+)
+_SLOW = 10_000.0
+"""Milliseconds to the first click, above which the published table counts no vote (`processFinishedResponses.R`)."""
 
 
 def recognise(folder: Path) -> bool:
@@ -71,6 +79,7 @@ def read_crema_d(folder: Path) -> Corpus:
         notes=notes,
     )
     votes, won = _read_votes(folder), _read_winners(folder)
+    untimed = bool(votes) and not any((folder / name).is_file() for name in (_TABULATED, _FIRST))
     if not votes and not won:
         return corpus
     columns = {
@@ -85,6 +94,7 @@ def read_crema_d(folder: Path) -> Corpus:
         utterances=tuple(replace(one, columns={**one.columns, **columns[one.id]}) for one in corpus.utterances),
         notes=(
             *corpus.notes,
+            *((_UNTIMED,) if untimed else ()),
             *left_out_note(
                 [one.id for one in corpus.utterances if votes and one.id not in votes],
                 "vote{s} on the voice",
@@ -111,10 +121,20 @@ def _read_votes(folder: Path) -> dict[str, dict[str, float]]:
         return {row["fileName"]: _tabulated(file, row) for row in rows}
     named: dict[str, list[list[str]]] = defaultdict(list)
     if (file := folder / _FINISHED).is_file():
-        for row in read_labels(file, ("queryType", "clipName", "respEmo")):
-            if row["queryType"] == VOICE and row["respEmo"] in LETTERS:
+        slow = _read_slow(folder)
+        for row in read_labels(file, ("queryType", "clipName", "respEmo", *(_QUESTION if slow else ()))):
+            known = row["queryType"] == VOICE and row["respEmo"] in LETTERS
+            if known and not (slow and tuple(row[name] for name in _QUESTION) in slow):
                 named[row["clipName"]].append([LETTERS[row["respEmo"]]])
     return {clip: count_votes(votes, LABELS.values()) for clip, votes in named.items()}
+
+
+def _read_slow(folder: Path) -> set[tuple[str, ...]]:
+    """Read which questions were answered too late to count; none where no table tells."""
+    if not (file := folder / _FIRST).is_file():
+        return set()
+    rows = read_labels(file, ("ttr", *_QUESTION))
+    return {tuple(row[name] for name in _QUESTION) for row in rows if number_or_nan(row["ttr"]) > _SLOW}
 
 
 def _is_voice(number: str) -> bool:

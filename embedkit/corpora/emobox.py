@@ -1,13 +1,14 @@
 """EmoBox's metadata of 32 corpora (Ma et al., Interspeech 2024, https://github.com/emo-box/EmoBox), with its folds.
 
 Layout: `data/<corpus>/fold_1/<corpus>_train_fold_1.jsonl` and `..._test_fold_1.jsonl` (and `..._valid_...`), with
-`label_map.json` beside the folds; `.json` is read where `.jsonl` is missing. Audio: as the lines say, below the folder
-that holds `data` ("downloads/<corpus>/...").
+`label_map.json` beside the folds (EMOVO's is `label_dict.json`); `.json` is read where `.jsonl` is missing. Audio: as
+the lines say, below the folder that holds `data` ("downloads/<corpus>/...").
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,9 @@ WORDS = {
 }
 """What its label maps call emotions, in the words of the other corpora."""
 
-_MAP = "label_map.json"
+_MAPS = ("label_map.json", "label_dict.json")
 _FOLD = re.compile(r"fold_(\d+)")
-_SPEAKER = re.compile(r"^(?P<key>\S+) .*?<id=[^>]*?,spk=(?P<speaker>[^,>]*)", re.MULTILINE)
+_SPEAKER = re.compile(r"<id=(?P<key>[^,>]*)[^>]*?,spk=(?P<speaker>[^,>]*)")
 _SIDES = {"train": "train", "valid": "dev", "test": "test"}
 _LEVELS_UP = 3
 
@@ -47,14 +48,16 @@ class _Row:
 
 def recognise(folder: Path) -> bool:
     """Tell whether a folder holds the folds of one corpus of EmoBox."""
-    return (folder / _MAP).is_file() and any(map(_FOLD.fullmatch, list_names(folder)))
+    return _find_map(folder).is_file() and any(map(_FOLD.fullmatch, list_names(folder)))
 
 
 def read_emobox(folder: Path) -> Corpus:
     """Read one corpus of EmoBox; labels are those of its label map, in the words of the other readers.
 
     With several folds the column `fold` is the one whose test set holds an utterance, for `--folds fold`; with one, the
-    split is that of the fold, for `--folds split`. Speakers are those of `data.seg.wrd.stm`, where it is there.
+    split is that of the fold, for `--folds split`, and what it trains on is without what it tests (PAVOQUE has 60
+    stretches in both, under two keys). Speakers are those of `data.seg.wrd.stm`, where it is there and does not give
+    every utterance one of its own (RESD, MER2023).
 
     Raises:
         CorpusError: a file that cannot be read, audio files that are missing, an utterance in the test sets of two
@@ -65,12 +68,13 @@ def read_emobox(folder: Path) -> Corpus:
     sides = {
         number: {side: _read_side(place, dataset, side, number) for side in _SIDES} for number, place in folds.items()
     }
+    shared = _leave_out_shared(next(iter(sides.values()))) if len(sides) == 1 else []
     rows = {key: row for parts in sides.values() for part in parts.values() for key, row in part.items()}
     if not rows:
         raise CorpusError(
             f"The folds in {str(folder)!r} name no utterance; expected {dataset}_train_fold_1.jsonl in them."
         )
-    labels = _read_labels(folder / _MAP)
+    labels = _read_labels(_find_map(folder), {row.code for row in rows.values()})
     unknown = [key for key, row in rows.items() if row.code not in labels]
     known = {key: row for key, row in rows.items() if row.code in labels}
     tested = _find_tested(sides, folder)
@@ -81,6 +85,8 @@ def read_emobox(folder: Path) -> Corpus:
     paths = {key: spelled.find(row.path) for key, row in known.items()}
     _require_audio(root, folder, paths.values())
     speakers = _read_speakers(folder)
+    own = {key for key in known if key == f"{dataset}-{speakers.get(key)}"}
+    speakers |= dict.fromkeys(own, "")
     utterances = sort_utterances(
         Utterance(
             id=key,
@@ -102,12 +108,46 @@ def read_emobox(folder: Path) -> Corpus:
         task=Task(classes=tuple(sorted({one.label for one in utterances}))),
         notes=(
             f"EmoBox's own test sets: fit --folds {'split' if single else 'fold'}.",
-            *left_out_note(unknown, f"utterance{{s}} whose label is not in {_MAP}"),
+            *left_out_note(unknown, f"utterance{{s}} whose label is not in {_find_map(folder).name}"),
+            *left_out_note(shared, "utterance{s} to train on whose audio is in the test set, too"),
             *left_out_note(
-                [key for key in known if not speakers.get(key)], "speaker{s} in data.seg.wrd.stm", verb="Did not find"
+                sorted(own), "speaker{s} that data.seg.wrd.stm calls by the utterance's own name", verb="Did not take"
             ),
+            *left_out_note(
+                [key for key in known if not speakers.get(key) and key not in own],
+                "speaker{s} in data.seg.wrd.stm",
+                verb="Did not find",
+            ),
+            *left_out_note(_find_other_files(folds, dataset), "file{s} in the folds", verb="Did not read"),
         ),
     )
+
+
+def _find_map(folder: Path) -> Path:
+    return next((file for name in _MAPS if (file := folder / name).is_file()), folder / _MAPS[0])
+
+
+def _find_other_files(folds: Mapping[str, Path], dataset: str) -> list[str]:
+    """List the tables in folds that are none of its sides, without those that are there in both forms."""
+    found: dict[str, str] = {}
+    for number, place in folds.items():
+        read = {f"{dataset}_{side}_fold_{number}" for side in _SIDES}
+        for name in list_names(place):
+            if name.endswith((".json", ".jsonl")) and (stem := Path(name).stem) not in read:
+                found[f"{place.name}/{stem}"] = f"{place.name}/{name}"
+    return list(found.values())
+
+
+def _leave_out_shared(parts: Mapping[str, dict[str, _Row]]) -> list[str]:
+    """Take what is tested under another key out of what is trained on; return its keys."""
+    tested = {(row.path, row.start, row.end) for row in parts["test"].values()}
+    shared = [
+        (side, key)
+        for side in ("train", "valid")
+        for key, row in parts[side].items()
+        if (row.path, row.start, row.end) in tested and key not in parts["test"]
+    ]
+    return [key for side, key in shared if parts[side].pop(key)]
 
 
 def _read_side(place: Path, dataset: str, side: str, number: str) -> dict[str, _Row]:
@@ -147,13 +187,18 @@ def _reason(error: Exception) -> str:
     return f"a line has no {error}" if isinstance(error, KeyError) else str(error)
 
 
-def _read_labels(file: Path) -> dict[str, str]:
+def _read_labels(file: Path, codes: Collection[str]) -> dict[str, str]:
+    """Read the label of each code; one that the map spells in another case alone counts as that (EmoDB's neutral)."""
     try:
         found = read_object(file)
     except (OSError, ValueError) as error:
         raise CorpusError(f"The label map {str(file)!r} cannot be read ({error}).") from error
-    words = {code: str(word).lower() for code, word in found.items()}
-    return {code: WORDS.get(word, word) for code, word in words.items() if word}
+    words = {code: str(word).lower() for code, word in found.items() if word}
+    folded: dict[str, set[str]] = defaultdict(set)
+    for code, word in words.items():
+        folded[code.lower()].add(word)
+    words |= {code: min(folded[code.lower()]) for code in codes if code not in words and len(folded[code.lower()]) == 1}
+    return {code: WORDS.get(word, word) for code, word in words.items()}
 
 
 def _find_tested(sides: Mapping[str, Mapping[str, Mapping[str, _Row]]], folder: Path) -> dict[str, str]:

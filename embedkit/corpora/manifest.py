@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from embedkit.cells import read_cell
 from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
 from embedkit.corpora.delimited import Delimited, peek_header, read_delimited, row_error
 from embedkit.corpora.manifest_ids import Clip, name_clips
@@ -58,11 +59,12 @@ class _Table:
         return self.text.rows
 
     def column(self, name: str) -> list[str]:
-        """Return a column's text, stripped; empty text where there is no such column."""
+        """Return a column's text, stripped, as `write_cell` was given it; empty text where there is no such column."""
         if name not in self.header:
             return [""] * len(self.rows)
         index = self.header.index(name)
-        return [fields[index].strip() for _, fields in self.rows]
+        texts = [fields[index].strip() for _, fields in self.rows]
+        return texts if name == "path" else list(map(read_cell, texts))
 
     def error(self, row: int, problem: str) -> CorpusError:
         return row_error(self.text.file, _KIND, row, problem)

@@ -21,9 +21,16 @@ STANDARD = {"head": ("linear", "mlp"), "loss": ("ce", OWN), "encoder": ("logmel"
 """Parts that nobody need be cited for: textbooks have them, they are embedkit's own, or the head tells."""
 
 OPTIMISER = "loshchilov2019"
-OF_CLASSES, OF_ATTRIBUTES, OF_INTERVALS = ("schuller2009", "guo2017"), ("lin1989",), ("dersimonian1986", "holm1979")
-"""UAR and calibration; concordance; intervals from a model of speakers, and tests of several runs."""
+OF_CLASSES, OF_ATTRIBUTES, OF_ANNOTATORS = ("schuller2009", "guo2017"), ("lin1989",), ("kullback1951", "lin1991")
+"""UAR and calibration; concordance; distances to annotators, between whom alpha says how far they agree."""
 
+ALPHA = "hayes2007"
+OF_INTERVALS = ("satterthwaite1946", "tukey1958", "holm1979")
+"""Intervals and tests of several runs, by a jackknife over speakers or by the model of them that classes have."""
+
+OF_MODEL = "dersimonian1986"
+
+_EMOBOX = "emobox-"
 _ENTRY = re.compile(r"^@\w+\{(?P<key>[^,]+),.*?^\}$", re.DOTALL | re.MULTILINE)
 _FILE = Path(__file__).with_suffix(".bib")
 
@@ -55,8 +62,8 @@ class Citations:
         return "\n".join(told) + "".join(f"\n\n{entries[key]}" for key in unique)
 
 
-def find_citations(config: Mapping[str, Any]) -> Citations:
-    """Find what is cited for a run by its configuration: corpus, encoder, head, loss, and the statistics."""
+def find_citations(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> Citations:
+    """Find what is cited for a run by its configuration and row: corpora, encoder, head, loss, and the statistics."""
     keys: dict[str, tuple[str, ...]] = {}
     unknown = []
     for kind, name, found in _parts(config):
@@ -68,24 +75,46 @@ def find_citations(config: Mapping[str, Any]) -> Citations:
     if config["loss"] not in (OWN, ZERO_SHOT):
         keys["optimiser AdamW"] = (OPTIMISER,)
     keys["measures"] = OF_ATTRIBUTES if rated else OF_CLASSES
-    keys["intervals and tests"] = OF_INTERVALS
+    if metrics.get("annotators"):
+        keys["annotators"] = (*OF_ANNOTATORS, ALPHA)
+    keys["intervals and tests"] = OF_INTERVALS if rated else (OF_MODEL, *OF_INTERVALS)
     return Citations(keys=keys, unknown=tuple(unknown))
 
 
 def _parts(config: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    corpus = str(config["corpus"])
-    known, _, inner = corpus.partition("-") if corpus.startswith("emobox-") else (corpus, "", "")
-    yield "corpus", corpus, (*CORPORA.cites(known), *CORPORA.cites(inner))
-    identity = config.get("store", {}).get("encoder", {})
-    sources = {entry.source.partition("@")[0]: entry.cites for entry in TABLE.values()}
-    for name in split_name(str(config["encoder"]), {}):
-        source = str(identity.get("source", "")).partition("@")[0]
-        yield (
-            "encoder",
-            name,
-            ENCODERS.cites(name) or sources.get(name.replace("--", "/"), ()) or sources.get(source, ()),
-        )
+    # A part of a corpus is called as in "msp-podcast (partition=Test2)".
+    tested = str(config.get("test_corpus", "")).partition(" (")[0]
+    for corpus in dict.fromkeys([*(config.get("pooled") or [str(config["corpus"])]), tested]):
+        yield from _corpora(corpus) if corpus else ()
+    yield from _encoders(str(config["encoder"]), config.get("store", {}).get("encoder", {}))
     if config["loss"] == ZERO_SHOT:
         return
     yield "head", str(config["head"]), HEADS.cites(str(config["head"]))
     yield "loss", str(config["loss"]), LOSSES.cites(str(config["loss"]))
+
+
+def _corpora(corpus: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    if not corpus.startswith(_EMOBOX):
+        yield "corpus", corpus, CORPORA.cites(corpus)
+        return
+    # EmoBox writes cremad and msppodcast.
+    inner = corpus.removeprefix(_EMOBOX)
+    own = next((CORPORA.cites(name) for name in CORPORA if name.replace("-", "") == inner), ())
+    yield "corpus", corpus, CORPORA.cites("emobox")
+    yield "corpus", inner, own
+
+
+def _encoders(label: str, identity: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Yield the parts of an encoder by what it says of itself; a store may be called otherwise."""
+    if identity.get("parts"):
+        for part in identity["parts"]:
+            yield from _encoders(str(part.get("name")), part)
+        return
+    published = {entry.source.partition("@")[0]: entry.cites for entry in TABLE.values()}
+    own, source = str(identity.get("name") or label), str(identity.get("source", "")).partition("@")[0]
+    for name in split_name(own, {}):
+        yield (
+            "encoder",
+            name,
+            ENCODERS.cites(name) or published.get(name.replace("--", "/"), ()) or published.get(source, ()),
+        )

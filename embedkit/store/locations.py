@@ -60,6 +60,11 @@ def reading(path: Path) -> Iterator[None]:
 def damaged(path: Path, error: Exception) -> str:
     """Write the sentence for a file that HDF5 cannot read."""
     reason = " ".join(str(error).split()).rstrip(".")
+    if "file locking flag" in reason:
+        return (
+            f"The store {str(path)!r} is open in this program with locks, and cannot be read beside that; close it, or "
+            "open it with h5py.File(path, locking=False)."
+        )
     if "truncated" in reason:
         reason = "it is truncated"
     return f"The store {str(path)!r} is damaged ({reason}); restore a copy, or extract again with --overwrite."

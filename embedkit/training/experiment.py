@@ -39,6 +39,7 @@ from embedkit.training.data.folds import (
 )
 from embedkit.training.data.joined_features import JoinedFeatures
 from embedkit.training.data.leakage import find_leaks, require_unseen
+from embedkit.training.data.overlaps import Stretches, find_stretches, require_apart
 from embedkit.training.data.recordings import (
     drop_copies,
     find_trained,
@@ -106,7 +107,7 @@ class Experiment:
             _require_published(head, store.default_head, loss)
         self.other_name = "" if other is None else name_other(store, other)
         if other is not None:
-            self.data = join_tasks(self.parts[0], self.parts[1], names=(store.corpus, self.other_name))
+            self.data = join_tasks(self.parts[0], self.parts[1], store, other)
         self.annotators = read_annotators(self.stores, self.parts)
         require_votes(loss, self.annotators)
         self.data = dataclasses.replace(self.data, annotators=self.annotators)
@@ -278,6 +279,7 @@ class Experiment:
                 require_unseen(source, data, fold)
             for fold in self.plan.folds:
                 require_untrained(self.data, self.recording_numbers, fold)
+                require_apart(self.data, self.stretches, fold)
 
     def _sources_of_folds(self) -> Iterator[tuple[Source, TaskData, Fold]]:
         """Yield every fold with what it reads; a fold over two corpora as the part that lies in each."""
@@ -302,11 +304,19 @@ class Experiment:
         """The same as numbers, `[utterances]`."""
         return number_recordings(self.recordings)
 
+    @cached_property
+    def stretches(self) -> Stretches:
+        """Where utterances lie in their files."""
+        return find_stretches(self.stores, self.parts)
+
     @property
     def leaks(self) -> bool:
         """Whether something is tested that was trained on: recordings, or speakers that the encoder knows."""
         known = any(find_leaks(*read) for read in self._sources_of_folds())
-        return known or any(len(find_trained(self.recording_numbers, fold)) for fold in self.plan.folds)
+        return known or any(
+            len(find_trained(self.recording_numbers, fold)) or len(self.stretches.find_trained(fold))
+            for fold in self.plan.folds
+        )
 
     @property
     def left_out(self) -> list[str]:

@@ -29,4 +29,4 @@ def cite_run(run: str | os.PathLike[str] | RunRecord) -> Citations:
         from embedkit.training.runs import read_run
 
         run = read_run(os.fspath(run))
-    return find_citations(run.config)
+    return find_citations(run.config, run.metrics)

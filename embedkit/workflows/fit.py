@@ -20,7 +20,7 @@ from embedkit.reporting.results import Results
 from embedkit.store.noise import is_noisy_path
 from embedkit.store.reader import Store
 from embedkit.system import count_cores
-from embedkit.training.data.cross_corpus import share_merge
+from embedkit.training.data.cross_corpus import name_other, share_merge
 from embedkit.training.data.fold_stores import group_stores
 from embedkit.training.data.pooled import pool_stores
 from embedkit.training.data.recordings import note_older_stores
@@ -119,7 +119,8 @@ def _plan(opened: Sequence[Source], options: FitOptions) -> list[Experiment]:
             f"The layers are {layers!r}, expected all or each; to keep some of them, extract with --layers and --out."
         )
     others = [StoreSource(as_store(one)) for one in options.test_on]
-    merges = share_merge(options.test_merge or {}, others)
+    names = [name_other(opened[0], other) for other in others]
+    merges = share_merge(options.test_merge or {}, others, names)
     tested: list[tuple[Source | None, Mapping[str, str]]] = [*zip(others, merges, strict=True)] or [(None, {})]
     device, built = resolve_device(options.device), [build_loss(loss) for loss in options.loss or ()]
     trained = [loss for loss in built if loss.name != OWN]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
@@ -68,7 +68,8 @@ class Sound:
                 )
             return cls(name, (given, rate))
         name = _name(given) or f"file {number}"
-        data = None if given.closed or not given.readable() else cast(IO[bytes], given).read()
+        is_read = not given.closed and given.readable() and not isinstance(given, io.TextIOBase)
+        data = cast(IO[bytes], given).read() if is_read else None
         if not isinstance(data, bytes):
             raise AudioError(f"{name!r} gives no bytes; open it for reading in binary mode, as by open(path, 'rb').")
         if not data:
@@ -102,6 +103,34 @@ def _name(file: io.IOBase) -> str:
     return ""
 
 
+class Names(dict[str, str]):
+    """What audio in memory is called, by the file that it was written to."""
+
+    def put(self, text: str) -> str:
+        """Call it so in a sentence about its file."""
+        for path, name in self.items():
+            text = text.replace(path, name)
+        return text
+
+    @contextmanager
+    def in_errors(self) -> Iterator[None]:
+        """Call it so in errors."""
+        try:
+            yield
+        except AudioError as error:
+            raise AudioError(self.put(str(error))) from error
+
+
+def check_rate(given: Sequence[Any], rate: int | None) -> None:
+    """Refuse a rate where nothing is given that lacks one.
+
+    Raises:
+        ConfigError: there is no array.
+    """
+    if rate is not None and not any(isinstance(one, np.ndarray) for one in given):
+        raise ConfigError(f"rate is {rate}, but no array is given, and files have rates of their own; leave it out.")
+
+
 def open_sounds(
     sounds: Sounds, rate: int | None, labels: Sequence[str] | None, speakers: Sequence[str] | None
 ) -> Corpus:
@@ -113,16 +142,20 @@ def open_sounds(
         labels, speakers: One for each; None for unknown ones.
 
     Raises:
-        CorpusError: none, or labels or speakers of another number.
-        ConfigError, AudioError: as for `Sound.take`.
+        CorpusError: none, an empty label, or labels or speakers of another number.
+        ConfigError, AudioError: as for `check_rate` and `Sound.take`.
     """
     single = isinstance(sounds, io.IOBase) or (isinstance(sounds, np.ndarray) and sounds.ndim < 2)
     given: list[Any] = [sounds] if single else list(sounds)
     if not given:
         raise CorpusError("The list of audio is empty; give arrays, open files or paths.")
+    check_rate(given, rate)
     for name, values in (("labels", labels), ("speakers", speakers)):
         if values is not None and len(values) != len(given):
             raise CorpusError(f"{len(given)} clips are given, but {len(values)} {name}; give one for each.")
+    empty = [number for number, label in enumerate(() if labels is None else labels, start=1) if not label.strip()]
+    if empty:
+        raise CorpusError(f"Clip {empty[0]} has an empty label; give one to each, or no labels at all.")
     taken = {
         f"{number:06d}": Sound.take(one, rate, number)
         for number, one in enumerate(given, start=1)

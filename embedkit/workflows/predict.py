@@ -44,7 +44,7 @@ from embedkit.store.writer import UtteranceEmbedding
 from embedkit.training.runs import RunRecord
 from embedkit.wording import escape_controls
 from embedkit.workflows.cut_clips import cut_clips, require_window
-from embedkit.workflows.given_audio import Array, Sound
+from embedkit.workflows.given_audio import Array, Names, Sound, check_rate
 from embedkit.workflows.published import PublishedClassifier, choose_names, find_run
 
 Audio: TypeAlias = str | os.PathLike[str] | Clip | Array | io.IOBase
@@ -173,35 +173,56 @@ def stream_predictions(
         None if source is None else open_predictor(source, fold=fold, seed=seed, allow_code=allow_code, tell=tell)
     )
     given = [audio] if isinstance(audio, str | os.PathLike | Clip | np.ndarray | io.IOBase) else audio
-    hearing: dict[str, Any] = {"device": device, "max_hours": max_hours, "rescale": rescale, "tell": tell}
+    check_rate(given, rate)
+    names = Names()
+
+    def say(text: str) -> None:
+        tell(names.put(text))
+
+    hearing: dict[str, Any] = {"device": device, "max_hours": max_hours, "rescale": rescale, "tell": say}
     hearing["window"] = window
-    with tempfile.TemporaryDirectory(prefix="embedkit-") as folder:
-        clips = [clip for number, one in enumerate(given, 1) for clip in _clips(one, rate, Path(folder), number, tell)]
+    with tempfile.TemporaryDirectory(prefix="embedkit-") as folder, names.in_errors():
+        clips = [
+            clip
+            for number, one in enumerate(given, 1)
+            for clip in _clips(one, rate, Path(folder, f"{number}.wav"), number, names, on_error=on_error, tell=tell)
+        ]
         if on_error == "fail":
             for clip in clips:
                 if not clip.path.is_file():
                     probe_audio(clip.path)
-        if not clips:
+        if not clips and not given:
             return
+        if not clips:
+            raise AudioError(f"Not one of the {len(given)} clips could be used; see what was said of each.")
         hearing["side_by_side"] = window is not None or vad is not None or (of or len(clips)) >= MANY_CLIPS
         told, listeners = (
             _ask_classifier(str(run), map or {}, sources=sources or {}, **hearing)
             if predictor is None
             else _ask_heads(predictor, sources=sources, **hearing)
         )
-        cut = cut_clips(clips, cutting, max_hours=max_hours, rescale=rescale, tell=tell)
+        cut = cut_clips(clips, cutting, max_hours=max_hours, rescale=rescale, tell=say)
         own, *others = tee(cut, 1 + len(listeners))
         streams = [listen(one) for listen, one in zip(listeners, others, strict=True)]
-        yield from tell_predictions(told, own, streams, on_error=on_error, tell=tell)
+        yield from tell_predictions(told, own, streams, on_error=on_error, tell=say)
 
 
-def _clips(audio: Audio, rate: int | None, folder: Path, number: int, tell: Tell) -> list[Clip]:
-    """List the clips of what was given; what lies in no file is written to one in the folder."""
+def _clips(
+    audio: Audio, rate: int | None, path: Path, number: int, names: Names, *, on_error: OnError, tell: Tell
+) -> list[Clip]:
+    """List the clips of what was given; what lies in no file is written to one."""
     if isinstance(audio, Clip):
         return [audio]
     if isinstance(audio, np.ndarray | io.IOBase):
-        sound, path = Sound.take(audio, rate, number), folder / f"{number}.wav"
+        try:
+            sound = Sound.take(audio, rate, number)
+        except AudioError as error:
+            if on_error == "fail":
+                raise
+            tell(f"Left out: {error}")
+            return []
         sound.write(path)
+        names[str(path)] = sound.name
         return [Clip(name=sound.name, path=path)]
     return find_clips([audio], tell)
 

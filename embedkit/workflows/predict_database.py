@@ -42,7 +42,10 @@ def write_database(predictions: Iterable[Prediction], out: Path, run: Path) -> N
     import pandas
 
     found = list({(one.path, one.start, one.end): one for one in predictions}.values())
-    database = audformat.Database(out.name, description=f"Predictions of the embedkit run {run.name}.")
+    # Unless told, audformat writes that the use is unrestricted, which the corpus of the run decides.
+    database = audformat.Database(
+        out.name, usage=audformat.define.Usage.OTHER, description=f"Predictions of the embedkit run {run.name}."
+    )
     files = [one.path for one in found]
     if any(one.start is not None or one.end is not None for one in found):
         starts = pandas.to_timedelta([one.start or 0.0 for one in found], unit="s")

@@ -74,6 +74,18 @@ def test_crema_d_with_its_responses(tmp_path: Path) -> None:
     found = columns(open_corpus(tmp_path), CLIPS[0])
     assert (found["votes_anger"], found["votes_neutral"], found["votes_happiness"]) == (1.0, 1.0, 0.0)
     assert "voice_vote" not in found
+    assert any("hold answers that took more than 10 s" in note for note in open_corpus(tmp_path).notes)
+
+
+def test_crema_d_counts_no_answers_that_took_long(tmp_path: Path) -> None:
+    header = ["queryType", "respEmo", "clipName", "sessionNums", "questNum"]
+    rows = [[1, "A", CLIPS[0], 7, 1], [1, "N", CLIPS[0], 8, 1], [1, "A", CLIPS[0], 8, 2]]
+    write_table(crema_d(tmp_path) / "finishedResponses.csv", [header, *rows])
+    times = [[8, 1, 1, 10_001], [7, 1, 1, 10_000], [8, 2, 2, 99_999], [8, 1, 2, 5]]
+    write_table(tmp_path / "finishedEmoResponses.csv", [["sessionNums", "queryType", "questNum", "ttr"], *times])
+    found = columns(open_corpus(tmp_path), CLIPS[0])
+    assert (found["votes_anger"], found["votes_neutral"]) == (2.0, 0.0)
+    assert not any("10 s" in note for note in open_corpus(tmp_path).notes)
 
 
 @pytest.mark.parametrize("responses", [11, "", "x"])

@@ -94,12 +94,70 @@ def test_folds_that_are_none(tmp_path: Path, folds: Any, sentence: str) -> None:
         open_corpus(write_corpus(tmp_path, folds))
 
 
-def test_a_recording_on_both_sides_under_two_keys(tmp_path: Path) -> None:
+def add_line(folder: Path, fold: int, side: str, row: dict[str, str]) -> None:
+    with (folder / f"fold_{fold}/cafe_{side}_fold_{fold}.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def test_a_recording_on_both_sides_under_two_keys_is_tested_alone(tmp_path: Path) -> None:
     folder = write_corpus(tmp_path, {1: {"train": ONE, "test": TWO}})
-    with (folder / "fold_1/cafe_test_fold_1.jsonl").open("a") as file:
-        file.write(json.dumps({"key": "another", "wav": "downloads/cafe/é/01-c-1.wav", "emo": "c"}) + "\n")
-    with pytest.raises(CorpusError, match="1 utterance on both sides of fold 1, such as 'another'"):
+    add_line(folder, 1, "test", {"key": "another", "wav": "downloads/cafe/é/01-c-1.wav", "emo": "n"})
+    corpus = open_corpus(folder)
+    assert {one.id: one.split for one in corpus.utterances} == {
+        "another": "test",
+        "cafe-01-n-2": "train",
+        "cafe-02-c-1": "test",
+        "cafe-02-j-2": "test",
+    }
+    told = "Left out 1 utterance to train on whose audio is in the test set, too, such as 'cafe-01-c-1'."
+    assert told in corpus.notes
+
+
+def test_a_recording_on_both_sides_of_one_of_several_folds(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path, {1: {"train": TWO, "test": ONE}, 2: {"train": ONE, "test": TWO}})
+    add_line(folder, 2, "test", {"key": "another", "wav": "downloads/cafe/é/01-c-1.wav", "emo": "c"})
+    with pytest.raises(CorpusError, match="1 utterance on both sides of fold 2, such as 'another'"):
         open_corpus(folder)
+
+
+def test_a_label_map_of_another_name_and_case(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path, {1: {"train": ONE, "test": TWO}})
+    (folder / "label_map.json").unlink()
+    (folder / "label_dict.json").write_text('{"C": "Angry", "n": "Neutral", "J": "Happy", "X": "Bored"}')
+    labels = {one.id: one.label for one in open_corpus(folder).utterances}
+    assert labels == {
+        "cafe-01-c-1": "anger",
+        "cafe-01-n-2": "neutral",
+        "cafe-02-c-1": "anger",
+        "cafe-02-j-2": "happiness",
+        "cafe-02-x-3": "bored",
+    }
+
+
+def test_codes_that_case_alone_tells_apart(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path, {1: {"train": ["01-c-1", "01-C-2"], "test": ["02-n-1"]}})
+    (folder / "label_map.json").write_text('{"c": "Angry", "C": "Happy", "N": "Neutral"}')
+    assert [one.label for one in open_corpus(folder).utterances] == ["happiness", "anger", "neutral"]
+
+
+def test_speakers_are_those_of_the_table(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path, {1: {"train": ["01-c-1 a", "02-n-1"], "test": ["03-j-1"]}})
+    (folder / "data.seg.wrd.stm").write_text(
+        "cafe-01-c-1 a 1 x y 0 5 <id=cafe-01-c-1 a,lang=en,spk=x y,emotion=c> c\n"
+        "cafe-02-n-1 1 02-n-1 0 5 <id=cafe-02-n-1,lang=en,spk=02-n-1,emotion=n> n\n"
+    )
+    corpus = open_corpus(folder)
+    assert [one.speaker for one in corpus.utterances] == ["x y", "", ""]
+    told = "Did not take 1 speaker that data.seg.wrd.stm calls by the utterance's own name, such as 'cafe-02-n-1'."
+    assert told in corpus.notes
+    assert "Did not find 1 speaker in data.seg.wrd.stm, such as 'cafe-03-j-1'." in corpus.notes
+
+
+def test_other_tables_in_folds_are_named(tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path, {1: {"train": ONE, "test": TWO}})
+    for name in ("cafe_test2_fold_1.jsonl", "cafe_test2_fold_1.json", "cafe_test_fold_1.json"):
+        (folder / "fold_1" / name).touch()
+    assert "Did not read 1 file in the folds, such as 'fold_1/cafe_test2_fold_1.jsonl'." in open_corpus(folder).notes
 
 
 TWICE = '{"key": "a", "wav": "a.wav", "emo": "n"}'

@@ -18,7 +18,7 @@ def config(**changes: Any) -> dict[str, Any]:
 
 
 def keys(**changes: Any) -> dict[str, tuple[str, ...]]:
-    return dict(find_citations(config(**changes)).keys)
+    return dict(find_citations(config(**changes), {}).keys)
 
 
 @pytest.mark.parametrize("registry", [CORPORA, ENCODERS, HEADS, LOSSES], ids=lambda one: one.kind)
@@ -48,16 +48,39 @@ def test_parts_of_a_run() -> None:
 
 
 def test_names_that_lead_to_references() -> None:
-    assert keys(corpus="emobox-iemocap")["corpus emobox-iemocap"] == ("ma2024emobox", "busso2008")
+    emobox = keys(corpus="emobox-cremad")
+    assert (emobox["corpus emobox-cremad"], emobox["corpus cremad"]) == (("ma2024emobox",), ("cao2014",))
     joined = keys(encoder="hubert+egemaps")
     assert joined["encoder egemaps"] == ("eyben2016", "eyben2010")
     by_id = keys(encoder="mine", store={"encoder": {"source": "openai/whisper-base@abc"}})
     assert by_id["encoder mine"] == ("radford2023",)
     assert "head linear" not in keys(head="linear")
+    # The file of a store may be called as its owner likes.
+    assert keys(encoder="mine", store={"encoder": {"name": "mfcc"}})["encoder mfcc"] == ("davis1980",)
+    parts = [{"name": "mine", "source": "openai/whisper-base@abc"}, {"name": "mfcc"}]
+    assert keys(encoder="x", store={"encoder": {"name": "mine+mfcc", "parts": parts}})["encoder mine"] == (
+        "radford2023",
+    )
+
+
+def test_every_corpus_of_a_run_is_cited() -> None:
+    found = find_citations(config(corpus="emodb+mine", pooled=["emodb", "mine"], test_corpus="emobox-cafe"), {})
+    assert found.keys["corpus emodb"] == ("burkhardt2005",)
+    assert found.keys["corpus emobox-cafe"] == ("ma2024emobox",)
+    assert found.unknown == ("corpus mine", "corpus cafe")
+
+
+def test_what_statistics_rest_on() -> None:
+    assert keys()["intervals and tests"] == ("dersimonian1986", "satterthwaite1946", "tukey1958", "holm1979")
+    rated = keys(dimensions=["valence"])
+    assert rated["intervals and tests"] == ("satterthwaite1946", "tukey1958", "holm1979")
+    assert "annotators" not in rated
+    soft = find_citations(config(), {"annotators": {"alpha": 0.5}})
+    assert soft.keys["annotators"] == ("kullback1951", "lin1991", "hayes2007")
 
 
 def test_what_has_no_reference_is_named() -> None:
-    text = str(find_citations(config(corpus="mine", head="own:Head", loss="ce")))
+    text = str(find_citations(config(corpus="mine", head="own:Head", loss="ce"), {}))
     assert "% No reference is known for corpus mine and head own:Head." in text
     assert "% encoder hubert: hsu2021" in text
     assert text.count("@article{hsu2021,") == 1

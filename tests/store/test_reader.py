@@ -114,6 +114,15 @@ def test_a_file_that_is_no_whole_store_is_refused_in_one_sentence(small_store: S
     assert "\n" not in str(caught.value)
 
 
+def test_a_store_that_this_program_has_open_with_locks_is_not_called_damaged(small_store: Store) -> None:
+    path = small_store.path
+    small_store.close()
+    with h5py.File(path, "r"), pytest.raises(StoreError, match=r"is open in this program with locks.*locking=False"):
+        open_store(path)
+    with h5py.File(path, "r", locking=False):
+        assert len(open_store(path)) == 4
+
+
 def test_a_missing_store_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="There is no store"):
         open_store(tmp_path / "none.h5")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def write_synthetic_store(
     corpus: str = "synthetic",
     fingerprint: str = "f" * 64,
     options: Mapping[str, Any] | None = None,
+    where: Sequence[str] = (),
     **changes: Any,
 ) -> Store:
     """Write `speakers` x `each` utterances; every class has a direction of its own in layer 1."""
@@ -63,7 +64,8 @@ def write_synthetic_store(
         "frame_counts": lengths.tolist() if framed else None,
         "failures": {},
         "extraction": {
-            "options": {"frame_dtype": "float32" if framed else None, "max_seconds": None, **(options or {})}
+            "options": {"frame_dtype": "float32" if framed else None, "max_seconds": None, **(options or {})},
+            "selection": {"where": list(where), "limit": None},
         },
     }
     values["columns"].update(changes)

@@ -102,6 +102,30 @@ def test_several_corpora_are_tested_by_heads_that_are_trained_once(
         embedkit.fit(train, test_on=others, **{**settings, "test_merge": {"rage": "anger"}})
 
 
+def test_parts_of_one_corpus_are_called_by_how_they_were_chosen(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"head": ["linear"], "seeds": 1, "epochs": 1, "lr": (1e-2,), "runs": tmp_path / "runs"}
+    parts = {}
+    for number, (part, names) in enumerate({"Train": "abcd", "Test2": "efg", "Test3": "dhi"}.items()):
+        count = 15 * len(names)
+        parts[part] = write_other(
+            tmp_path / f"{part}.h5",
+            speakers=len(names),
+            where=["gender=male", f"partition={part}"],
+            speaker=[name for name in names for _ in range(15)],
+            audio_digest=[f"{100 * number + place:032d}" for place in range(count)],
+        )
+    records = embedkit.fit(parts["Train"], test_on=[parts["Test2"], parts["Test3"]], **settings)
+    told = {one.metrics["test_corpus"]: one.metrics["speaker_dependent"] for one in records}
+    # Speaker d of Train is that of Test3; what both were chosen by tells nothing apart.
+    assert told == {"other (partition=Test2)": False, "other (partition=Test3)": True}
+    assert "SPEAKER-DEPENDENT" in str(embedkit.table(records))
+    assert embedkit.cite(records[0]).unknown == ("corpus other", "encoder tiny")
+    elsewhere = write_synthetic_store(tmp_path / "train.h5", where=["gender=male"], framed=True)
+    (record,) = embedkit.fit(elsewhere, test_on=parts["Test3"], **settings)
+    assert record.metrics["test_corpus"] == "other (partition=Test3)"
+    assert not record.metrics["speaker_dependent"]
+
+
 def test_labels_are_mapped_to_those_trained_on(tmp_path: Path, train: Store) -> None:
     other = write_other(tmp_path / "other.h5", labels=("anger", "joy", "sadness"))
     with pytest.raises(FitError, match=r"no utterances of the class 'happiness' \(it has anger, joy, sadness\)"):

@@ -66,6 +66,36 @@ def test_what_is_no_audio(given: Any, rate: int | None, error: type[Exception], 
         Sound.take(given, rate, 3)
 
 
+def test_text_is_no_audio(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"\xff\xfe")
+    with (tmp_path / "a.wav").open() as file, pytest.raises(AudioError, match="open it for reading in binary mode"):
+        Sound.take(file, None, 1)
+
+
+def test_audio_in_memory_is_named_as_it_was_given(world: tuple[Path, RunRecord]) -> None:
+    corpus, run = world
+    loud, rubbish, path = np.full(RATE, 20000.0), io.BytesIO(b"no audio"), corpus / "00.wav"
+    with pytest.raises(AudioError, match=r"^The audio file 'array 1' holds floats up to 20000"):
+        embedkit.predict(run, [loud], rate=RATE)
+    with pytest.raises(AudioError, match=r"^Cannot decode 'file 2' as audio"):
+        embedkit.predict(run, [path, rubbish])
+    rubbish.seek(0)
+    told: list[str] = []
+    found = embedkit.predict(run, [loud, rubbish, np.zeros(0), path], rate=RATE, on_error="skip", tell=told.append)
+    assert [one.path for one in found] == [str(path)]
+    assert [text.partition(":")[0] for text in told] == ["Left out"] * 3
+    assert all(name in "".join(told) for name in ("'array 1'", "'file 2'", "array 3 holds no samples"))
+    with pytest.raises(AudioError, match="Not one of the 1 clips could be used"):
+        embedkit.predict(run, [np.zeros(0)], rate=RATE, on_error="skip")
+
+
+def test_a_rate_without_arrays(world: tuple[Path, RunRecord]) -> None:
+    corpus, run = world
+    for call in (embedkit.predict, embedkit.stream_predictions):
+        with pytest.raises(ConfigError, match="rate is 8000, but no array is given"):
+            list(call(run, [corpus / "00.wav"], rate=8000))
+
+
 def test_lists_are_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path / "cache"))
@@ -85,6 +115,10 @@ def test_lists_are_extracted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert again.path != store.path
     with pytest.raises(CorpusError, match="3 clips are given, but 1 labels"):
         embedkit.extract([tone] * 3, encoder="mfcc", rate=RATE, labels=["joy"])
+    with pytest.raises(CorpusError, match="Clip 2 has an empty label"):
+        embedkit.extract([tone] * 2, encoder="mfcc", rate=RATE, labels=["joy", " "])
+    with pytest.raises(ConfigError, match="rate is 16000, but no array is given"):
+        embedkit.extract(["own.wav"], encoder="mfcc", rate=16000)
     with pytest.raises(CorpusError, match="list of audio is empty"):
         embedkit.extract([], encoder="mfcc")
     with pytest.raises(ConfigError, match="rate is given beside a corpus"):

@@ -51,6 +51,15 @@ def test_a_manifest_elsewhere_names_its_files_from_there(run: Callable[..., Any]
     assert all(one.path.endswith(("av", "AV", "ac")) for one in open_corpus("lists/own.csv").utterances)
 
 
+def test_names_that_begin_like_formulas_come_back(run: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "mine/=joy").mkdir()
+    (tmp_path / "mine/=joy/-anna_+1.wav").touch()
+    assert run("=*/{speaker}_{label}.wav").exit_code == 0
+    assert "'-anna" in (tmp_path / "mine.csv").read_text()
+    (found,) = open_corpus("mine.csv").utterances
+    assert (found.label, found.speaker, found.path) == ("+1", "-anna", "mine/=joy/-anna_+1.wav")
+
+
 def test_what_is_there_is_kept(run: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("own")
     found = run("{label}/{speaker}_*")

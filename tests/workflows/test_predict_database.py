@@ -31,6 +31,7 @@ def test_whole_files(tmp_path: Path) -> None:
     assert table.index.tolist() == ["a.wav", "03.wav"]
     assert table["label"].tolist() == ["anger", "joy"]
     assert table["probability.anger"].tolist() == [0.75, 0.25]
+    assert audformat.Database.load(str(tmp_path / "found")).usage == "other"
 
 
 def test_segments_have_their_times(tmp_path: Path) -> None:

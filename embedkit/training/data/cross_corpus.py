@@ -26,6 +26,8 @@ from embedkit.wording import count_noun
 
 KIND = "other corpus"
 
+_LONGEST_PART = 60
+
 
 def define_transfer(store: Source, data: TaskData, other: Source, merge: Mapping[str, str]) -> TaskData:
     """Choose the utterances of another corpus that belong to the classes of a task, under a label map.
@@ -84,15 +86,14 @@ def share_classes(told: Mapping[str, set[str]]) -> list[str]:
     return shared
 
 
-def share_merge(merge: Mapping[str, str], others: Sequence[Source]) -> list[Mapping[str, str]]:
+def share_merge(merge: Mapping[str, str], others: Sequence[Source], names: Sequence[str]) -> list[Mapping[str, str]]:
     """Return a label map as each of several corpora takes it: with the labels, or patterns of them, that it has.
 
     A single corpus takes all of it.
 
     Raises:
-        FitError: two corpora of one name, or a label that none of them has.
+        FitError: two corpora of one name by `name_other`, or a label that none of them has.
     """
-    names = [other.corpus for other in others]
     if twice := [name for name in names if names.count(name) > 1]:
         raise FitError(f"Two of the stores to test on hold {twice[0]}; name each corpus once.")
     if len(others) < 2:
@@ -116,16 +117,28 @@ def is_same_corpus(store: Source, other: Source) -> bool:
 
 
 def name_other(store: Source, other: Source) -> str:
-    """Name the corpus tested on so that it is not taken for the one trained on."""
+    """Name the corpus tested on so that it is not taken for the one trained on, nor for another part of its corpus.
+
+    A part is called by how its extraction chose it, where that is short and not how the store was chosen as well
+    ("msp-podcast (partition=Test2)").
+    """
+    own, chosen = (source.extraction.get("selection", {}).get("where", ()) for source in (store, other))
+    part = ", ".join(one for one in chosen if one not in own)
+    if 0 < len(part) <= _LONGEST_PART:
+        return f"{other.corpus} ({part})"
     return other.corpus if other.corpus not in store.names else f"{other.corpus} ({other.digest[:8]})"
 
 
-def join_tasks(first: TaskData, second: TaskData, names: tuple[str, str]) -> TaskData:
-    """Lay two tasks of the same classes or dimensions end to end; no speaker is in both corpora."""
-    speakers = [qualify(part.speakers, name) for part, name in zip((first, second), names, strict=True)]
+def join_tasks(first: TaskData, second: TaskData, store: Source, other: Source) -> TaskData:
+    """Lay two tasks of the same classes or dimensions end to end; speakers are shared by parts of one corpus alone."""
+    own = other.corpus
+    if own in store.names:
+        tested = qualify(second.speakers if own == store.corpus else qualify(second.speakers, own), store.corpus)
+    else:
+        tested = qualify(second.speakers, name_other(store, other))
     columns = ("rows", "ids", "labels", "sessions", "splits", "targets")
     joined: dict[str, Any] = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in columns}
-    return replace(first, speakers=np.concatenate(speakers), **joined)
+    return replace(first, speakers=np.concatenate([qualify(first.speakers, store.corpus), tested]), **joined)
 
 
 def qualify(names: Names, corpus: str) -> Names:
@@ -152,4 +165,5 @@ def plan_transfer(train: int, speakers: Names, other: str, balance: Balance, *, 
     if hold_out:
         validations, selection = hold_one_group(found)
     fold = Fold(name=other, train=side, test=np.arange(train, len(speakers)), validations=validations, refit=True)
-    return FoldPlan(kind=KIND, folds=(fold,), selection=selection, speaker_dependent=False, dealt_inside=found.dealt)
+    shared = bool(set(speakers[:train].tolist()) & set(speakers[train:].tolist()))
+    return FoldPlan(kind=KIND, folds=(fold,), selection=selection, speaker_dependent=shared, dealt_inside=found.dealt)

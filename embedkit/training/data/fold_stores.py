@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedkit.errors import FitError
 from embedkit.store.reader import Store
-from embedkit.training.data.folds import FoldPlan, shift_fold
+from embedkit.training.data.folds import FoldPlan, Names, shift_fold
 from embedkit.training.data.source import Source
 from embedkit.training.data.store_source import StoreSource
 
@@ -59,6 +59,9 @@ class FoldStores(Source):
 
     def audio_digests(self) -> NDArray[np.str_] | None:
         return self.first.audio_digests()
+
+    def audio_files(self) -> Names:
+        return self.first.audio_files()
 
     def for_folds(self, plan: FoldPlan) -> list[StoreSource]:
         missing = [fold.name for fold in plan.folds if fold.name not in self.stores]

@@ -89,6 +89,9 @@ class PooledSource(EmbeddingSource):
         known = [digests for part in self.parts if (digests := part.audio_digests()) is not None]
         return np.concatenate(known) if len(known) == len(self.parts) else None
 
+    def audio_files(self) -> Names:
+        return np.concatenate([part.audio_files() for part in self.parts])
+
     def usual_classes(self, merge: Mapping[str, str]) -> list[str]:
         """Name the classes that all corpora have, of those that each one's usual task takes.
 

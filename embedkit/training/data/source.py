@@ -83,6 +83,10 @@ class Source(ABC):
         None where none is kept: in stores that are older than these digests.
         """
 
+    @abstractmethod
+    def audio_files(self) -> Names:
+        """Return where the file of each utterance lies, `[utterances]`: absolute paths; empty where it is unknown."""
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the corpora it holds."""

@@ -28,7 +28,7 @@ from embedkit.training.data.features import (
     cut_chunks,
     fits_in_memory,
 )
-from embedkit.training.data.folds import Indices
+from embedkit.training.data.folds import Indices, Names
 from embedkit.training.data.source import EmbeddingSource
 
 Statistic: TypeAlias = Literal["mean", "std"]
@@ -80,6 +80,12 @@ class StoreSource(EmbeddingSource):
 
     def audio_digests(self) -> NDArray[np.str_] | None:
         return self.column("audio_digest") if "audio_digest" in self.columns else None
+
+    def audio_files(self) -> Names:
+        root = self.store.corpus_info["root"]
+        if not root or "path" not in self.columns:
+            return np.full(len(self), "")
+        return np.array([os.path.normpath(os.path.join(root, path)) for path in self.column("path").tolist()])
 
     def require_undamaged(self) -> None:
         require_undamaged(self.store)

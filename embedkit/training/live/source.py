@@ -28,7 +28,7 @@ from embedkit.registry import unknown_name
 from embedkit.store.layout import canonical_json, digest_bytes
 from embedkit.system import count_cores
 from embedkit.training.data.features import fits_in_memory
-from embedkit.training.data.folds import FoldPlan, Indices
+from embedkit.training.data.folds import FoldPlan, Indices, Names
 from embedkit.training.data.source import EmbeddingSource, Source
 from embedkit.training.data.task import TaskData
 from embedkit.training.live.features import LiveFeatures
@@ -173,6 +173,9 @@ class LiveSource(EmbeddingSource):
     def audio_digests(self) -> NDArray[np.str_]:
         """Decode every utterance once, `[utterances]`; those that cannot be used have an empty digest."""
         return np.array(corpus_digests(self.speech), dtype="<U32")
+
+    def audio_files(self) -> Names:
+        return np.array([os.path.normpath(self.root / item.path) for item in self.utterances])
 
     def describe(self, plan: FoldPlan) -> dict[str, Any]:
         """Say beside where the shortest, the middle and the longest clip lie."""
