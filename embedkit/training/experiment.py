@@ -241,11 +241,14 @@ class Experiment:
 
     @cached_property
     def training(self) -> str | None:
-        """Digest of what is trained and chosen on, which tests on several corpora share; None where folds rotate."""
+        """Digest of what is trained and chosen on, which tests on several corpora share; None where folds rotate.
+
+        Losses share it, too, whichever of them learns votes or ratings.
+        """
         if self.other is None:
             return None
         (fold,) = self.plan.folds
-        parts = [fold.train, *(part for pair in fold.validations for part in pair), self.targets[fold.train]]
+        parts = [fold.train, *(part for pair in fold.validations for part in pair), self.data.targets[fold.train]]
         return digest_bytes(*(part.tobytes() for part in parts))
 
     def count_heads(self) -> int:
