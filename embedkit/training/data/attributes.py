@@ -57,7 +57,7 @@ def define_dimensions(store: Source, dimensions: Sequence[str], *, where: Sequen
 def find_rating_columns(store: Source) -> list[str]:
     """Name the columns of numbers that come from the corpus, sorted."""
     usual = (*STANDARD_COLUMNS, *MEASURED_COLUMNS)
-    return sorted(name for name in store.columns if name not in usual and _is_numeric(store, name))
+    return sorted(name for name in store.columns if name not in usual and is_numeric(store, name))
 
 
 def require_fitting_loss(loss: Loss, store: Source, dimensions: Sequence[str]) -> None:
@@ -105,7 +105,7 @@ def _require_columns(store: Source, dimensions: Sequence[str], needed_by: str) -
     if len(set(dimensions)) < len(dimensions):
         raise FitError(f"{needed_by} {', '.join(dimensions)}, which hold one twice; name each once.")
     for name in dimensions:
-        if name in store.columns and _is_numeric(store, name):
+        if name in store.columns and is_numeric(store, name):
             continue
         nearest = difflib.get_close_matches(name, find_rating_columns(store), n=1)
         hint = f", did you mean {nearest[0]!r}?" if nearest else "."
@@ -140,7 +140,8 @@ def first_text(store: Source, name: str) -> str | None:
     return next((str(text) for text in store.column(name).tolist() if read_number(str(text)) is None), None)
 
 
-def _is_numeric(store: Source, name: str) -> bool:
+def is_numeric(store: Source, name: str) -> bool:
+    """Tell whether a column holds numbers, or texts that are, and nothing else."""
     column = store.column(name)
     if column.dtype.kind in "iuf":
         return True
