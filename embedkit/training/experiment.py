@@ -109,7 +109,7 @@ class Experiment:
             _require_published(head, store.default_head, loss)
         self.other_name = "" if other is None else name_other(store, other)
         if other is not None:
-            self.data = join_tasks(self.parts[0], self.parts[1], names=(store.corpus, self.other_name))
+            self.data = join_tasks(self.parts[0], self.parts[1], store, other)
         self.annotators = read_annotators(self.stores, self.parts)
         require_votes(loss, self.annotators)
         self.data = dataclasses.replace(self.data, annotators=self.annotators)

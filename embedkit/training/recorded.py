@@ -67,6 +67,8 @@ METRICS: Shape = {
     "classes": [str],
     "pooled": [str],
     "by_corpus": Mapping[str, Any],
+    "untrained": bool,
+    "where": [str],
     "dimensions": [str],
     "train_share": float,
     "noise_snr": float,

@@ -120,12 +120,15 @@ def name_other(store: Source, other: Source) -> str:
     return other.corpus if other.corpus not in store.names else f"{other.corpus} ({other.digest[:8]})"
 
 
-def join_tasks(first: TaskData, second: TaskData, names: tuple[str, str]) -> TaskData:
-    """Lay two tasks of the same classes or dimensions end to end; no speaker is in both corpora."""
-    speakers = [qualify(part.speakers, name) for part, name in zip((first, second), names, strict=True)]
+def join_tasks(first: TaskData, second: TaskData, store: Source, other: Source) -> TaskData:
+    """Lay the tasks of two stores with the same classes or dimensions end to end.
+
+    Speakers are told apart by corpus, those of a part of one that is trained on are its own.
+    """
+    trained = first.speakers if len(store.names) > 1 else qualify(first.speakers, store.corpus)
     columns = ("rows", "ids", "labels", "sessions", "splits", "targets")
     joined: dict[str, Any] = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in columns}
-    return replace(first, speakers=np.concatenate(speakers), **joined)
+    return replace(first, speakers=np.concatenate([trained, qualify(second.speakers, other.corpus)]), **joined)
 
 
 def qualify(names: Names, corpus: str) -> Names:
@@ -152,4 +155,5 @@ def plan_transfer(train: int, speakers: Names, other: str, balance: Balance, *, 
     if hold_out:
         validations, selection = hold_one_group(found)
     fold = Fold(name=other, train=side, test=np.arange(train, len(speakers)), validations=validations, refit=True)
-    return FoldPlan(kind=KIND, folds=(fold,), selection=selection, speaker_dependent=False, dealt_inside=found.dealt)
+    known = bool(np.isin(speakers[train:], [name for name in set(speakers[:train].tolist()) if name]).any())
+    return FoldPlan(kind=KIND, folds=(fold,), selection=selection, speaker_dependent=known, dealt_inside=found.dealt)

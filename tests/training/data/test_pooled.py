@@ -209,6 +209,16 @@ def test_leaving_one_of_two_corpora_out_is_testing_on_the_other(stores: list[Sto
             assert record.metrics[name] == pytest.approx(own[name])
 
 
+def test_a_corpus_of_one_speaker_is_not_trained_on_where_it_is_tested(stores: list[Store], tmp_path: Path) -> None:
+    lonely = {"speaker": ["a"] * 15, "session": [""] * 15, "audio_digest": [f"{place:032d}" for place in range(15)]}
+    alone = write(tmp_path / "one speaker/tiny.h5", "alone", speakers=1, **lonely)
+    told: dict[str, Any] = {**QUICK, "runs": tmp_path, "folds": "speaker", "standardise_by": "corpus"}
+    (record,) = embedkit.fit([stores[0], alone], pool=True, **told)
+    assert record.metrics["transductive"]
+    own = {name: scores["untrained"] for name, scores in record.metrics["by_corpus"].items()}
+    assert own == {"one": False, "alone": True}
+
+
 def refused(stores: list[Store], tmp_path: Path) -> list[tuple[list[Store], dict[str, Any], str]]:
     lonely = {"speaker": ["a"] * 15, "session": [""] * 15}
     few = [write(tmp_path / f"{name}/tiny.h5", name, speakers=1, **lonely) for name in ("four", "five")]
