@@ -18,7 +18,7 @@ OTHERS = "all others"
 
 SEEN, OWN, LEAK = "s", "t", "l"
 MARKS: Mapping[str, str] = {
-    SEEN: "the test corpus was seen in training: other speakers of it (folds)",
+    SEEN: "the test corpus was seen in training: other speakers of it (folds), copies, or another part of it",
     OWN: "TRANSDUCTIVE: the test corpus was standardised, or its speakers normalised, by its own test utterances",
     LEAK: "LEAK: what is tested was trained on",
 }
@@ -45,9 +45,10 @@ class Entry:
 
     @property
     def seen(self) -> bool:
-        """Whether the test corpus was trained on: other speakers of it."""
+        """Whether the test corpus was trained on: other speakers of it, or recordings that another corpus has."""
         parts = (f"{name} (" for name in self.row.get("pooled") or [self.row["corpus"]])
-        return not self.scores.get("untrained", self.crossed) or self.tested.startswith(tuple(parts))
+        known = self.scores.get("copied") or self.tested.startswith(tuple(parts))
+        return bool(known or not self.scores.get("untrained", self.crossed))
 
     @property
     def transductive(self) -> bool:

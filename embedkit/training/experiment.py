@@ -41,6 +41,7 @@ from embedkit.training.data.joined_features import JoinedFeatures
 from embedkit.training.data.leakage import find_leaks, require_unseen
 from embedkit.training.data.recordings import (
     drop_copies,
+    find_copied,
     find_trained,
     number_recordings,
     recording_keys,
@@ -100,14 +101,17 @@ class Experiment:
         self.parts: tuple[TaskData, ...] = (data,)
         if other is not None:
             self.parts = (data, define_transfer(store, data, other, test_merge or {}))
+        self.other_name = "" if other is None else name_other(store, other)
+        self.copied: set[str] = set()
+        """Corpora of which another one had a recording, before copies were dropped."""
         if options.duplicates == "drop":
+            self.copied = find_copied(recording_keys(self.stores, self.parts), self._name_corpora())
             self.parts = drop_copies(self.stores, self.parts)
         self.data: TaskData = self.parts[0]
         self.ratings = read_second_task(loss, self.stores, self.parts)
         self.begun = store.begin_head(data, options.map or {})
         if self.begun is not None:
             _require_published(head, store.default_head, loss)
-        self.other_name = "" if other is None else name_other(store, other)
         if other is not None:
             self.data = join_tasks(self.parts[0], self.parts[1], store, other)
         self.annotators = read_annotators(self.stores, self.parts)
@@ -208,6 +212,9 @@ class Experiment:
     @cached_property
     def corpora(self) -> Names:
         """The corpus of each utterance, `[utterances]`."""
+        return self._name_corpora()
+
+    def _name_corpora(self) -> Names:
         names = [self.store.corpora_of(self.parts[0].rows)]
         return np.concatenate([*names, *(np.full(len(part), self.other_name) for part in self.parts[1:])])
 

@@ -68,6 +68,7 @@ METRICS: Shape = {
     "pooled": [str],
     "by_corpus": Mapping[str, Any],
     "untrained": bool,
+    "copied": bool,
     "where": [str],
     "dimensions": [str],
     "train_share": float,

@@ -388,7 +388,8 @@ def _write(experiment: Experiment, results: Sequence[FoldResult]) -> None:
     scores = summarise(experiment.data, results)
     if len(experiment.store.names) > 1 and experiment.other is None:
         told = summarise_corpora(experiment.data, results, experiment.corpora)
-        scores["by_corpus"] = {name: {**own, "untrained": name in experiment.untrained} for name, own in told.items()}
+        seen = {name: {"untrained": name in experiment.untrained, **_tell_copied(experiment, name)} for name in told}
+        scores["by_corpus"] = {name: {**own, **seen[name]} for name, own in told.items()}
     metrics = {**_metrics(experiment, scores), "search": search}
     config = {
         **experiment.config,
@@ -478,8 +479,14 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         **({"where": list(experiment.data.where)} if experiment.data.where else {}),
         "store_fingerprint": experiment.store.fingerprint,
         "recordings": digest_recordings(experiment.recordings),
+        **_tell_copied(experiment, experiment.other_name),
         **experiment.variant,
     }
+
+
+def _tell_copied(experiment: Experiment, corpus: str) -> dict[str, Any]:
+    """Say of a corpus that another one had recordings of it, which were dropped."""
+    return {"copied": True} if corpus in experiment.copied else {}
 
 
 def _tell_standardised(experiment: Experiment) -> str:

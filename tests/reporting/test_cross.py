@@ -65,6 +65,7 @@ OWN = {"transductive": True, "standardise_by": "corpus"}
         (row("a", 0.5, "other corpus", test_corpus="b"), "b", ""),
         (row("a", 0.5, "other corpus", test_corpus="a (0123abcd)"), "a (0123abcd)", "s"),
         (row("a+b", 0.5, "other corpus", test_corpus="b (0123abcd)", pooled=["a", "b"]), "b (0123abcd)", "s"),
+        (row("a", 0.5, "other corpus", test_corpus="b", copied=True), "b", "s"),
         (row("a", 0.5, "other corpus", test_corpus="b", **OWN), "b", "t"),
         (row("a", 0.5, "other corpus", test_corpus="b", leak=True), "b", "l"),
         (pooled("ab", "speaker", 0.5, False), "a", "s"),

@@ -188,6 +188,8 @@ def test_recordings_that_two_corpora_share_are_leakage(stores: list[Store], tmp_
     dropped = collect([stores[0], other], duplicates="drop")
     assert len(dropped.data) == 61
     assert "left out 59 utterances of one+three that repeat a recording" in dropped.left_out
+    assert dropped.copied == {"one", "three"}
+    assert collect([stores[0], stores[1]], duplicates="drop").copied == set()
 
 
 def test_a_corpus_can_be_tested_that_was_not_pooled(stores: list[Store], tmp_path: Path) -> None:
