@@ -59,7 +59,11 @@ class Entry:
     @property
     def mark(self) -> str:
         """How the test corpus took part."""
-        own = (SEEN, self.seen), (OWN, self.transductive), (LEAK, self.row.get("leak"))
+        own = (
+            (SEEN, self.seen),
+            (OWN, self.transductive),
+            (LEAK, self.row.get("leak") and self.scores.get("leak", True)),
+        )
         return " ".join(sign for sign, holds in own if holds)
 
 

@@ -73,9 +73,10 @@ def find_citations(config: Mapping[str, Any]) -> Citations:
 
 
 def _parts(config: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    corpus = str(config["corpus"])
-    known, _, inner = corpus.partition("-") if corpus.startswith("emobox-") else (corpus, "", "")
-    yield "corpus", corpus, (*CORPORA.cites(known), *CORPORA.cites(inner))
+    tested = str(config.get("test_corpus") or "").partition(" (")[0]
+    for corpus in dict.fromkeys(filter(None, [*map(str, config.get("pooled") or [config["corpus"]]), tested])):
+        known, _, inner = corpus.partition("-") if corpus.startswith("emobox-") else (corpus, "", "")
+        yield "corpus", corpus, (*CORPORA.cites(known), *CORPORA.cites(inner))
     identity = config.get("store", {}).get("encoder", {})
     sources = {entry.source.partition("@")[0]: entry.cites for entry in TABLE.values()}
     for name in split_name(str(config["encoder"]), {}):

@@ -22,7 +22,7 @@ from embedkit.store.layout import digest_bytes
 from embedkit.system import avoid_reserved
 from embedkit.training.cross_validation import count_heads
 from embedkit.training.data.annotators import read_annotators, require_votes
-from embedkit.training.data.attributes import define_dimensions, read_second_task, require_fitting_loss
+from embedkit.training.data.attributes import compare_scales, define_dimensions, read_second_task, require_fitting_loss
 from embedkit.training.data.by_corpus import ByCorpus
 from embedkit.training.data.cross_corpus import define_transfer, join_tasks, name_other, plan_transfer
 from embedkit.training.data.dealing import Balance
@@ -318,8 +318,13 @@ class Experiment:
     @property
     def leaks(self) -> bool:
         """Whether something is tested that was trained on: recordings, or speakers that the encoder knows."""
-        known = any(find_leaks(*read) for read in self._sources_of_folds())
-        return known or any(len(find_trained(self.recording_numbers, fold)) for fold in self.plan.folds)
+        return any(find_leaks(*read) for read in self._sources_of_folds()) or bool(self.leaked)
+
+    @property
+    def leaked(self) -> set[str]:
+        """The corpora that are tested on recordings which are trained on."""
+        tested = [find_trained(self.recording_numbers, fold) for fold in self.plan.folds]
+        return set(self.corpora[np.concatenate(tested)].tolist())
 
     @property
     def left_out(self) -> list[str]:
@@ -341,6 +346,8 @@ class Experiment:
         left_out = [f"{note[0].upper()}{note[1:]}." for note in self.left_out]
         left_out += self.annotators.notes
         left_out += () if self.begun is None else self.begun.notes
+        if dimensions := self.data.dimensions:
+            left_out += compare_scales(self.data.targets, self.corpora, dimensions)
         if self.share == 1:
             return left_out
         whole = count_speakers(self.whole_plan.folds, self.data.speakers)

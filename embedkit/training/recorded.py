@@ -69,6 +69,7 @@ METRICS: Shape = {
     "by_corpus": Mapping[str, Any],
     "untrained": bool,
     "copied": bool,
+    "leak": bool,
     "where": [str],
     "dimensions": [str],
     "train_share": float,

@@ -388,8 +388,7 @@ def _write(experiment: Experiment, results: Sequence[FoldResult]) -> None:
     scores = summarise(experiment.data, results)
     if len(experiment.store.names) > 1 and experiment.other is None:
         told = summarise_corpora(experiment.data, results, experiment.corpora)
-        seen = {name: {"untrained": name in experiment.untrained, **_tell_copied(experiment, name)} for name in told}
-        scores["by_corpus"] = {name: {**own, **seen[name]} for name, own in told.items()}
+        scores["by_corpus"] = {name: {**own, **_tell_seen(experiment, name)} for name, own in told.items()}
     metrics = {**_metrics(experiment, scores), "search": search}
     config = {
         **experiment.config,
@@ -482,6 +481,12 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         **_tell_copied(experiment, experiment.other_name),
         **experiment.variant,
     }
+
+
+def _tell_seen(experiment: Experiment, corpus: str) -> dict[str, Any]:
+    """Say what of a pooled corpus was trained on where it is tested."""
+    found = {"untrained": corpus in experiment.untrained, "leak": corpus in experiment.leaked}
+    return found | _tell_copied(experiment, corpus)
 
 
 def _tell_copied(experiment: Experiment, corpus: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -23,9 +24,11 @@ def row(corpus: str, ua: float, folds: str = "speaker", **changes: Any) -> dict[
     return {**ROW, "corpus": corpus, "ua": ua, "folds": folds, **changes}
 
 
-def pooled(names: str, folds: str, ua: float, untrained: bool | None, **changes: Any) -> dict[str, Any]:
+def pooled(
+    names: str, folds: str, ua: float, untrained: bool | None, seen: Mapping[str, bool] = {}, **changes: Any
+) -> dict[str, Any]:
     known = {} if untrained is None else {"untrained": untrained}
-    own = {name: {"ua": ua, "ua_std": 0.0, **known} for name in names}
+    own = {name: {"ua": ua, "ua_std": 0.0, **known, **seen} for name in names}
     return row("+".join(names), ua, folds, pooled=list(names), by_corpus=own, **changes)
 
 
@@ -69,6 +72,8 @@ OWN = {"transductive": True, "standardise_by": "corpus"}
         (row("a", 0.5, "other corpus", test_corpus="b", **OWN), "b", "t"),
         (row("a", 0.5, "other corpus", test_corpus="b", leak=True), "b", "l"),
         (pooled("ab", "speaker", 0.5, False), "a", "s"),
+        (pooled("ab", "corpus", 0.5, True, leak=True), "a", "l"),
+        (pooled("ab", "corpus", 0.5, True, {"leak": False}, leak=True), "a", ""),
         (pooled("ab", "speaker", 0.5, False, **OWN), "a", "s"),
         (pooled("ab", "speaker", 0.5, True, **OWN), "a", "t"),
         (pooled("ab", "speaker", 0.5, False, transductive=True, normalise="speaker"), "a", "s t"),

@@ -12,10 +12,15 @@ from embedkit.corpora.texts import read_number
 from embedkit.errors import FitError
 from embedkit.losses.base import Loss
 from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
+from embedkit.training.data.folds import Names
 from embedkit.training.data.source import Source
 from embedkit.training.data.task import TaskData, filter_rows, take_columns
+from embedkit.wording import list_words
 
 DEFAULT_LOSS = "ccc-regression"
+
+OVERLAP = 0.7
+"""What corpora have in common of the range of all their ratings; less is told, such as 1 to 5 of 1 to 7."""
 
 _KEYS = ("std", "ci", "dev", "by_fold")
 """What follows a score's name in a run's row."""
@@ -147,3 +152,20 @@ def is_numeric(store: Source, name: str) -> bool:
         return True
     numbers = [read_number(text) for text in np.unique(column).tolist()] if column.dtype.kind == "U" else []
     return None not in numbers and any(number == number for number in numbers)
+
+
+def compare_scales(ratings: NDArray[np.float64], corpora: Names, dimensions: Sequence[str]) -> list[str]:
+    """Say of ratings `[utterances, dimensions]` where those of two corpora can hardly be on one scale."""
+    notes = []
+    for name, values in zip(dimensions, ratings.T, strict=True):
+        ends = {
+            one: (values[corpora == one].min(), values[corpora == one].max()) for one in dict.fromkeys(corpora.tolist())
+        }
+        lows, highs = zip(*ends.values(), strict=True)
+        if min(highs) - max(lows) < OVERLAP * (max(highs) - min(lows)):
+            shown = list_words(f"from {low:.3g} to {high:.3g} in {one}" for one, (low, high) in ends.items())
+            notes.append(
+                f"Ratings of {name} range {shown}: CCC punishes a difference in scale as it does any other; write them "
+                "on one scale, if they are not."
+            )
+    return notes

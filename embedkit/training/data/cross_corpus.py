@@ -68,8 +68,8 @@ def usual_labels(labels: Sequence[str], task: Mapping[str, str], classes: Sequen
     return found & {*classes} if classes else found
 
 
-def share_classes(told: Mapping[str, set[str]]) -> list[str]:
-    """Return the classes that all corpora have, by the classes of each, sorted.
+def share_classes(told: Mapping[str, set[str]], remedy: str) -> list[str]:
+    """Return the classes that all corpora have, by the classes of each, sorted; `remedy` is what to do without.
 
     Raises:
         FitError: fewer than two; all are listed.
@@ -78,8 +78,7 @@ def share_classes(told: Mapping[str, set[str]]) -> list[str]:
     if len(shared) < 2:
         shown = "; ".join(f"{corpus} has {', '.join(sorted(labels))}" for corpus, labels in told.items())
         raise FitError(
-            f"The corpora share {count_noun(len(shared), 'label')}, at least two are needed: {shown}; count labels as "
-            "others with --merge where several are pooled, or name the classes with --classes."
+            f"The corpora share {count_noun(len(shared), 'label')}, at least two are needed: {shown}; {remedy}."
         )
     return shared
 
