@@ -142,7 +142,7 @@ _DIFFERENCES: Mapping[str, Callable[[Row, Sequence[Row]], str]] = {
     "task": lambda row, _: str(row.get("task") or ""),
     "classes": _name_classes,
     "dimensions": lambda row, _: ", ".join(row.get("dimensions") or ()),
-    "folds": lambda row, _: _folds(row),
+    "folds": lambda row, _: describe_folds(row),
     "train_share": lambda row, _: f"train share {_share(row)}" if _share(row) else "all training speakers",
     "seeds": lambda row, _: count_noun(row["seeds"], "seed"),
     "normalise": lambda row, _: f"normalised by {row['normalise']}" if row.get("normalise") else "",
@@ -162,7 +162,9 @@ def describe_title(row: Row, metric: str) -> str:
     shown = f"{METRICS[metric].label} {METRICS[metric].unit}".strip()
     share = f", train share {_share(row)}" if _share(row) else ""
     pooled = " pooled" if row.get("pooled") else ""
-    return f"{row['corpus']}{pooled}{demo}: {shown}, {_predicted(row)}, {_folds(row)}{share}{describe_marks(row)}"
+    return (
+        f"{row['corpus']}{pooled}{demo}: {shown}, {_predicted(row)}, {describe_folds(row)}{share}{describe_marks(row)}"
+    )
 
 
 def describe_marks(row: Row) -> str:
@@ -176,7 +178,7 @@ def describe_protocol(rows: Sequence[Row], spread: Spread = "interval") -> list[
     row = rows[0]
     notes = [
         f"Protocol: {row['corpus']}, {_scored(row)}, {_predicted(row)} "
-        f"({', '.join(map(str, row.get('dimensions') or row['classes']))}{_task(row)}), {_folds(row)}, "
+        f"({', '.join(map(str, row.get('dimensions') or row['classes']))}{_task(row)}), {describe_folds(row)}, "
         f"{count_noun(row['seeds'], 'seed')}{_budget(row)}."
     ]
     how = [_tell(name.capitalize(), rows, name) for name in ("selection", "standardised", "mode", "precision")]
@@ -236,17 +238,20 @@ def describe_protocol(rows: Sequence[Row], spread: Spread = "interval") -> list[
     return [note for note in notes if note]
 
 
+_WHOLE = ", by labels as each corpus's usual task has them; utterances of other classes are left out"
+
+
 def describe_matrix(rows: Sequence[Row]) -> list[str]:
     """Write the notes under a cross-corpus matrix, of the runs whose numbers stand in it."""
     row = rows[0]
     folds: dict[str, dict[str, None]] = defaultdict(dict)
     for one in rows:
         if not one.get("test_corpus"):
-            folds[_folds(one)][str(one["corpus"])] = None
+            folds[describe_folds(one)][str(one["corpus"])] = None
     notes = [
         f"Protocol: {_predicted(row)} ({', '.join(map(str, row.get('dimensions') or row['classes']))}), "
         f"{count_noun(row['seeds'], 'seed')}{_budget(row)}. A corpus tested on another one was trained and chosen on "
-        "as a whole, by labels as each corpus's usual task has them; utterances of other classes are left out.",
+        f"as a whole{_WHOLE if not row.get('dimensions') else ', and ratings are compared as they are'}.",
         f"{'; '.join(f'{list_words(own)}: {how}' for how, own in folds.items())}." if folds else "",
         _tell("Standardised", rows, "standardised") if len({one.get("standardised") for one in rows}) == 1 else "",
         "Columns hold different test sets: compare numbers down a column, not along a row.",
@@ -289,7 +294,8 @@ def _scored(row: Row) -> str:
     return ", ".join(count_noun(count, f"{part}{noun}") for count, noun in counts if count)
 
 
-def _folds(row: Row) -> str:
+def describe_folds(row: Row) -> str:
+    """Write what a run was trained and tested on."""
     folds = row["folds"]
     if row.get("test_corpus"):
         return f"trained on all of {row['corpus']}, tested on {row['test_corpus']}"

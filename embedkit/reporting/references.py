@@ -83,7 +83,7 @@ def find_citations(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> Cit
 
 def _parts(config: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     # A part of a corpus is called as in "msp-podcast (partition=Test2)".
-    tested = str(config.get("test_corpus", "")).partition(" (")[0]
+    tested = str(config.get("test_corpus") or "").partition(" (")[0]
     for corpus in dict.fromkeys([*(config.get("pooled") or [str(config["corpus"])]), tested]):
         yield from _corpora(corpus) if corpus else ()
     yield from _encoders(str(config["encoder"]), config.get("store", {}).get("encoder", {}))

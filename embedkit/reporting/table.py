@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -237,8 +237,9 @@ def _draw(table: Table) -> Document:
     """Lay out every metric and protocol; the demo corpus never stands beside published numbers."""
     rows: list[Row] = [escape_all(row) for row in table.rows]
     if table.cross:
-        document = Document(grids=tuple(lay_out_cross(rows, table.metric, table.spread)))
-        return shorten(document) if table.brief else document
+        matrices = lay_out_cross(rows, table.metric, table.spread)
+        # Marks stay: they are all that tells a cell that was seen.
+        return Document(grids=tuple(replace(one, notes=()) if table.brief else one for one in matrices))
     real = [row for row in rows if not row.get("demo")]
     shown = real if table.published and real else rows
     groups = split_by_protocol(shown)

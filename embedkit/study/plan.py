@@ -175,7 +175,7 @@ class StudyPlan:
             return
         labels = {one.name: [utterance.label for utterance in one.utterances] for one in corpora}
         usual = {one.name: usual_labels(labels[one.name], one.task.merge, one.task.classes) for one in corpora}
-        self.classes = share_classes(usual)
+        self.classes = share_classes(usual, "write their labels alike, or leave a corpus out")
         self.tell(f"All corpora have {list_words(self.classes)}; utterances of other classes are left out.")
 
     def others(self, pair: Pair) -> list[Pair]:

@@ -22,7 +22,7 @@ from embedkit.store.layout import digest_bytes
 from embedkit.system import avoid_reserved
 from embedkit.training.cross_validation import count_heads
 from embedkit.training.data.annotators import read_annotators, require_votes
-from embedkit.training.data.attributes import define_dimensions, read_second_task, require_fitting_loss
+from embedkit.training.data.attributes import compare_scales, define_dimensions, read_second_task, require_fitting_loss
 from embedkit.training.data.by_corpus import ByCorpus
 from embedkit.training.data.cross_corpus import define_transfer, join_tasks, name_other, plan_transfer
 from embedkit.training.data.dealing import Balance
@@ -42,6 +42,7 @@ from embedkit.training.data.leakage import find_leaks, require_unseen
 from embedkit.training.data.overlaps import Stretches, find_stretches, require_apart
 from embedkit.training.data.recordings import (
     drop_copies,
+    find_copied,
     find_trained,
     number_recordings,
     recording_keys,
@@ -98,14 +99,17 @@ class Experiment:
         self.parts: tuple[TaskData, ...] = (data,)
         if other is not None:
             self.parts = (data, define_transfer(store, data, other, test_merge or {}))
+        self.other_name = "" if other is None else name_other(store, other)
+        self.copied: set[str] = set()
+        """Corpora of which another one had a recording, before copies were dropped."""
         if options.duplicates == "drop":
+            self.copied = find_copied(recording_keys(self.stores, self.parts), self._name_corpora())
             self.parts = drop_copies(self.stores, self.parts)
         self.data: TaskData = self.parts[0]
         self.ratings = read_second_task(loss, self.stores, self.parts)
         self.begun = store.begin_head(data, options.map or {})
         if self.begun is not None:
             _require_published(head, store.default_head, loss)
-        self.other_name = "" if other is None else name_other(store, other)
         if other is not None:
             self.data = join_tasks(self.parts[0], self.parts[1], store, other)
         self.annotators = read_annotators(self.stores, self.parts)
@@ -206,6 +210,9 @@ class Experiment:
     @cached_property
     def corpora(self) -> Names:
         """The corpus of each utterance, `[utterances]`."""
+        return self._name_corpora()
+
+    def _name_corpora(self) -> Names:
         names = [self.store.corpora_of(self.parts[0].rows)]
         return np.concatenate([*names, *(np.full(len(part), self.other_name) for part in self.parts[1:])])
 
@@ -239,11 +246,14 @@ class Experiment:
 
     @cached_property
     def training(self) -> str | None:
-        """Digest of what is trained and chosen on, which tests on several corpora share; None where folds rotate."""
+        """Digest of what is trained and chosen on, which tests on several corpora share; None where folds rotate.
+
+        Losses share it, too, whichever of them learns votes or ratings.
+        """
         if self.other is None:
             return None
         (fold,) = self.plan.folds
-        parts = [fold.train, *(part for pair in fold.validations for part in pair), self.targets[fold.train]]
+        parts = [fold.train, *(part for pair in fold.validations for part in pair), self.data.targets[fold.train]]
         return digest_bytes(*(part.tobytes() for part in parts))
 
     def count_heads(self) -> int:
@@ -312,11 +322,15 @@ class Experiment:
     @property
     def leaks(self) -> bool:
         """Whether something is tested that was trained on: recordings, or speakers that the encoder knows."""
-        known = any(find_leaks(*read) for read in self._sources_of_folds())
-        return known or any(
-            len(find_trained(self.recording_numbers, fold)) or len(self.stretches.find_trained(fold))
-            for fold in self.plan.folds
-        )
+        return any(find_leaks(*read) for read in self._sources_of_folds()) or bool(self.leaked)
+
+    @property
+    def leaked(self) -> set[str]:
+        """The corpora that are tested on recordings which are trained on."""
+        folds = self.plan.folds
+        tested = [find_trained(self.recording_numbers, fold) for fold in folds]
+        tested += [self.stretches.find_trained(fold) for fold in folds]
+        return set(self.corpora[np.concatenate(tested)].tolist())
 
     @property
     def left_out(self) -> list[str]:
@@ -338,6 +352,8 @@ class Experiment:
         left_out = [f"{note[0].upper()}{note[1:]}." for note in self.left_out]
         left_out += self.annotators.notes
         left_out += () if self.begun is None else self.begun.notes
+        if dimensions := self.data.dimensions:
+            left_out += compare_scales(self.data.targets, self.corpora, dimensions)
         if self.share == 1:
             return left_out
         whole = count_speakers(self.whole_plan.folds, self.data.speakers)

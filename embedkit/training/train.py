@@ -382,12 +382,13 @@ def _write(experiment: Experiment, results: Sequence[FoldResult]) -> None:
     seeds = experiment.options.seed_numbers
     chosen = [choice.candidate for result in results for choice in result.choices]
     search = describe_search(experiment.grid, chosen, chosen_on=experiment.plan.selection)
-    told = [own for result in results for own in result.edges]
-    edges = tell_edges(told, experiment.head_name, shown_name(experiment.data.score_name))
+    at_edges = [own for result in results for own in result.edges]
+    edges = tell_edges(at_edges, experiment.head_name, shown_name(experiment.data.score_name))
     search |= {"edges": edges} if edges else {}
     scores = summarise(experiment.data, results)
     if len(experiment.store.names) > 1 and experiment.other is None:
-        scores |= {"by_corpus": summarise_corpora(experiment.data, results, experiment.corpora)}
+        told = summarise_corpora(experiment.data, results, experiment.corpora)
+        scores["by_corpus"] = {name: {**own, **_tell_seen(experiment, name)} for name, own in told.items()}
     metrics = {**_metrics(experiment, scores), "search": search}
     config = {
         **experiment.config,
@@ -474,10 +475,23 @@ def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any
         **({"fitted": True} if experiment.fitted else {}),
         "demo": any("demo" in store.names for store in experiment.stores),
         "task": ", ".join(task),
+        **({"where": list(experiment.data.where)} if experiment.data.where else {}),
         "store_fingerprint": experiment.store.fingerprint,
         "recordings": digest_recordings(experiment.recordings),
+        **_tell_copied(experiment, experiment.other_name),
         **experiment.variant,
     }
+
+
+def _tell_seen(experiment: Experiment, corpus: str) -> dict[str, Any]:
+    """Say what of a pooled corpus was trained on where it is tested."""
+    found = {"untrained": corpus in experiment.untrained, "leak": corpus in experiment.leaked}
+    return found | _tell_copied(experiment, corpus)
+
+
+def _tell_copied(experiment: Experiment, corpus: str) -> dict[str, Any]:
+    """Say of a corpus that another one had recordings of it, which were dropped."""
+    return {"copied": True} if corpus in experiment.copied else {}
 
 
 def _tell_standardised(experiment: Experiment) -> str:

@@ -47,6 +47,11 @@ def test_parts_of_a_run() -> None:
     assert keys(dimensions=["valence"])["measures"] == ("lin1989",)
 
 
+def test_all_corpora_of_a_run_are_cited() -> None:
+    found = keys(corpus="emodb+ravdess", pooled=["emodb", "ravdess"], test_corpus="tess (0123abcd)")
+    assert {name for name in found if name.startswith("corpus")} == {"corpus emodb", "corpus ravdess", "corpus tess"}
+
+
 def test_names_that_lead_to_references() -> None:
     emobox = keys(corpus="emobox-cremad")
     assert (emobox["corpus emobox-cremad"], emobox["corpus cremad"]) == (("ma2024emobox",), ("cao2014",))

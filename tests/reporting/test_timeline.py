@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from embedkit.errors import CorpusError, RunError
-from embedkit.reporting.figures.theme import COLOURS, assign_places
-from embedkit.reporting.figures.timeline import draw_timelines, read_timelines
+from embedkit.reporting.figures.theme import COLOURS, Figure, assign_places
+from embedkit.reporting.figures.timeline import Timeline, draw_timelines, read_timelines
 from embedkit.workflows.figure import write_figures
 from embedkit.workflows.predict import Format, Prediction, render_predictions
 from tests.reporting.test_figures import channels
@@ -67,6 +67,18 @@ def test_a_figure_has_a_line_for_each_class_and_one_for_chance(tmp_path: Path, r
     assert all(text in svg for text in texts)
     assert (">chance<" in svg) != rates
     assert "time in s<" in other.render("svg").decode()
+
+
+def test_many_windows_have_a_panel_for_each_class() -> None:
+    def draw(count: int) -> Figure:
+        windows = [(float(at), at + 4.0, {"anger": 0.2, "sadness": 0.8}) for at in range(count)]
+        return draw_timelines([Timeline("a.wav", rates=False, windows=windows)])["timeline-a.wav"]
+
+    few, many = draw(360), draw(361)
+    assert ["facet" in one.chart for one in (few, many)] == [False, True]
+    svg = many.render("svg").decode()
+    assert svg.count(">chance<") == 2
+    assert few.render("svg").decode().count(">chance<") == 1
 
 
 def test_files_are_written_for_each_recording(tmp_path: Path) -> None:

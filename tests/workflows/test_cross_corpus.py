@@ -221,3 +221,18 @@ def test_a_partition_of_msp_podcast_is_a_test_set_of_its_own(tmp_path: Path) -> 
     assert record.metrics["utterances"] == 4
     with pytest.raises(FitError, match="Both stores hold msp-podcast"):
         fit(tmp_path, whole, own)
+
+
+def test_speakers_of_another_part_of_the_corpus_are_told(tmp_path: Path) -> None:
+    first, part, other = (
+        write_synthetic_store(
+            tmp_path / f"{number}.h5", corpus=corpus, audio_digest=[f"{number}{place:031d}" for place in range(60)]
+        )
+        for number, corpus in enumerate(("synthetic", "synthetic", "other"))
+    )
+    found: list[Any] = []
+    for one in (part, other):
+        embedkit.fit(first, test_on=one, head="linear", train=lambda given, *_, **__: found.extend(given) or [])
+    assert [one.plan.speaker_dependent for one in found] == [True, False]
+    assert found[0].other_name.startswith("synthetic (")
+    assert set(found[0].data.speakers) == {f"synthetic/{name}" for name in first.speakers}

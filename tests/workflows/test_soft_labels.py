@@ -191,3 +191,17 @@ def test_another_corpus_is_tested_with_its_own_votes_or_none(folder: Path, voted
     assert ("kl" in found.metrics) == voted
     if voted:
         assert found.metrics["annotators"]["utterances"] == 17
+
+
+def test_losses_on_labels_and_on_votes_train_once_for_another_corpus(folder: Path) -> None:
+    other = write_synthetic_store(folder / "third.h5", corpus="third", speakers=3, each=6, seed=2)
+    done: list[tuple[float, int]] = []
+    embedkit.fit(
+        folder / "tiny.h5",
+        loss=["ce", "soft-ce"],
+        test_on=other,
+        runs=folder / "once",
+        progress=lambda heads, total: done.append((heads, total)),
+        **QUICK,
+    )
+    assert done[-1][0] == done[-1][1]

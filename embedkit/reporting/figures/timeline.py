@@ -25,6 +25,8 @@ _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600
 _TICKS = 9
 _FEW = 60
 """Windows of which each has a mark."""
+_MANY = 360
+"""Windows from which on lines of several classes would hide each other: each class has a panel of its own."""
 _TOUCH_SECONDS = 1e-3
 _MINUTES = "floor(datum.value / 60) + ':' + format(datum.value % 60, '02d')"
 
@@ -157,23 +159,30 @@ def _draw(timeline: Timeline, scale: alt.Scale) -> Chart:
         ),
     )
     what = "rating" if timeline.rates else "probability"
-    y, kinds = alt.Y("value:Q", title=what, scale=scale), tell_apart(names)
+    dense = len(windows) > _MANY and len(names) > 1
+    y, kinds = alt.Y("value:Q", title=None if dense else what, scale=scale), tell_apart(names)
     base = alt.Chart().encode(x=x("at:Q"), y=y)
     chance = (
         [] if timeline.rates else [{"at": end, "value": 1 / len(names), "words": "chance"} for end in (first, last)]
     )
     guess = base.properties(data=alt.InlineData(values=chance))
     told = {"series:N": "of", "start:Q": "from s", "end:Q": "to s", "value:Q": what}
-    return alt.layer(
+    lines = [
         guess.mark_line(strokeDash=[5, 4], strokeWidth=1, color=SOFT),
         guess.mark_text(align="left", dx=4, **SMALL)
         .encode(text="words:N")
         .properties(data=alt.InlineData(values=chance[1:])),
-        base.mark_line(strokeWidth=1.5).encode(color=kinds["color"], detail="part:N"),
+        base.mark_line(strokeWidth=0.8 if dense else 1.5).encode(color=kinds["color"], detail="part:N"),
         base.mark_rule(strokeWidth=1.5)
         .encode(x=x("start:Q"), x2="end:Q", color=kinds["color"])
         .transform_filter("datum.alone"),
         base.mark_point(filled=True, size=30, opacity=1)
         .encode(**kinds, tooltip=[alt.Tooltip(name, title=title) for name, title in told.items()])
         .transform_filter("datum.dot"),
-    ).properties(width=720, height=240)
+    ]
+    if not dense:
+        return alt.layer(*lines).properties(width=720, height=240)
+    # Chance is drawn by data of its own, which stands in every panel.
+    panel = alt.layer(*lines, data=alt.NamedData(name="rows")).properties(width=640, height=70)
+    header = alt.Header(title=None, labelOrient="left", labelAngle=0, labelAlign="left", labelFontSize=12)
+    return panel.facet(row=alt.Row("series:N", header=header, sort=names), spacing=8)

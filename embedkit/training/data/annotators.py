@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedkit.corpora.votes import VOTES
 from embedkit.errors import FitError
 from embedkit.losses.base import Loss
-from embedkit.training.data.attributes import first_text, read_ratings
+from embedkit.training.data.attributes import first_text, is_numeric, read_ratings
 from embedkit.training.data.folds import Indices
 from embedkit.training.data.source import Source
 from embedkit.training.data.task import TaskData
@@ -174,17 +174,19 @@ def _require_votes(store: Source, data: TaskData, columns: Sequence[str]) -> Flo
     slack = 1e-6 + ROUNDING * (given > 0).sum(1)
     counted = bool((totals > 1 + slack).any())
     wanted = np.round(totals) if counted else np.ones(len(totals))
-    numeric = RATERS in store.columns and store.column(RATERS).dtype.kind in "iuf"
-    raters = store.column(RATERS)[data.rows].astype(np.float64) if counted and numeric else np.full(len(totals), np.nan)
+    numeric = RATERS in store.columns and is_numeric(store, RATERS)
+    raters = read_ratings(store, RATERS)[data.rows] if counted and numeric else np.full(len(totals), np.nan)
     partly = known.any(1) & ~known.all(1) | np.isinf(given).any(1)
+    rated = known.any(1) | partly
+    percent = np.full(len(totals), bool((np.abs(totals - 100) <= slack)[rated].all())) & np.isnan(raters)
     rules = (
         (partly, "expected a number in every column, or in none where nobody voted"),
         ((given < 0).any(1), "expected no number below 0"),
         (known.all(1) & (totals == 0), "expected a vote, or empty cells where nobody voted"),
         (np.abs(totals - raters) > slack, "but {raters:g} in the column raters"),
         (np.abs(totals - wanted) > slack, "expected whole numbers of annotators together, or shares of 1"),
+        (percent, "as on all, which is percent; expected shares of 1, or counts with a column raters"),
     )
-    rated = known.any(1) | partly
     for broken, told in rules:
         for row in np.flatnonzero(broken & rated)[:1]:
             cells = ", ".join(

@@ -12,10 +12,15 @@ from embedkit.corpora.texts import read_number
 from embedkit.errors import FitError
 from embedkit.losses.base import Loss
 from embedkit.store.layout import MEASURED_COLUMNS, STANDARD_COLUMNS
+from embedkit.training.data.folds import Names
 from embedkit.training.data.source import Source
 from embedkit.training.data.task import TaskData, filter_rows, take_columns
+from embedkit.wording import list_words
 
 DEFAULT_LOSS = "ccc-regression"
+
+OVERLAP = 0.7
+"""What corpora have in common of the range of all their ratings; less is told, such as 1 to 5 of 1 to 7."""
 
 _KEYS = ("std", "ci", "dev", "by_fold")
 """What follows a score's name in a run's row."""
@@ -57,7 +62,7 @@ def define_dimensions(store: Source, dimensions: Sequence[str], *, where: Sequen
 def find_rating_columns(store: Source) -> list[str]:
     """Name the columns of numbers that come from the corpus, sorted."""
     usual = (*STANDARD_COLUMNS, *MEASURED_COLUMNS)
-    return sorted(name for name in store.columns if name not in usual and _is_numeric(store, name))
+    return sorted(name for name in store.columns if name not in usual and is_numeric(store, name))
 
 
 def require_fitting_loss(loss: Loss, store: Source, dimensions: Sequence[str]) -> None:
@@ -105,7 +110,7 @@ def _require_columns(store: Source, dimensions: Sequence[str], needed_by: str) -
     if len(set(dimensions)) < len(dimensions):
         raise FitError(f"{needed_by} {', '.join(dimensions)}, which hold one twice; name each once.")
     for name in dimensions:
-        if name in store.columns and _is_numeric(store, name):
+        if name in store.columns and is_numeric(store, name):
             continue
         nearest = difflib.get_close_matches(name, find_rating_columns(store), n=1)
         hint = f", did you mean {nearest[0]!r}?" if nearest else "."
@@ -140,9 +145,27 @@ def first_text(store: Source, name: str) -> str | None:
     return next((str(text) for text in store.column(name).tolist() if read_number(str(text)) is None), None)
 
 
-def _is_numeric(store: Source, name: str) -> bool:
+def is_numeric(store: Source, name: str) -> bool:
+    """Tell whether a column holds numbers, or texts that are, and nothing else."""
     column = store.column(name)
     if column.dtype.kind in "iuf":
         return True
     numbers = [read_number(text) for text in np.unique(column).tolist()] if column.dtype.kind == "U" else []
     return None not in numbers and any(number == number for number in numbers)
+
+
+def compare_scales(ratings: NDArray[np.float64], corpora: Names, dimensions: Sequence[str]) -> list[str]:
+    """Say of ratings `[utterances, dimensions]` where those of two corpora can hardly be on one scale."""
+    notes = []
+    for name, values in zip(dimensions, ratings.T, strict=True):
+        ends = {
+            one: (values[corpora == one].min(), values[corpora == one].max()) for one in dict.fromkeys(corpora.tolist())
+        }
+        lows, highs = zip(*ends.values(), strict=True)
+        if min(highs) - max(lows) < OVERLAP * (max(highs) - min(lows)):
+            shown = list_words(f"from {low:.3g} to {high:.3g} in {one}" for one, (low, high) in ends.items())
+            notes.append(
+                f"Ratings of {name} range {shown}: CCC punishes a difference in scale as it does any other; write them "
+                "on one scale, if they are not."
+            )
+    return notes

@@ -70,8 +70,8 @@ def usual_labels(labels: Sequence[str], task: Mapping[str, str], classes: Sequen
     return found & {*classes} if classes else found
 
 
-def share_classes(told: Mapping[str, set[str]]) -> list[str]:
-    """Return the classes that all corpora have, by the classes of each, sorted.
+def share_classes(told: Mapping[str, set[str]], remedy: str) -> list[str]:
+    """Return the classes that all corpora have, by the classes of each, sorted; `remedy` is what to do without.
 
     Raises:
         FitError: fewer than two; all are listed.
@@ -80,8 +80,7 @@ def share_classes(told: Mapping[str, set[str]]) -> list[str]:
     if len(shared) < 2:
         shown = "; ".join(f"{corpus} has {', '.join(sorted(labels))}" for corpus, labels in told.items())
         raise FitError(
-            f"The corpora share {count_noun(len(shared), 'label')}, at least two are needed: {shown}; count labels as "
-            "others with --merge where several are pooled, or name the classes with --classes."
+            f"The corpora share {count_noun(len(shared), 'label')}, at least two are needed: {shown}; {remedy}."
         )
     return shared
 
@@ -130,15 +129,14 @@ def name_other(store: Source, other: Source) -> str:
 
 
 def join_tasks(first: TaskData, second: TaskData, store: Source, other: Source) -> TaskData:
-    """Lay two tasks of the same classes or dimensions end to end; speakers are shared by parts of one corpus alone."""
-    own = other.corpus
-    if own in store.names:
-        tested = qualify(second.speakers if own == store.corpus else qualify(second.speakers, own), store.corpus)
-    else:
-        tested = qualify(second.speakers, name_other(store, other))
+    """Lay the tasks of two stores with the same classes or dimensions end to end.
+
+    Speakers are told apart by corpus, those of a part of one that is trained on are its own.
+    """
+    trained = first.speakers if len(store.names) > 1 else qualify(first.speakers, store.corpus)
     columns = ("rows", "ids", "labels", "sessions", "splits", "targets")
     joined: dict[str, Any] = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in columns}
-    return replace(first, speakers=np.concatenate([qualify(first.speakers, store.corpus), tested]), **joined)
+    return replace(first, speakers=np.concatenate([trained, qualify(second.speakers, other.corpus)]), **joined)
 
 
 def qualify(names: Names, corpus: str) -> Names:
@@ -165,5 +163,5 @@ def plan_transfer(train: int, speakers: Names, other: str, balance: Balance, *, 
     if hold_out:
         validations, selection = hold_one_group(found)
     fold = Fold(name=other, train=side, test=np.arange(train, len(speakers)), validations=validations, refit=True)
-    shared = bool(set(speakers[:train].tolist()) & set(speakers[train:].tolist()))
-    return FoldPlan(kind=KIND, folds=(fold,), selection=selection, speaker_dependent=shared, dealt_inside=found.dealt)
+    known = bool(np.isin(speakers[train:], [name for name in set(speakers[:train].tolist()) if name]).any())
+    return FoldPlan(kind=KIND, folds=(fold,), selection=selection, speaker_dependent=known, dealt_inside=found.dealt)

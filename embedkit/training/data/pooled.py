@@ -103,7 +103,7 @@ class PooledSource(EmbeddingSource):
             labels = {merge.get(label, label) for label in self._labels(part).tolist()}
             usual = {merge.get(label, label) for label in part.task["classes"]} or labels
             told[part.corpus] = labels & usual
-        return share_classes(told)
+        return share_classes(told, "count labels as others with --merge, or name the classes with --classes")
 
     def divide(self, data: TaskData) -> Sequence[tuple[Source, TaskData]]:
         owners = np.searchsorted(self.ends, data.rows, side="right")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -65,6 +66,13 @@ def drop_copies(sources: Sequence[Source], parts: Sequence[TaskData]) -> tuple[T
             )
         kept.append(replace(left, copies=len(data) - len(left)))
     return tuple(kept)
+
+
+def find_copied(keys: Names, corpora: Names) -> set[str]:
+    """Name the corpora of which another one has a recording, by keys and corpora `[utterances]`."""
+    pairs = {(key, corpus) for key, corpus in zip(keys.tolist(), corpora.tolist(), strict=True) if key}
+    counts = Counter(key for key, _ in pairs)
+    return {corpus for key, corpus in pairs if counts[key] > 1}
 
 
 def number_recordings(keys: Names) -> Indices:

@@ -77,6 +77,9 @@ def change(name: str, row: int, value: float) -> dict[str, Any]:
 
 
 THIRDS = {name: [one / 3 for one in values] for name, values in COUNTS.items()}
+PERCENT = {name: [round(100 * one / 3) for one in values] for name, values in COUNTS.items()} | {
+    "votes_sadness": [0, 33, 34, 0, 34, 100]
+}
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "negative": (change("votes_anger", 1, -1), r"'u0001' in .*tiny.h5 do not add up: votes_anger -1, .* below 0"),
     "infinite": (change("votes_anger", 1, float("inf")), r"'u0001' .*votes_anger inf, .* expected a number in every"),
@@ -84,6 +87,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "zeros": (change("votes_anger", 0, 0), r"'u0000' .*: all are 0, together 0, expected a vote, or empty cells"),
     "part": (change("votes_anger", 0, 2.5), r"'u0000' .*: votes_anger 2.5, together 2.5, expected whole numbers"),
     "raters": ({**COUNTS, "raters": [3, 3, 3, 4, 3, 3]}, r"'u0003' .* together 3, but 4 in the column raters"),
+    "raters as text": ({**COUNTS, "raters": list("333433")}, r"'u0003' .* together 3, but 4 in the column raters"),
+    "percent": (PERCENT, r"'u0000' .*: votes_anger 100, together 100, as on all, which is percent; expected sha"),
     "shares": ({**THIRDS, "votes_anger": [0.8, 0, *THIRDS["votes_anger"][2:]]}, r"'u0000' .* 0.8, .*, or shares of 1;"),
     "class": ({name: COUNTS[name] for name in list(COUNTS)[:2]}, r"but none for sadness; add votes_sadness to the"),
     "text": ({**COUNTS, "votes_anger": ["3", "x", "1", "2", "1", "0"]}, r"'votes_anger' of .* holds 'x', expected a"),

@@ -188,6 +188,8 @@ def test_recordings_that_two_corpora_share_are_leakage(stores: list[Store], tmp_
     dropped = collect([stores[0], other], duplicates="drop")
     assert len(dropped.data) == 61
     assert "left out 59 utterances of one+three that repeat a recording" in dropped.left_out
+    assert dropped.copied == {"one", "three"}
+    assert collect([stores[0], stores[1]], duplicates="drop").copied == set()
 
 
 def test_a_corpus_can_be_tested_that_was_not_pooled(stores: list[Store], tmp_path: Path) -> None:
@@ -207,6 +209,16 @@ def test_leaving_one_of_two_corpora_out_is_testing_on_the_other(stores: list[Sto
         own = pooled.metrics["by_corpus"][second.corpus]
         for name in ("wa", "ua", "f1", "ua_ci"):
             assert record.metrics[name] == pytest.approx(own[name])
+
+
+def test_a_corpus_of_one_speaker_is_not_trained_on_where_it_is_tested(stores: list[Store], tmp_path: Path) -> None:
+    lonely = {"speaker": ["a"] * 15, "session": [""] * 15, "audio_digest": [f"{place:032d}" for place in range(15)]}
+    alone = write(tmp_path / "one speaker/tiny.h5", "alone", speakers=1, **lonely)
+    told: dict[str, Any] = {**QUICK, "runs": tmp_path, "folds": "speaker", "standardise_by": "corpus"}
+    (record,) = embedkit.fit([stores[0], alone], pool=True, **told)
+    assert record.metrics["transductive"]
+    own = {name: scores["untrained"] for name, scores in record.metrics["by_corpus"].items()}
+    assert own == {"one": False, "alone": True}
 
 
 def refused(stores: list[Store], tmp_path: Path) -> list[tuple[list[Store], dict[str, Any], str]]:
