@@ -137,14 +137,24 @@ def read_predictions(record: RunRecord) -> Predictions:
         ) from error
 
 
-def open_tested(record: RunRecord) -> Store:
-    """Open the store that a run was tested on.
+def find_tested(record: RunRecord) -> dict[str, tuple[Store, int]]:
+    """Find the utterances of the store that a run was tested on, or of the stores of all its corpora.
+
+    Returns:
+        The store and the row of each, by its name in the run's predictions.
 
     Raises:
-        RunError: it is not the one any more.
-        StoreError: it is gone or damaged.
+        RunError: a store is not the one any more.
+        StoreError: one is gone or damaged.
     """
-    return _open(record.config.get("test_store") or record.config["store"])
+    told = record.config.get("test_store") or record.config["store"]
+    stores = [_open(one) for one in told.get("stores", [told])]
+    begins = [f"{store.corpus}/" if "stores" in told else "" for store in stores]
+    return {
+        f"{begin}{name}": (store, row)
+        for begin, store in zip(begins, stores, strict=True)
+        for row, name in enumerate(store.ids.tolist())
+    }
 
 
 def _open(told: Mapping[str, str]) -> Store:

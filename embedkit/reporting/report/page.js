@@ -72,7 +72,7 @@
     }
   };
 
-  const titles = { id: "utterance", label: "true label", predicted: "predicted by most seeds", right: "recognised", speaker: "speaker", session: "session" };
+  const titles = { id: "utterance", label: "true label", predicted: "predicted by most seeds", right: "recognised", speaker: "speaker", session: "session", corpus: "corpus" };
   const known = (row) => Object.keys(titles).filter((name) => name in row);
   const tell = (row) => known(row).map((name) => `${titles[name]}: ${row[name]}`);
   const list = (details) => {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -70,11 +70,13 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
         RunError: a run is damaged, or clips cannot be written here.
     """
     known: dict[str, Predictions] = {}
+    corpora = {name for record in records for name in _tested(record)}
 
     def read(record: RunRecord) -> Predictions:
         key = str(record.folder)
         if key not in known:
-            known[key] = read_predictions(record)
+            found = read_predictions(record)
+            known[key] = replace(found, speakers=_qualify(record, found)) if len(corpora) > 1 else found
         return known[key]
 
     clips = Clips() if audio else None
@@ -87,7 +89,7 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
         _study(title, group, own, families, read, tally, board, clips)
         for title, group, own, tally in zip(_titles(groups), groups, panels, tallies, strict=True)
     ]
-    maps = draw_maps([one for own in panels for one in own], read, tallies, board, clips, tell)
+    maps = draw_maps(list(zip(panels, tallies, strict=True)), read, board, clips, tell)
     heard = clips.describe() if clips else []
     for sentence in heard:
         tell(sentence)
@@ -116,6 +118,19 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
         classes=sorted({name for tally in tallies for name in tally.labels}),
         count=len(records),
     )
+
+
+def _tested(record: RunRecord) -> list[str]:
+    """Name the corpora that a run was tested on."""
+    row = record.metrics
+    return list(map(str, row.get("pooled") or [row.get("test_corpus") or row["corpus"]]))
+
+
+def _qualify(record: RunRecord, found: Predictions) -> tuple[str, ...]:
+    """Name speakers with their corpus, as runs on several corpora do, so that each is chosen in all figures."""
+    if record.metrics.get("pooled") or record.metrics.get("test_corpus"):
+        return found.speakers
+    return tuple(f"{record.metrics['corpus']}/{name}" if name else "" for name in found.speakers)
 
 
 def draw_matrices(records: Sequence[RunRecord], board: Board) -> tuple[Markup, Sequence[Drawn]] | None:
