@@ -60,6 +60,12 @@ class Matrix:
         """What was tested, those first that were trained on as well."""
         return sorted(dict.fromkeys(one.tested for one in self.entries.values()))
 
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """What the marks mean that occur."""
+        marks = {sign for one in self.entries.values() for sign in one.mark.split()}
+        return tuple(f"{sign}: {words}." for sign, words in MARKS.items() if sign in marks)
+
     def cells(self, metric: str, spread: Spread) -> list[list[Cell | None]]:
         """Return the cells, row by row; None where there is no run."""
         shown = choose_spread([one.scores for one in self.entries.values()], [metric], spread)
@@ -123,8 +129,6 @@ def lay_out_cross(rows: Sequence[Row], metric: str | None, spread: Spread) -> li
 def _lay_out(matrix: Matrix, metric: str, spread: Spread) -> Grid:
     entries = list(matrix.entries.values())
     cells = matrix.cells(metric, spread)
-    marks = {sign for one in entries for sign in one.mark.split()}
-    told = [f"{sign}: {words}." for sign, words in MARKS.items() if sign in marks]
     unit = f"{METRICS[metric].label} {METRICS[metric].unit}".strip()
     lines = [
         Line(labels=(name, _count_speakers(entries, name)), cells=tuple(own))
@@ -135,7 +139,7 @@ def _lay_out(matrix: Matrix, metric: str, spread: Spread) -> Grid:
         label_headers=("trained on", "speakers"),
         columns=tuple(matrix.columns),
         lines=tuple(lines),
-        legend=tuple(told),
+        legend=matrix.legend,
         notes=tuple(describe_matrix([one.row for one in entries])),
     )
 

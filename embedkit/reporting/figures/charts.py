@@ -23,9 +23,9 @@ SIDE = 400
 
 SOFT = LIGHT["soft"]
 SMALL: Mapping[str, Any] = {"color": SOFT, "fontSize": 11}
-_CROWDED, _WRITTEN, _CROWD = 16, 12, 1500
+_CROWDED, _WRITTEN, _CROWD, _LONG = 16, 12, 1500, 260
 """Lines with more places have smaller points, matrices with more classes no numbers, maps with more points smaller
-ones."""
+ones, and names of rows that are longer, in pixels, are cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +172,7 @@ def _dots(draft: Draft, axes: Axes, scale: alt.Scale, places: list[Any], role: s
     order = [str(place) for place in places]
     base = alt.Chart().encode(
         x=x("mean:Q"),
-        y=alt.Y("at:N", title=axes.place, sort=order, axis=alt.Axis(grid=True)),
+        y=alt.Y("at:N", title=axes.place, sort=order, axis=alt.Axis(grid=True, labelLimit=_LONG)),
         yOffset=alt.YOffset("series:N", sort=names, scale=alt.Scale(paddingOuter=0.4)),
         opacity=fade(speaker=role == "speaker", classes=("label",) if role == "label" else ()),
     )
@@ -246,9 +246,17 @@ def draw_matrix(title: str, names: Sequence[str], counts: NDArray[np.float64]) -
 
 
 def draw_heat(
-    title: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]], unit: str
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Sequence[Sequence[Cell | None]],
+    unit: str,
+    ends: Spread,
 ) -> Figure:
-    """Draw the numbers of a table, `[rows][columns]`, as a map; what is not there stays empty."""
+    """Draw the numbers of a table, `[rows][columns]`, as a map, shaded from the lower end to the higher one.
+
+    What is not there stays empty.
+    """
     data = [
         {
             "trained": row,
@@ -262,8 +270,7 @@ def draw_heat(
         if cell is not None
         for told in (f"{cell.number} {cell.spread} {cell.mark}".strip(),)
     ]
-    values = [cell.mean for own in cells for cell in own if cell is not None]
-    low, high = min(values), max(max(values), min(values) + 1e-9)
+    low, high = ends[0], max(ends[1], ends[0] + 1e-9)
     base = alt.Chart().encode(
         x=alt.X("tested:N", title="tested on", sort=list(columns), axis=alt.Axis(labelAngle=-40, labelLimit=140)),
         y=alt.Y("trained:N", title="trained on", sort=list(rows), axis=alt.Axis(labelLimit=140)),

@@ -94,7 +94,8 @@ def loss_order(row: Row) -> int:
 
 def _run_order(record: RunRecord) -> tuple[Any, ...]:
     row = record.metrics
-    return bool(row.get("demo")), row["corpus"], _place(ENCODERS, row["encoder"]), _place(HEADS, row["head"])
+    tested = str(row.get("test_corpus") or "")
+    return bool(row.get("demo")), row["corpus"], tested, _place(ENCODERS, row["encoder"]), _place(HEADS, row["head"])
 
 
 def _place(catalogue: Iterable[str], name: str) -> int:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from embedkit.errors import RunError
 from embedkit.progress import Tell
 from embedkit.reporting.figures.calibration import draw_calibration
-from embedkit.reporting.figures.forest import draw_forest
 from embedkit.reporting.figures.layers import draw_layers
 from embedkit.reporting.figures.learning import draw_curves, draw_weights
 from embedkit.reporting.figures.maps import METHODS, build_map, draw_map
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
 
 
-def draw_openings(panels: Sequence[Panel], read: Read) -> tuple[dict[str, Figure], dict[str, Figure]]:
-    """Draw what a study opens with, and the matrices that are folded: the forest plot and the best run's matrix."""
+def draw_openings(panels: Sequence[Panel], read: Read) -> tuple[list[Figure], dict[str, Figure]]:
+    """Draw the matrix of the best run, which a study opens with, and the matrices that are folded."""
     matrices = draw_confusions(panels, read)
     scores = {
         f"confusion-{panel.file_name}-{loss}": record.metrics["ua"]
@@ -37,8 +36,7 @@ def draw_openings(panels: Sequence[Panel], read: Read) -> tuple[dict[str, Figure
         if panel.classes
     }
     best = max(matrices, key=scores.__getitem__, default="")
-    own = {best: matrices.pop(best)} if best else {}
-    return draw_forest(panels) | own, matrices
+    return [matrices.pop(best)] if best else [], matrices
 
 
 def draw_sections(
@@ -145,7 +143,9 @@ def draw_maps(
         right = tuple(tally.tell(name, encoder) for name in found.columns["id"])
         if any(right):
             loss = next(loss for loss, one in panel.runs.items() if one is record)
-            said = f"Predicted: by {panel.head} under {loss}{_trained_on(record)}. Recognised: by all heads on {encoder}."
+            said = (
+                f"Predicted: by {panel.head} under {loss}{_trained_on(record)}. Recognised: by all heads on {encoder}."
+            )
             found = replace(found, columns={**found.columns, "right": right}, note=f"{found.note} {said}")
         coloured |= dict.fromkeys(found.coloured_by)
         variants = {f"{method}, {by}": draw_map(found, method, by) for method in METHODS for by in found.coloured_by}
