@@ -340,7 +340,11 @@ def test_what_cannot_be_reported_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     assert not Path("report.html").exists()
 
 
-def test_corpora_with_the_same_names_keep_apart_and_pooled_ones_have_a_map(tmp_path: Path) -> None:
+def test_corpora_with_the_same_names_keep_apart_and_pooled_ones_have_a_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedkit.reporting.report.board.write_svg", lambda _: "")
+    monkeypatch.setattr("embedkit.reporting.report.page.draw_sections", lambda *_: [])
     kept = {"labels": ("anger", "sad"), "speakers": 3, "each": 8}
     stores = [
         write_synthetic_store(tmp_path / f"{name}.h5", corpus=name, seed=seed, noise=9, **kept)
