@@ -301,6 +301,8 @@ def test_print_shows_light_colours_and_no_controls(page: Browser, report: Path) 
     assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     for hidden in ("#choice", "#controls", "details details", ".search"):
         assert page.run(f"getComputedStyle(document.querySelector('{hidden}')).display") == "none"
+    # A button is not drawn in heads that are repeated on the next sheet.
+    assert page.run("getComputedStyle(document.querySelector('thead button')).display") == "contents"
     page.run("for (const part of document.querySelectorAll('details.part')) part.open = false")
     heights = page.run("[...document.querySelectorAll('.part figure')].map(one => one.getBoundingClientRect().height)")
     assert len(heights) == 12

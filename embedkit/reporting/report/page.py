@@ -106,6 +106,8 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
         )
     ]
     maps = draw_maps(list(zip(panels, tallies, strict=True)), read, board, clips, tell)
+    # What is chosen stands out in figures of classes, and in maps.
+    shown = [one for one in known.values() if len(one.truth) or maps.drawn]
     heard = clips.describe() if clips else []
     for sentence in heard:
         tell(sentence)
@@ -130,8 +132,8 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
         clips=clips.data if clips else None,
         heard=heard,
         methods=METHODS,
-        speakers=sorted({name for tally in tallies for name in tally.speakers} - {""}),
-        classes=sorted({name for tally in tallies for name in tally.labels}),
+        speakers=sorted({name for one in shown for name in one.speakers} - {""}),
+        classes=sorted({name for one in shown for name in one.labels} - {""}),
         count=len(records),
     )
 
