@@ -130,11 +130,20 @@ def read_predictions(record: RunRecord) -> Predictions:
         temperatures = {(one["fold"], str(one["seed"])): one.get("temperature", 1.0) for one in choices}
         names = ["seed", "fold", "id", *PREDICTED_BY, *([] if rated else ["predicted"])]
         shares = [] if rated else [f"p_{name}" for name in classes]
-        return _arrange(*read_columns(record.predictions_path, names, shares), classes, temperatures)
+        columns, numbers = read_columns(record.predictions_path, names, shares)
+        _require_whole(record, utterances=len(columns[2].texts), seeds=len(columns[0].texts))
+        return _arrange(columns, numbers, classes, temperatures)
     except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         raise RunError(
             f"The predictions of {record.folder} cannot be read ({error!r}); run embedkit fit again with --overwrite."
         ) from error
+
+
+def _require_whole(record: RunRecord, **found: int) -> None:
+    """Raise a ValueError where a file that was cut short has fewer utterances or seeds than the run tested."""
+    for name, count in found.items():
+        if count != (wanted := record.metrics[name]):
+            raise ValueError(f"{count} {name}, expected {wanted}")
 
 
 def find_tested(record: RunRecord) -> dict[str, tuple[Store, int]]:

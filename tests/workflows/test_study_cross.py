@@ -133,6 +133,8 @@ def test_the_table_and_the_report_of_the_runs_show_it(found: Any) -> None:
     assert figure.headers == ("trained on", "one", "three", "two")
     assert [row[0] for row in figure.rows] == ["one", "three", "two", "all others"]
     assert len(figure.data) == 12
+    (path,) = embedkit.write_figures("runs", "cross", out="drawn")
+    assert path == Path("drawn/cross-1.svg")
     across = lay_out_matrices(found.records, Board())
     assert across is not None
     assert "Cross-corpus UAR in %, mfcc" in across.table

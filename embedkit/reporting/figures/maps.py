@@ -167,10 +167,12 @@ def _fit(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def draw_maps(maps: Sequence[Map]) -> dict[str, Figure]:
-    """Draw every map by every method, coloured by everything that is known."""
+    """Draw every map by every method, coloured by everything that is known; those of one title are numbered."""
+    titles = [one.title.replace(": ", "-") for one in maps]
+    again = [titles[:place].count(title) for place, title in enumerate(titles)]
     return {
-        f"map-{one.title.replace(': ', '-')}-{method}-{by}": draw_map(one, method, by)
-        for one in maps
+        f"map-{title}{f'-{number + 1}' if number else ''}-{method}-{by}": draw_map(one, method, by)
+        for one, title, number in zip(maps, titles, again, strict=True)
         for method in METHODS
         for by in one.coloured_by
     }
