@@ -211,6 +211,9 @@ def test_runs_of_dimensions_have_what_they_can(tmp_path: Path) -> None:
     assert row["CCC"].startswith(f"{records[0].metrics['ccc']:.3f} [")
     assert page.tags["figure"] == 1 + 2 + 1 + 1
     assert "--targets valence" in page.text
+    names = [value for name, value in page.attributes if name == "name"]
+    assert {"speaker", "class"} < set(names)
+    assert "counts" not in names
 
 
 def test_protocols_stand_apart(tmp_path: Path) -> None:

@@ -134,6 +134,7 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
         methods=METHODS,
         speakers=sorted({name for one in shown for name in one.speakers} - {""}),
         classes=sorted({name for one in shown for name in one.labels} - {""}),
+        counted=any(tally.places for tally in tallies),
         count=len(records),
     )
 
