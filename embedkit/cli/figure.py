@@ -16,6 +16,7 @@ def figure(
         Literal[
             "layers",
             "forest",
+            "cross",
             "confusion",
             "classes",
             "speakers",
@@ -30,11 +31,11 @@ def figure(
         typer.Argument(
             metavar="KIND",
             show_choices=False,
-            help="layers: a metric over the layers of each encoder; forest: scores with intervals; confusion: "
-            "matrices; classes, speakers: recall of each; calibration: reliability and NLL; shares: a score by the "
-            "number of training speakers (`embedkit fit --train-share`); curves: validation score and training loss; "
-            "weights: of the layers; map, tsne: of the embeddings; timeline: probabilities or ratings over the time of "
-            "each recording (`embedkit predict --window`).",
+            help="layers: a metric over the layers of each encoder; forest: scores with intervals; cross: scores by "
+            "corpora trained on and tested; confusion: matrices; classes, speakers: recall of each; calibration: "
+            "reliability and NLL; shares: a score by the number of training speakers (`embedkit fit --train-share`); "
+            "curves: validation score and training loss; weights: of the layers; map, tsne: of the embeddings; "
+            "timeline: probabilities or ratings over the time of each recording (`embedkit predict --window`).",
         ),
     ],
     runs: Annotated[

@@ -36,7 +36,17 @@ class Entry:
     @property
     def crossed(self) -> bool:
         """Whether another corpus, or another part of one, was tested than those trained on."""
-        return bool(self.row.get("test_corpus")) or _by_corpus(self.row)
+        return bool(self.row.get("test_corpus")) or self.of_others
+
+    @property
+    def of_others(self) -> bool:
+        """Whether the tested corpus alone was left out of training."""
+        return _by_corpus(self.row)
+
+    @property
+    def leaks(self) -> bool:
+        """Whether what is tested was trained on."""
+        return bool(self.row.get("leak") and self.scores.get("leak", True))
 
     @property
     def name(self) -> str:
@@ -59,11 +69,7 @@ class Entry:
     @property
     def mark(self) -> str:
         """How the test corpus took part."""
-        own = (
-            (SEEN, self.seen),
-            (OWN, self.transductive),
-            (LEAK, self.row.get("leak") and self.scores.get("leak", True)),
-        )
+        own = (SEEN, self.seen), (OWN, self.transductive), (LEAK, self.leaks)
         return " ".join(sign for sign, holds in own if holds)
 
 
@@ -85,6 +91,12 @@ class Matrix:
     def columns(self) -> list[str]:
         """What was tested, those first that were trained on as well."""
         return sorted(dict.fromkeys(one.tested for one in self.entries.values()))
+
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """What the marks mean that occur."""
+        marks = {sign for one in self.entries.values() for sign in one.mark.split()}
+        return tuple(f"{sign}: {words}." for sign, words in MARKS.items() if sign in marks)
 
     def cells(self, metric: str, spread: Spread) -> list[list[Cell | None]]:
         """Return the cells, row by row; None where there is no run."""
@@ -173,8 +185,6 @@ def lay_out_cross(rows: Sequence[Row], metric: str | None, spread: Spread) -> li
 def _lay_out(matrix: Matrix, metric: str, spread: Spread) -> Grid:
     entries = list(matrix.entries.values())
     cells = matrix.cells(metric, spread)
-    marks = {sign for one in entries for sign in one.mark.split()}
-    told = [f"{sign}: {words}." for sign, words in MARKS.items() if sign in marks]
     unit = f"{METRICS[metric].label} {METRICS[metric].unit}".strip()
     lines = [
         Line(labels=(name, _count_speakers(entries, name)), cells=tuple(own))
@@ -185,7 +195,7 @@ def _lay_out(matrix: Matrix, metric: str, spread: Spread) -> Grid:
         label_headers=("trained on", "speakers"),
         columns=tuple(matrix.columns),
         lines=tuple(lines),
-        legend=tuple(told),
+        legend=matrix.legend,
         notes=(*describe_matrix([one.row for one in entries]), *_tell_left_out(matrix)),
     )
 

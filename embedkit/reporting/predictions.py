@@ -130,21 +130,40 @@ def read_predictions(record: RunRecord) -> Predictions:
         temperatures = {(one["fold"], str(one["seed"])): one.get("temperature", 1.0) for one in choices}
         names = ["seed", "fold", "id", *PREDICTED_BY, *([] if rated else ["predicted"])]
         shares = [] if rated else [f"p_{name}" for name in classes]
-        return _arrange(*read_columns(record.predictions_path, names, shares), classes, temperatures)
+        columns, numbers = read_columns(record.predictions_path, names, shares)
+        _require_whole(record, utterances=len(columns[2].texts), seeds=len(columns[0].texts))
+        return _arrange(columns, numbers, classes, temperatures)
     except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         raise RunError(
             f"The predictions of {record.folder} cannot be read ({error!r}); run embedkit fit again with --overwrite."
         ) from error
 
 
-def open_tested(record: RunRecord) -> Store:
-    """Open the store that a run was tested on.
+def _require_whole(record: RunRecord, **found: int) -> None:
+    """Raise a ValueError where a file that was cut short has fewer utterances or seeds than the run tested."""
+    for name, count in found.items():
+        if count != (wanted := record.metrics[name]):
+            raise ValueError(f"{count} {name}, expected {wanted}")
+
+
+def find_tested(record: RunRecord) -> dict[str, tuple[Store, int]]:
+    """Find the utterances of the store that a run was tested on, or of the stores of all its corpora.
+
+    Returns:
+        The store and the row of each, by its name in the run's predictions.
 
     Raises:
-        RunError: it is not the one any more.
-        StoreError: it is gone or damaged.
+        RunError: a store is not the one any more.
+        StoreError: one is gone or damaged.
     """
-    return _open(record.config.get("test_store") or record.config["store"])
+    told = record.config.get("test_store") or record.config["store"]
+    stores = [_open(one) for one in told.get("stores", [told])]
+    begins = [f"{store.corpus}/" if "stores" in told else "" for store in stores]
+    return {
+        f"{begin}{name}": (store, row)
+        for begin, store in zip(begins, stores, strict=True)
+        for row, name in enumerate(store.ids.tolist())
+    }
 
 
 def _open(told: Mapping[str, str]) -> Store:

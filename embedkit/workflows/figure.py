@@ -13,6 +13,7 @@ from embedkit.options.table import TableOptions
 from embedkit.registry import unknown_name
 from embedkit.reporting.figures import draw_layers
 from embedkit.reporting.figures.calibration import draw_calibration
+from embedkit.reporting.figures.cross import draw_cross
 from embedkit.reporting.figures.forest import draw_forest
 from embedkit.reporting.figures.learning import draw_curves, draw_weights
 from embedkit.reporting.figures.maps import build_map, draw_maps
@@ -31,6 +32,10 @@ FORMATS = ("svg", "pdf", "png")
 _Draw = Callable[[Sequence[Panel], Read], Mapping[str, Figure]]
 
 _KINDS: Mapping[str, tuple[_Draw, str]] = {
+    "cross": (
+        lambda panels, read: draw_cross([one.metrics for panel in panels for one in panel.runs.values()]),
+        "none was tested on another corpus than it was trained on; train some with embedkit study --cross",
+    ),
     "forest": (lambda panels, read: draw_forest(panels), "none has a score"),
     "confusion": (draw_confusions, "none predicts classes"),
     "classes": (draw_classes, "none predicts classes"),
@@ -63,11 +68,11 @@ def write_figures(
 
     Args:
         runs: The folder that holds the runs; of "timeline" a file that `predict` wrote of windows.
-        kind: "layers" (a metric by layer, from `fit --layers each`), "forest" (scores with intervals), "confusion",
-            "classes" and "speakers" (recall), "calibration" (reliability and NLL), "shares" (a score by the
-            number of training speakers, from `fit --train-share`), "curves" (validation score and training loss by
-            epoch), "weights" (of the layers), "map" or "tsne" (embeddings), "timeline" (probabilities or ratings over
-            the time of each recording).
+        kind: "layers" (a metric by layer, from `fit --layers each`), "forest" (scores with intervals), "cross" (scores
+            by corpora trained on and tested), "confusion", "classes" and "speakers" (recall), "calibration"
+            (reliability and NLL), "shares" (a score by the number of training speakers, from `fit --train-share`),
+            "curves" (validation score and training loss by epoch), "weights" (of the layers), "map" or "tsne"
+            (embeddings), "timeline" (probabilities or ratings over the time of each recording).
         metric: Of "layers": "ua" or "uar", "wa" or "acc", "f1", "nll", "brier", "ece", "kl", "js", or "ccc" (the
             mean over the emotional attributes).
         format: "svg", "pdf" or "png".

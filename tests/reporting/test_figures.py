@@ -100,6 +100,7 @@ def test_names_keep_their_colours() -> None:
     assert len(set(losses.values())) == len(losses)
     assert assign_places(["soft-ce"])["soft-ce"] == assign_places(["ccc-regression"])["ccc-regression"] == 7
     assert assign_places(["focal:gamma=1.5", "ce"]) == {"focal:gamma=1.5": losses["focal"], "ce": losses["ce"]}
+    assert assign_places(["zero-shot"]) == {"zero-shot": assign_places(["ce", "zero-shot"])["zero-shot"]}
     clash = assign_places(["focal:gamma=1", "focal:gamma=2"])
     assert len(set(clash.values())) == 2
     speakers = assign_places([f"{number:02d}" for number in range(24)])

@@ -211,6 +211,9 @@ def test_runs_of_dimensions_have_what_they_can(tmp_path: Path) -> None:
     assert row["CCC"].startswith(f"{records[0].metrics['ccc']:.3f} [")
     assert page.tags["figure"] == 1 + 2 + 1 + 1
     assert "--targets valence" in page.text
+    names = [value for name, value in page.attributes if name == "name"]
+    assert {"speaker", "class"} < set(names)
+    assert "counts" not in names
 
 
 def test_protocols_stand_apart(tmp_path: Path) -> None:
@@ -334,7 +337,45 @@ def test_what_cannot_be_reported_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     Path("file").write_text("")
     with pytest.raises(RunError, match="choose another --out"):
         embedkit.write_report(records, "file/report.html")
+    whole = records[0].predictions_path.read_text()
+    records[0].predictions_path.write_text("".join(whole.splitlines(keepends=True)[:-3]))
+    with pytest.raises(
+        RunError, match=r"predictions of .* \(ValueError\('57 utterances, expected 60'\)\); .*--overwrite"
+    ):
+        embedkit.write_report(records, "report.html")
     records[0].predictions_path.write_text("id,seed\n")
     with pytest.raises(RunError, match=r"predictions of .* cannot be read.*--overwrite"):
         embedkit.write_report(records, "report.html")
     assert not Path("report.html").exists()
+
+
+def test_corpora_with_the_same_names_keep_apart_and_pooled_ones_have_a_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedkit.reporting.report.board.write_svg", lambda _: "")
+    monkeypatch.setattr("embedkit.reporting.report.page.draw_sections", lambda *_: [])
+    kept = {"labels": ("anger", "sad"), "speakers": 3, "each": 8}
+    stores = [
+        write_synthetic_store(tmp_path / f"{name}.h5", corpus=name, seed=seed, noise=9, **kept)
+        for seed, name in enumerate("ab")
+    ]
+    options: dict[str, Any] = {**QUICK, "epochs": 1, "lr": (1e-2,), "loss": ["ce"], "runs": tmp_path / "runs"}
+    (pooled,) = embedkit.fit(stores, pool=True, **options)
+    own = [record for store in stores for record in embedkit.fit(store, **options)]
+    page = Page(embedkit.write_report(tmp_path / "runs", tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "There is no map" not in page.text
+    told = [{name: one[name] for name in ("id", "right", "speaker")} for one in page.maps]
+    assert [len(one["id"]) for one in told] == [24, 48, 24]
+    assert [set(one["speaker"]) for one in told] == [
+        {f"{name}/s{number:02d}" for name in names for number in range(3)} for names in ("a", "ab", "b")
+    ]
+    assert page.maps[1]["corpus"] == ["a"] * 24 + ["b"] * 24
+    for one, record in zip(told, (own[0], pooled, own[1]), strict=True):
+        counts: dict[str, int] = {}
+        with record.predictions_path.open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                counts[row["id"]] = counts.get(row["id"], 0) + (row["label"] == row["predicted"])
+        assert dict(zip(one["id"], one["right"], strict=True)) == {
+            name: f"{right} of 2" for name, right in counts.items()
+        }
+    assert "Predicted: by linear under ce. Recognised: by all heads on" in page.text

@@ -251,6 +251,10 @@ def test_tables_are_sorted_and_filtered(page: Browser) -> None:
         assert page.run(f"{HARDEST}.tHead.rows[0].cells[{place}].ariaSort") == wanted
         values = [float(row[place]) for row in read_hardest(page)]
         assert values == sorted(values, reverse=sort)
+    page.run(f"{HARDEST}.tBodies[0].rows[3].cells[{place}].textContent = '-'")
+    for _ in range(2):
+        page.point(*middle(page, f"{HARDEST}.tHead.rows[0].cells[{place}].firstChild"), click=True)
+        assert [row[place] for row in read_hardest(page)].index("-") == len(before) - 1
     page.point(*middle(page, f"{HARDEST}.tHead.rows[0].cells[1].firstChild"), click=True)
     speakers = [row[1] for row in read_hardest(page)]
     assert speakers == sorted(speakers)
@@ -301,6 +305,8 @@ def test_print_shows_light_colours_and_no_controls(page: Browser, report: Path) 
     assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     for hidden in ("#choice", "#controls", "details details", ".search"):
         assert page.run(f"getComputedStyle(document.querySelector('{hidden}')).display") == "none"
+    # A button is not drawn in heads that are repeated on the next sheet.
+    assert page.run("getComputedStyle(document.querySelector('thead button')).display") == "contents"
     page.run("for (const part of document.querySelectorAll('details.part')) part.open = false")
     heights = page.run("[...document.querySelectorAll('.part figure')].map(one => one.getBoundingClientRect().height)")
     assert len(heights) == 12

@@ -20,7 +20,7 @@ from embedkit.evaluation.calibration import place_in_bins
 from embedkit.reporting.figures.calibration import draw_calibration
 from embedkit.reporting.figures.forest import draw_forest
 from embedkit.reporting.figures.learning import draw_curves, draw_weights
-from embedkit.reporting.figures.maps import METHODS, build_map, draw_map
+from embedkit.reporting.figures.maps import METHODS, build_map, draw_map, draw_maps
 from embedkit.reporting.figures.panels import plan_panels
 from embedkit.reporting.figures.recall import draw_classes, draw_confusions, draw_speakers
 from embedkit.reporting.figures.theme import Figure
@@ -223,6 +223,13 @@ def test_every_point_is_drawn_as_all_of_its_name(records: list[RunRecord]) -> No
                 assert shapes.count(own) == found.columns[by].count(name) + 1
 
 
+def test_maps_of_one_title_are_files_of_their_own(records: list[RunRecord]) -> None:
+    found = build_map(records[0], read_predictions(records[0]))
+    one, both = list(draw_maps([found])), list(draw_maps([found, found]))
+    assert both[: len(one)] == one
+    assert len(set(both)) == len(both) == 2 * len(one)
+
+
 def test_single_layers_have_no_part_in_the_other_figures(records: list[RunRecord]) -> None:
     assert plan_panels(records[2:]) == []
 
@@ -232,7 +239,11 @@ STARTS = {"svg": b"<svg", "pdf": b"%PDF", "png": b"\x89PNG"}
 
 @pytest.mark.parametrize(
     ("kind", "format"),
-    [*((kind, "svg") for kind in KINDS if kind not in ("shares", "timeline")), ("confusion", "pdf"), ("curves", "png")],
+    [
+        *((kind, "svg") for kind in KINDS if kind not in ("cross", "shares", "timeline")),
+        ("confusion", "pdf"),
+        ("curves", "png"),
+    ],
 )
 def test_figures_are_files(records: list[RunRecord], tmp_path: Path, kind: str, format: str) -> None:
     runs = records[0].folder.parents[3]

@@ -17,7 +17,7 @@ from embedkit.errors import FitError
 from embedkit.reporting.cross import lay_out_cross
 from embedkit.reporting.figures.cross import draw_cross
 from embedkit.reporting.report.board import Board
-from embedkit.reporting.report.page import draw_matrices
+from embedkit.reporting.report.page import lay_out_matrices
 
 RATE = 16_000
 QUICK: dict[str, Any] = {"seeds": 1, "epochs": 1, "lr": (1e-2,), "threads": 1, "head": ["linear"], "progress": False}
@@ -135,9 +135,16 @@ def test_the_table_and_the_report_of_the_runs_show_it(found: Any) -> None:
     assert figure.headers == ("trained on", "one", "three", "two")
     assert [row[0] for row in figure.rows] == ["one", "three", "two", "all others"]
     assert len(figure.data) == 12
-    table, drawn = draw_matrices(found.records, Board()) or ("", [])
-    assert "Cross-corpus UAR in %, mfcc" in table
-    assert [one.svg.startswith("<svg") for one in drawn] == [True]
+    (path,) = embedkit.write_figures("runs", "cross", out="drawn")
+    assert path == Path("drawn/cross-1.svg")
+    across = lay_out_matrices(found.records, Board())
+    assert across is not None
+    assert "Cross-corpus UAR in %, mfcc" in across.table
+    assert across.opening.svg.startswith("<svg")
+    assert [note.split(": ")[1] for note in across.notes] == ["the test corpus was seen in training"]
+    pairs = [100 * row["ua"] for row in found.table.rows if row.get("test_corpus")]
+    assert f"has a mean UAR of {np.mean(pairs):.1f} %, on corpora" in across.conclusion
+    assert "Trained on all other corpora it has " in across.conclusion
     own = [record for record in found.records if record.metrics["folds"] == "speaker"]
     for given, words in (
         (["--format", "csv"], "which has no matrix"),
@@ -147,7 +154,7 @@ def test_the_table_and_the_report_of_the_runs_show_it(found: Any) -> None:
         result = CliRunner().invoke(app, ["table", "--cross", *given], prog_name="embedkit")
         assert result.exit_code == 1
         assert words in " ".join(result.stderr.split())
-    assert draw_matrices(own, Board()) is None
+    assert lay_out_matrices(own, Board()) is None
     with pytest.raises(embedkit.EmbedkitError, match="No runs make a cross-corpus matrix"):
         embedkit.table(own, cross=True)
 

@@ -23,9 +23,9 @@ SIDE = 400
 
 SOFT = LIGHT["soft"]
 SMALL: Mapping[str, Any] = {"color": SOFT, "fontSize": 11}
-_CROWDED, _WRITTEN, _CROWD = 16, 12, 1500
+_CROWDED, _WRITTEN, _CROWD, _LONG = 16, 12, 1500, 260
 """Lines with more places have smaller points, matrices with more classes no numbers, maps with more points smaller
-ones."""
+ones, and names of configurations are cut that are longer, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,10 +169,10 @@ def _lines(draft: Draft, axes: Axes, scale: alt.Scale, places: list[Any]) -> Cha
 def _dots(draft: Draft, axes: Axes, scale: alt.Scale, places: list[Any], role: str) -> Chart:
     names = list(draft.series)
     x, kinds = partial(alt.X, title=axes.value, scale=scale, axis=alt.Axis(tickCount=6)), tell_apart(names)
-    order = [str(place) for place in places]
+    order, limit = [str(place) for place in places], _LONG if role == "configuration" else alt.Undefined
     base = alt.Chart().encode(
         x=x("mean:Q"),
-        y=alt.Y("at:N", title=axes.place, sort=order, axis=alt.Axis(grid=True)),
+        y=alt.Y("at:N", title=axes.place, sort=order, axis=alt.Axis(grid=True, labelLimit=limit)),
         yOffset=alt.YOffset("series:N", sort=names, scale=alt.Scale(paddingOuter=0.4)),
         opacity=fade(speaker=role == "speaker", classes=("label",) if role == "label" else ()),
     )
@@ -246,9 +246,17 @@ def draw_matrix(title: str, names: Sequence[str], counts: NDArray[np.float64]) -
 
 
 def draw_heat(
-    title: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell | None]], unit: str
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Sequence[Sequence[Cell | None]],
+    unit: str,
+    ends: Spread,
 ) -> Figure:
-    """Draw the numbers of a table, `[rows][columns]`, as a map; what is not there stays empty."""
+    """Draw the numbers of a table, `[rows][columns]`, as a map, shaded from the lower end to the higher one.
+
+    What is not there stays empty.
+    """
     data = [
         {
             "trained": row,
@@ -262,8 +270,7 @@ def draw_heat(
         if cell is not None
         for told in (f"{cell.number} {cell.spread} {cell.mark}".strip(),)
     ]
-    values = [cell.mean for own in cells for cell in own if cell is not None]
-    low, high = min(values), max(max(values), min(values) + 1e-9)
+    low, high = ends[0], max(ends[1], ends[0] + 1e-9)
     base = alt.Chart().encode(
         x=alt.X("tested:N", title="tested on", sort=list(columns), axis=alt.Axis(labelAngle=-40, labelLimit=140)),
         y=alt.Y("trained:N", title="trained on", sort=list(rows), axis=alt.Axis(labelLimit=140)),
@@ -275,7 +282,7 @@ def draw_heat(
     )
     heat = alt.FillOpacity("mean:Q", scale=alt.Scale(domain=[low, high], range=[0.1, 1]), legend=None)
     squares = base.mark_rect(fill=LIGHT["heat"], stroke=LIGHT["grid"]).encode(fillOpacity=heat)
-    turn = low + HEAT_TURN * (high - low)
+    turn = low + (HEAT_TURN - 0.1) / 0.9 * (high - low)
     colour = alt.condition(f"datum.mean > {turn}", alt.value(LIGHT["high"]), alt.value(LIGHT["low"]))
     numbers = base.mark_text().encode(text="words:N", color=colour)
     chart = alt.layer(squares, numbers).properties(width=alt.Step(70), height=alt.Step(40))

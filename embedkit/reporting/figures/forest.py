@@ -22,20 +22,27 @@ def draw_forest(panels: Sequence[Panel]) -> dict[str, Figure]:
     together: dict[int, list[Panel]] = {}
     for panel in panels:
         together.setdefault(panel.protocol, []).append(panel)
+    names = [f"forest-{own[0].corpus}{f'-{number}' if number else ''}" for number, own in enumerate(together.values())]
+    drawn = draw_forests(list(together.values()))
+    return {name: one for name, one in zip(names, drawn, strict=True) if one is not None}
+
+
+def draw_forests(protocols: Sequence[Sequence[Panel]]) -> list[Figure | None]:
+    """Draw a figure for the panels of each protocol, all of one score on the same axis; None where there are none."""
+    metrics = [_metric(own) if own else "" for own in protocols]
     figures: dict[str, Figure] = {}
-    for metric in dict.fromkeys(_metric(own) for own in together.values()):
+    for metric in filter(None, dict.fromkeys(metrics)):
         shown = METRICS[metric]
         drafts = {
-            f"forest-{own[0].corpus}{f'-{number}' if number else ''}": _draft(own, metric)
-            for number, own in enumerate(together.values())
-            if _metric(own) == metric
+            f"{number}": _draft(own, metric)
+            for number, (own, other) in enumerate(zip(protocols, metrics, strict=True))
+            if other == metric
         }
         value = f"{shown.label} {shown.unit}, 95 % interval by speaker".replace(" ,", ",")
         bounds = (0.0, shown.factor) if shown.task == "classes" else (-shown.factor, shown.factor)
-        figures |= draw_dots(
-            drafts, Axes(place="encoder, head", value=value, decimals=shown.decimals, bounds=bounds), "configuration"
-        )
-    return figures
+        axes = Axes(place="encoder, head", value=value, decimals=shown.decimals, bounds=bounds)
+        figures |= draw_dots(drafts, axes, "configuration")
+    return [figures.get(f"{number}") for number in range(len(protocols))]
 
 
 def _metric(panels: Sequence[Panel]) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embedkit.errors import EmbedkitError, RunError
 from embedkit.reporting.figures.charts import SIDE, draw_points
 from embedkit.reporting.figures.theme import Figure
-from embedkit.reporting.predictions import open_tested
+from embedkit.reporting.predictions import find_tested
 
 if TYPE_CHECKING:
     from embedkit.reporting.predictions import Predictions
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST_POINTS = 6000
 _MARGIN = 10
 METHODS = ("t-SNE", "PCA")
-COLOUR_BY = ("label", "predicted", "speaker", "session")
+COLOUR_BY = ("label", "predicted", "speaker", "session", "corpus")
 
 _TOLD = {
     "id": "utterance",
@@ -31,6 +31,7 @@ _TOLD = {
     "right": "recognised",
     "speaker": "speaker",
     "session": "session",
+    "corpus": "corpus",
 }
 
 
@@ -79,28 +80,37 @@ def build_map(record: RunRecord, predictions: Predictions) -> Map:
         RunError: the store is gone, damaged, or not the one that the run was fitted on.
     """
     try:
-        store = open_tested(record)
-        rows = {name: row for row, name in enumerate(store.ids.tolist())}
+        places = find_tested(record)
         chosen = np.arange(len(predictions.ids))
         if len(chosen) > MOST_POINTS:
             chosen = np.sort(np.random.default_rng(0).choice(chosen, MOST_POINTS, replace=False))
-        wanted = np.array([rows[predictions.ids[place]] for place in chosen])
-        values = np.concatenate(
-            [store.take("mean", own).mean(axis=1, dtype=np.float32) for own in np.array_split(wanted, 16)]
-        ).astype(np.float64)
+        found = [places[predictions.ids[place]] for place in chosen]
+        stores = list(dict.fromkeys(store for store, _ in found))
+        values = np.empty((len(found), stores[0].dimensions))
+        for store in stores:
+            own = np.array([place for place, (other, _) in enumerate(found) if other is store])
+            for part in filter(len, np.array_split(own, 16)):
+                taken = store.take("mean", np.array([found[place][1] for place in part]))
+                values[part] = taken.mean(axis=1, dtype=np.float32)
     except (EmbedkitError, KeyError) as error:
         raise RunError(f"{error}") from error
-    columns = {name: getattr(predictions, f"{name}s") for name in ("id", "label", "speaker", "session")}
+    columns = {
+        name: [getattr(predictions, f"{name}s")[place] for place in chosen]
+        for name in ("id", "label", "speaker", "session")
+    }
     if len(predictions.truth):
-        votes = [np.bincount(own, minlength=len(predictions.classes)).argmax() for own in predictions.predicted.T]
+        said = predictions.predicted.T[chosen]
+        votes = [np.bincount(own, minlength=len(predictions.classes)).argmax() for own in said]
         columns["predicted"] = [predictions.classes[place] for place in votes]
+    if len(stores) > 1:
+        columns["corpus"] = [store.corpus for store, _ in found]
     points, axes, note = _project(values)
     left_out = len(predictions.ids) - len(chosen)
     if left_out:
         note += f" {left_out:,} of {len(predictions.ids):,} utterances, drawn at random, are left out."
     return Map(
-        title=f"{store.corpus}: {store.path.stem}",
-        columns={name: tuple(values[place] for place in chosen) for name, values in columns.items() if any(values)},
+        title=f"{'+'.join(one.corpus for one in stores)}: {'+'.join(dict.fromkeys(one.path.stem for one in stores))}",
+        columns={name: tuple(told) for name, told in columns.items() if any(told)},
         points=points,
         axes=axes,
         note=note,
@@ -157,10 +167,12 @@ def _fit(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def draw_maps(maps: Sequence[Map]) -> dict[str, Figure]:
-    """Draw every map by every method, coloured by everything that is known."""
+    """Draw every map by every method, coloured by everything that is known; those of one title are numbered."""
+    titles = [one.title.replace(": ", "-") for one in maps]
+    again = [titles[:place].count(title) for place, title in enumerate(titles)]
     return {
-        f"map-{one.title.replace(': ', '-')}-{method}-{by}": draw_map(one, method, by)
-        for one in maps
+        f"map-{title}{f'-{number + 1}' if number else ''}-{method}-{by}": draw_map(one, method, by)
+        for one, title, number in zip(maps, titles, again, strict=True)
         for method in METHODS
         for by in one.coloured_by
     }

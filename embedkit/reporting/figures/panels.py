@@ -94,7 +94,8 @@ def loss_order(row: Row) -> int:
 
 def _run_order(record: RunRecord) -> tuple[Any, ...]:
     row = record.metrics
-    return bool(row.get("demo")), row["corpus"], _place(ENCODERS, row["encoder"]), _place(HEADS, row["head"])
+    tested = str(row.get("test_corpus") or "")
+    return bool(row.get("demo")), row["corpus"], tested, _place(ENCODERS, row["encoder"]), _place(HEADS, row["head"])
 
 
 def _place(catalogue: Iterable[str], name: str) -> int:
@@ -108,13 +109,12 @@ def is_cached(record: RunRecord) -> bool:
 
 
 def is_on_one_store(record: RunRecord) -> bool:
-    """Say whether one store is tested in all folds; trained encoders have one for each, pooled corpora several."""
-    store = record.config.get("test_store") or record.config["store"]
-    return is_cached(record) and not {"encoders", "stores"} & store.keys()
+    """Say whether all folds are tested on the same embeddings; trained encoders have a store for each."""
+    return is_cached(record) and "encoders" not in (record.config.get("test_store") or record.config["store"])
 
 
 def tested_stores(panels: Sequence[Panel]) -> list[tuple[Panel, RunRecord]]:
-    """Return one run, and where it stands, for every store that was tested on and serves all folds."""
+    """Return one run, and where it stands, for every store that serves all folds, or all stores of pooled corpora."""
     found: dict[str, tuple[Panel, RunRecord]] = {}
     for panel in panels:
         for record in filter(is_on_one_store, panel.runs.values()):

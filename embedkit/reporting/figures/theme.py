@@ -12,6 +12,7 @@ import vl_convert
 from embedkit import system
 from embedkit.errors import RunError
 from embedkit.losses import LOSSES
+from embedkit.training.runs import ZERO_SHOT
 from embedkit.wording import escape_all, escape_controls, format_bytes
 
 COLOURS = (
@@ -86,10 +87,10 @@ _EMOTIONS = (
     "sadness anger disgust happiness fear surprise calm boredom neutral contempt",
     "- - - - - - frustration excitement",
 )
-_LOSSES = (" ".join(name for name in LOSSES if name != "soft-ce"), "- - - - - - - soft-ce")
+_LOSSES = (" ".join(name for name in LOSSES if name != "soft-ce"), f"- - - - - - - soft-ce {ZERO_SHOT}")
 _PLACES = {name: place for row in (*_EMOTIONS, *_LOSSES) for place, name in enumerate(row.split()) if name != "-"}
 """Emotions and losses that have the same colour in every figure; two names share one where corpora have one of them, or
-where one is of votes for classes and the other of ratings."""
+where they seldom stand together: a loss of ratings and one of votes for classes, of both and a published classifier."""
 
 
 Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart

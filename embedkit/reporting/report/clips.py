@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from embedkit.audio import read_blocks
 from embedkit.errors import AudioError, EmbedkitError, RunError
 from embedkit.extraction.segments import file_stamp, segment_digest
-from embedkit.reporting.predictions import open_tested
+from embedkit.reporting.predictions import find_tested
 from embedkit.wording import count_noun, list_some
 
 if TYPE_CHECKING:
+    from embedkit.store.reader import Store
     from embedkit.training.runs import RunRecord
 
 RATE = 16_000
@@ -53,23 +55,24 @@ class Clips:
         try:
             if record is None:
                 raise RunError("no embedding file of all folds says where they lie")
-            store = open_tested(record)
-            rows = {name: row for row, name in enumerate(store.ids.tolist())}
-            if lacking := [name for name in _COLUMNS if name not in store.columns]:
-                raise RunError(f"the store {str(store.path)!r} has no column {lacking[0]}")
-            columns = [store.column(name) for name in _COLUMNS]
+            rows = find_tested(record)
+            columns: dict[Store, list[NDArray[Any]]] = {}
+            for store in dict.fromkeys(store for store, _ in rows.values()):
+                if lacking := [name for name in _COLUMNS if name not in store.columns]:
+                    raise RunError(f"the store {str(store.path)!r} has no column {lacking[0]}")
+                columns[store] = [store.column(name) for name in _COLUMNS]
         except EmbedkitError as error:
             self._miss(str(error), ids)
             return [None] * len(ids)
-        root = store.corpus_info["root"]
         found: list[int | None] = [None] * len(ids)
         # Where there is no room for all, what plays is spread over all.
         for place in np.random.default_rng(0).permutation(len(ids)).tolist():
-            row = rows.get(ids[place])
-            if row is None:
+            if ids[place] not in rows:
                 self._miss("the store does not hold them", [ids[place]])
-            else:
-                found[place] = self._take(root, ids[place], *(column[row].item() for column in columns))
+                continue
+            store, row = rows[ids[place]]
+            own = (column[row].item() for column in columns[store])
+            found[place] = self._take(store.corpus_info["root"], ids[place], *own)
         return found
 
     def _take(self, root: str, name: str, path: str, start: float, end: float, digest: str) -> int | None:

@@ -17,7 +17,7 @@
   const chosen = (name) => choice?.elements[name]?.value ?? "";
   const isChosen = (speaker, label) => (!chosen("speaker") || speaker === chosen("speaker")) && (!chosen("class") || label === chosen("class"));
   const show = (view) => view.signal("chosenSpeaker", chosen("speaker")).signal("chosenClass", chosen("class"))
-    .signal("showsCounts", choice?.elements.counts.checked ?? false).runAsync();
+    .signal("showsCounts", choice?.elements.counts?.checked ?? false).runAsync();
   const choose = (name, value) => {
     const known = choice?.elements[name];
     if (known && value !== undefined) known.value = known.value === value ? "" : value;
@@ -72,7 +72,7 @@
     }
   };
 
-  const titles = { id: "utterance", label: "true label", predicted: "predicted by most seeds", right: "recognised", speaker: "speaker", session: "session" };
+  const titles = { id: "utterance", label: "true label", predicted: "predicted by most seeds", right: "recognised", speaker: "speaker", session: "session", corpus: "corpus" };
   const known = (row) => Object.keys(titles).filter((name) => name in row);
   const tell = (row) => known(row).map((name) => `${titles[name]}: ${row[name]}`);
   const list = (details) => {
@@ -101,10 +101,14 @@
         const isNumber = !head.classList.contains("label");
         // Numbers stand with the highest first.
         const descending = (head.ariaSort ?? (isNumber ? "ascending" : "descending")) === "ascending";
+        const isGap = (row) => isNumber && isNaN(parseFloat(value(row, place)));
         const compare = isNumber
-          ? (one, other) => (parseFloat(one) || 0) - (parseFloat(other) || 0)
+          ? (one, other) => parseFloat(one) - parseFloat(other)
           : (one, other) => one.localeCompare(other, undefined, { numeric: true });
-        const sorted = [...body.rows].sort((one, other) => (descending ? -1 : 1) * compare(value(one, place), value(other, place)));
+        // What has no number stands last, whichever way.
+        const sorted = [...body.rows].sort((one, other) => isGap(one) || isGap(other)
+          ? isGap(one) - isGap(other)
+          : (descending ? -1 : 1) * compare(value(one, place), value(other, place)));
         for (const other of heads) other.ariaSort = null;
         head.ariaSort = descending ? "descending" : "ascending";
         body.append(...sorted);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,17 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from embedkit.progress import Tell
-from embedkit.reporting.figures.cross import draw_cross
+from embedkit.reporting.cross import build_matrices
+from embedkit.reporting.figures.cross import draw_matrices
+from embedkit.reporting.figures.forest import draw_forests
 from embedkit.reporting.figures.maps import METHODS
 from embedkit.reporting.figures.panels import Panel, plan_panels, split_runs, tested_stores
 from embedkit.reporting.figures.recall import Read
 from embedkit.reporting.figures.shares import find_families
-from embedkit.reporting.figures.theme import converter, write_styles
+from embedkit.reporting.figures.theme import Figure, converter, write_styles
 from embedkit.reporting.predictions import Predictions, read_predictions
 from embedkit.reporting.protocol import describe_marks, describe_protocol, tell_protocols_apart
+from embedkit.reporting.report.across import choose_matrix, conclude_across
 from embedkit.reporting.report.board import Board, Drawn, Figures
 from embedkit.reporting.report.clips import Clips
 from embedkit.reporting.report.commands import list_commands
@@ -57,6 +60,17 @@ class Study:
     hardest: Listing | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Across:
+    """The cross-corpus matrices: what they come to, the best one, and what is folded."""
+
+    conclusion: str
+    notes: Sequence[str]
+    opening: Drawn
+    others: Sequence[Drawn]
+    table: str
+
+
 def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = False, tell: Tell = lambda _: None) -> str:
     """Draw the page.
 
@@ -70,11 +84,13 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
         RunError: a run is damaged, or clips cannot be written here.
     """
     known: dict[str, Predictions] = {}
+    corpora = {name for record in records for name in _tested(record)}
 
     def read(record: RunRecord) -> Predictions:
         key = str(record.folder)
         if key not in known:
-            known[key] = read_predictions(record)
+            found = read_predictions(record)
+            known[key] = replace(found, speakers=_qualify(record, found)) if len(corpora) > 1 else found
         return known[key]
 
     clips = Clips() if audio else None
@@ -84,10 +100,14 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
     families = find_families(records)
     board = Board()
     studies = [
-        _study(title, group, own, families, read, tally, board, clips)
-        for title, group, own, tally in zip(_titles(groups), groups, panels, tallies, strict=True)
+        _study(title, group, own, forest, families, read, tally, board, clips)
+        for title, group, own, forest, tally in zip(
+            _titles(groups), groups, panels, draw_forests(panels), tallies, strict=True
+        )
     ]
-    maps = draw_maps([one for own in panels for one in own], read, tallies, board, clips, tell)
+    maps = draw_maps(list(zip(panels, tallies, strict=True)), read, board, clips, tell)
+    # What is chosen stands out in figures of classes, and in maps.
+    shown = [one for one in known.values() if len(one.truth) or maps.drawn]
     heard = clips.describe() if clips else []
     for sentence in heard:
         tell(sentence)
@@ -100,7 +120,7 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
     return environment.from_string(texts["page.html"]).render(
         title=" and ".join(dict.fromkeys(str(record.metrics["corpus"]) for record in records)),
         studies=studies,
-        cross=draw_matrices(records, board),
+        cross=lay_out_matrices(records, board),
         maps=maps,
         stores=list_stores(records),
         versions=list_versions(records),
@@ -112,20 +132,43 @@ def render_report(records: Sequence[RunRecord], *, runs: str, audio: bool = Fals
         clips=clips.data if clips else None,
         heard=heard,
         methods=METHODS,
-        speakers=sorted({name for tally in tallies for name in tally.speakers} - {""}),
-        classes=sorted({name for tally in tallies for name in tally.labels}),
+        speakers=sorted({name for one in shown for name in one.speakers} - {""}),
+        classes=sorted({name for one in shown for name in one.labels} - {""}),
+        counted=any(tally.places for tally in tallies),
         count=len(records),
     )
 
 
-def draw_matrices(records: Sequence[RunRecord], board: Board) -> tuple[Markup, Sequence[Drawn]] | None:
-    """Draw the cross-corpus matrices as tables and heat maps; None where there are none."""
-    rows = [record.metrics for record in records]
-    figures = draw_cross([escape_all(row) for row in rows])
-    if not figures:
+def _tested(record: RunRecord) -> list[str]:
+    """Name the corpora that a run was tested on."""
+    row = record.metrics
+    return list(map(str, row.get("pooled") or [row.get("test_corpus") or row["corpus"]]))
+
+
+def _qualify(record: RunRecord, found: Predictions) -> tuple[str, ...]:
+    """Name speakers with their corpus, as runs on several corpora do, so that each is chosen in all figures."""
+    if record.metrics.get("pooled") or record.metrics.get("test_corpus"):
+        return found.speakers
+    return tuple(f"{record.metrics['corpus']}/{name}" if name else "" for name in found.speakers)
+
+
+def lay_out_matrices(records: Sequence[RunRecord], board: Board) -> Across | None:
+    """Lay out the cross-corpus matrices, the best one first; None where there are none."""
+    rows = [escape_all(record.metrics) for record in records]
+    matrices = build_matrices(rows)
+    if not matrices:
         return None
-    table = build_table(rows, cross=True)
-    return Markup(_cut_body(table.render("html"))), [board.add({"": one}) for one in figures.values()]
+    best = choose_matrix(matrices)
+    matrices.sort(key=lambda one: one is not best)
+    opening, *others = [board.add({"": one}) for one in draw_matrices(matrices)]
+    table = build_table([record.metrics for record in records], cross=True)
+    return Across(
+        conclusion=conclude_across(matrices),
+        notes=list(dict.fromkeys(note for one in matrices for note in one.legend)),
+        opening=opening,
+        others=others,
+        table=Markup(_cut_body(table.render("html"))),
+    )
 
 
 def _escape(value: Any) -> Any:
@@ -157,6 +200,7 @@ def _study(
     title: str,
     group: Sequence[RunRecord],
     panels: Sequence[Panel],
+    forest: Figure | None,
     families: Sequence[Sequence[RunRecord]],
     read: Read,
     tally: Tally,
@@ -166,12 +210,13 @@ def _study(
     whole = [record for record in group if record.metrics.get("layer") is None] or list(group)
     table = build_table([one.metrics for one in whole], predictions=[one.predictions_path for one in whole])
     opening, matrices = draw_openings(panels, read)
+    opening = [*([forest] if forest else []), *opening]
     heard = next((record for _, record in tested_stores(panels)), None)
     take = None if clips is None else partial(clips.take, heard)
     return Study(
         title=title,
         conclusion=conclude(table.rows),
-        opening=[board.add({"": one}) for one in opening.values()],
+        opening=[board.add({"": one}) for one in opening],
         notes=describe_protocol([record.metrics for record in group]),
         table=Markup(_cut_body(table.render("html"))),
         intervals=list_intervals(panels),

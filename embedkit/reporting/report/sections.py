@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from embedkit.errors import RunError
 from embedkit.progress import Tell
 from embedkit.reporting.figures.calibration import draw_calibration
-from embedkit.reporting.figures.forest import draw_forest
 from embedkit.reporting.figures.layers import draw_layers
 from embedkit.reporting.figures.learning import draw_curves, draw_weights
 from embedkit.reporting.figures.maps import METHODS, build_map, draw_map
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
 
 
-def draw_openings(panels: Sequence[Panel], read: Read) -> tuple[dict[str, Figure], dict[str, Figure]]:
-    """Draw what a study opens with, and the matrices that are folded: the forest plot and the best run's matrix."""
+def draw_openings(panels: Sequence[Panel], read: Read) -> tuple[list[Figure], dict[str, Figure]]:
+    """Draw the matrix of the best run, which a study opens with, and the matrices that are folded."""
     matrices = draw_confusions(panels, read)
     scores = {
         f"confusion-{panel.file_name}-{loss}": record.metrics["ua"]
@@ -37,8 +36,7 @@ def draw_openings(panels: Sequence[Panel], read: Read) -> tuple[dict[str, Figure
         if panel.classes
     }
     best = max(matrices, key=scores.__getitem__, default="")
-    own = {best: matrices.pop(best)} if best else {}
-    return draw_forest(panels) | own, matrices
+    return [matrices.pop(best)] if best else [], matrices
 
 
 def draw_sections(
@@ -120,17 +118,21 @@ class Maps:
 
 
 def draw_maps(
-    panels: Sequence[Panel],
+    protocols: Sequence[tuple[Sequence[Panel], Tally]],
     read: Read,
-    tallies: Sequence[Tally],
     board: Board,
     clips: Clips | None,
     tell: Tell,
 ) -> Maps:
-    """Draw the embeddings of every store that is still there, with the clips of their points."""
+    """Draw the embeddings of every store that is still there, with the clips of their points.
+
+    What is said of a point is said by the runs of the first protocol that tested it.
+    """
+    panels = [panel for own, _ in protocols for panel in own]
     drawn, gone = [], _name_others(panels)
     coloured: dict[str, None] = {}
     for panel, record in tested_stores(panels):
+        tally = next(tally for own, tally in protocols if any(one is panel for one in own))
         encoder = last_part(panel.encoder)
         tell(f"map of {encoder}: t-SNE of {len(read(record).ids):,} utterances")
         try:
@@ -138,10 +140,13 @@ def draw_maps(
         except RunError as error:
             gone.append(f"There is no map of {encoder}. {error}")
             continue
-        right = tuple(
-            next((told for one in tallies if (told := one.tell(name, encoder))), "") for name in found.columns["id"]
-        )
-        found = replace(found, columns={**found.columns, **({"right": right} if any(right) else {})})
+        right = tuple(tally.tell(name, encoder) for name in found.columns["id"])
+        if any(right):
+            loss = next(loss for loss, one in panel.runs.items() if one is record)
+            said = (
+                f"Predicted: by {panel.head} under {loss}{_trained_on(record)}. Recognised: by all heads on {encoder}."
+            )
+            found = replace(found, columns={**found.columns, "right": right}, note=f"{found.note} {said}")
         coloured |= dict.fromkeys(found.coloured_by)
         variants = {f"{method}, {by}": draw_map(found, method, by) for method in METHODS for by in found.coloured_by}
         if clips is not None:
@@ -149,6 +154,11 @@ def draw_maps(
             variants = {name: _with_clips(one, own) for name, one in variants.items()}
         drawn.append(board.add(variants, title=found.title, note=found.note))
     return Maps(drawn=drawn, gone=gone, coloured_by=list(coloured))
+
+
+def _trained_on(record: RunRecord) -> str:
+    """Say on which other corpus the run that tests a map's points was trained."""
+    return f", trained on {record.metrics['corpus']}" if record.metrics.get("test_corpus") else ""
 
 
 def _with_clips(figure: Figure, clips: Sequence[int | None]) -> Figure:
