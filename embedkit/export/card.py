@@ -176,5 +176,5 @@ def _licences(predictor: Predictor) -> Iterator[tuple[str, str]]:
         named = f"encoder {part['name']}" + (f" ({part['source']})" if known else "")
         licence = known.licence if known else "not known: see where its weights are from"
         yield named, licence if part.get("weights_digest") else "no weights"
-    corpus = str(predictor.config["corpus"])
-    yield f"corpus {corpus}", LICENCES.get(corpus, "not known: see where it is from")
+    for corpus in map(str, predictor.config.get("pooled") or [predictor.config["corpus"]]):
+        yield f"corpus {corpus}", LICENCES.get(corpus, "not known: see where it is from")
