@@ -76,6 +76,11 @@ def test_what_is_not_known_is_said() -> None:
     assert (funasr.license, funasr.license_name) == ("other", "funasr-model-licence")
 
 
+def test_scores_on_another_corpus_are_those_of_that_corpus() -> None:
+    (uar, _) = card_of(describe({}), {**RESULTS, "test_corpus": "ravdess"}).data.eval_results
+    assert (uar.dataset_name, uar.dataset_type) == ("ravdess", "ravdess")
+
+
 def test_pooled_corpora_have_licences_of_their_own() -> None:
     card = card_of(describe({}, corpus="emodb+mine", pooled=["emodb", "mine"]), {})
     assert "| corpus emodb | CC0 1.0, as audEERING publishes it with the original authors |" in card.content
