@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from tests.pages import ROOT, read_blocks, shell_commands
 
 LINKS = {"a": "href", "area": "href", "iframe": "src", "img": "src", "link": "href", "script": "src", "source": "src"}
-EXPLAINED = {"UAR": "glossary.html", "LOSO": "glossary.html", "Holm": "protocol.html"}
+EXPLAINED = {"UAR": "glossary.html", "LOSO": "glossary.html", "Holm": "protocol.html", "Soft labels": "glossary.html"}
 LOADED = ("iframe", "img", "link", "script", "source")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -214,6 +215,13 @@ def check_doctor(page: Page) -> None:
     assert "torch, torchaudio and transformers do " in page.printed[0]
 
 
+def check_export(page: Page) -> None:
+    (found,) = embedkit.predict("classifier", ["my.wav"])
+    lines = [line for told in page.printed for line in told.splitlines()]
+    (shown,) = (line for line in lines if line.startswith("{'") and "np." not in line)
+    assert found.probabilities == pytest.approx(ast.literal_eval(shown), abs=1e-5)
+
+
 def check_python(page: Page) -> None:
     assert len(page.names["dataset"]) == 16
     assert "torch.Size([8, 64])" in page.printed[-1]
@@ -240,6 +248,7 @@ CHECKS: dict[str, Callable[[Page], None]] = {
     "adding-an-augmentation.md": check_augmentations,
     "adding-an-encoder.md": check_encoder,
     "doctor.md": check_doctor,
+    "export.md": check_export,
     "python.md": check_python,
     "replication.md": check_replication,
 }

@@ -81,8 +81,7 @@ def explain_push(error: Exception, repository: str) -> RunError:
         found = f"The Hub does not accept the token {_place_of_token()}"
         todo = "make a new one that may write, and log in with `hf auth login`"
     elif isinstance(error, HfHubHTTPError) and error.response.status_code in (403, 404):
-        found = f"The token {_place_of_token()} may not write to {repository!r}"
-        todo = "take one that may, or name a repository of your own"
+        return explain_rights(repository, _reason(error))
     elif isinstance(error, HfHubHTTPError | ValueError):
         found = f"The Hub does not take what was pushed to {repository!r}"
         todo = "try again later" if isinstance(error, HfHubHTTPError) else "look at its README.md"
@@ -91,6 +90,14 @@ def explain_push(error: Exception, repository: str) -> RunError:
     else:
         found, todo = f"The Hub cannot be reached to push to {repository!r}", "look at the network, and try again"
     return RunError(f"{found} ({_reason(error)}); {todo}.")
+
+
+def explain_rights(repository: str, reason: str) -> RunError:
+    """Say of which place the token is that may not write, and why."""
+    return RunError(
+        f"The token {_place_of_token()} may not write to {repository!r} ({reason}); take one that may, or name a "
+        "repository of your own."
+    )
 
 
 def _explain_answer(error: Exception, wanted: Wanted) -> tuple[str, ...] | None:

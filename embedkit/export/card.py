@@ -62,7 +62,7 @@ def render_card(predictor: Predictor, results: Mapping[str, Any], *, place: str,
     )
     environment.filters |= {"plain": _Plain, "cell": _escape}
     return environment.from_string(files(__package__).joinpath("card.md").read_text(encoding="utf-8")).render(
-        front_matter=_Plain(_front_matter(predictor, scores)),
+        front_matter=_Plain(_front_matter(predictor, scores, str(results.get("test_corpus") or config["corpus"]))),
         title=predictor.title,
         rates=predictor.rates,
         names=predictor.names,
@@ -91,15 +91,15 @@ def _escape(value: Any) -> str:
     return value if isinstance(value, _Plain) else _Plain(_SPECIAL.sub(r"\\\g<0>", escape_controls(str(value))))
 
 
-def _front_matter(predictor: Predictor, scores: Sequence[_Score]) -> str:
-    """Write what the Hub sorts by, in YAML."""
+def _front_matter(predictor: Predictor, scores: Sequence[_Score], tested_on: str) -> str:
+    """Write what the Hub sorts by, in YAML; the corpus is that of the scores."""
     from huggingface_hub import EvalResult, ModelCardData
 
     parts = parts_of(without_places(predictor.identity))
     licences = {found.licence if (found := _published(part)) else None for part in parts if part.get("weights_digest")}
     licence = licences.pop() if len(licences) == 1 else None
     slug = licence.lower().replace(" ", "-") if licence else None
-    corpus = escape_controls(str(predictor.config["corpus"]))
+    corpus = escape_controls(tested_on)
     results = [
         EvalResult(
             task_type="audio-classification",
@@ -176,5 +176,5 @@ def _licences(predictor: Predictor) -> Iterator[tuple[str, str]]:
         named = f"encoder {part['name']}" + (f" ({part['source']})" if known else "")
         licence = known.licence if known else "not known: see where its weights are from"
         yield named, licence if part.get("weights_digest") else "no weights"
-    corpus = str(predictor.config["corpus"])
-    yield f"corpus {corpus}", LICENCES.get(corpus, "not known: see where it is from")
+    for corpus in map(str, predictor.config.get("pooled") or [predictor.config["corpus"]]):
+        yield f"corpus {corpus}", LICENCES.get(corpus, "not known: see where it is from")

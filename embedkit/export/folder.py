@@ -50,11 +50,12 @@ def write_folder(
         if isinstance(part, PretrainedEncoder):
             target.mkdir(exist_ok=True)
             _write_checkpoint(part, target)
-            _copy(part.checkpoint.folder, target, PREPROCESSOR_FILE, PROCESSOR_FILE, CARD_FILE)
+            _copy(part.checkpoint.folder, target, PREPROCESSOR_FILE, PROCESSOR_FILE)
+            _copy_training(part.checkpoint.folder, target)
         elif isinstance(part, VggishEncoder):
             target.mkdir(exist_ok=True)
             part.save(target)
-            _copy(Path(part.identity()["source"]).parent, target, CARD_FILE)
+            _copy_training(Path(part.identity()["source"]).parent, target)
     checkpoint = (folder / CONFIG_FILE).is_file()
     if checkpoint:
         _write_json(folder / CONFIG_FILE, {**read_object(folder / CONFIG_FILE), **labels})
@@ -116,6 +117,14 @@ def _write_checkpoint(encoder: PretrainedEncoder, folder: Path) -> None:
     else:
         with quiet():
             model.save_pretrained(folder)
+
+
+def _copy_training(source: Path, folder: Path) -> None:
+    """Write what a trained encoder was trained on, without the place of the encoder that it was before."""
+    if (source / CARD_FILE).is_file():
+        told = read_object(source / CARD_FILE)
+        before = {"base": without_places(told["base"])} if isinstance(told.get("base"), dict) else {}
+        _write_json(folder / CARD_FILE, {**told, **before})
 
 
 def _copy(source: Path, folder: Path, *names: str) -> None:

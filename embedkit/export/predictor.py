@@ -42,6 +42,7 @@ KEPT = (
     "seeds",
     "folds",
     "choices",
+    "pooled",
     "store",
 )
 """What predicting needs of a run's configuration."""

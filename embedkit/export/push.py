@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id
 
-from embedkit.encoders.hub_errors import explain_push
+from embedkit.encoders.hub_errors import explain_push, explain_rights
 from embedkit.encoders.sources import is_repository
 from embedkit.errors import ConfigError, RunError
 from embedkit.export.predictor import DESCRIPTION_FILE
@@ -31,13 +32,15 @@ def require_repository(repository: str, *, public: bool) -> None:
 
     Raises:
         ConfigError: it is no name of a repository.
-        RunError: there is no token that the Hub takes, the Hub cannot be reached, or the repository is there already
-            and holds something else, or may be read by everybody although it should not.
+        RunError: there is no token that the Hub takes, it may only read, the Hub cannot be reached, or the repository
+            is there already and holds something else, or others may read it than should.
     """
-    if not is_repository(repository) or "@" in repository:
+    if not is_repository(repository) or "@" in repository or not _is_allowed(repository):
         raise ConfigError(f"--push is {repository!r}, expected ORG/NAME, a repository on the Hugging Face Hub.")
     api = HfApi()
-    _answered(repository, api.whoami)
+    owner = _answered(repository, api.whoami)
+    if ((owner.get("auth") or {}).get("accessToken") or {}).get("role") == "read":
+        raise explain_rights(repository, "it may only read")
     try:
         known = _answered(repository, lambda: api.model_info(repository))
     except RunError as error:
@@ -49,6 +52,11 @@ def require_repository(repository: str, *, public: bool) -> None:
         raise RunError(f"The repository {repository!r} holds something else than an exported run; name another.")
     if not known.private and not public:
         raise RunError(f"Everybody may read the repository {repository!r}; give --public as well, or name another.")
+    if known.private and public:
+        raise RunError(
+            f"The repository {repository!r} is private, and --public does not change what is there; make it public at "
+            f"{api.endpoint}/{repository}/settings, or leave --public out."
+        )
 
 
 def push_folder(folder: Path, repository: str, *, public: bool) -> str:
@@ -72,6 +80,15 @@ def push_folder(folder: Path, repository: str, *, public: bool) -> str:
         ),
     )
     return f"{repository}@{commit.oid}"
+
+
+def _is_allowed(repository: str) -> bool:
+    """Tell whether the Hub's own rules on lengths, dots and hyphens allow a name."""
+    try:
+        validate_repo_id(repository)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _answered(repository: str, ask: Callable[[], _Answer]) -> _Answer:

@@ -102,23 +102,23 @@ def export_run(
     Raises:
         CodeError: the run names code that is not allowed.
         RunError: no run, one that is damaged or cannot be exported, too large a difference, no place to write, or a
-            Hub that does not take it; the folder stays then.
+            Hub that does not take it; nothing is kept then, so that the same command can be given again.
         ConfigError: an unknown format, or packages that are missing.
         EncoderError: an encoder that is no longer available, or cannot be written as ONNX.
         AudioError: a recording to compare on that cannot be used.
     """
-    format = format or ("folder" if push else "onnx")
+    format = format or ("onnx" if push is None else "folder")
     if format not in FORMATS:
         raise ConfigError(f"The format is {format!r}, expected one of {', '.join(FORMATS)}.")
     if not tolerance > 0:
         raise ConfigError(f"The tolerance is {tolerance}, expected a number above 0.")
-    if public and not push:
+    if public and push is None:
         raise ConfigError("--public says who may read what is pushed, and nothing is; give --push ORG/NAME as well.")
-    if push and format == "onnx":
+    if push is not None and format == "onnx":
         raise ConfigError("--push takes folders, and the format is onnx; choose --format folder or both.")
     if format != "folder":
         require_onnx()
-    if push:
+    if push is not None:
         require_repository(push, public=public)
     source = run if isinstance(run, RunRecord) else Path(run)
     predictor = open_predictor(source, fold=fold, seed=seed, allow_code=allow_code, tell=tell)
@@ -141,11 +141,11 @@ def export_run(
             differences += job.check_folder(partial)
         if format != "folder":
             differences += job.write_onnx(partial / (ONNX_FILE if format == "both" else target.name))
-    found = Export(path=target, differences=tuple(differences))
-    tell(_report(predictor, found, job.described, tolerance))
-    if push:
-        tell(f"Pushing {target} to {push}, which {'everybody' if public else 'nobody but its owners'} may read.")
-        found = replace(found, pushed=push_folder(target, push, public=public))
+        found = Export(path=target, differences=tuple(differences))
+        tell(_report(predictor, found, job.described, tolerance))
+        if push is not None:
+            tell(f"Pushing {target} to {push}, which {'everybody' if public else 'nobody but its owners'} may read.")
+            found = replace(found, pushed=push_folder(partial, push, public=public))
     return found
 
 

@@ -54,6 +54,7 @@ class Hub:
         uploads: A folder for what is pushed.
         large: Large files that were pushed, by their SHA-256.
         private: Repositories that were made for their owners alone.
+        role: What the token may do: "read" or "write".
     """
 
     address: str = ""
@@ -70,6 +71,7 @@ class Hub:
     uploads: Path = Path()
     large: dict[str, bytes] = field(default_factory=dict)
     private: set[str] = field(default_factory=set)
+    role: str = "write"
 
     def add(self, repository: str, commit: str, folder: Path) -> None:
         """Publish the files of a folder."""

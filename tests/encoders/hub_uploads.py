@@ -35,7 +35,8 @@ class Uploads:
         elif path.endswith(".git/info/lfs/objects/batch"):
             self._send({"objects": [self._place(one) for one in json.loads(body)["objects"]], "transfer": "basic"})
         elif path == "/api/whoami-v2" and self._is_known():
-            self._send({"name": "me", "type": "user", "orgs": []})
+            token = {"displayName": "laptop", "role": self.hub.role}
+            self._send({"name": "me", "type": "user", "orgs": [], "auth": {"accessToken": token}})
         elif path == "/api/whoami-v2":
             self._answer(401, {"X-Error-Message": "Invalid username or password."})
         elif path == "/api/validate-yaml":
@@ -86,7 +87,7 @@ class Uploads:
         self._send({"url": f"{self.hub.address}/{repository}", "id": repository})
 
     def _commit(self: Any, repository: str, before: Path, lines: list[dict[str, Any]]) -> None:
-        commit = hashlib.sha1(json.dumps(lines).encode()).hexdigest()
+        commit = hashlib.sha1(json.dumps([str(before), *lines]).encode()).hexdigest()
         folder = Path(shutil.copytree(before, self.hub.uploads / commit))
         for line in lines[1:]:
             value = line["value"]

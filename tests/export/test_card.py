@@ -76,6 +76,17 @@ def test_what_is_not_known_is_said() -> None:
     assert (funasr.license, funasr.license_name) == ("other", "funasr-model-licence")
 
 
+def test_scores_on_another_corpus_are_those_of_that_corpus() -> None:
+    (uar, _) = card_of(describe({}), {**RESULTS, "test_corpus": "ravdess"}).data.eval_results
+    assert (uar.dataset_name, uar.dataset_type) == ("ravdess", "ravdess")
+
+
+def test_pooled_corpora_have_licences_of_their_own() -> None:
+    card = card_of(describe({}, corpus="emodb+mine", pooled=["emodb", "mine"]), {})
+    assert "| corpus emodb | CC0 1.0, as audEERING publishes it with the original authors |" in card.content
+    assert "| corpus mine | not known: see where it is from |" in card.content
+
+
 def test_ratings_have_their_own_scores() -> None:
     found = {"ccc": 0.5, "ccc_std": 0.01, "ccc_valence": 0.625, "ccc_valence_ci": [0.5, 0.75]}
     card = card_of(describe({"name": "mfcc"}, ratings=True), found)

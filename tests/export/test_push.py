@@ -67,6 +67,8 @@ def test_everybody_may_read_what_is_pushed_publicly_alone(hub: Hub, folder: Path
     assert hub.private == set()
     assert "Everybody may read the repository 'lab/open'; give --public" in refused("lab/open")
     require_repository("lab/open", public=True)
+    push_folder(folder, "lab/closed", public=False)
+    assert "'lab/closed' is private, and --public does not change what is there" in refused("lab/closed", public=True)
 
 
 def test_what_is_there_already_is_kept(hub: Hub, tmp_path: Path) -> None:
@@ -76,7 +78,9 @@ def test_what_is_there_already_is_kept(hub: Hub, tmp_path: Path) -> None:
     assert "'me/bert' holds something else than an exported run; name another." in refused("me/bert", public=True)
 
 
-@pytest.mark.parametrize("name", ["new", "me/new@main", "a/../b", "https://huggingface.co/me/new"])
+@pytest.mark.parametrize(
+    "name", ["", "new", "me/new@main", "a/../b", "https://huggingface.co/me/new", "me/a.git", "me/" + "a" * 97]
+)
 def test_what_is_no_repository_is_told(name: str) -> None:
     with pytest.raises(ConfigError, match="expected ORG/NAME"):
         require_repository(name, public=False)
@@ -86,6 +90,9 @@ def test_a_token_that_is_missing_or_wrong_is_told(hub: Hub, monkeypatch: pytest.
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     assert "does not accept the token of the variable HF_TOKEN (401" in refused()
     assert "hf_wrong" not in refused()
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.role = "read"
+    assert "The token of the variable HF_TOKEN may not write to 'me/new' (it may only read)" in refused()
     monkeypatch.delenv("HF_TOKEN")
     assert "There is no token to push with; make one" in refused()
 

@@ -270,3 +270,6 @@ def test_an_encoder_that_was_trained_is_exported_with_its_head(corpus: Path, tmp
     np.testing.assert_allclose(outputs, list(expected.probabilities.values()), atol=1e-5)
     card = json.loads((found.path / "embedkit.json").read_text())
     assert card["trained_on"]["fold"] == "s1"
+    assert card["base"]["source"] == "weights"
+    for file in found.path.glob("*.json"):
+        assert str(tmp_path) not in file.read_text(encoding="utf-8")

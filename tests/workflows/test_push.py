@@ -26,9 +26,14 @@ def test_a_pushed_run_predicts_by_its_name(tmp_path: Path, monkeypatch: pytest.M
     (expected,) = embedkit.predict(record, clips)
     with serve() as hub:
         hub.ask(monkeypatch, tmp_path)
-        for wrong in ({"public": True}, {"push": "me/tones", "format": "onnx"}):
+        for wrong in ({"public": True}, {"push": "me/tones", "format": "onnx"}, {"push": ""}):
             with pytest.raises(ConfigError, match="--p"):
                 embedkit.export_run(record, **wrong)
+        hub.refusals = {"create": (403, "", "You don't have the rights")}
+        with pytest.raises(EmbedkitError, match="may not write to 'me/tones'"):
+            embedkit.export_run(record, push="me/tones")
+        # What was not pushed is not there either: the same command can be given again.
+        hub.refusals = {}
         said: list[str] = []
         pushed = embedkit.export_run(record, push="me/tones", tell=said.append).pushed or ""
         assert said[-1].endswith("to me/tones, which nobody but its owners may read.")
