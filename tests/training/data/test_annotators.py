@@ -72,6 +72,11 @@ def test_shares_are_votes_as_well(tmp_path: Path, digits: int) -> None:
     )
 
 
+def test_who_the_raters_were_is_no_number_of_them(tmp_path: Path) -> None:
+    store = source(tmp_path, {**COUNTS, "raters": ["anna, ben, cleo"] * 6})
+    assert read_annotators([store], [define_task(store)]).votes is not None
+
+
 def change(name: str, row: int, value: float) -> dict[str, Any]:
     return {**COUNTS, name: [value if place == row else one for place, one in enumerate(COUNTS[name])]}
 
@@ -84,6 +89,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "zeros": (change("votes_anger", 0, 0), r"'u0000' .*: all are 0, together 0, expected a vote, or empty cells"),
     "part": (change("votes_anger", 0, 2.5), r"'u0000' .*: votes_anger 2.5, together 2.5, expected whole numbers"),
     "raters": ({**COUNTS, "raters": [3, 3, 3, 4, 3, 3]}, r"'u0003' .* together 3, but 4 in the column raters"),
+    "raters as texts": (
+        {**COUNTS, "raters": ["3", "3", "3", "4", "3", ""]},
+        r"'u0003' .* together 3, but 4 in the column raters",
+    ),
+    "percent": (
+        {name: [33.3 * one for one in values] for name, values in COUNTS.items()},
+        r"'u0000' .* together 99.9, like all others: percent, it seems; expected shares of 1",
+    ),
     "shares": ({**THIRDS, "votes_anger": [0.8, 0, *THIRDS["votes_anger"][2:]]}, r"'u0000' .* 0.8, .*, or shares of 1;"),
     "class": ({name: COUNTS[name] for name in list(COUNTS)[:2]}, r"but none for sadness; add votes_sadness to the"),
     "text": ({**COUNTS, "votes_anger": ["3", "x", "1", "2", "1", "0"]}, r"'votes_anger' of .* holds 'x', expected a"),
