@@ -14,6 +14,7 @@ from pathlib import Path
 
 from embedkit.corpora.base import Corpus, Task, Utterance, Value
 from embedkit.corpora.manifest import SPLITS
+from embedkit.corpora.msp_podcast_raters import TABLE as DETAILED
 from embedkit.corpora.msp_podcast_raters import no_raters, read_raters
 from embedkit.corpora.reader import Reader, is_audio, left_out_note, list_audio, sort_utterances
 from embedkit.corpora.tables import number_or_nan, read_labels
@@ -83,6 +84,11 @@ def read_msp_podcast(folder: Path) -> Corpus:
         *left_out_note([row["FileName"] for row in known if row["FileName"] not in audio], "label{s} without audio"),
         *left_out_note(
             [row["FileName"] for row in rows if row["EmoClass"] not in LABELS], "label{s} of no known class"
+        ),
+        *left_out_note(
+            [one.id for one in utterances if raters and Path(one.path).name not in raters],
+            f"utterance{{s}} in {DETAILED.name}",
+            verb="Did not find",
         ),
         *_note_apart(utterances),
         *(f"{table.name} has no column {name}, and there is no {_LISTS.get(name, 'list of it')}." for name in missing),

@@ -134,6 +134,7 @@ def test_msp_podcast_with_every_annotator(tmp_path: Path, form: str) -> None:
     unrated = columns(corpus, "MSP-PODCAST_0002_0001")
     assert (list(unrated), unrated["raters"]) == (list(found), 0.0)
     assert math.isnan(unrated["votes_neutral"])
+    assert "Did not find 1 utterance in labels_detailed.csv, such as 'MSP-PODCAST_0002_0001'." in corpus.notes
     assert [(one.split, one.columns["partition"]) for one in corpus.utterances] == [("test", "Test1"), ("", "Test3")]
 
 

@@ -166,7 +166,8 @@ def _require_votes(store: Source, data: TaskData, columns: Sequence[str]) -> Flo
     """
     again = "correct it in the corpus and run embedkit extract again"
     for name in columns:
-        if store.column(name).dtype.kind == "U" and (odd := first_text(store, name)) is not None:
+        if _has_texts(store, name):
+            odd = first_text(store, name)
             raise FitError(f"The column {name!r} of {store.path} holds {odd!r}, expected a number of votes; {again}.")
     given = np.stack([read_ratings(store, name)[data.rows] for name in columns], axis=1)
     known = np.isfinite(given)
@@ -178,14 +179,14 @@ def _require_votes(store: Source, data: TaskData, columns: Sequence[str]) -> Flo
     raters = read_ratings(store, RATERS)[data.rows] if counted and numeric else np.full(len(totals), np.nan)
     partly = known.any(1) & ~known.all(1) | np.isinf(given).any(1)
     rated = known.any(1) | partly
-    percent = np.full(len(totals), bool((np.abs(totals - 100) <= slack)[rated].all())) & np.isnan(raters)
+    percent = np.full(len(totals), bool((np.abs(totals - 100) <= 100 * slack)[rated].all())) & np.isnan(raters)
     rules = (
         (partly, "expected a number in every column, or in none where nobody voted"),
         ((given < 0).any(1), "expected no number below 0"),
         (known.all(1) & (totals == 0), "expected a vote, or empty cells where nobody voted"),
         (np.abs(totals - raters) > slack, "but {raters:g} in the column raters"),
-        (np.abs(totals - wanted) > slack, "expected whole numbers of annotators together, or shares of 1"),
         (percent, "as on all, which is percent; expected shares of 1, or counts with a column raters"),
+        (np.abs(totals - wanted) > slack, "expected whole numbers of annotators together, or shares of 1"),
     )
     for broken, told in rules:
         for row in np.flatnonzero(broken & rated)[:1]:
@@ -197,6 +198,11 @@ def _require_votes(store: Source, data: TaskData, columns: Sequence[str]) -> Flo
                 f"{totals[row]:g}, {told.format(raters=raters[row])}; {again}."
             )
     return given
+
+
+def _has_texts(store: Source, name: str) -> bool:
+    """Tell whether a column holds a text that is no number; a manifest's numbers are texts, too."""
+    return store.column(name).dtype.kind == "U" and first_text(store, name) is not None
 
 
 def _read_spreads(store: Source, data: TaskData) -> Annotators:

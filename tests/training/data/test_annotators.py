@@ -72,6 +72,11 @@ def test_shares_are_votes_as_well(tmp_path: Path, digits: int) -> None:
     )
 
 
+def test_who_the_raters_were_is_no_number_of_them(tmp_path: Path) -> None:
+    store = source(tmp_path, {**COUNTS, "raters": ["anna, ben, cleo"] * 6})
+    assert read_annotators([store], [define_task(store)]).votes is not None
+
+
 def change(name: str, row: int, value: float) -> dict[str, Any]:
     return {**COUNTS, name: [value if place == row else one for place, one in enumerate(COUNTS[name])]}
 
@@ -89,6 +94,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "raters": ({**COUNTS, "raters": [3, 3, 3, 4, 3, 3]}, r"'u0003' .* together 3, but 4 in the column raters"),
     "raters as text": ({**COUNTS, "raters": list("333433")}, r"'u0003' .* together 3, but 4 in the column raters"),
     "percent": (PERCENT, r"'u0000' .*: votes_anger 100, together 100, as on all, which is percent; expected sha"),
+    "percent that are rounded": (
+        {name: [33.3 * one for one in values] for name, values in COUNTS.items()},
+        r"'u0000' .* together 99.9, as on all, which is percent; expected shares of 1",
+    ),
     "shares": ({**THIRDS, "votes_anger": [0.8, 0, *THIRDS["votes_anger"][2:]]}, r"'u0000' .* 0.8, .*, or shares of 1;"),
     "class": ({name: COUNTS[name] for name in list(COUNTS)[:2]}, r"but none for sadness; add votes_sadness to the"),
     "text": ({**COUNTS, "votes_anger": ["3", "x", "1", "2", "1", "0"]}, r"'votes_anger' of .* holds 'x', expected a"),
