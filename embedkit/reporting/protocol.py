@@ -142,7 +142,7 @@ _DIFFERENCES: Mapping[str, Callable[[Row, Sequence[Row]], str]] = {
     "task": lambda row, _: str(row.get("task") or ""),
     "classes": _name_classes,
     "dimensions": lambda row, _: ", ".join(row.get("dimensions") or ()),
-    "folds": lambda row, _: describe_folds(row),
+    "folds": lambda row, _: "" if row.get("test_corpus") else describe_folds(row),
     "train_share": lambda row, _: f"train share {_share(row)}" if _share(row) else "all training speakers",
     "seeds": lambda row, _: count_noun(row["seeds"], "seed"),
     "normalise": lambda row, _: f"normalised by {row['normalise']}" if row.get("normalise") else "",

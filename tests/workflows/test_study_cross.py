@@ -16,6 +16,7 @@ from embedkit.cli import app
 from embedkit.errors import FitError
 from embedkit.reporting.cross import lay_out_cross
 from embedkit.reporting.figures.cross import draw_cross
+from embedkit.reporting.figures.panels import plan_panels
 from embedkit.reporting.report.board import Board
 from embedkit.reporting.report.page import lay_out_matrices
 
@@ -135,6 +136,9 @@ def test_the_table_and_the_report_of_the_runs_show_it(found: Any) -> None:
     assert figure.headers == ("trained on", "one", "three", "two")
     assert [row[0] for row in figure.rows] == ["one", "three", "two", "all others"]
     assert len(figure.data) == 12
+    names = {panel.name for panel in plan_panels(found.records)}
+    assert len(names) == 10
+    assert {"two: mfcc, linear, trained on one", "two: mfcc, linear, folds by speaker"} < names
     (path,) = embedkit.write_figures("runs", "cross", out="drawn")
     assert path == Path("drawn/cross-1.svg")
     across = lay_out_matrices(found.records, Board())

@@ -69,7 +69,7 @@ def plan_panels(records: Sequence[RunRecord]) -> list[Panel]:
     panels: list[Panel] = []
     clean = [record for record in records if record.metrics.get("noise_snr") is None]
     groups = split_runs([record for record in clean if record.metrics.get("layer") is None])
-    apart = tell_protocols_apart([[record.metrics for record in group] for group in groups])
+    apart = tell_protocols_apart([[record.metrics for record in group] for group in groups], ("test_corpus",))
     for protocol, (group, difference) in enumerate(zip(groups, apart, strict=True)):
         places = place_rows([record.metrics for record in group])
         for encoder, head in dict.fromkeys((place.encoder, place.head) for place in places):
@@ -79,8 +79,10 @@ def plan_panels(records: Sequence[RunRecord]) -> list[Panel]:
                 if (place.encoder, place.head) == (encoder, head)
             ]
             runs = dict(sorted(own, key=lambda pair: loss_order(pair[1].metrics)))
-            corpus = str(group[0].metrics.get("test_corpus") or group[0].metrics["corpus"])
-            marks = f"{difference}{describe_marks(group[0].metrics)}"
+            row = group[0].metrics
+            corpus = str(row.get("test_corpus") or row["corpus"])
+            trained = f", trained on {row['corpus']}" if row.get("test_corpus") else ""
+            marks = f"{trained}{difference}{describe_marks(row)}"
             panel = Panel(protocol=protocol, corpus=corpus, encoder=encoder, head=head, runs=runs, marks=marks)
             number = 1 + sum((one.corpus, one.encoder, one.head) == (corpus, encoder, head) for one in panels)
             panels.append(replace(panel, number=number))
