@@ -251,7 +251,8 @@ def _require_head(
         raise EncoderError(
             f"The checkpoint {checkpoint.source!r} holds no classifier of audio (expected "
             f"{list_some(wanted, SHOWN_KEYS)}): it is an encoder, or has a head for another task; keep its embeddings "
-            "with embedkit extract --encoder, and train heads on them with embedkit fit."
+            "with embedkit extract --encoder, and train heads on them with embedkit fit; a run that embedkit exported "
+            "answers embedkit predict."
         )
     first = {name.partition(".")[0] for name in wanted}
     problems = {
