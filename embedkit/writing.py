@@ -84,6 +84,12 @@ def new_file(
         part.put(path)
 
 
+def require_place(path: Path, *, error: type[EmbedkitError] = RunError, otherwise: str = ELSEWHERE) -> None:
+    """Find out whether a file can be written before what takes long is done for it; see `new_file`."""
+    with _named(path) as name, told(path, name, error=error, otherwise=otherwise):
+        _create(name, path)
+
+
 def write_file(path: Path, data: bytes, *, error: type[EmbedkitError] = RunError, otherwise: str = ELSEWHERE) -> None:
     """Write a file in one step; see `new_file`."""
     with new_file(path, needed=len(data), error=error, otherwise=otherwise) as part:

@@ -380,11 +380,20 @@ def test_values_that_cannot_be_read_get_one_sentence(run: Any, fits: Calls, argu
     assert result.stderr.startswith(f"Error: {arguments[0]} is ")
 
 
+def test_a_report_that_is_interrupted_begins_anew(run: Any, replace_workflow: Any) -> None:
+    replace_workflow("report", "write_report", KeyboardInterrupt())
+    result = run("report")
+    assert (result.exit_code, result.stderr) == (
+        130,
+        "Interrupted; nothing half done is left, the same command begins anew.\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [
         (StoreError("The store [bold]x[/] is damaged."), 1, "Error: The store [bold]x[/] is damaged.\n"),
-        (KeyboardInterrupt(), 130, "Interrupted"),
+        (KeyboardInterrupt(), 130, "Interrupted; finished work is kept, the same command continues it."),
         (PermissionError(13, "Permission denied", "there"), 1, "Error: Permission denied at 'there'"),
         (OSError(28, "No space left on device"), 1, "Error: No space left on device"),
         (MemoryError(), 1, "Error: There is too little memory for this"),

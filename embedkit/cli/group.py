@@ -107,6 +107,11 @@ def _name_file(error: EmbedkitError, ctx: Any) -> None:
             error.args = (f"{error} ({list_words(places)} {'is' if len(places) == 1 else 'are'} set in {FILE_NAME}.)",)
 
 
+CONTINUED = frozenset({"demo", "evaluate", "extract", "fit", "predict", "study"})
+"""Commands that keep what is finished when they are interrupted."""
+AGAIN = "nothing half done is left, the same command begins anew"
+
+
 class Commands(TyperGroup):
     """The one place where errors become sentences and exit codes."""
 
@@ -120,7 +125,8 @@ class Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
         except KeyboardInterrupt:
-            warn("Interrupted; finished work is kept, the same command continues it.")
+            continued = ctx.invoked_subcommand in CONTINUED
+            warn(f"Interrupted; {'finished work is kept, the same command continues it' if continued else AGAIN}.")
             raise typer.Exit(130) from None
         except EmbedkitError as error:
             # An extraction that is stopped says itself how to continue.

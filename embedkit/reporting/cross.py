@@ -201,7 +201,11 @@ def _lay_out(matrix: Matrix, metric: str, spread: Spread) -> Grid:
 
 
 def _tell_left_out(matrix: Matrix) -> list[str]:
-    return [f"Not shown, for a cell holds one run, of unknown speakers: {matrix.left_out}."] if matrix.left_out else []
+    return (
+        [f"Not shown, for each number is that of one run, on unknown speakers: {matrix.left_out}."]
+        if matrix.left_out
+        else []
+    )
 
 
 def _count_speakers(entries: Sequence[Entry], trained: str) -> str:

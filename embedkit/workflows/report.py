@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from embedkit.errors import RunError
 from embedkit.progress import Tell
 from embedkit.reporting.report import render_report
-from embedkit.writing import write_file
+from embedkit.writing import require_place, write_file
 
 if TYPE_CHECKING:
     from embedkit.training.runs import RunRecord
@@ -43,7 +43,8 @@ def write_report(
     records = find_runs(runs) if isinstance(runs, str | Path) else list(runs)
     if not records:
         raise RunError("There are no runs to report; train some first: embedkit fit.")
-    path = Path(out)
+    path, otherwise = Path(out), "choose another --out"
+    require_place(path, otherwise=otherwise)
     page = render_report(records, runs=folder, audio=audio, tell=tell)
-    write_file(path, page.encode(), otherwise="choose another --out")
+    write_file(path, page.encode(), otherwise=otherwise)
     return path

@@ -47,7 +47,7 @@ def test_of_several_runs_for_a_cell_the_usual_folds_are_shown_and_the_others_nam
         assert {place: one.row["ua"] for place, one in matrix.entries.items()} == {("a", "a"): 0.5, ("a", "b"): 0.4}
         assert set(matrix.left_out.split("; ")) == {"a (folds by gender)", "a (random folds, SPEAKER-DEPENDENT)"}
         notes = next(grid.notes for grid in lay_out_cross(given, None, "seeds") if "gender=m" not in grid.title)
-        assert notes[-1].startswith("Not shown, for a cell holds one run")
+        assert notes[-1].startswith("Not shown, for each number is that of one run")
 
 
 def test_what_the_others_are_is_told_where_pools_differ() -> None:

@@ -57,7 +57,8 @@ def define_transfer(store: Source, data: TaskData, other: Source, merge: Mapping
     missing = [label for label in data.classes if label not in labels]
     if missing:
         raise FitError(
-            f"{other.corpus} has no utterances of the class {missing[0]!r} (it has {', '.join(sorted(labels))}); "
+            f"{other.corpus} has no utterances of the class {missing[0]!r} (it has {', '.join(sorted(labels))}; "
+            f"{store.corpus} is trained on {', '.join(data.classes)}); "
             "map a label with --test-merge, or name the classes that both share with --classes."
         )
     return define_task(other, classes=data.classes, merge=usual)
