@@ -82,16 +82,17 @@ class Config:
             if given.get(name) in (None, [], (), False)
         }
         if not given.get("corpus") and self.corpus is not None:
-            found["corpus"] = ("", self.corpus)
+            found["corpus"] = ("", [self.corpus, Path(self.corpus).absolute()])
         found |= {f"[encoders] {name}": ("", source) for name, source in self.encoders.items()}
         return [place for place, (flag, value) in found.items() if _stands_in(sentence, flag, value)]
 
 
 def _stands_in(sentence: str, flag: str, value: Any) -> bool:
-    texts = [*as_list(value), *(value.values() if isinstance(value, Mapping) else ())]
+    texts = [str(one) for one in [*as_list(value), *(value.values() if isinstance(value, Mapping) else ())]]
+    texts += [part for text in texts if "=" in text for part in text.split("=", 1)]
     return any(
-        re.search(rf"(?<![\w/.-]){re.escape(str(one))}(?![\w/-])", sentence) is not None
-        for one in [flag, *(repr(str(text)) for text in texts), *(text for text in texts if "/" in str(text))]
+        re.search(rf"(?<![\w/.-]){re.escape(one)}(?![\w/-])", sentence) is not None
+        for one in [flag, *map(repr, texts), *(text for text in texts if "/" in text)]
         if one
     )
 

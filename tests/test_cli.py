@@ -609,7 +609,24 @@ def test_the_effective_configuration_says_where_values_come_from(run: Any) -> No
     after = read_config()
     assert after.options("fit")["merge"] == {"a": "b"}
     assert {**after.options("fit"), **before.options("fit")} == after.options("fit")
-    assert json.loads(run("config", "table", "--format", "json").stdout)[0]["section"] == "table"
+    for section in SECTIONS:
+        assert json.loads(run("config", section, "--format", "json").stdout)[0]["section"] == section
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "sentence", "place"),
+    [
+        ('[fit]\nwhere = "foo=1"', ["fit", "x.h5"], "Unknown column 'foo' of one.", "[fit] where"),
+        ('corpus = "nowhere"', ["fit", "x.h5"], "There is no folder '{}/nowhere'.", "corpus"),
+        ('[fit]\nmode = "frozen"', ["fit"], "All modes except --mode cached run an encoder.", "[fit] mode"),
+    ],
+)
+def test_an_error_names_pairs_and_places_of_the_configuration(
+    run: Any, replace_workflow: Any, content: str, arguments: list[str], sentence: str, place: str
+) -> None:
+    Path("embedkit.toml").write_text(content + "\n")
+    replace_workflow("fit", "fit_heads", StoreError(sentence.format(Path.cwd())))
+    assert f"({place} is set in embedkit.toml.)" in run(*arguments).stderr
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import Annotated, Literal
 
 import typer
+from rich.console import Console
 
 from embedkit.cli.output import show
 from embedkit.config import read_config
+from embedkit.terminal import stdout
 from embedkit.workflows.config import effective_settings, write_toml
 
 
 def config(
     command: Annotated[
-        Literal["extract", "fit", "study", "table"] | None,
-        typer.Argument(metavar="COMMAND", show_choices=False, help="extract, fit, study or table. [default: all]"),
+        Literal["extract", "fit", "study", "table", "evaluate"] | None,
+        typer.Argument(
+            metavar="COMMAND", show_choices=False, help="extract, fit, study, table or evaluate. [default: all]"
+        ),
     ] = None,
     format: Annotated[
         Literal["text", "toml", "json"],
@@ -40,4 +45,14 @@ def config(
         width = max(len(setting.key) for setting in found)
         for setting in found:
             origin = "" if setting.origin == "default" else f"  ({setting.origin})"
-            show(f"{setting.section:<7}  {setting.key:<{width}}  {setting.text}{origin}")
+            show(_wrap(f"{setting.section:<8}  {setting.key:<{width}}  {setting.text}{origin}", width + 12))
+
+
+def _wrap(line: str, indent: int) -> str:
+    """Break a line between words on a terminal; programs get it whole."""
+    if not stdout().isatty():
+        return line
+    columns = max(Console(file=stdout()).width, indent + 20)
+    return textwrap.fill(
+        line, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False, expand_tabs=False
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
 import typer
@@ -40,7 +41,8 @@ def doctor(
     from embedkit.diagnosis.table import render_examination
     from embedkit.workflows.doctor import examine_machine
 
-    with terminal.console().status("Loading libraries in processes of their own ..."):
+    said = "Loading libraries in processes of their own ..."
+    with contextlib.nullcontext() if terminal.is_quiet() else terminal.console().status(said):
         found = examine_machine(time_limit=time_limit)
     show(json.dumps(found.to_dict(), indent=2) if as_json else render_examination(found, bold=writes_bold()))
     if not found.ok:

@@ -24,6 +24,7 @@ Folder = Annotated[
     Path | None,
     typer.Argument(metavar="RUNS", help="Folder that holds the runs. [default: embedkit.toml's, else runs]"),
 ]
+_LONGEST = 400
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")]
 
 
@@ -39,9 +40,13 @@ def list_runs(runs: Folder = None) -> None:
     folder = _folder(runs)
     found = survey_runs(folder)
     for entry in found:
-        again = "" if entry.source else "  (its store or corpus is gone: it cannot be made again)"
+        gone = "  (its store or corpus is gone: it cannot be made again)"
+        again = "" if entry.source or entry.damage else gone
         encoders = f", of which encoders {format_bytes(entry.encoders)}" if entry.encoders else ""
         show(f"{entry.folder}  {entry.score}  {format_bytes(entry.size)}{encoders}{again}")
+    for entry in found:
+        if entry.damage:
+            warn(entry.damage)
     total = sum(entry.size for entry in found)
     tell(f"{count_noun(len(found), 'run')}, {format_bytes(total)}; embedkit runs clean removes what is left over.")
 
@@ -56,7 +61,7 @@ def show_run(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run, as 
     from embedkit.workflows.runs import describe_run
 
     for name, value in describe_run(run).items():
-        show(f"{name}: {value}")
+        show(f"{name}: {_shorten(value)}")
 
 
 def compare_runs(
@@ -72,8 +77,11 @@ def compare_runs(
 
     for number, run in enumerate(runs, 1):
         show(f"[{number}] {run}")
-    for name, values in compare_settings(runs).items():
-        show(f"{name}: {'  '.join(f'[{number}] {value}' for number, value in enumerate(values, 1))}")
+    differing = compare_settings(runs)
+    for name, values in differing.items():
+        show(f"{name}: {'  '.join(f'[{number}] {_shorten(value)}' for number, value in enumerate(values, 1))}")
+    if not differing:
+        tell("They differ in nothing.")
 
 
 def remove_runs(
@@ -127,6 +135,12 @@ def _remove(found: Sequence[Removal], yes: bool) -> None:
         raise typer.Exit(1)
     remove(found)
     tell(f"Removed, {total} are free.")
+
+
+def _shorten(value: object) -> str:
+    """Leave out the middle of what names every recording: config.json has it."""
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-20:]} ({len(text):,} characters)"
 
 
 def _folder(runs: Path | None) -> Path:

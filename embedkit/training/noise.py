@@ -174,7 +174,7 @@ def score_noise(
             known = None if overwrite else test.find_known()
             found.append(known or test.score(record))
             score = tell_score(test.experiment.data.score_name, found[-1].metrics)
-            again = ", scored before, nothing changed" if known else ""
+            again = ", scored before" if known else ""
             tell(f"{test.experiment} at {test.snr:g} dB: {score}{again}")
     return found
 

@@ -220,6 +220,15 @@ def find_runs(folder: str | Path) -> list[RunRecord]:
     """Read every run below a folder, in sorted order.
 
     Raises:
+        RunError: there is none, or one is damaged or of a newer format.
+    """
+    return [read_run(path) for path in find_run_folders(folder)]
+
+
+def find_run_folders(folder: str | Path) -> list[Path]:
+    """Return the folder of every run below a folder, in sorted order.
+
+    Raises:
         RunError: there is none.
     """
     folder = Path(folder)
@@ -230,7 +239,12 @@ def find_runs(folder: str | Path) -> list[RunRecord]:
     )
     if not found:
         raise RunError(f"No runs below {folder}; run embedkit fit first or name the folder that holds them.")
-    return [read_run(path) for path in found]
+    return found
+
+
+def has_files_of_run(folder: Path) -> bool:
+    """Tell a run, perhaps damaged, from other folders with a config.json: by the files that fit writes beside it."""
+    return all((folder / name).is_file() for name in (CONFIG_FILE, _METRICS, _PREDICTIONS))
 
 
 def _lies_in_run(path: Path, folder: Path) -> bool:

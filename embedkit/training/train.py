@@ -82,7 +82,7 @@ def fit_experiments(
     ):
         for experiment in experiments:
             if (record := known[id(experiment)]) is not None:
-                announce(experiment, record, "fitted before, nothing changed")
+                announce(experiment, record, "fitted before")
         for row in todo:
             monitor.start(_name_row(row.trained), row.trained[0].data.score_name)
             monitor.track = _track_row(row, trackers)

@@ -12,7 +12,14 @@ from typing import Any
 from embedkit.encoders.run_encoders import FOLDER
 from embedkit.errors import RunError
 from embedkit.reporting.metrics import METRICS, metrics_of, task_of
-from embedkit.training.runs import UNFINISHED, RunRecord, find_runs, read_run
+from embedkit.training.runs import (
+    UNFINISHED,
+    RunRecord,
+    find_run_folders,
+    find_runs,
+    has_files_of_run,
+    read_run,
+)
 from embedkit.trust import walk
 from embedkit.writing import is_abandoned, is_temporary, is_worked_in
 
@@ -25,7 +32,8 @@ class Entry:
         folder: Where it lies.
         score: Its first score, with unit.
         size, encoders: Bytes of all that is in it, and of its trained encoders.
-        source: What it was trained on, its store or the corpus, where that is there: it can be made again.
+        source: What it was trained on, its store or the corpus, where all that it needs is there: it can be made again.
+        damage: Why it cannot be read; empty for a whole one.
     """
 
     folder: Path
@@ -33,6 +41,7 @@ class Entry:
     size: int
     encoders: int
     source: Path | None
+    damage: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,21 +54,21 @@ class Removal:
 
 
 def survey_runs(folder: str | Path) -> list[Entry]:
-    """List the runs below a folder.
+    """List the runs below a folder, damaged ones too.
 
     Raises:
-        RunError: there is none, or one is damaged.
+        RunError: there is none.
     """
-    return [
-        Entry(
-            folder=record.folder,
-            score=record.score,
-            size=_size(record.folder),
-            encoders=_size(record.folder / FOLDER),
-            source=_find_source(record),
-        )
-        for record in find_runs(folder)
-    ]
+    return [_enter(place) for place in find_run_folders(folder)]
+
+
+def _enter(folder: Path) -> Entry:
+    size, encoders = _size(folder), _size(folder / FOLDER)
+    try:
+        record = read_run(folder)
+    except RunError as error:
+        return Entry(folder=folder, score="damaged", size=size, encoders=encoders, source=None, damage=str(error))
+    return Entry(folder=folder, score=record.score, size=size, encoders=encoders, source=_find_source(record))
 
 
 def describe_run(folder: str | Path) -> dict[str, Any]:
@@ -93,13 +102,16 @@ def compare_settings(folders: Sequence[str | Path]) -> dict[str, list[Any]]:
 
 
 def plan_removal(folders: Sequence[str | Path]) -> list[Removal]:
-    """Name runs for `remove`.
+    """Name runs for `remove`, damaged ones too.
 
     Raises:
         RunError: one is no run; nothing else is ever removed.
     """
-    records = list({record.folder.resolve(): record for record in map(read_run, folders)}.values())
-    return [Removal(record.folder, f"a run, {record.score}", _size(record.folder)) for record in records]
+    entries = {entry.folder.resolve(): entry for entry in map(_enter, map(Path, folders))}
+    for entry in entries.values():
+        if entry.damage and not has_files_of_run(entry.folder):
+            raise RunError(entry.damage)
+    return [Removal(entry.folder, f"a run, {entry.score}", entry.size) for entry in entries.values()]
 
 
 def plan_cleaning(folder: str | Path, *, encoders: bool = False) -> list[Removal]:
@@ -152,8 +164,8 @@ def remove(found: Sequence[Removal]) -> None:
 
 def _find_source(record: RunRecord) -> Path | None:
     """Return the store or the corpus that a run was trained on, where all of it is there."""
-    store = record.config.get("store") or {}
-    parts = [Path(str(part["path"])) for part in store.get("stores", [store]) if part.get("path")]
+    stores = [record.config.get(name) or {} for name in ("store", "test_store")]
+    parts = [Path(str(part["path"])) for store in stores for part in store.get("stores", [store]) if part.get("path")]
     # What an encoder heard while heads trained is named by its corpus, as if a store lay there.
     places = parts if record.metrics.get("mode", "cached") == "cached" else [part.parent for part in parts]
     return places[0] if places and all(place.exists() for place in places) else None

@@ -41,6 +41,33 @@ def test_all_runs_are_listed_with_scores_and_sizes() -> None:
     assert all("kB" in line and "it cannot be made again" in line for line in lines)
 
 
+def test_damaged_runs_are_listed_with_the_reason_and_can_be_removed() -> None:
+    before = folders()
+    (Path(before[0]) / "metrics.json").write_text("{")
+    found = runs("list")
+    assert [line.split()[0] for line in found.stdout.splitlines()] == before
+    assert found.stdout.splitlines()[0].split()[1] == "damaged"
+    assert f"The run {before[0]} is damaged" in found.stderr
+    runs("rm", before[0], "--yes")
+    assert folders() == before[1:]
+    other = Path("other")
+    other.mkdir()
+    (other / "config.json").write_text("{")
+    runs("rm", "other", "--yes", code=1)
+    assert other.exists()
+
+
+def test_runs_that_do_not_differ_say_so_and_long_values_are_cut() -> None:
+    first = Path(folders()[0])
+    shutil.copytree(first, first.with_name("ce-copy"))
+    assert "They differ in nothing." in runs("compare", str(first), str(first.with_name("ce-copy"))).stderr
+    path = first / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"drop": "x" * 1000}))
+    (line,) = [one for one in runs("show", str(first)).stdout.splitlines() if one.startswith("drop: ")]
+    assert len(line) < 500
+    assert line.endswith("(1,000 characters)")
+
+
 def test_what_differs_is_compared_and_nothing_else() -> None:
     one, other = folders()[:2]
     told = dict(line.split(": ", 1) for line in runs("compare", one, other).stdout.splitlines()[2:])

@@ -73,7 +73,7 @@ def test_soft_labels_come_out_as_if_trained_alone_and_labels_as_without_votes(
     assert "kl" not in hard[0].metrics
     said: list[str] = []
     embedkit.fit(folder / "tiny.h5", loss="soft-ce", runs=folder / "alone", tell=said.append, **QUICK)
-    assert said[-1].endswith("fitted before, nothing changed")
+    assert said[-1].endswith("fitted before")
     assert said[0].startswith("Nobody voted for a class that takes part on 1 utterance of synthetic (u0003)")
 
 

@@ -47,11 +47,11 @@ def test_parts_of_a_study_are_together_the_whole_to_the_byte(tmp_path: Path, mon
     first = made[: -len(part.records)]
     assert len(first) == len(set(first)) == len(whole.records) == 4
     assert set(again) < set(first)
-    assert sum("fitted before, nothing changed" in line for line in told) == len(again)
+    assert sum("fitted before" in line for line in told) == len(again)
 
     told.clear()
     joined = embedkit.run_study("tones/corpus.csv", "mfcc", runs="parts", stores="others", tell=told.append, **STUDY)
-    assert sum("fitted before, nothing changed" in line for line in told) == len(first)
+    assert sum("fitted before" in line for line in told) == len(first)
     assert str(joined.table) == str(whole.table)
     for one, other in zip(whole.records, joined.records, strict=True):
         files = {path.name: path for path in one.folder.iterdir()}

@@ -48,7 +48,10 @@ def open_live_sources(
         CorpusError, EncoderError, UnknownNameError, ExtractionError: a corpus or an encoder that cannot be used.
     """
     if not options.encoder:
-        raise FitError("No encoder was named; give one with --encoder, as for embedkit extract.")
+        raise FitError(
+            "No encoder was named, but all modes except --mode cached run one; give it with --encoder, as for embedkit "
+            "extract."
+        )
     named = [str(one) for one in corpora if str(one).endswith(".h5")]
     if named:
         raise FitError(f"{named[0]} is a store; name its corpus to run an encoder, or choose --mode cached.")

@@ -205,7 +205,7 @@ def test_a_run_that_kept_its_encoders_is_found_again_and_one_that_lost_their_wei
     options: dict[str, Any] = {"encoder_lr": 1e-3, "epochs": 1, "save_encoder": True, "tell": told.append}
     record = fit(corpus, encoder, tmp_path / "runs", "finetune", **options)
     fit(corpus, encoder, tmp_path / "runs", "finetune", **options)
-    assert "fitted before, nothing changed" in told[-1]
+    assert "fitted before" in told[-1]
     weights = next((record.folder / "encoders").glob("*/*.safetensors"))
     weights.unlink()
     fit(corpus, encoder, tmp_path / "runs", "finetune", **options)
