@@ -50,7 +50,8 @@ def show_progress(
         progress, note = True, str
     if progress:
         console = Console(file=terminal.stderr(), force_terminal=True, force_jupyter=False)
-    if progress is False or not console.is_terminal or (progress is None and terminal.is_quiet()):
+    unseen = terminal.is_quiet() or console.is_dumb_terminal
+    if progress is False or not console.is_terminal or (progress is None and unseen):
         yield None
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

@@ -343,6 +343,18 @@ def test_a_bar_and_sentences_leave_each_other_room(screen: Screen, log: Path) ->
     assert [line for line in shown if line.startswith("experiment")] != sentences
 
 
+def test_a_terminal_that_cannot_redraw_gets_no_bar(screen: Screen, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with (
+        redirect_stderr(screen),
+        terminal.lend(log, "embedkit fit"),
+        show_progress(None, "fit") as report,
+    ):
+        assert report is None
+        terminal.tell("work")
+    assert screen.getvalue() == "work\n"
+
+
 def test_what_is_to_be_copied_stays_one_line(screen: Screen, log: Path) -> None:
     command = f"  embedkit fit {'embeddings/corpus/encoder.h5 ' * 5}--loss all"
     with redirect_stderr(screen), terminal.lend(log, "embedkit demo"):

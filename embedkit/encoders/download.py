@@ -169,7 +169,7 @@ def _bar(blob: Blob) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
     )
     console = terminal.console()
-    hidden = not console.is_terminal or bool(are_progress_bars_disabled())
+    hidden = not console.is_terminal or console.is_dumb_terminal or bool(are_progress_bars_disabled())
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(blob.file, total=blob.size)
         yield lambda done: bar.update(task, completed=done)
