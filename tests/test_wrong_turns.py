@@ -80,7 +80,7 @@ PROBLEMS = [
     ("fit tones --encoder mfcc", r"--mode frozen --encoder NAME"),
     (f"fit {STORE} --encoder mfcc", r"leave out --encoder, or run the encoder in every epoch with --mode frozen"),
     (f"fit {STORE} --mode frozen --encoder mfcc", r"name its corpus"),
-    ("fit tones/corpus.csv --mode finetune", r"give one with --encoder"),
+    ("fit tones/corpus.csv --mode finetune", r"give it with --encoder"),
     ("fit tones/corpus.csv --mode finetune --encoder mfcc", r"choose one, or fit with --mode cached or frozen"),
     ("fit means.h5 --head lstm", r"extract with --level both, or choose --head linear"),
     (f"fit one_speaker.h5 {QUICK}", r"choose other folds with --folds"),

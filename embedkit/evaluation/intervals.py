@@ -221,7 +221,9 @@ def concordance_intervals(
     Shape:
         Targets `[N, dimensions]`, predictions `[seeds, N, dimensions]`, speakers `[N]`.
     """
-    _, owners = np.unique(np.asarray(speakers), return_inverse=True)
+    names, owners = np.unique(np.asarray(speakers), return_inverse=True)
+    if len(names) < 2:
+        return [_UNKNOWN] * (1 + np.shape(targets)[1])
     moments = agreement_moments(targets, predictions, owners)
 
     def agreement(sums: FloatArray) -> FloatArray:

@@ -93,6 +93,7 @@ def test_intervals_of_the_ccc_are_those_of_leaving_out_speakers_one_by_one() -> 
     wanted = [lambda rows: (agreement(rows, 0) + agreement(rows, 1)) / 2, *each]
     expected = [leave_out(one, speakers, bounds=(-1.0, 1.0)) for one in wanted]
     assert np.allclose(concordance_intervals(targets, predictions, speakers), expected, rtol=0, atol=1e-12)
+    assert np.isnan(concordance_intervals(targets, predictions, ["a"] * 200)).all()
 
 
 SIMULATED = (
