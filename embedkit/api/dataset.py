@@ -85,6 +85,9 @@ class EmbeddingDataset(Dataset[tuple[Tensor, int]]):
         if self.store.digest != self._digest:
             raise StoreError(f"The store {self.store.path} was replaced since the dataset was made; make it again.")
 
+    def __repr__(self) -> str:
+        return f"<EmbeddingDataset of {self.store.path}: {len(self):,} utterances, {len(self.classes)} classes>"
+
     def __len__(self) -> int:
         return len(self.task)
 

@@ -467,6 +467,11 @@ class Experiment:
         told += ", LEAK: tested on what was trained on" if self.variant.get("leak") else ""
         return f"{self.title}, {self.loss.spec}{told}"
 
+    @property
+    def unique_name(self) -> str:
+        """Its name, and what the folder of its run ends with: runs may differ in options that a name leaves out."""
+        return f"{self} ({digest_of(self.config)})"
+
 
 def _require_published(head: str, published: str, loss: Loss) -> None:
     if head != published:

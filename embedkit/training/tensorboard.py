@@ -11,6 +11,7 @@ from embedkit.errors import FitError
 from embedkit.registry import import_extra
 
 FOLDER = "tensorboard"
+FLUSH_SECONDS = 5
 
 
 class TensorBoard:
@@ -30,7 +31,9 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         place = "".join(letter if letter.isalnum() or letter in "-_+=" else "-" for letter in name)
-        self.writers[name] = SummaryWriter(str(self.folder / place))
+        place = place.encode()[-200:].decode(errors="ignore")  # names of folders have an end
+        # What an earlier attempt at the same run wrote is hidden; two minutes, the usual delay, are not live.
+        self.writers[name] = SummaryWriter(str(self.folder / place), purge_step=0, flush_secs=FLUSH_SECONDS)
         self.writers[name].add_text("configuration", f"```json\n{json.dumps(config, indent=2, default=str)}\n```")
 
     def log(self, name: str, scores: Mapping[str, float], step: int) -> None:

@@ -21,7 +21,7 @@ _logger = logging.getLogger("embedkit")
 class Tracker(Protocol):
     """What `--track` calls; a class of one's own is built with the folder of the runs.
 
-    An experiment is known by its name, such as "demo mfcc, linear, ce".
+    An experiment is known by its name and the end of its run's folder, such as "demo mfcc, linear, ce (ae97403c)".
     """
 
     def start(self, name: str, config: Mapping[str, Any]) -> None:

@@ -43,6 +43,7 @@ from embedkit.training.saved_encoders import EncoderFolders
 from embedkit.training.search import describe_search, tell_edges
 from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.tracking import Trackers
+from embedkit.wording import count_noun
 from embedkit.writing import working_in
 
 Announce: TypeAlias = Callable[..., None]
@@ -83,12 +84,14 @@ def fit_experiments(
         for experiment in experiments:
             if (record := known[id(experiment)]) is not None:
                 announce(experiment, record, "fitted before")
+        if trackers.own and (before := sum(record is not None for record in known.values())):
+            tell(f"--track follows what is trained now; {count_noun(before, 'run')} fitted before it does not show.")
         for row in todo:
             monitor.start(_name_row(row.trained), row.trained[0].data.score_name)
             monitor.track = _track_row(row, trackers)
             trained |= _fit_row(row, threads, monitor, announce)
             for experiment in row.missing:
-                trackers.finish(str(experiment), trained[id(experiment)])
+                trackers.finish(experiment.unique_name, trained[id(experiment)])
     return [known[id(experiment)] or trained[id(experiment)] for experiment in experiments]
 
 
@@ -117,13 +120,13 @@ def _track_row(row: _Row, trackers: Trackers) -> Callable[[str, float, int], Non
     if not trackers.own:
         return None
     for experiment in row.missing:
-        trackers.tell("start", str(experiment), experiment.config)
+        trackers.tell("start", experiment.unique_name, experiment.config)
 
     def track(loss: str, score: float, step: int) -> None:
         for experiment in row.missing:
             if experiment.loss.spec == loss:
                 scores = {f"so far/development {experiment.data.score_name}": score}
-                trackers.tell("log", str(experiment), scores, step)
+                trackers.tell("log", experiment.unique_name, scores, step)
 
     return track
 

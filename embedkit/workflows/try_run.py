@@ -179,7 +179,7 @@ def open_voice_server(
     def listen(path: Path) -> dict[str, Any]:
         seconds = probe_audio(path).duration_seconds
         if seconds > MOST_SECONDS:
-            raise AudioError(f"The recording lasts {seconds:.0f} s, at most {MOST_SECONDS:.0f} s are heard; cut it.")
+            raise AudioError(f"The recording lasts {seconds:.1f} s, at most {MOST_SECONDS:.0f} s are heard; cut it.")
         windows = cut_windows(0.0, seconds, WINDOW_SECONDS, HOP_SECONDS)
         clips = [Clip(name="recording", path=path, start=start, end=end) for start, end in windows]
         whole, *found = listener([Clip(name="recording", path=path), *clips])

@@ -24,6 +24,8 @@ def test_utterances_are_the_stores_means(tmp_path: Path) -> None:
         assert len(dataset) == len(store)
         np.testing.assert_array_equal(torch.stack([values for values, _ in dataset]).numpy(), store.mean(layer=layer))
     assert [dataset.classes[target] for _, target in dataset] == store.labels.tolist()
+    shown = f"<EmbeddingDataset of {store.path}: {len(store)} utterances, {len(dataset.classes)} classes>"
+    assert repr(dataset) == shown
 
 
 def test_the_task_can_be_chosen(tmp_path: Path) -> None:

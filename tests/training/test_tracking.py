@@ -43,7 +43,8 @@ def test_the_tracker_of_the_guide_hears_of_everything() -> None:
     runs = fit(loss=["ce", "focal"], track="my_tracker:Lines")
     lines = [json.loads(line) for line in Path("runs/track.jsonl").read_text().splitlines()]
     started = [line["start"] for line in lines if "start" in line]
-    assert [name.rpartition(", ")[2] for name in started] == ["ce", "focal"]
+    ends = [run.folder.name.rpartition("-")[2] for run in runs]
+    assert [name.rpartition(", ")[2] for name in started] == [f"ce ({ends[0]})", f"focal ({ends[1]})"]
     for name, run in zip(started, runs, strict=True):
         own = [line for line in lines if line.get("name") == name]
         assert [line["step"] for line in own if "training loss" in line] == [1, 2]
@@ -82,7 +83,23 @@ def test_a_tracker_in_a_file_needs_a_word() -> None:
     ]
 
 
-def test_tensorboard_gets_event_files() -> None:
+def test_tensorboard_shows_each_run_apart_and_an_attempt_once() -> None:
     pytest.importorskip("tensorboard")
-    fit(loss="ce", track="tensorboard")
-    assert list(Path("runs/tensorboard").rglob("events.out.tfevents.*"))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    told: list[str] = []
+    runs = [fit(loss="ce", track="tensorboard", tell=told.append)[0]]
+    assert not any("--track" in line for line in told)
+    fit(loss="ce", track="tensorboard", tell=told.append)
+    assert "--track follows what is trained now; 1 run fitted before it does not show." in told
+    runs += [
+        fit(loss="ce", track="tensorboard", batch_size=8)[0],
+        fit(loss="ce", track="tensorboard", overwrite=True)[0],
+    ]
+    folders = {path.parent for path in Path("runs/tensorboard").rglob("events.out.tfevents.*")}
+    assert len(folders) == 2
+    for run in runs:
+        (folder,) = [one for one in folders if one.name.endswith(f"-{run.folder.name.rpartition('-')[2]}-")]
+        events = EventAccumulator(str(folder)).Reload()
+        assert [event.step for event in events.Scalars("training loss")] == [1, 2]
+        assert [event.value for event in events.Scalars("test/ua")] == [pytest.approx(run.metrics["ua"])]

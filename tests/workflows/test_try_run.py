@@ -131,7 +131,7 @@ def test_what_is_too_long_or_cannot_be_heard_is_told(record: RunRecord, tmp_path
     with running(server):
         status, _, answer = ask(server, "POST", "hear", write_tone(tmp_path / "a.wav", 2.5))
         assert (status, json.loads(answer)["error"]) == (
-            422, "The recording lasts 2 s, at most 2 s are heard; cut it.",
+            422, "The recording lasts 2.5 s, at most 2 s are heard; cut it.",
         )  # fmt: skip
         with pytest.raises(ConfigError, match=rf"--port {server.server_port} cannot be used"):
             open_voice_server(record, device="cpu", port=server.server_port)
@@ -150,6 +150,22 @@ def wait_for(browser: Browser, script: str) -> Any:
         assert time.monotonic() < end, browser.run("document.getElementById('status').textContent")
         time.sleep(0.05)
     return found
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium or Chrome on this machine")
+def test_a_microphone_that_is_switched_off_is_not_judged(served: VoiceServer, tmp_path: Path) -> None:
+    assert PROGRAM is not None
+    soundfile.write(tmp_path / "silent.wav", np.zeros(RATE), RATE)
+    words = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    words.append(f"--use-file-for-fake-audio-capture={tmp_path}/silent.wav")
+    with Browser(PROGRAM, tmp_path / "profile", *words) as page:
+        page.open(served.address, width=400)
+        wait_for(page, "!document.getElementById('record').disabled")
+        page.run("document.getElementById('record').click()")
+        wait_for(page, "parseFloat(document.getElementById('status').textContent.slice(11)) > 0.1")
+        page.run("document.getElementById('record').click()")
+        wait_for(page, "document.getElementById('status').textContent.startsWith('Only silence was recorded')")
+        assert page.run("document.getElementById('answer').hidden")
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium or Chrome on this machine")

@@ -70,6 +70,9 @@ async function stop() {
   find("record").textContent = "Record";
   find("level").value = 0;
   await context.close();
+  if (!joined.some(value => Math.abs(value) > 1e-3)) {
+    return say("Only silence was recorded; turn the microphone on or up, or choose another one in the browser.", true);
+  }
   await hear(writeWav(joined, context.sampleRate));
 }
 
