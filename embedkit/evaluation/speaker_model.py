@@ -22,13 +22,13 @@ PRIOR_OF_LOSSES = 0.2
 PRIOR_WEIGHT = 4.0
 """The degrees of freedom that the prior counts as; few speakers alone cannot show by how much they differ."""
 
-SCALE_WEIGHT = 6.0
-"""The utterances by which the variance of a class is drawn towards that of all utterances."""
+SCALE_WEIGHT = 4.0
+"""The independent utterances by which the variance of a class is drawn towards that of all utterances."""
 
 FEW_SPEAKERS = 4
-"""A class with fewer is taken to vary at least as much as utterances of all classes do."""
+"""A class with fewer has a variance that is taken to be known from its independent utterances and `SCALE_WEIGHT`."""
 
-GROWTH, GROWTH_OF_FEW = 0.25, 0.5
+GROWTH = 0.25
 """Speakers differ more where utterances do: by this power of the class's variance, beyond proportion.
 
 It would be 1 if speakers differed alike in logits, 0 if they had the same share everywhere; on EmoDB it is 0.7.
@@ -63,6 +63,7 @@ class Cells:
         chance: What chance adds to the variance of each mean.
         rest: The variance of each class's utterances within speakers, as values are given `[..., classes]`.
         units: What a unit is, as values are given `[..., classes]`.
+        freedom: The degrees of freedom of the class's variance, infinite where many speakers have it `[..., classes]`.
     """
 
     counts: FloatArray
@@ -70,6 +71,23 @@ class Cells:
     chance: FloatArray
     rest: FloatArray
     units: FloatArray
+    freedom: FloatArray
+
+
+class Parts(NamedTuple):
+    """What speakers' parts have in common.
+
+    Attributes:
+        variance: Of a speaker's part under a class.
+        covariance: Of a speaker's parts under two classes.
+        seen: The variance, with what chance adds, of the means that they are estimated from.
+        freedom: The degrees of freedom of the estimate.
+    """
+
+    variance: FloatArray
+    covariance: FloatArray
+    seen: FloatArray
+    freedom: FloatArray
 
 
 def speaker_variance(
@@ -111,20 +129,24 @@ def model_variance(moments: Moments, weights: ArrayLike, prior: float = PRIOR) -
     Shape:
         Weights `[..., classes]`, output `[...]` twice.
     """
-    share, cells = np.asarray(weights, dtype=np.float64), _standardise(moments)
-    between, covariance, known = _between(cells, prior)
+    share, cells = np.asarray(weights, dtype=np.float64), _standardise(moments, prior)
+    between, covariance, seen, known = _speakers_parts(cells, prior)
     counts, classes = cells.counts, cells.counts.shape[-1]
     sizes = counts.sum(-2)
     factors = share * cells.units / sizes
     joint = factors[..., :, None] * factors[..., None, :] * (np.swapaxes(counts, -1, -2) @ counts)
-    own = np.trace(joint, axis1=-2, axis2=-1)
+    each = np.diagonal(joint, axis1=-2, axis2=-1)
+    own = each.sum(-1)
     pairs = joint.sum((-2, -1)) - own
-    chance = (share**2 * cells.rest / sizes).sum(-1)
+    rests = share**2 * cells.rest / sizes
+    chance = rests.sum(-1)
     variance = np.maximum(0.0, between * own + covariance * pairs) + chance
     # The mean over a speaker's classes and the differences between them are independent, and known from one and from
     # classes - 1 shares of the degrees of freedom (Satterthwaite 1946). The prior is as sure of speakers' parts alone.
-    freedom = known + PRIOR_WEIGHT
-    sides = [between + chance / np.maximum(own, _TINY), between]
+    # Where speakers differ in length, the estimate comes from means that chance moves more than the score's. A small
+    # estimate has few degrees of freedom as well then, which would count twice; hence the geometric mean.
+    side = between + chance / np.maximum(own, _TINY)
+    sides = [np.sqrt(side * np.maximum(seen, side)), between]
     common, apart = (own + pairs) / classes, (own * (classes - 1) - pairs) / classes
     uncertain = sum(
         weight
@@ -134,22 +156,28 @@ def model_variance(moments: Moments, weights: ArrayLike, prior: float = PRIOR) -
         )
         for weight, side in zip((known, PRIOR_WEIGHT), sides, strict=True)
     )
-    return variance, variance**2 * freedom**2 / np.maximum(classes * uncertain, _TINY)
+    scales = ((between[..., None] * each + rests) ** 2 / cells.freedom).sum(-1)
+    freedom = variance**2 / np.maximum(classes * uncertain / (known + PRIOR_WEIGHT) ** 2 + scales, _TINY)
+    # The prior and chance bound the variance from below, so it is never as small as by so few degrees of freedom: one
+    # more has the quantile that the first two moments give (z + (z + z^3) / (4 freedom)). It is the data's share of
+    # one, since the prior can be wrong.
+    return variance, np.maximum(freedom, PRIOR_WEIGHT) + known / (known + PRIOR_WEIGHT)
 
 
-def _standardise(moments: Moments) -> Cells:
+def _standardise(moments: Moments, prior: float) -> Cells:
     counts, there = moments.counts, moments.counts > 0
     sizes, owners = counts.sum(-2), there.sum(-2)
     total = sizes.sum(-1, keepdims=True)
     centre = (moments.sums.sum(-2) / sizes)[..., None, :]
     sums = moments.sums - counts * centre
     squares = np.maximum(0.0, moments.squares - 2 * centre * moments.sums + counts * centre**2)
-    found = squares.sum(-2)
+    # A speaker's utterances are alike, so a class's mean is as uncertain as that of fewer independent ones, and its
+    # utterances lie closer to it than to the mean over speakers that there could be.
+    independent = 1 / (prior * (counts**2).sum(-2) / sizes**2 + (1 - prior) / sizes)
+    found = squares.sum(-2) / np.maximum(1 - 1 / independent, 0.5)
     overall = np.maximum(found.sum(-1, keepdims=True), _LEAST) / total
-    variances = (found + SCALE_WEIGHT * overall) / (sizes + SCALE_WEIGHT)
-    few = owners < FEW_SPEAKERS
-    variances = np.where(few, np.maximum(variances, overall), variances)
-    growth = (variances / overall) ** np.where(few, GROWTH_OF_FEW, GROWTH)
+    variances = (found / sizes * independent + SCALE_WEIGHT * overall) / (independent + SCALE_WEIGHT)
+    growth = (variances / overall) ** GROWTH
     means = _ratio(sums, counts)
     spare = np.maximum(1.0, total[..., 0] - there.sum((-2, -1)))
     within = np.maximum(0.0, ((squares - counts * means**2) / variances[..., None, :]).sum((-2, -1))) / spare
@@ -162,23 +190,26 @@ def _standardise(moments: Moments) -> Cells:
         chance=_ratio((rest / units**2)[..., None, :], counts),
         rest=rest,
         units=units,
+        freedom=np.where(owners < FEW_SPEAKERS, independent + SCALE_WEIGHT, np.inf),
     )
 
 
-def _between(cells: Cells, prior: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Estimate the variance of speakers' parts under a class, their covariance under two, and degrees of freedom."""
+def _speakers_parts(cells: Cells, prior: float) -> Parts:
     there, classes = cells.counts > 0, cells.counts.shape[-1]
     freedom = np.maximum(0, there.sum(-2) - 1).sum(-1).astype(np.float64)
-    between = np.full(freedom.shape, prior)
+    found = np.full(freedom.shape, prior)
     weights = sums = deviations = np.zeros_like(cells.means)
+    information = np.zeros_like(freedom)
     for _ in range(_ROUNDS):
-        weights = _ratio(there.astype(np.float64), between[..., None, None] + cells.chance)
+        weights = _ratio(there.astype(np.float64), np.maximum(0.0, found)[..., None, None] + cells.chance)
         sums = np.maximum(weights.sum(-2, keepdims=True), _TINY)
         deviations = np.where(there, cells.means - (weights * cells.means).sum(-2, keepdims=True) / sums, 0.0)
         own = weights * (1 - weights / sums)
-        found = (weights * deviations**2 - own * cells.chance).sum((-2, -1))
-        between = np.maximum(0.0, _ratio(found, np.where(freedom > 0, own.sum((-2, -1)), 0.0)))
-    between = (freedom * between + PRIOR_WEIGHT * prior) / (freedom + PRIOR_WEIGHT)
+        above = (weights * deviations**2 - own * cells.chance).sum((-2, -1))
+        information = np.where(freedom > 0, own.sum((-2, -1)), 0.0)
+        found = _ratio(above, information)
+    # Below 0 before the prior enters it says that speakers hardly differ; cut there, it would be too large on average.
+    between = np.maximum(0.0, (freedom * found + PRIOR_WEIGHT * prior) / (freedom + PRIOR_WEIGHT))
     roots, shares = np.sqrt(weights), weights / sums
     cross = _cross(roots, roots)
     seen = cross * (1 + _cross(shares, shares)) - _cross(roots * shares, roots) - _cross(roots, roots * shares)
@@ -186,7 +217,8 @@ def _between(cells: Cells, prior: float) -> tuple[FloatArray, FloatArray, FloatA
     apart = ~np.eye(classes, dtype=bool)
     known = seen[..., apart].sum(-1)
     covariance = _ratio(products[..., apart].sum(-1), np.where(known > 1e-9, known, 0.0))
-    return between, np.clip(covariance, -between / max(1, classes - 1), between), freedom
+    covariance = np.clip(covariance, -between / max(1, classes - 1), between)
+    return Parts(between, covariance, _ratio(freedom, information), freedom)
 
 
 def _cross(one: FloatArray, other: FloatArray) -> FloatArray:
