@@ -7,20 +7,23 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TypeAlias
 
+from embedkit.errors import EmbedkitError, RunError
 from embedkit.loopback import ADDRESS, LoopbackHandler
+from embedkit.wording import escape_controls
 
 SECONDS = 10
 """After which the page asks again."""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 WAITING = '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>embedkit</title><p>{}</p></html>'
 Render: TypeAlias = Callable[[Path, Path], None]
-"""Writes the report of a folder of runs to a file, or leaves it as it is."""
+"""Writes the report of a folder of runs to a file, or says why it cannot."""
+_MOST = 1000
 
 
 class RenderingApart:
@@ -30,11 +33,17 @@ class RenderingApart:
         self.process: subprocess.Popen[bytes] | None = None
 
     def __call__(self, runs: Path, out: Path) -> None:
-        """Write it and wait for it."""
+        """Write it and wait for it.
+
+        Raises:
+            RunError: it could not be made.
+        """
         command = [sys.executable, "-m", "embedkit", "report", str(runs), "--out", str(out), "--quiet"]
         none = subprocess.DEVNULL
-        with subprocess.Popen(command, stdin=none, stdout=none, stderr=none) as self.process:
-            self.process.wait()
+        with subprocess.Popen(command, stdin=none, stdout=none, stderr=subprocess.PIPE) as self.process:
+            _, said = self.process.communicate()
+        if self.process.returncode:
+            raise RunError(said.decode(errors="replace").strip()[-_MOST:] or "The report ended without a word.")
 
     def stop(self) -> None:
         """End a report that nobody will see: it would go on for minutes after the command."""
@@ -61,14 +70,26 @@ class LivePage:
         """Return the page, made again if runs have come since, and whether it is the last."""
         with self.lock:
             ended = self.ended.is_set()
-            found = [(path, path.stat().st_mtime_ns) for path in sorted(self.runs.rglob("metrics.json"))]
-            if found != self.state:
-                self.render(self.runs, self.file)
+            found = list(_survey(self.runs))
+            if found and found != self.state:
+                try:
+                    self.render(self.runs, self.file)
+                except EmbedkitError as error:
+                    self.visited.set()
+                    told = f"The report cannot be made at present: {error}"
+                    return WAITING.format(escape(escape_controls(told))).encode(), ended
                 self.state = found
             self.visited.set()
             if self.file.exists():
                 return self.file.read_bytes(), ended
             return WAITING.format(escape(f"There are no runs below {self.runs} yet.")).encode(), ended
+
+
+def _survey(runs: Path) -> Iterator[tuple[Path, int]]:
+    for path in sorted(runs.rglob("metrics.json")):
+        # A run may be replaced at this moment.
+        with suppress(OSError):
+            yield path, path.stat().st_mtime_ns
 
 
 @contextmanager

@@ -70,6 +70,23 @@ def test_a_report_that_is_not_done_ends_with_the_study(tmp_path: Path, monkeypat
     assert not reader.is_alive()
 
 
+def test_a_report_that_cannot_be_made_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = tmp_path / "python"
+    failing.write_text("#!/bin/sh\necho 'Error: The run <one> is damaged.' >&2\nexit 1\n")
+    failing.chmod(0o755)
+    monkeypatch.setattr(watch.sys, "executable", str(failing))
+    add_run(tmp_path, "one")
+    with watch_runs(tmp_path) as url:
+        _, text, headers = get(url)
+        assert "cannot be made at present: Error: The run &lt;one&gt; is damaged." in text
+        assert "Refresh" in headers
+        failing.write_text('#!/bin/sh\necho "made of $4" > "$6"\n')
+        assert get(url)[1].startswith("made of ")
+        reader = threading.Timer(0.1, get, [url])
+        reader.start()
+    reader.join()
+
+
 def test_only_this_machine_and_only_the_page_is_answered(tmp_path: Path) -> None:
     with watch_runs(tmp_path, render=render) as url:
         assert urlsplit(url).hostname == "127.0.0.1"
