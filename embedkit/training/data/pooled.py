@@ -18,6 +18,7 @@ from embedkit.corpora.texts import as_text, expand_merge
 from embedkit.errors import FitError
 from embedkit.heads.base import Pool
 from embedkit.store.reader import Store
+from embedkit.system import safe_name
 from embedkit.training.data.cross_corpus import qualify, share_classes
 from embedkit.training.data.features import Features, memory_for
 from embedkit.training.data.folds import FoldPlan, Indices, Names
@@ -53,9 +54,10 @@ class PooledSource(EmbeddingSource):
         _require_poolable(self.parts)
         first = self.parts[0]
         self.ends = np.cumsum([len(part) for part in self.parts])
-        self.corpus, stem = "+".join(self.names), "+".join(dict.fromkeys(part.path.stem for part in self.parts))
-        # Where a single store would lie.
-        self.path = Path(self.corpus) / f"{stem}.h5"
+        self.corpus, stems = "+".join(self.names), {part.path.stem for part in self.parts}
+        # Where a single store would lie: stores that are named after their corpora go by their encoder.
+        name = stems.pop() if len(stems) == 1 else safe_name(str(first.encoder.get("name", "")), default="encoder")
+        self.path = Path(self.corpus) / f"{name}.h5"
         self.task: dict[str, Any] = {"classes": [], "merge": {}}
         self.encoder, self.extraction, self.trained_on = first.encoder, first.extraction, {}
         self.fingerprint, self.layers = first.fingerprint, first.layers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import embedkit
 from embedkit.errors import FitError
 from embedkit.heads.base import HeadInputs
 from embedkit.reporting.report.commands import list_commands
-from embedkit.store import Store
+from embedkit.store import Store, open_store
 from embedkit.training.data.features import Features
 from embedkit.training.data.pooled import PooledSource
 from embedkit.training.data.store_source import StoreSource
@@ -160,6 +161,12 @@ def test_labels_are_those_of_each_corpuss_own_task(stores: list[Store], tmp_path
     whole = PooledSource([StoreSource(stores[0]), source])
     assert whole.usual_classes({}) == ["anger", "happiness"]
     assert set(whole.column("label")[60:]) == {"happiness", "anger", "calm"}
+
+
+def test_stores_that_are_named_after_their_corpora_go_by_their_encoder(stores: list[Store], tmp_path: Path) -> None:
+    copies = [Path(shutil.copy(store.path, tmp_path / f"{store.corpus}.h5")) for store in stores]
+    pooled = PooledSource([StoreSource(open_store(copy)) for copy in copies])
+    assert pooled.path == Path("one+two") / f"{stores[0].encoder['name']}.h5"
 
 
 def test_a_run_names_its_corpora_and_is_found_again(stores: list[Store], run: RunRecord, tmp_path: Path) -> None:
