@@ -22,9 +22,10 @@ CACHED = 2**18
 """Numbers of four bytes that stay in a core's cache from one operation to the next."""
 
 
-def cached_groups(numbers: int) -> int:
-    """Return how many groups of so many numbers each are best computed together on a CPU, at least one."""
-    return max(1, CACHED // max(1, numbers))
+def cached_pieces(groups: int, numbers: int, *, at_once: bool) -> Iterator[slice]:
+    """Divide groups of so many numbers each into those that a CPU best computes together; all of them at once."""
+    step = groups if at_once else max(1, CACHED // max(1, numbers))
+    return (slice(start, start + step) for start in range(0, groups, step))
 
 
 @contextmanager

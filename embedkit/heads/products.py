@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from embedkit.kernels import batch_product, cached_groups
+from embedkit.kernels import batch_product, cached_pieces
 
 MIXED_SHARE = 1 / 3
 """The members to a layer up to which mixing the layers costs less than their dot products with each other."""
@@ -113,9 +113,8 @@ class _MixedProduct(torch.autograd.Function):
         for_shares = (products * own.unsqueeze(3)).sum((2, 4))
         for_weight, dimensions = torch.empty_like(weight), weight.shape[3]
         # On a CPU piece by piece, so that what is mixed is still in the cache when it is multiplied.
-        step = cached_groups(shares.shape[1] * rows * dimensions) if weight.device.type == "cpu" else groups
-        for start in range(0, groups, step):
-            parts = slice(start, start + step)
+        at_once = weight.device.type != "cpu"
+        for parts in cached_pieces(groups, shares.shape[1] * rows * dimensions, at_once=at_once):
             mixed = torch.bmm(shares[parts], by_layer[parts].view(-1, layers, rows * dimensions))
             torch.bmm(own[parts].flatten(0, 1), mixed.view(-1, rows, dimensions), out=for_weight[parts].flatten(0, 1))
         if not ctx.needs_input_grad[0]:

@@ -156,14 +156,18 @@ def find_tested(record: RunRecord) -> dict[str, tuple[Store, int]]:
         RunError: a store is not the one any more.
         StoreError: one is gone or damaged.
     """
-    told = record.config.get("test_store") or record.config["store"]
-    stores = [_open(one) for one in told.get("stores", [told])]
-    begins = [f"{store.corpus}/" if "stores" in told else "" for store in stores]
+    stores, pooled = _open_tested(record)
     return {
-        f"{begin}{name}": (store, row)
-        for begin, store in zip(begins, stores, strict=True)
+        f"{store.corpus}/{name}" if pooled else name: (store, row)
+        for store in stores
         for row, name in enumerate(store.ids.tolist())
     }
+
+
+def _open_tested(record: RunRecord) -> tuple[list[Store], bool]:
+    """Open the stores that a run was tested on, and tell whether they are those of pooled corpora."""
+    told = record.config.get("test_store") or record.config["store"]
+    return [_open(one) for one in told.get("stores", [told])], "stores" in told
 
 
 def _open(told: Mapping[str, str]) -> Store:
@@ -183,9 +187,9 @@ def open_source(record: RunRecord) -> Source:
     from embedkit.training.data.pooled import PooledSource
     from embedkit.training.data.store_source import StoreSource
 
-    told = record.config.get("test_store") or record.config["store"]
-    parts = [StoreSource(_open(store)) for store in told.get("stores", [told])]
-    return PooledSource(parts) if "stores" in told else parts[0]
+    stores, pooled = _open_tested(record)
+    parts = [StoreSource(store) for store in stores]
+    return PooledSource(parts) if pooled else parts[0]
 
 
 def tested_corpora(record: RunRecord, found: Predictions) -> NDArray[np.str_]:

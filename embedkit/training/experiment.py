@@ -324,7 +324,7 @@ class Experiment:
         """Whether something is tested that was trained on: recordings, or speakers that the encoder knows."""
         return any(find_leaks(*read) for read in self._sources_of_folds()) or bool(self.leaked)
 
-    @property
+    @cached_property
     def leaked(self) -> set[str]:
         """The corpora that are tested on recordings which are trained on."""
         folds = self.plan.folds

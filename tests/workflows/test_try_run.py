@@ -152,18 +152,25 @@ def wait_for(browser: Browser, script: str) -> Any:
     return found
 
 
+@contextmanager
+def recording(program: str, served: VoiceServer, heard: Path, seconds: float) -> Iterator[Browser]:
+    """Open the page in a browser whose microphone hears a file, record for some seconds, and stop."""
+    words = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    words.append(f"--use-file-for-fake-audio-capture={heard}")
+    with Browser(program, heard.parent / "profile", *words) as page:
+        page.open(served.address, width=400)
+        wait_for(page, "!document.getElementById('record').disabled")
+        page.run("document.getElementById('record').click()")
+        wait_for(page, f"parseFloat(document.getElementById('status').textContent.slice(11)) > {seconds}")
+        page.run("document.getElementById('record').click()")
+        yield page
+
+
 @pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium or Chrome on this machine")
 def test_a_microphone_that_is_switched_off_is_not_judged(served: VoiceServer, tmp_path: Path) -> None:
     assert PROGRAM is not None
     soundfile.write(tmp_path / "silent.wav", np.zeros(RATE), RATE)
-    words = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    words.append(f"--use-file-for-fake-audio-capture={tmp_path}/silent.wav")
-    with Browser(PROGRAM, tmp_path / "profile", *words) as page:
-        page.open(served.address, width=400)
-        wait_for(page, "!document.getElementById('record').disabled")
-        page.run("document.getElementById('record').click()")
-        wait_for(page, "parseFloat(document.getElementById('status').textContent.slice(11)) > 0.1")
-        page.run("document.getElementById('record').click()")
+    with recording(PROGRAM, served, tmp_path / "silent.wav", seconds=0.1) as page:
         wait_for(page, "document.getElementById('status').textContent.startsWith('Only silence was recorded')")
         assert page.run("document.getElementById('answer').hidden")
 
@@ -172,14 +179,7 @@ def test_a_microphone_that_is_switched_off_is_not_judged(served: VoiceServer, tm
 def test_a_browser_records_its_microphone(served: VoiceServer, tmp_path: Path) -> None:
     assert PROGRAM is not None
     write_tone(tmp_path / "spoken.wav", 5)
-    words = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    words.append(f"--use-file-for-fake-audio-capture={tmp_path}/spoken.wav")
-    with Browser(PROGRAM, tmp_path / "profile", *words) as page:
-        page.open(served.address, width=400)
-        wait_for(page, "!document.getElementById('record').disabled")
-        page.run("document.getElementById('record').click()")
-        wait_for(page, "parseFloat(document.getElementById('status').textContent.slice(11)) > 2.6")
-        page.run("document.getElementById('record').click()")
+    with recording(PROGRAM, served, tmp_path / "spoken.wav", seconds=2.6) as page:
         assert wait_for(page, "document.getElementById('verdict').textContent").startswith("high, ")
         assert page.run("document.querySelectorAll('#rows .strip .line').length") == 2
         assert page.run("document.querySelectorAll('#windows tr').length") >= 2

@@ -18,7 +18,7 @@ from embedkit.devices import to_float64
 from embedkit.errors import StoreError
 from embedkit.heads.base import HeadInputs, Pool
 from embedkit.heads.frames import average_runs
-from embedkit.kernels import cached_groups
+from embedkit.kernels import cached_pieces
 from embedkit.system import read_memory
 from embedkit.training.data.folds import Indices, Names
 
@@ -193,9 +193,7 @@ class UtteranceFeatures(Features):
     def gather(self, index: Indices, standardiser: Standardiser) -> HeadInputs:
         groups, batch = index.shape
         laid_out = torch.empty(groups, self.layers, batch, self.dimensions, device=self.device)
-        step = groups if self.at_once else cached_groups(batch * self.layers * self.dimensions)
-        for start in range(0, groups, step):
-            own = slice(start, start + step)
+        for own in cached_pieces(groups, batch * self.layers * self.dimensions, at_once=self.at_once):
             values = self.read(index[own].reshape(-1)).view(-1, batch, self.layers, self.dimensions)
             standardiser.lay_out(values, own, laid_out[own])
         return HeadInputs(values=laid_out.transpose(1, 2))

@@ -38,13 +38,19 @@ class Stretches:
             return fold.test[:0]
         tested = fold.test[np.isin(self.files[fold.test], np.setdiff1d(self.files[fold.train], [-1]))]
         train = fold.train[self.files[fold.train] >= 0]
-        found = []
-        for file in np.unique(self.files[tested]):
-            own, heard = tested[self.files[tested] == file], train[self.files[train] == file]
+        found, known = [], self._by_file(train)
+        for file, own in self._by_file(tested).items():
+            heard = known[file]
             covered = _cover(self.starts[heard], self.ends[heard], self.starts[own], self.ends[own])
             lengths = self.ends[own] - self.starts[own]
             found.append(own[(covered > 0) & (covered >= np.where(np.isinf(lengths), 0.0, LEAST * lengths))])
         return np.sort(np.concatenate([*found, fold.test[:0]]))
+
+    def _by_file(self, index: Indices) -> dict[int, Indices]:
+        """Divide utterances by their files, each group in the order given."""
+        order = index[np.argsort(self.files[index], kind="stable")]
+        numbers, begins = np.unique(self.files[order], return_index=True)
+        return dict(zip(numbers.tolist(), np.split(order, begins)[1:], strict=True))
 
 
 def _cover(
