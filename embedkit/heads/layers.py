@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from embedkit.errors import ConfigError
 from embedkit.heads.base import HeadShape
-from embedkit.heads.products import multiply, take_members
+from embedkit.heads.products import multiply
 
 Fill = Callable[[Tensor, Generator], object]
 
@@ -82,9 +82,7 @@ class StackedClassifier(nn.Module):
     the latter have a bias that is zero, stays zero and is no part of them.
     """
 
-    cosine_heads: Tensor | None
-    cosine_members: Tensor | None
-    cosine_slots: Tensor | None
+    cosine_heads: Tensor
 
     def __init__(self, shape: HeadShape, generators: Sequence[Generator], inputs: int) -> None:
         super().__init__()
@@ -95,11 +93,7 @@ class StackedClassifier(nn.Module):
         has_bias = bool(shape.kinds) or shape.classifier != "cosine"
         self.bias = self._draw_bias(shape, generators, kinds, bound) if has_bias else None
         cosine = [place for place, kind in enumerate(kinds) if kind == "cosine"]
-        mixed = has_bias and bool(cosine)
-        self.register_buffer("cosine_heads", torch.tensor(cosine) if mixed else None, persistent=False)
-        members, slots = _by_group(cosine, shape) if mixed else (None, None)
-        self.register_buffer("cosine_members", members, persistent=False)
-        self.register_buffer("cosine_slots", slots, persistent=False)
+        self.register_buffer("cosine_heads", torch.tensor(cosine, dtype=torch.int64), persistent=False)
 
     @staticmethod
     def _draw_bias(
@@ -113,7 +107,7 @@ class StackedClassifier(nn.Module):
 
     def lacks_bias(self, head: int) -> bool:
         """Tell whether the bias of a head, counted group after group, is none of its parameters."""
-        return self.cosine_heads is not None and head in self.cosine_heads.tolist()
+        return self.bias is not None and head in self.cosine_heads.tolist()
 
     def forward(self, values: Tensor) -> Tensor:
         """Score `[groups, members or 1, rows, inputs]` as `[groups, members, rows, classes]`.
@@ -121,43 +115,41 @@ class StackedClassifier(nn.Module):
         A probe in training gives `[groups, members, rows, classes + rows]`.
         """
         products = multiply(values.detach() if self.probes else values, self.weight)
-        scores = self.finish(products, lambda members: take_members(values.norm(dim=-1), members))
+        scores = self.finish(products, self._norms(values))
         if self.probes and self.training:
             return torch.cat([scores, mutual_cosines(values).expand(-1, scores.shape[1], -1, -1)], -1)
         return scores
 
-    def finish(self, products: Tensor, norms: Callable[[Tensor | None], Tensor]) -> Tensor:
+    def _norms(self, values: Tensor) -> Tensor:
+        """Return the norms `[n, rows]` of what the cosine heads read of `[groups, members or 1, rows, inputs]`."""
+        members = self.weight.shape[1]
+        norms: Tensor
+        if values.shape[1] == members:
+            norms = torch.linalg.vector_norm(values.flatten(0, 1).index_select(0, self.cosine_heads), dim=-1)
+        else:
+            shared = torch.linalg.vector_norm(values, dim=-1).expand(-1, members, -1)
+            norms = shared.flatten(0, 1).index_select(0, self.cosine_heads)
+        return norms
+
+    def finish(self, products: Tensor, norms: Tensor) -> Tensor:
         """Turn dot products `[groups, members, rows, classes]` into scores.
 
         Args:
             products: Of the representations and every head's weights.
-            norms: Returns the norms of the representations, `[groups, members or 1, rows]`; given members
-                `[groups, n]`, theirs alone.
+            norms: Of what the cosine heads read, `[n, rows]`.
         """
         if self.bias is None:
-            return cosines(products, norms(None), self.weight.norm(dim=-1))
+            return cosines(products, norms.view(products.shape[:-1]), self.weight.norm(dim=-1))
         logits = products + self.bias.unsqueeze(-2)
-        if self.cosine_heads is None or self.cosine_members is None or self.cosine_slots is None:
-            return logits
         places = self.cosine_heads
-        lengths = norms(self.cosine_members).expand(*self.cosine_members.shape, -1).flatten(0, 1)
+        if not len(places):
+            return logits
         # Classes before rows, as the products are laid out: so nothing is copied number by number.
         by_class = products.transpose(2, 3)
         dots, weight = (part.flatten(0, 1).index_select(0, places) for part in (by_class, self.weight))
-        lengths = lengths.index_select(0, self.cosine_slots)
-        found = cosines(dots.transpose(1, 2), lengths, weight.norm(dim=-1)).transpose(1, 2)
+        found = cosines(dots.transpose(1, 2), norms, weight.norm(dim=-1)).transpose(1, 2)
         joined = logits.transpose(2, 3).flatten(0, 1).index_copy(0, places, found)
         return joined.view_as(by_class).transpose(2, 3)
-
-
-def _by_group(heads: Sequence[int], shape: HeadShape) -> tuple[Tensor, Tensor]:
-    """Return members `[groups, n]`, each group's filled up with its first, and where each head stands in them."""
-    rows: list[list[int]] = [[] for _ in range(shape.groups)]
-    for head in heads:
-        rows[head // shape.members].append(head % shape.members)
-    width = max(map(len, rows))
-    slots = [group * width + place for group, row in enumerate(rows) for place in range(len(row))]
-    return torch.tensor([row + [0] * (width - len(row)) for row in rows]), torch.tensor(slots)
 
 
 def cosines(products: Tensor, value_norms: Tensor, weight_norms: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from embedkit.heads.base import LATER, Head, HeadInputs, HeadShape, Pool
 from embedkit.heads.layers import LayerMix, StackedClassifier
-from embedkit.heads.products import mixed_norms, mixed_products, take_members
+from embedkit.heads.products import mixed_products
 
 
 class LinearHead(Head):
@@ -43,5 +43,5 @@ class LinearHead(Head):
         if shares is None or self.classifier.probes:
             scores: Tensor = self.classifier(self.mix(inputs.values))
             return scores
-        products = mixed_products(inputs.values, shares, self.classifier.weight)
-        return self.classifier.finish(products, lambda own: mixed_norms(inputs.values, take_members(shares, own)))
+        found = mixed_products(inputs.values, shares, self.classifier.weight, self.classifier.cosine_heads)
+        return self.classifier.finish(*found)

@@ -6,16 +6,17 @@ products of a small head together.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from embedkit.kernels import batch_product, cached_pieces
+from embedkit.kernels import batch_product, cached_pieces, compiled_loops, flat
 
-MIXED_SHARE = 1 / 3
-"""The members to a layer up to which mixing the layers costs less than their dot products with each other."""
+LEAST_NORM = 1e-8
+"""What the norm of a vector of zeros counts as."""
 
 
 def multiply(values: Tensor, weight: Tensor) -> Tensor:
@@ -29,42 +30,39 @@ def multiply(values: Tensor, weight: Tensor) -> Tensor:
     return shared.view(groups, rows, members, outputs).transpose(1, 2)
 
 
-def mixed_products(values: Tensor, shares: Tensor, weight: Tensor) -> Tensor:
-    """Multiply the mixed layers by every head's weights, without mixing the layers head by head.
+def mixed_products(values: Tensor, shares: Tensor, weight: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
+    """Multiply the mixed layers by every head's weights, and take the norms of some heads' mixed layers.
 
-    Every layer is multiplied first, once for all members of a group: one large product instead of many narrow ones,
-    several times as fast though it takes more multiplications.
+    On a CPU by compiled loops where there is enough to do; else every layer is multiplied first, once for all members
+    of a group: one large product instead of many narrow ones, several times as fast though it takes more
+    multiplications.
 
     Shape:
         values: `[groups, rows, layers, dimensions]`, fastest where they lie layer by layer;
         shares: `[groups, members, layers]`;
-        weight: `[groups, members, outputs, dimensions]`. Output: `[groups, members, rows, outputs]`.
+        weight: `[groups, members, outputs, dimensions]`;
+        measured: which heads' norms are taken, counted group after group, `[n]`.
+        Output: `[groups, members, rows, outputs]`, and norms of at least 1e-8, `[n, rows]`.
     """
-    mixed: Tensor = _MixedProduct.apply(values, shares, weight)  # type: ignore[no-untyped-call, unused-ignore]
-    return mixed
+    numbers = 0 if values.requires_grad else shares.numel() * values.shape[-1]
+    loops = compiled_loops(values, shares, weight, numbers=numbers)
+    if loops is not None:
+        found: tuple[Tensor, Tensor] = _CompiledProduct.apply(  # type: ignore[no-untyped-call, unused-ignore]
+            values, shares, weight, measured, loops
+        )
+        return found
+    products: Tensor = _MixedProduct.apply(values, shares, weight)  # type: ignore[no-untyped-call, unused-ignore]
+    return products, _mixed_norms(values, shares, measured)
 
 
-def take_members(values: Tensor, members: Tensor | None) -> Tensor:
-    """Return some members `[groups, n]` of values `[groups, all or 1, ...]`; all where none are named."""
-    if members is None or values.shape[1] == 1:
-        return values
-    return values[torch.arange(len(members), device=members.device).unsqueeze(-1), members]
-
-
-def mixed_norms(values: Tensor, shares: Tensor) -> Tensor:
-    """Return the norms `[groups, members, rows]` of the mixed layers, under shares `[groups, members, layers]`.
-
-    For many members they come from the layers' dot products alone, for a few the layers are mixed.
-    """
-    groups, rows, layers, _ = values.shape
-    members = shares.shape[1]
-    if members <= layers * MIXED_SHARE:
-        mixed = torch.bmm(shares, values.transpose(1, 2).flatten(2)).view(groups, members, rows, -1)
-        norms: Tensor = torch.linalg.vector_norm(mixed, dim=-1)
-        return norms.clamp_min(1e-8)
+def _mixed_norms(values: Tensor, shares: Tensor, measured: Tensor) -> Tensor:
+    """Return the norms `[n, rows]` of the mixed layers, from the layers' dot products alone."""
+    if not len(measured):
+        return values.new_empty(0, values.shape[1])
     grams = torch.stack([torch.bmm(one, one.transpose(1, 2)) for one in values]).flatten(2)
     pairs = (shares.unsqueeze(-1) * shares.unsqueeze(-2)).flatten(-2)
-    return torch.bmm(pairs, grams.transpose(1, 2)).clamp_min(1e-16).sqrt()
+    squares = torch.bmm(pairs, grams.transpose(1, 2)).flatten(0, 1).index_select(0, measured)
+    return squares.clamp_min(LEAST_NORM**2).sqrt()
 
 
 class _Product(torch.autograd.Function):
@@ -122,3 +120,36 @@ class _MixedProduct(torch.autograd.Function):
         for_products = (own.unsqueeze(3) * shares[:, :, None, :, None]).flatten(3).flatten(1, 2)
         for_values = batch_product(for_products.transpose(1, 2), weight.flatten(1, 2).transpose(1, 2))
         return for_values.view(groups, layers, rows, -1).transpose(1, 2), for_shares, for_weight
+
+
+class _CompiledProduct(torch.autograd.Function):
+    """What `mixed_products` returns, by `embedkit.compiled`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, shares: Tensor, weight: Tensor, measured: Tensor, loops: ModuleType
+    ) -> tuple[Tensor, Tensor]:
+        by_layer, shares, weight = values.transpose(1, 2).contiguous(), shares.contiguous(), weight.contiguous()
+        groups, members, classes, _ = weight.shape
+        rows = values.shape[1]
+        flags = torch.zeros(groups * members, dtype=torch.bool)
+        flags[measured] = True
+        products, norms = torch.empty(groups, members, classes, rows), torch.empty(groups * members, rows)
+        ctx.sizes = (*by_layer.shape, members, classes)
+        loops.forward(*flat(by_layer, shares, weight, flags, products, norms), *ctx.sizes)
+        norms = norms[measured].clamp_min_(LEAST_NORM)
+        ctx.save_for_backward(by_layer, shares, weight, flags, measured, norms)
+        ctx.loops = loops
+        return products.transpose(2, 3), norms
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, for_products: Tensor, for_norms: Tensor) -> tuple[Tensor | None, ...]:
+        by_layer, shares, weight, flags, measured, norms = ctx.saved_tensors
+        # The least norm is a constant.
+        factors = torch.zeros(len(flags), norms.shape[-1])
+        factors[measured] = (for_norms / norms).masked_fill_(norms <= LEAST_NORM, 0.0)
+        slopes = for_products.transpose(2, 3).contiguous()
+        for_shares, for_weight = torch.zeros_like(shares), torch.zeros_like(weight)
+        ctx.loops.backward(*flat(by_layer, shares, weight, flags, slopes, factors, for_shares, for_weight), *ctx.sizes)
+        return None, for_shares, for_weight, None, None

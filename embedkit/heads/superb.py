@@ -52,5 +52,5 @@ class SuperbHead(Head):
         if shares is None:
             products = multiply(self.mix(inputs.values), weight)
         else:
-            products = mixed_products(inputs.values, shares, weight)
+            products, _ = mixed_products(inputs.values, shares, weight, self.classifier.cosine_heads)
         return products + (bias + self.classifier.bias).unsqueeze(-2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,9 +70,8 @@ def mean_over_rows(values: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def safe_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Divide `[...]` by `[...]`; zero where the denominator, never negative, is zero."""
-    empty = denominator == 0
-    return numerator.masked_fill(empty, 0.0) / denominator.masked_fill(empty, 1.0)
+    """Divide finite `[...]` by `[...]`; zero where the denominator, never negative, is zero."""
+    return numerator / denominator.masked_fill(denominator == 0, math.inf)
 
 
 def balance(counts: Tensor) -> Tensor:

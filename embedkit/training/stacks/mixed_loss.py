@@ -40,15 +40,15 @@ class MixedLoss:
         members = len(losses[0])
         self.shape = (len(losses), members)
         self.kinds = tuple(tuple(loss.classifier for loss in row) for row in losses)
+        heads = [np.flatnonzero(flat == spec) for spec in sorted(distinct)]
+        # Heads under one loss side by side, and where each of them then stands.
+        self.heads = torch.from_numpy(np.concatenate(heads)).to(device)
+        self.order = torch.argsort(self.heads)
+        self.owners, self.sizes = self.heads // members, [len(own) for own in heads]
         self.parts = []
-        for spec, loss in sorted(distinct.items()):
-            heads = np.flatnonzero(flat == spec)
-            owners = torch.from_numpy(heads // members).to(device)
-            weights = loss.weigh_classes(torch.from_numpy(counts))
-            weights = None if weights is None else weights.to(device, dtype)[owners]
-            self.parts.append((loss, torch.from_numpy(heads).to(device), owners, weights))
-        places = torch.cat([heads for _, heads, _, _ in self.parts])
-        self.order = torch.argsort(places)
+        for spec, own in zip(sorted(distinct), heads, strict=True):
+            weights = distinct[spec].weigh_classes(torch.from_numpy(counts[own // members]))
+            self.parts.append((distinct[spec], None if weights is None else weights.to(device, dtype)))
 
     def __call__(self, scores: Tensor, targets: Tensor, mask: Tensor, progress: float) -> Tensor:
         """Return the loss of each head, `[groups, members]`.
@@ -61,11 +61,18 @@ class MixedLoss:
         """
         # Classes before rows, as heads lay their scores out: what is selected of them is copied run by run.
         flat = scores.flatten(0, 1).transpose(1, 2)
-        values = []
-        for loss, heads, owners, weights in self.parts:
-            own = (flat if len(self.parts) == 1 else flat.index_select(0, heads)).transpose(1, 2)
-            wanted = self.choose(targets, loss)[owners]
-            values.append(loss(own, wanted, mask=mask[owners], class_weights=weights, progress=progress))
+        own = flat if len(self.parts) == 1 else flat.index_select(0, self.heads)
+        divided = zip(*(torch.split(part, self.sizes) for part in (own, mask[self.owners], self.owners)), strict=True)
+        values = [
+            loss(
+                part.transpose(1, 2),
+                self.choose(targets, loss)[owners],
+                mask=counted,
+                class_weights=weights,
+                progress=progress,
+            )
+            for (loss, weights), (part, counted, owners) in zip(self.parts, divided, strict=True)
+        ]
         joined = values[0] if len(values) == 1 else torch.cat(values).index_select(0, self.order)
         return joined.view(self.shape)
 
@@ -73,8 +80,8 @@ class MixedLoss:
         """Turn the scores of every head on the CPU, `[groups, members, batch, classes]`, into probabilities."""
         if len(self.parts) == 1:
             return self.parts[0][0].probabilities(scores)
-        flat = scores.flatten(0, 1)
-        values = [loss.probabilities(flat.index_select(0, heads.cpu())) for loss, heads, _, _ in self.parts]
+        own = torch.split(scores.flatten(0, 1).index_select(0, self.heads.cpu()), self.sizes)
+        values = [loss.probabilities(part) for (loss, _), part in zip(self.parts, own, strict=True)]
         return torch.cat(values).index_select(0, self.order.cpu()).view(*scores.shape[:-1], -1)
 
 

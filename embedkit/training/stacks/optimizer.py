@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from embedkit.kernels import compiled_loops, flat
 from embedkit.training.data.folds import Indices
 
 
@@ -70,12 +71,17 @@ class StackedAdam:
             gradient, first, second = parameter.grad, self.first[place], self.second[place]
             if gradient is None:
                 continue
-            if self.decays:
-                parameter.mul_(1 - factor * self.decays[place])
-            first.lerp_(gradient, 1 - beta1)
-            second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-            denominator = second.sqrt().add_(correction * self.epsilon)
-            parameter.addcmul_(first.div(denominator), rate, value=-scale * correction)
+            kept = 1 - factor * self.decays[place] if self.decays else torch.ones_like(rate)
+            loops = compiled_loops(parameter, gradient, numbers=parameter.numel())
+            if loops is not None:
+                values = flat(parameter, gradient.contiguous(), first, second, rate, kept)
+                size = parameter[0, 0].numel()
+                loops.update(*values, size, beta1, beta2, correction * self.epsilon, scale * correction)
+            else:
+                first.lerp_(gradient, 1 - beta1)
+                second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+                denominator = second.sqrt().add_(correction * self.epsilon)
+                parameter.mul_(kept).addcmul_(first.div(denominator), rate, value=-scale * correction)
             parameter.grad = None
 
 
