@@ -20,7 +20,7 @@ WORTH_A_CALL = 500_000
 """Multiplications of one matrix product from which calling oneDNN for it alone pays."""
 
 
-WORTH_COMPILING = 2**18
+WORTH_COMPILING = 2**17
 """Parameters of a stack of heads (and numbers of their mixtures of one utterance) from which compiled loops pay."""
 
 
