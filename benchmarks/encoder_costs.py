@@ -79,6 +79,10 @@ CHECKPOINTS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
         {**LARGE, "position_embeddings_type": "relative"},
     ),
     "parakeet-ctc: 1.1b": ("ParakeetEncoder", "ParakeetFeatureExtractor", {"num_hidden_layers": 42}),
+    "nemotron-asr-streaming": ("NemotronAsrStreamingEncoder", "NemotronAsrStreamingFeatureExtractor", {}),
+    "lasr-ctc": ("LasrForCTC", "LasrFeatureExtractor", {}),
+    "omniasr-ctc": ("OmniASRForCTC", "OmniASRFeatureExtractor", {}),
+    "voxtral": ("VoxtralEncoder", WHISPER, {"num_mel_bins": 128}),
     "moonshine: base": (
         *("Moonshine", WAV2VEC2),
         {
@@ -98,8 +102,8 @@ CHECKPOINTS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
 
 def write_checkpoint(folder: Path, kind: str, extractor: str, settings: Mapping[str, Any]) -> str:
     """Write a model of transformers with random weights, and its feature extractor."""
-    name = kind if kind.endswith("Encoder") else f"{kind}Model"
-    config = getattr(transformers, f"{kind}Config")(**settings)
+    name = kind if kind.endswith(("Encoder", "ForCTC")) else f"{kind}Model"
+    config = getattr(transformers, f"{kind.replace('ForCTC', 'CTC')}Config")(**settings)
     bands = {"feature_size": settings["num_mel_bins"]} if "num_mel_bins" in settings else {}
     own = {"feature_size": 80, "num_mel_bins": 80, "stride": 2} if extractor == BERT else bands
     torch.manual_seed(0)
