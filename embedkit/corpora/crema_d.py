@@ -67,7 +67,7 @@ def read_crema_d(folder: Path) -> Corpus:
     Raises:
         CorpusError: no audio file is named as in CREMA-D, or votes that do not add up.
     """
-    matches, notes = match_audio(folder, find_audio_folder(folder, _FOLDERS, _NAME) or folder, _NAME)
+    matches, notes = match_audio(folder, _FOLDERS, _NAME)
     corpus = build_corpus(
         matches,
         _utterance,
