@@ -42,7 +42,7 @@ def _parts(check: CorpusCheck) -> Sequence[RenderableType]:
     for severity, title in (("problem", "Problems: results would be invalid"), ("warning", "Warnings")):
         messages = [finding.message for finding in check.findings if finding.severity == severity]
         if messages:
-            parts += ["", Text(title, style="bold"), *(_item(message) for message in messages)]
+            parts += ["", Text(title, style="bold"), *(Text(_fill(escape_controls(one), "  - ")) for one in messages)]
     parts += ["", draw_reading(check.corpus)]
     verdict = "Nothing was found that makes results invalid." if check.ok else "Correct the problems before a study."
     return [*parts, "", Text(verdict, style="bold")]
@@ -117,7 +117,3 @@ def _table(first: str, *others: str) -> Table:
     for name in others:
         table.add_column(Text(name), justify="right", overflow="fold")
     return table
-
-
-def _item(message: str) -> Text:
-    return Text(_fill(escape_controls(message), "  - "))

@@ -3,8 +3,8 @@
 Layout: `Actor_01/03-01-06-01-02-01-12.wav`, also below one further folder: modality, vocal channel, emotion,
 intensity, statement, repetition, actor.
 
-Of its audio-only speech, 1,440 utterances of 24 actors, eight classes; columns gender, text (the statement's number, "01"
-or "02"), intensity ("normal", "strong") and repetition.
+Of its audio-only speech, 1,440 utterances of 24 actors, eight classes; columns gender, text (the statement's number,
+"01" or "02"), intensity ("normal", "strong") and repetition.
 """
 
 from __future__ import annotations

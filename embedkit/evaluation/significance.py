@@ -75,22 +75,6 @@ def swap_p_values(
     return np.asarray((reached + (0 if is_exact(speakers) else 1)) * smallest_p(speakers))
 
 
-def two_way_p(
-    first: ArrayLike,
-    second: ArrayLike,
-    seeds: tuple[ArrayLike, ArrayLike],
-    score: Callable[[FloatArray], FloatArray] | None = None,
-) -> float:
-    """Compute the two-sided p of the difference of two systems' scores from what seeds and speakers make of it.
-
-    Arguments, shape and errors are those of `two_way_variance`.
-    """
-    variance = two_way_variance(first, second, seeds, score)
-    sums = (lambda values: values) if score is None else score
-    one, other = (np.asarray(own, dtype=np.float64).sum(0)[None] for own in (first, second))
-    return t_p_value(float(sums(one)[0] - sums(other)[0]), variance)
-
-
 def two_way_variance(
     first: ArrayLike,
     second: ArrayLike,

@@ -134,7 +134,8 @@ def export_run(
     with _writing(target, is_folder=format != "onnx", overwrite=overwrite) as partial:
         encoder = find_encoder(predictor, groups[0], device="cpu", precision=_precision(predictor), sources=sources)
         _tell_of(predictor, format, tell)
-        job = _Job(predictor, encoder, tolerance, *_prepare_check(predictor, encoder, check))
+        clips = choose_clips(predictor, list(map(Path, check)), encoder.largest_input)
+        job = _Job(predictor, encoder, tolerance, *clips)
         differences: list[Difference] = []
         if format != "onnx":
             write_folder(predictor, encoder, partial, _find_results(source, predictor), place=push or target.name)
@@ -183,7 +184,7 @@ class _Job:
             module,
             max(inputs, key=len),
             path,
-            names=("waveform" if waves else "frames", _output_name(self.predictor)),
+            names=("waveform" if waves else "frames", "ratings" if self.predictor.rates else "probabilities"),
             dynamic={0: torch.export.Dim("samples" if waves else "frames", min=2)},
             metadata=_describe(self.predictor, self.encoder),
         )
@@ -207,12 +208,6 @@ class _Job:
         return differences
 
 
-def _prepare_check(
-    predictor: Predictor, encoder: Encoder, check: Sequence[str | os.PathLike[str]]
-) -> tuple[list[Clip], str]:
-    return choose_clips(predictor, [Path(path) for path in check], encoder.largest_input)
-
-
 def _tell_of(predictor: Predictor, format: Format, tell: Tell) -> None:
     identity = predictor.identity
     if not has_network(identity):
@@ -228,10 +223,6 @@ def _tell_of(predictor: Predictor, format: Format, tell: Tell) -> None:
 def _precision(predictor: Predictor) -> str | None:
     """What is compared computes in fp32; features that are computed from the signal know nothing else."""
     return "fp32" if has_network(predictor.identity) else None
-
-
-def _output_name(predictor: Predictor) -> str:
-    return "ratings" if predictor.rates else "probabilities"
 
 
 def _describe(predictor: Predictor, encoder: Encoder) -> dict[str, str]:

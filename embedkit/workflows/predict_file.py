@@ -71,12 +71,10 @@ def write_predictions(
         if format == "audformat":
             write_database(kept.read(clips), out, run)
         else:
-            _write_lines(kept.read(clips), out, format, segments=any(map(_is_stretch, clips)))
+            _write_lines(
+                kept.read(clips), out, format, segments=any((one.start, one.end) != (None, None) for one in clips)
+            )
         kept.remove()
-
-
-def _is_stretch(clip: Clip) -> bool:
-    return clip.start is not None or clip.end is not None
 
 
 def _write_lines(predictions: Iterator[Prediction], out: Path, format: Format, *, segments: bool) -> None:
