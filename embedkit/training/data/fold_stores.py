@@ -8,16 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedkit.errors import FitError
 from embedkit.store.reader import Store
-from embedkit.training.data.folds import FoldPlan, Names, shift_fold
+from embedkit.training.data.folds import FoldPlan, shift_fold
 from embedkit.training.data.source import Source
 from embedkit.training.data.store_source import StoreSource
 
 
-class FoldStores(Source):
+class FoldStores(StoreSource):
     """Stores of the same utterances whose encoders were trained on the other folds of one study.
 
     Args:
@@ -26,8 +25,6 @@ class FoldStores(Source):
     Raises:
         FitError: two stores of one fold, or stores that do not hold the same utterances.
     """
-
-    fine_tuned = True
 
     def __init__(self, stores: Sequence[Store]) -> None:
         stores = sorted(stores, key=lambda store: int(store.trained_on["fold_number"]))
@@ -38,30 +35,16 @@ class FoldStores(Source):
         for store in stores[1:]:
             _require_alike(stores[0], store)
         self.stores = {name: StoreSource(store) for name, store in zip(names, stores, strict=True)}
-        self.first = first = self.stores[names[0]]
-        seen = first.trained_on
+        # What all have alike is read from the first one.
+        super().__init__(stores[0])
+        seen, self.trained_on, self.fine_tuned = stores[0].trained_on, {}, True
         self.usual_folds = str(seen["folds"])
         # Where a single store would lie, named after the study.
-        self.path = first.path.with_name(f"{seen['base']}-{seen['study']}-seed-{seen['seed']}.h5")
-        self.corpus, self.task, self.columns, self.trained_on = first.corpus, first.task, first.columns, {}
-        self.encoder, self.extraction, self.default_head = first.encoder, first.extraction, first.default_head
+        self.path = self.path.with_name(f"{seen['base']}-{seen['study']}-seed-{seen['seed']}.h5")
         self.fingerprint, self.digest = (
             hashlib.sha256(" ".join(parts).encode()).hexdigest()
             for parts in ([store.fingerprint for store in stores], [store.digest for store in stores])
         )
-        self.layers, self.has_frames = first.layers, first.has_frames
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    def column(self, name: str) -> NDArray[Any]:
-        return self.first.column(name)
-
-    def audio_digests(self) -> NDArray[np.str_] | None:
-        return self.first.audio_digests()
-
-    def audio_files(self) -> Names:
-        return self.first.audio_files()
 
     def for_folds(self, plan: FoldPlan) -> list[StoreSource]:
         missing = [fold.name for fold in plan.folds if fold.name not in self.stores]
