@@ -7,18 +7,19 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from embedkit.cli.options import AllowCode, Device, Fold, Hop, MaxHours, Rescale, Seed, Vad, Window
+from embedkit.cli.options import AllowCode, Device, Fold, Seed, takes_options
 from embedkit.cli.output import show, tell
 from embedkit.config import read_config
 from embedkit.errors import ConfigError
-from embedkit.options.option import read_pairs
-from embedkit.received import MOST_HOURS
+from embedkit.options.option import read_options, read_pairs
+from embedkit.options.predict import CuttingOptions
 
 Format: TypeAlias = Literal["text", "csv", "json", "jsonl", "audformat"]
 
 _FORMATS: dict[str, Format] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".txt": "text"}
 
 
+@takes_options(CuttingOptions)
 def predict(
     run: Annotated[
         Path,
@@ -50,9 +51,6 @@ def predict(
             "[default: by --out's ending, else text]",
         ),
     ] = None,
-    window: Window = None,
-    hop: Hop = None,
-    vad: Vad = None,
     fold: Fold = None,
     seed: Seed = None,
     map: Annotated[
@@ -67,9 +65,8 @@ def predict(
         Literal["fail", "skip"],
         typer.Option(metavar="WORD", help="fail: stop at the first audio that cannot be used; skip: say so and go on."),
     ] = "fail",
-    max_hours: MaxHours = None,
-    rescale: Rescale = None,
     allow_code: AllowCode = None,
+    **given: Any,
 ) -> None:
     """Classify (or rate) audio with a fitted run.
 
@@ -89,6 +86,8 @@ def predict(
     from embedkit.workflows.predict import render_predictions, stream_predictions
     from embedkit.workflows.predict_file import write_predictions
 
+    told = {name: value for name, value in given.items() if value is not None}
+    cutting = CuttingOptions(**read_options(CuttingOptions, told, "{flag}"))
     clips = find_clips(audio, tell)
     options: dict[str, Any] = {
         "fold": fold,
@@ -98,12 +97,8 @@ def predict(
         "on_error": on_error,
         "sources": read_config().encoders,
         "allow_code": allow_code or (),
-        "max_hours": MOST_HOURS if max_hours is None else max_hours,
-        "rescale": bool(rescale),
-        "window": window,
-        "hop": hop,
-        "vad": vad,
         "tell": tell,
+        **vars(cutting),
     }
     if out is not None:
         with show_progress(None, "predict") as report:
@@ -111,7 +106,7 @@ def predict(
         show(out)
         return
     assert chosen != "audformat"
-    segments = (window, vad) != (None, None) or any((clip.start, clip.end) != (None, None) for clip in clips)
+    segments = cutting.cuts or any((clip.start, clip.end) != (None, None) for clip in clips)
     for line in render_predictions(stream_predictions(run, clips, **options), chosen, segments=segments):
         show(line)
 
