@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from embedkit.corpora import Corpus
-from embedkit.corpora.reader import LeftOut
+from embedkit.corpora.base import LeftOut
 from embedkit.wording import count_noun, escape_controls, list_some
 
 WIDTH = 80

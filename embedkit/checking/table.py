@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from embedkit.checking.reading import WIDTH, draw_reading
-from embedkit.corpora.reader import LeftOut
+from embedkit.corpora.base import LeftOut
 from embedkit.wording import count_noun, escape_all, escape_controls
 
 if TYPE_CHECKING:

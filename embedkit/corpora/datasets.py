@@ -16,10 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
+from embedkit.corpora.base import (
+    STANDARD_COLUMNS,
+    Corpus,
+    Reader,
+    Utterance,
+    left_out_note,
+    list_names,
+    sort_utterances,
+)
 from embedkit.corpora.demo import OTHER_CACHE, cache_folder
 from embedkit.corpora.manifest import SPEAKER, SPLITS
-from embedkit.corpora.reader import Reader, left_out_note, list_names, sort_utterances
 from embedkit.corpora.texts import as_text
 from embedkit.corpora.times import TimeColumns, find_times
 from embedkit.errors import CorpusError

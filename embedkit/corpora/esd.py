@@ -13,9 +13,8 @@ import re
 from functools import partial
 from pathlib import Path
 
-from embedkit.corpora.base import Utterance
+from embedkit.corpora.base import Utterance, list_names
 from embedkit.corpora.file_names import holds_names, match_audio_below, named_reader
-from embedkit.corpora.reader import list_names
 
 LABELS = {
     "Angry": "anger",

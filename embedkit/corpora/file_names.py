@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from embedkit.corpora.base import Corpus, Task, Utterance
-from embedkit.corpora.reader import (
+from embedkit.corpora.base import (
+    Corpus,
     Reader,
+    Task,
+    Utterance,
     count_note,
     is_audio,
     left_out_note,

@@ -16,10 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from embedkit.cells import read_cell
-from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
+from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Reader, Utterance, list_names, sort_utterances
 from embedkit.corpora.delimited import Delimited, peek_header, read_delimited, row_error
 from embedkit.corpora.manifest_ids import Clip, name_clips
-from embedkit.corpora.reader import Reader, list_names, sort_utterances
 from embedkit.corpora.spelled_paths import SpelledPaths
 from embedkit.corpora.times import TimeColumns, find_times
 from embedkit.errors import CorpusError

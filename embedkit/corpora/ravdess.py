@@ -12,9 +12,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from embedkit.corpora.base import Utterance
+from embedkit.corpora.base import Utterance, is_audio, left_out_note, list_names, relative_path, walk_files
 from embedkit.corpora.file_names import NameMatch, keep_first_of_each_name, name_matches, named_reader
-from embedkit.corpora.reader import is_audio, left_out_note, list_names, relative_path, walk_files
 
 LABELS = {
     "01": "neutral",

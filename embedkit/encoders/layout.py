@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.errors import EncoderError
-from embedkit.pointers import describe_pointer
-from embedkit.received import open_regular, parse_json, read_object, require_object
+from embedkit.received import describe_pointer, open_regular, parse_json, read_object, require_object
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"

@@ -21,13 +21,15 @@ from embedkit.training.data.cross_corpus import define_transfer, join_tasks, nam
 from embedkit.training.data.dealing import Balance
 from embedkit.training.data.folds import Fold, FoldPlan, Indices, Names, default_folds, plan_folds
 from embedkit.training.data.leakage import find_leaks, require_unseen
-from embedkit.training.data.overlaps import Stretches, find_stretches, require_apart
 from embedkit.training.data.recordings import (
+    Stretches,
     drop_copies,
     find_copied,
+    find_stretches,
     find_trained,
     number_recordings,
     recording_keys,
+    require_apart,
     require_untrained,
     sketch_recordings,
 )

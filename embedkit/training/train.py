@@ -20,8 +20,8 @@ from embedkit.imports import looks_like_target
 from embedkit.progress import Progress, Tell, show_progress
 from embedkit.training.cross_validation import FoldResult, repeat_seeds, test_again, train_losses
 from embedkit.training.data.features import Features, UtteranceFeatures
-from embedkit.training.data.fold_stores import spread_folds
 from embedkit.training.data.folds import FoldPlan
+from embedkit.training.data.store_source import spread_folds
 from embedkit.training.experiment import Experiment
 from embedkit.training.experiment_record import find_known_run, run_cache, run_config, unique_name, write_experiment
 from embedkit.training.fine_tuning import tune_loss

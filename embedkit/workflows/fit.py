@@ -21,11 +21,10 @@ from embedkit.store.noise import is_noisy_path
 from embedkit.store.reader import Store
 from embedkit.system import count_cores
 from embedkit.training.data.cross_corpus import name_other, share_merge
-from embedkit.training.data.fold_stores import group_stores
 from embedkit.training.data.pooled import pool_stores
 from embedkit.training.data.recordings import note_older_stores
 from embedkit.training.data.source import Source
-from embedkit.training.data.store_source import StoreSource, as_store
+from embedkit.training.data.store_source import StoreSource, as_store, group_stores
 from embedkit.training.data.task import find_doubtful_names, find_lonely_classes
 from embedkit.training.experiment import Experiment
 from embedkit.training.live.source import open_live_sources
