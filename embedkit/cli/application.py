@@ -25,13 +25,12 @@ from embedkit.cli.extract import extract
 from embedkit.cli.fit import fit
 from embedkit.cli.group import Command, Commands, LogFile, Quiet, Verbose, takes_messages
 from embedkit.cli.list import list_command
-from embedkit.cli.predict import predict
+from embedkit.cli.predict import predict, try_run
 from embedkit.cli.results import cite, figure, report, table
 from embedkit.cli.runs import COMMANDS as RUNS
 from embedkit.cli.runs import HELP as RUNS_HELP
 from embedkit.cli.stores import convert, inspect, verify
 from embedkit.cli.study import study
-from embedkit.cli.try_run import try_run
 from embedkit.imports import leave_current_folder
 
 app = typer.Typer(

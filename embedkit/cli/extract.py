@@ -53,7 +53,7 @@ def extract(
     require_word_for({"corpus": corpus, "encoder": encoders}, allow_code)
     if corpus is None:
         tell("No corpus is given and embedkit.toml names none: the demo corpus is used, synthetic speech to try out.")
-    from embedkit.checking.reading import ReadingTable
+    from embedkit.checking.table import ReadingTable
     from embedkit.encoders.run_encoders import expand_runs
     from embedkit.workflows.extract import extract_embeddings
 

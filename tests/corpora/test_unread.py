@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from embedkit.checking.reading import render_reading
+from embedkit.checking.table import render_reading
 from embedkit.corpora import Corpus, Utterance, open_corpus
 from embedkit.corpora.unread import add_unread
 from embedkit.errors import CorpusError

@@ -1,15 +1,17 @@
-"""Embeddings of several stores, indexed as one."""
+"""Embeddings of several stores, indexed as one: a group reads one of them, or all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from embedkit.heads.base import HeadInputs, Pool
-from embedkit.training.data.features import Features, Standardiser
+from embedkit.training.data.features import Features, FrameFeatures, Standardiser, StreamedFeatures, UtteranceFeatures
 from embedkit.training.data.folds import Indices, Names
 
 
@@ -61,3 +63,70 @@ class JoinedFeatures(Features):
         start = int(self.ends[place]) - len(self.parts[place])
         assert bool(((start <= index) & (index < self.ends[place])).all()), "a group lies in one store"
         return self.parts[place], index - start
+
+
+def join_features(parts: Sequence[Features]) -> Features:
+    """Lay embeddings of one shape and level end to end; what is read from disk stays there."""
+    framed = [part for part in parts if isinstance(part, FrameFeatures)]
+    if framed:
+        return PooledFrames(framed)
+    means = [part for part in parts if isinstance(part, UtteranceFeatures)]
+    if any(isinstance(part, StreamedFeatures) for part in means):
+        return PooledMeans(means)
+    values = np.concatenate([part.values.cpu().numpy() for part in means])
+    return UtteranceFeatures(values, means[0].device, means[0].means)
+
+
+class PooledMeans(StreamedFeatures):
+    """Utterance means of several stores, at least one of which stays on disk."""
+
+    def __init__(self, parts: Sequence[UtteranceFeatures]) -> None:
+        first = parts[0]
+        self.parts, self.ends = parts, np.cumsum([len(part) for part in parts])
+        self.device, self.layers, self.dimensions, self.means = (
+            first.device,
+            first.layers,
+            first.dimensions,
+            first.means,
+        )
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def normalise_by(self, owners: Names) -> None:
+        for part, own in zip(self.parts, np.split(owners, self.ends[:-1]), strict=True):
+            part.normalise_by(own)
+
+    def read(self, index: Indices) -> Tensor:
+        places = np.searchsorted(self.ends, index, side="right")
+        values = torch.empty((len(index), self.layers, self.dimensions), device=self.device)
+        for place in np.unique(places):
+            own, part = places == place, self.parts[place]
+            values[self.tensor(np.flatnonzero(own))] = part.read(index[own] - (self.ends[place] - len(part)))
+        return values
+
+
+class PooledFrames(FrameFeatures):
+    """Frames of several stores, each in memory or on disk."""
+
+    def __init__(self, parts: Sequence[FrameFeatures]) -> None:
+        self.parts, self.ends = parts, np.cumsum([len(part) for part in parts])
+        starts, lengths, means, deviations = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("starts", "lengths", "means", "deviations")
+        )
+        super().__init__(None, starts, lengths, means, deviations, parts[0].device)
+        self.run = parts[0].run
+        self._pooled: dict[int, PooledFrames] = {}
+
+    def averaged(self, run: int) -> FrameFeatures:
+        if run == self.run:
+            return self
+        if run not in self._pooled:
+            self._pooled[run] = PooledFrames([part.averaged(run) for part in self.parts])
+            self._pooled[run].shifts, self._pooled[run].factors = self.shifts, self.factors
+        return self._pooled[run]
+
+    def read(self, utterance: int) -> NDArray[Any]:
+        place = int(np.searchsorted(self.ends, utterance, side="right"))
+        return self.parts[place].read(utterance - int(self.ends[place]) + len(self.parts[place]))
