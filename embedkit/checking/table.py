@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from embedkit.corpora import Corpus
 from embedkit.corpora.base import LeftOut
+from embedkit.terminal import WIDTH, draw_lines
 from embedkit.wording import count_noun, escape_all, escape_controls, list_some
 
 if TYPE_CHECKING:
     from embedkit.workflows.check import CorpusCheck
 
-WIDTH = 80
 UNUSED = "not used"
 _SHOWN = 3
 _MOST_COLUMNS = 24
@@ -28,12 +28,7 @@ MOST_ROWS, MOST_LABELS = 24, 8
 
 def render_check(check: CorpusCheck, *, bold: bool = False) -> str:
     """Draw a check in 80 columns, with bold type where asked for."""
-    console = Console(width=WIDTH, force_terminal=bold, no_color=True, highlight=False, emoji=False)
-    with console.capture() as capture:
-        for part in _parts(check):
-            # What is text has been broken into lines already, between words.
-            console.print(part, soft_wrap=isinstance(part, str | Text))
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    return "\n".join(draw_lines(*_parts(check), bold=bold))
 
 
 def _parts(check: CorpusCheck) -> Sequence[RenderableType]:
@@ -129,10 +124,7 @@ class ReadingTable(str):
 
 def render_reading(corpus: Corpus) -> ReadingTable:
     """Draw the columns that were used and kept, and what was not read, in 80 columns."""
-    console = Console(width=WIDTH, no_color=True, highlight=False, emoji=False)
-    with console.capture() as capture:
-        console.print(draw_reading(corpus))
-    return ReadingTable("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    return ReadingTable("\n".join(draw_lines(draw_reading(corpus))))
 
 
 def draw_reading(corpus: Corpus) -> Table:

@@ -131,10 +131,8 @@ def describe_damage(checkpoint: Checkpoint) -> str | None:
         if pointer := describe_pointer(path):
             return pointer
         if damage := _damage(path):
-            remedy = "copy or download it once more"
-            if checkpoint.revision is not None:
-                remedy = f"delete {str(path.resolve())!r}, and the same command downloads it anew"
-            return f"{path.name} {damage}; {remedy}"
+            anew = f"delete {str(path.resolve())!r}, and the same command downloads it anew"
+            return f"{path.name} {damage}; {'copy or download it once more' if checkpoint.revision is None else anew}"
     return None
 
 

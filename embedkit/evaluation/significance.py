@@ -12,16 +12,13 @@ speakers, and swaps claim too much; there a t compares the difference with what 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import chdtri, ndtr, stdtr, stdtrit
 
 from embedkit.errors import FitError
-from embedkit.evaluation.speaker_model import Variance
-
-FloatArray: TypeAlias = NDArray[np.float64]
+from embedkit.evaluation.speaker_model import FloatArray, Variance
 
 EXACT_SPEAKERS = 16
 """Up to so many speakers every swap is tried."""

@@ -231,13 +231,11 @@ def _describe(predictor: Predictor, encoder: Encoder) -> dict[str, str]:
     largest = encoder.largest_input
     waveform = f"waveform: one clip, mono, float32 [samples] at {rate} Hz, full scale from -1 to 1"
     frames = f"frames: one clip's {encoder.name}, float32 [frames, {len(encoder.layers)}, {encoder.dimensions}]"
-    output = "ratings: float32 [dimensions], in the unit of the corpus"
-    if not predictor.rates:
-        output = "probabilities: float32 [classes], adding up to 1"
+    ratings = "ratings: float32 [dimensions], in the unit of the corpus"
     described: dict[str, Any] = {
         "producer": f"embedkit {embedkit.__version__}",
         "input": waveform if has_network(predictor.identity) else frames,
-        "output": output,
+        "output": ratings if predictor.rates else "probabilities: float32 [classes], adding up to 1",
         "labels": predictor.names,
         "sampling_rate": rate,
         "smallest_input_samples": encoder.smallest_input,
