@@ -14,23 +14,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from embedkit import terminal
-from embedkit.cli.config import config
 from embedkit.cli.conflict import report_conflict
 from embedkit.cli.corpora import check, manifest
 from embedkit.cli.demo import demo
 from embedkit.cli.doctor import doctor
-from embedkit.cli.evaluate import evaluate
 from embedkit.cli.export import export
-from embedkit.cli.extract import extract
-from embedkit.cli.fit import fit
 from embedkit.cli.group import Command, Commands, LogFile, Quiet, Verbose, takes_messages
-from embedkit.cli.list import list_command
+from embedkit.cli.list import config, list_command
 from embedkit.cli.predict import predict, try_run
 from embedkit.cli.results import cite, figure, report, table
 from embedkit.cli.runs import COMMANDS as RUNS
 from embedkit.cli.runs import HELP as RUNS_HELP
 from embedkit.cli.stores import convert, inspect, verify
-from embedkit.cli.study import study
+from embedkit.cli.study import evaluate, extract, fit, study
 from embedkit.imports import leave_current_folder
 
 app = typer.Typer(

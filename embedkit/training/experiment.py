@@ -14,9 +14,8 @@ from embedkit.losses.base import Loss
 from embedkit.options.fit import BATCH, FitOptions
 from embedkit.training.cross_validation import count_heads
 from embedkit.training.data.attributes import require_fitting_loss
-from embedkit.training.data.by_corpus import ByCorpus
 from embedkit.training.data.features import Features
-from embedkit.training.data.joined_features import JoinedFeatures
+from embedkit.training.data.joined_features import ByCorpus, JoinedFeatures
 from embedkit.training.data.source import Source
 from embedkit.training.data.task import require_frames
 from embedkit.training.experiment_data import ExperimentData

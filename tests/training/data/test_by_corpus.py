@@ -13,8 +13,8 @@ import embedkit
 from embedkit.errors import FitError, RunError
 from embedkit.export.predictor import open_predictor
 from embedkit.store import Store
-from embedkit.training.data.by_corpus import ByCorpus
 from embedkit.training.data.features import Features, FrameFeatures, Standardiser, UtteranceFeatures
+from embedkit.training.data.joined_features import ByCorpus
 from embedkit.training.experiment_record import run_folder, run_variant
 from tests.training.data.test_pooled import QUICK, collect
 from tests.training.stores import write_synthetic_store
