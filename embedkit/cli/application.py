@@ -18,10 +18,9 @@ from embedkit.cli.conflict import report_conflict
 from embedkit.cli.corpora import check, manifest
 from embedkit.cli.demo import demo
 from embedkit.cli.doctor import doctor
-from embedkit.cli.export import export
 from embedkit.cli.group import Command, Commands, LogFile, Quiet, Verbose, takes_messages
 from embedkit.cli.list import config, list_command
-from embedkit.cli.predict import predict, try_run
+from embedkit.cli.predict import export, predict, try_run
 from embedkit.cli.results import cite, figure, report, table
 from embedkit.cli.runs import COMMANDS as RUNS
 from embedkit.cli.runs import HELP as RUNS_HELP
