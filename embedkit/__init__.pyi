@@ -1,7 +1,7 @@
 """The library's calls with all of their options; written by `.ci/stub` from their declarations."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from embedkit.api.classifier import HeadClassifier as HeadClassifier
@@ -22,8 +22,8 @@ from embedkit.workflows.figure import write_figures as write_figures
 from embedkit.workflows.fit import Input
 from embedkit.workflows.given_audio import Sounds
 from embedkit.workflows.manifest import write_manifest as write_manifest
+from embedkit.workflows.predict import Audio, OnError, Prediction
 from embedkit.workflows.predict import predict_audio as predict
-from embedkit.workflows.predict import stream_predictions as stream_predictions
 from embedkit.workflows.report import write_report as write_report
 from embedkit.workflows.study import StudyResult
 from embedkit.workflows.table import tabulate_runs as table
@@ -231,3 +231,23 @@ def run_study(
     progress: Progress | bool | None = ...,
     tell: Tell = ...,
 ) -> StudyResult: ...
+def stream_predictions(
+    run: str | os.PathLike[str] | RunRecord,
+    audio: Audio | Sequence[Audio],
+    *,
+    window: float | None = ...,
+    hop: float | None = ...,
+    vad: Literal["silero"] | None = ...,
+    max_hours: float = ...,
+    rescale: bool = ...,
+    rate: int | None = ...,
+    fold: str | None = ...,
+    seed: int | None = ...,
+    map: Mapping[str, str] | None = ...,
+    device: str = ...,
+    on_error: OnError = ...,
+    sources: Mapping[str, str] | None = ...,
+    allow_code: str | Sequence[str] = ...,
+    of: int | None = ...,
+    tell: Tell = ...,
+) -> Iterator[Prediction]: ...

@@ -22,8 +22,7 @@ from embedkit.audio_headers import CONTAINERS, SUFFIXES, Mended, find_lack, find
 from embedkit.audio_streams import Stream, is_container, too_long
 from embedkit.errors import AudioError, CorpusError
 from embedkit.installation import install_command
-from embedkit.pointers import describe_pointer
-from embedkit.received import MOST_HOURS, open_regular
+from embedkit.received import MOST_HOURS, describe_pointer, open_regular
 from embedkit.system import native_path
 from embedkit.wording import count_noun, list_some
 

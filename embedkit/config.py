@@ -51,6 +51,11 @@ class Config:
         """Return the options set for a command, named as Python names (`frame_dtype`)."""
         return dict(self.sections.get(command, {}))
 
+    @property
+    def runs(self) -> Path:
+        """The folder of the runs, as `fit` writes them."""
+        return Path(self.options("fit").get("runs", "runs"))
+
     def settings(self, command: str) -> dict[str, tuple[Any, str]]:
         """Return the options set for a command, those of other sections that it takes as well, each with its section.
 

@@ -59,14 +59,9 @@ def takes_clips_alone(device: torch.device) -> bool:
     return device.type in ALONE
 
 
-def has_float64(device: torch.device) -> bool:
-    """Tell whether a device computes in float64."""
-    return device.type != "mps"
-
-
 def place_of_float64(device: torch.device) -> torch.device:
     """Return where that is computed in float64 which is used on a device: there, or on the CPU."""
-    return device if has_float64(device) else CPU
+    return CPU if device.type == "mps" else device
 
 
 def to_float64(values: Tensor) -> Tensor:

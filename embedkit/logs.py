@@ -18,14 +18,10 @@ MOST_BYTES = 5_000_000
 """Of one file in the user's folder."""
 
 
-def log_folder() -> Path:
-    """Return where logs lie that are not named otherwise; on Linux `~/.local/state/embedkit/log`."""
-    return Path(user_log_dir("embedkit", appauthor=False))
-
-
 def default_log_file(command: str) -> Path:
-    """Return where the log of a command that starts now in this process would lie."""
-    return log_folder() / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}-{command.replace(' ', '-')}.log"
+    """Return where the log of a command that starts now would lie; on Linux in `~/.local/state/embedkit/log`."""
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}-{command.replace(' ', '-')}.log"
+    return Path(user_log_dir("embedkit", appauthor=False)) / name
 
 
 class Log:

@@ -20,8 +20,10 @@ from embedkit.logs import Log, stamp
 from embedkit.wording import escape_controls
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
+WIDTH = 80
+"""Columns of what is drawn."""
 _NUMBERS = {"stdout": 1, "stderr": 2}
 Volume: TypeAlias = Literal["quiet", "usual", "verbose"]
 """What a command says of its work: warnings and errors alone, a line for each thing, or all that is logged as well."""
@@ -236,3 +238,20 @@ def _logging(log: Log, *, verbose: bool) -> Iterator[None]:
         ours.setLevel(level)
         speaker.removeHandler(told)
         root.removeHandler(entries)
+
+
+def draw_lines(*parts: RenderableType, bold: bool | None = None) -> list[str]:
+    """Draw tables and texts of rich's as lines of 80 columns, whatever the terminal; texts are broken already.
+
+    Args:
+        parts: One below the other.
+        bold: Whether type may be bold; None: where the terminal has it.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    plain = Console(width=WIDTH, force_terminal=bold, no_color=True, highlight=False, emoji=False)
+    with plain.capture() as capture:
+        for part in parts:
+            plain.print(part, soft_wrap=isinstance(part, str | Text))
+    return [line.rstrip() for line in capture.get().splitlines()]

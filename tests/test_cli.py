@@ -413,7 +413,7 @@ def test_problems_are_told_in_one_sentence(
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("early", ["embedkit.cli.application", "embedkit.cli.fit"])
+@pytest.mark.parametrize("early", ["embedkit.cli.application", "embedkit.cli.study"])
 def test_ctrl_c_before_anything_has_begun_shows_no_traceback(early: str) -> None:
     code = f"""
 import sys

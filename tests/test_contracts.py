@@ -9,9 +9,8 @@ from pathlib import Path
 
 import embedkit
 from embedkit.encoders.base import Encoder
-from embedkit.training.data.fold_stores import FoldStores
 from embedkit.training.data.source import Source
-from embedkit.training.data.store_source import StoreSource
+from embedkit.training.data.store_source import FoldStores, StoreSource
 from embedkit.training.live.source import LiveSource
 
 PACKAGE = Path(embedkit.__file__).parent

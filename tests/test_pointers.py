@@ -14,7 +14,7 @@ from embedkit.encoders import load_encoder
 from embedkit.encoders.layout import read_settings_file
 from embedkit.errors import EmbedkitError
 from embedkit.export.predictor import open_predictor
-from embedkit.pointers import describe_pointer
+from embedkit.received import describe_pointer
 from embedkit.store import open_store
 from embedkit.training.runs import RunRecord
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,6 +31,8 @@ class Filter(Augmentation):
     """A filter whose frequency is drawn for every clip."""
 
     needs_torchaudio = True
+    biquad: ClassVar[str]
+    """What torchaudio calls it."""
 
     def prepare(self, sampling_rate: int) -> None:
         """Check the frequencies.
@@ -53,13 +54,22 @@ class Filter(Augmentation):
             return waveform
         return self.filter(waveform / (peak * HEADROOM), sampling_rate, frequency) * (peak * HEADROOM)
 
-    @abstractmethod
     def filter(self, waveform: Tensor, sampling_rate: int, frequency: float) -> Tensor:
         """Filter `[samples]` at a frequency in Hertz."""
+        from torchaudio import functional
+
+        filtered: Tensor = getattr(functional, self.biquad)(waveform, sampling_rate, frequency, *self.draw_shape())
+        return filtered
+
+    def draw_shape(self) -> tuple[float, ...]:
+        """Return what else torchaudio's filter takes."""
+        return ()
 
 
 class LowPass(Filter):
     """12 dB per octave above the frequency, as a narrow line does."""
+
+    biquad = "lowpass_biquad"
 
     @dataclass(frozen=True, kw_only=True)
     class Options(Band):
@@ -69,16 +79,11 @@ class LowPass(Filter):
         low: float = 2000.0
         high: float = 7000.0
 
-    def filter(self, waveform: Tensor, sampling_rate: int, frequency: float) -> Tensor:
-        """Filter `[samples]`."""
-        from torchaudio.functional import lowpass_biquad
-
-        filtered: Tensor = lowpass_biquad(waveform, sampling_rate, frequency)
-        return filtered
-
 
 class HighPass(Filter):
     """12 dB per octave below the frequency, as a small microphone does."""
+
+    biquad = "highpass_biquad"
 
     @dataclass(frozen=True, kw_only=True)
     class Options(Band):
@@ -88,16 +93,11 @@ class HighPass(Filter):
         low: float = 50.0
         high: float = 400.0
 
-    def filter(self, waveform: Tensor, sampling_rate: int, frequency: float) -> Tensor:
-        """Filter `[samples]`."""
-        from torchaudio.functional import highpass_biquad
-
-        filtered: Tensor = highpass_biquad(waveform, sampling_rate, frequency)
-        return filtered
-
 
 class Equaliser(Filter):
     """A peak or a dip around the frequency, as rooms and microphones have."""
+
+    biquad = "equalizer_biquad"
 
     @dataclass(frozen=True, kw_only=True)
     class Options(Band):
@@ -122,10 +122,6 @@ class Equaliser(Filter):
             }
             require_legal(self.kind, legal, self)
 
-    def filter(self, waveform: Tensor, sampling_rate: int, frequency: float) -> Tensor:
-        """Filter `[samples]`."""
-        from torchaudio.functional import equalizer_biquad
-
-        gain = draw_between(-self.options.gain, self.options.gain)
-        filtered: Tensor = equalizer_biquad(waveform, sampling_rate, frequency, gain, self.options.quality)
-        return filtered
+    def draw_shape(self) -> tuple[float, ...]:
+        """Draw the gain in decibels."""
+        return draw_between(-self.options.gain, self.options.gain), self.options.quality

@@ -1,35 +1,34 @@
-"""Draw what a check found as tables for a terminal."""
+"""Draw what was read of a corpus, and what a check found, as tables for a terminal."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from embedkit.checking.reading import WIDTH, draw_reading
-from embedkit.corpora.reader import LeftOut
-from embedkit.wording import count_noun, escape_all, escape_controls
+from embedkit.corpora import Corpus
+from embedkit.corpora.base import LeftOut
+from embedkit.terminal import WIDTH, draw_lines
+from embedkit.wording import count_noun, escape_all, escape_controls, list_some
 
 if TYPE_CHECKING:
     from embedkit.workflows.check import CorpusCheck
 
+UNUSED = "not used"
+_SHOWN = 3
+_MOST_COLUMNS = 24
 MOST_ROWS, MOST_LABELS = 24, 8
 """More speakers or sessions than these are summed up; for more labels, or longer ones, there is no column each."""
 
 
 def render_check(check: CorpusCheck, *, bold: bool = False) -> str:
     """Draw a check in 80 columns, with bold type where asked for."""
-    console = Console(width=WIDTH, force_terminal=bold, no_color=True, highlight=False, emoji=False)
-    with console.capture() as capture:
-        for part in _parts(check):
-            # What is text has been broken into lines already, between words.
-            console.print(part, soft_wrap=isinstance(part, str | Text))
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    return "\n".join(draw_lines(*_parts(check), bold=bold))
 
 
 def _parts(check: CorpusCheck) -> Sequence[RenderableType]:
@@ -42,7 +41,7 @@ def _parts(check: CorpusCheck) -> Sequence[RenderableType]:
     for severity, title in (("problem", "Problems: results would be invalid"), ("warning", "Warnings")):
         messages = [finding.message for finding in check.findings if finding.severity == severity]
         if messages:
-            parts += ["", Text(title, style="bold"), *(_item(message) for message in messages)]
+            parts += ["", Text(title, style="bold"), *(Text(_fill(escape_controls(one), "  - ")) for one in messages)]
     parts += ["", draw_reading(check.corpus)]
     verdict = "Nothing was found that makes results invalid." if check.ok else "Correct the problems before a study."
     return [*parts, "", Text(verdict, style="bold")]
@@ -119,5 +118,34 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _item(message: str) -> Text:
-    return Text(_fill(escape_controls(message), "  - "))
+class ReadingTable(str):
+    """What was read of a corpus, drawn: the same for every encoder, so that commands show it once."""
+
+
+def render_reading(corpus: Corpus) -> ReadingTable:
+    """Draw the columns that were used and kept, and what was not read, in 80 columns."""
+    return ReadingTable("\n".join(draw_lines(draw_reading(corpus))))
+
+
+def draw_reading(corpus: Corpus) -> Table:
+    """Draw the same as a table of rich's."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    count = count_noun(len(corpus.utterances), "utterance")
+    table.add_row(Text("read", style="bold"), Text(escape_controls(f"{count} of {corpus.name}")))
+    for name, value in _rows(corpus):
+        table.add_row(Text(name), Text(escape_controls(value)))
+    return table
+
+
+def _rows(corpus: Corpus) -> Iterator[tuple[str, str]]:
+    used = [name if use == name else f"{name} as {use}" for name, use in corpus.uses.items() if use != UNUSED]
+    kept = list(corpus.utterances[0].columns) if corpus.utterances else []
+    unused = [name for name, use in corpus.uses.items() if use == UNUSED]
+    for title, names in (("columns used", used), ("columns kept", kept), ("not used", unused)):
+        if names:
+            yield title, list_some(names, _MOST_COLUMNS)
+    for note in (*corpus.notes, *corpus.unread):
+        if isinstance(note, LeftOut):
+            yield "not read", f"{len(note.names):,} {note.what}: {list_some(map(repr, note.names), _SHOWN)}"

@@ -14,30 +14,18 @@ from typing import Annotated, NoReturn
 import typer
 
 from embedkit import terminal
-from embedkit.cli.check import check
-from embedkit.cli.cite import cite
-from embedkit.cli.config import config
 from embedkit.cli.conflict import report_conflict
-from embedkit.cli.convert import convert
+from embedkit.cli.corpora import check, manifest
 from embedkit.cli.demo import demo
 from embedkit.cli.doctor import doctor
-from embedkit.cli.evaluate import evaluate
-from embedkit.cli.export import export
-from embedkit.cli.extract import extract
-from embedkit.cli.figure import figure
-from embedkit.cli.fit import fit
 from embedkit.cli.group import Command, Commands, LogFile, Quiet, Verbose, takes_messages
-from embedkit.cli.inspect import inspect
-from embedkit.cli.list import list_command
-from embedkit.cli.manifest import manifest
-from embedkit.cli.predict import predict
-from embedkit.cli.report import report
+from embedkit.cli.list import config, list_command
+from embedkit.cli.predict import export, predict, try_run
+from embedkit.cli.results import cite, figure, report, table
 from embedkit.cli.runs import COMMANDS as RUNS
 from embedkit.cli.runs import HELP as RUNS_HELP
-from embedkit.cli.study import study
-from embedkit.cli.table import table
-from embedkit.cli.try_run import try_run
-from embedkit.cli.verify import verify
+from embedkit.cli.stores import convert, inspect, verify
+from embedkit.cli.study import evaluate, extract, fit, study
 from embedkit.imports import leave_current_folder
 
 app = typer.Typer(

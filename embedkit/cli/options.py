@@ -13,7 +13,6 @@ import typer
 from embedkit.cli.completion import complete_names
 from embedkit.cli.output import tell
 from embedkit.config import FILE_NAME, Config
-from embedkit.options.extract import ExtractOptions
 from embedkit.options.option import COUNT, Declared, Panel, declared, read_options
 from embedkit.options.predict import CuttingOptions
 from embedkit.trust import find_mentions, require_word
@@ -91,9 +90,7 @@ def _make_parameter(one: Declared) -> inspect.Parameter:
     )
 
 
-MaxHours = _make_parameter(declared(ExtractOptions)["max_hours"]).annotation
-Rescale = _make_parameter(declared(ExtractOptions)["rescale"]).annotation
-Window, Hop, Vad = (_make_parameter(one).annotation for one in declared(CuttingOptions).values())
+MaxHours = _make_parameter(declared(CuttingOptions)["max_hours"]).annotation
 
 
 def choose_options(cls: type[Any], command: str, config: Config, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def list_runs(runs: Folder = None) -> None:
     """
     from embedkit.workflows.runs import survey_runs
 
-    folder = _folder(runs)
+    folder = runs or read_config().runs
     found = survey_runs(folder)
     for entry in found:
         gone = "  (its store or corpus is gone: it cannot be made again)"
@@ -117,7 +117,7 @@ def clean_runs(
     """
     from embedkit.workflows.runs import plan_cleaning
 
-    _remove(plan_cleaning(_folder(runs), encoders=encoders), yes)
+    _remove(plan_cleaning(runs or read_config().runs, encoders=encoders), yes)
 
 
 def _remove(found: Sequence[Removal], yes: bool) -> None:
@@ -141,10 +141,6 @@ def _shorten(value: object) -> str:
     """Leave out the middle of what names every recording: config.json has it."""
     text = str(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-20:]} ({len(text):,} characters)"
-
-
-def _folder(runs: Path | None) -> Path:
-    return runs or read_config().options("fit").get("runs", Path("runs"))
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {

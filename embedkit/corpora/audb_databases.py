@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from embedkit.corpora.audformat import read_audformat
-from embedkit.corpora.base import Corpus
-from embedkit.corpora.reader import Reader
+from embedkit.corpora.base import Corpus, Reader
 from embedkit.errors import CorpusError
 from embedkit.libraries import muted
 from embedkit.registry import import_extra

@@ -15,10 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
+from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Reader, Utterance, left_out_note, sort_utterances
 from embedkit.corpora.manifest import SPLITS
 from embedkit.corpora.manifest_ids import Clip, name_clips
-from embedkit.corpora.reader import Reader, left_out_note, sort_utterances
 from embedkit.corpora.spelled_paths import SpelledPaths
 from embedkit.corpora.tables import read_labels
 from embedkit.corpora.texts import as_text

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from embedkit.audio import find_audio
 from embedkit.corpora.delimited import read_delimited, row_error
 from embedkit.corpora.spelled_paths import SpelledPaths
-from embedkit.corpora.times import TimesError, find_times
+from embedkit.corpora.times import find_times
 from embedkit.errors import CorpusError
 from embedkit.progress import Tell
 
@@ -70,17 +71,13 @@ def _read_list(file: Path) -> Iterator[Clip]:
     table = read_delimited(file, "list", lambda header: "path" in header, check)
     if not table.rows:
         raise CorpusError(f"The list {str(file)!r} has no rows below its header; add one for each clip.")
-    try:
-        times = find_times(table.header)
-    except TimesError as error:
-        raise CorpusError(f"The list {str(file)!r} {error}.") from error
+    times = find_times(table.header, lambda problem: CorpusError(f"The list {str(file)!r} {problem}."))
     spelled = SpelledPaths(file.parent)
     for number, fields in table.rows:
         row = dict(zip(table.header, (field.strip() for field in fields), strict=True))
         if not row["path"] or "\0" in row["path"]:
             raise row_error(file, "list", number, "has no path")
-        try:
-            start, end = times.segment(row.__getitem__, comma=table.delimiter != ",")
-        except TimesError as error:
-            raise row_error(file, "list", number, str(error)) from error
+        start, end = times.segment(
+            row.__getitem__, partial(row_error, file, "list", number), comma=table.delimiter != ","
+        )
         yield Clip(name=row["path"], path=file.parent / spelled.find(row["path"]), start=start, end=end)

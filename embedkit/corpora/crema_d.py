@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from embedkit.corpora.base import Corpus, Utterance, Value
+from embedkit.corpora.base import Corpus, Reader, Utterance, Value, left_out_note
 from embedkit.corpora.file_names import build_corpus, find_audio_folder, match_audio
-from embedkit.corpora.reader import Reader, left_out_note
 from embedkit.corpora.tables import number_or_nan, read_labels
 from embedkit.corpora.votes import VOTES, count_votes
 from embedkit.errors import CorpusError
@@ -67,7 +66,7 @@ def read_crema_d(folder: Path) -> Corpus:
     Raises:
         CorpusError: no audio file is named as in CREMA-D, or votes that do not add up.
     """
-    matches, notes = match_audio(folder, find_audio_folder(folder, _FOLDERS, _NAME) or folder, _NAME)
+    matches, notes = match_audio(folder, _FOLDERS, _NAME)
     corpus = build_corpus(
         matches,
         _utterance,

@@ -16,12 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
+from embedkit.corpora.base import (
+    STANDARD_COLUMNS,
+    Corpus,
+    Reader,
+    Utterance,
+    left_out_note,
+    list_names,
+    sort_utterances,
+)
 from embedkit.corpora.demo import OTHER_CACHE, cache_folder
 from embedkit.corpora.manifest import SPEAKER, SPLITS
-from embedkit.corpora.reader import Reader, left_out_note, list_names, sort_utterances
 from embedkit.corpora.texts import as_text
-from embedkit.corpora.times import TimeColumns, TimesError, find_times
+from embedkit.corpora.times import TimeColumns, find_times
 from embedkit.errors import CorpusError
 from embedkit.received import read_object
 from embedkit.registry import import_extra
@@ -110,10 +117,9 @@ class _Columns:
 
     @classmethod
     def find(cls, part: Any, names: list[str], folder: Path, library: Any) -> _Columns:
-        try:
-            times = find_times(names)
-        except TimesError as error:
-            raise CorpusError(f"The dataset {str(folder)!r} {error}; rename_column does so.") from error
+        times = find_times(
+            names, lambda problem: CorpusError(f"The dataset {str(folder)!r} {problem}; rename_column does so.")
+        )
         speaker, session = (
             next((name for name in known if name in names), None) for known in (SPEAKER_COLUMNS, SESSION_COLUMNS)
         )
@@ -131,10 +137,9 @@ class _Columns:
 
     def utterance(self, name: str, path: str, row: Mapping[str, str], split: str) -> Utterance:
         """Make an utterance of a row."""
-        try:
-            start, end = self.times.segment(row.__getitem__)
-        except TimesError as error:
-            raise CorpusError(f"The row {name} of the dataset {error}.") from error
+        start, end = self.times.segment(
+            row.__getitem__, lambda problem: CorpusError(f"The row {name} of the dataset {problem}.")
+        )
         uses = self.uses
         return Utterance(
             id=name,

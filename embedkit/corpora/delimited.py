@@ -75,14 +75,12 @@ def decode_table(data: bytes) -> tuple[str, str]:
     except UnicodeDecodeError:
         text = ""
     words = [word for word in _WORD.findall(text) if not word.isascii()]
-    foreign = [word for word in words if _OTHER_LETTERS & set(word) or (len(word) > 1 and not _has_ascii(word))]
+    foreign = [
+        word for word in words if _OTHER_LETTERS & set(word) or (len(word) > 1 and not any(map(str.isascii, word)))
+    ]
     if not text or foreign or _SYMBOL_IN_WORD.search(text):
         raise UnicodeError("is not UTF-8, and its encoding is not clear; save it as CSV in UTF-8")
     return text, next(iter(words), next(character for character in text if not character.isascii()))
-
-
-def _has_ascii(word: str) -> bool:
-    return any(character.isascii() for character in word)
 
 
 def read_header(text: str, choose: Callable[[list[str]], bool]) -> tuple[str, list[str], int]:

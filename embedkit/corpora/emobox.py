@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedkit.corpora.base import Corpus, Task, Utterance
-from embedkit.corpora.reader import Reader, left_out_note, list_names, sort_utterances
+from embedkit.corpora.base import Corpus, Reader, Task, Utterance, left_out_note, list_names, sort_utterances
 from embedkit.corpora.spelled_paths import SpelledPaths
 from embedkit.errors import CorpusError
 from embedkit.received import MOST_TEXT, parse_json, read_object, read_text

@@ -1,16 +1,20 @@
 """ESD, the Emotional Speech Database (Zhou et al., Speech Communication 2022).
 
 Layout: `0011/Angry/0011_000351.wav`, or with the given split, `0011/Angry/train/0011_000351.wav`.
+
+35,000 utterances of ten Mandarin and ten English speakers, five classes. Columns: language ("mandarin", "english")
+and text (the sentence's number, the same in all emotions). The split is that of the folders, if there is one
+("evaluation" is dev).
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
-from embedkit.corpora.base import Corpus, Utterance
-from embedkit.corpora.file_names import build_corpus, holds_names, match_audio_below
-from embedkit.corpora.reader import Reader, list_names
+from embedkit.corpora.base import Utterance, list_names
+from embedkit.corpora.file_names import holds_names, match_audio_below, named_reader
 
 LABELS = {
     "Angry": "anger",
@@ -27,7 +31,6 @@ _STEM = re.compile(r"\d{4}_\d{6}")
 _NAME = re.compile(rf"(?P<emotion>{'|'.join(LABELS)})/(?P<speaker>\d{{4}})_(?P<number>\d{{6}})")
 _SPEAKER = re.compile(r"\d{4}")
 _LAST_MANDARIN = 10
-_DEPTH = 3
 
 
 def recognise(folder: Path) -> bool:
@@ -37,28 +40,6 @@ def recognise(folder: Path) -> bool:
             if any(holds_names(place, _STEM) for place in (emotion, *(emotion / split for split in SPLITS))):
                 return True
     return False
-
-
-def read_esd(folder: Path) -> Corpus:
-    """Read ESD: 35,000 utterances of ten Mandarin and ten English speakers, five classes.
-
-    Columns: language ("mandarin", "english") and text (the sentence's number, the same in all emotions). The split is
-    that of the folders, if there is one ("evaluation" is dev).
-
-    Raises:
-        CorpusError: no audio file is named as in ESD.
-    """
-    matches, notes = match_audio_below(folder, _NAME, depth=_DEPTH, name=_name)
-    return build_corpus(
-        matches,
-        _utterance,
-        name="esd",
-        title="ESD",
-        root=folder,
-        published=35_000,
-        labels=LABELS,
-        notes=notes,
-    )
 
 
 def _name(path: Path) -> str:
@@ -80,8 +61,13 @@ def _utterance(path: str, match: re.Match[str]) -> Utterance:
     )
 
 
-READER = Reader(
+READER = named_reader(
+    partial(match_audio_below, pattern=_NAME, depth=3, name=_name),
+    _utterance,
     layout="ESD (0011/Angry/0011_000351.wav)",
     recognise=recognise,
-    read=read_esd,
+    name="esd",
+    title="ESD",
+    published=35_000,
+    labels=LABELS,
 )

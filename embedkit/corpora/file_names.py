@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from embedkit.corpora.base import Corpus, Task, Utterance
-from embedkit.corpora.reader import (
+from embedkit.corpora.base import (
+    Corpus,
+    Reader,
+    Task,
+    Utterance,
     count_note,
     is_audio,
     left_out_note,
@@ -96,12 +99,41 @@ def build_corpus(
     return Corpus(name=name, kind=name, root=root, utterances=found, task=task, notes=notes)
 
 
-def match_audio(root: Path, folder: Path, pattern: re.Pattern[str]) -> tuple[list[NameMatch], tuple[str, ...]]:
-    """Match every audio file directly in a folder.
+def named_reader(
+    match: Callable[[Path], tuple[Sequence[NameMatch], tuple[str, ...]]],
+    describe: Callable[[str, re.Match[str]], Utterance],
+    *,
+    layout: str,
+    recognise: Callable[[Path], bool],
+    name: str,
+    title: str,
+    published: int,
+    labels: Mapping[str, str],
+) -> Reader:
+    """Return the reader of a corpus whose file names say it all.
+
+    Args:
+        match: Finds the files in a folder with the matches of their names, and says what is left out.
+        layout, recognise: As a `Reader` has them.
+        describe, name, title, published, labels: See `build_corpus`.
+    """
+
+    def read(folder: Path) -> Corpus:
+        matches, notes = match(folder)
+        return build_corpus(
+            matches, describe, name=name, title=title, root=folder, published=published, labels=labels, notes=notes
+        )
+
+    return Reader(layout=layout, recognise=recognise, read=read)
+
+
+def match_audio(root: Path, inner: Sequence[str], pattern: re.Pattern[str]) -> tuple[list[NameMatch], tuple[str, ...]]:
+    """Match every audio file directly in the first of the inner folders, or the root, that holds such names.
 
     Returns:
         (path relative to the root, match) of each file named by the pattern, and notes on those left out.
     """
+    folder = find_audio_folder(root, inner, pattern) or root
     paths, repeated = keep_first_of_each_name(folder / name for name in list_audio(folder))
     matches = [(path, name_matches(pattern, path.name)) for path in paths]
     strangers = [path.name for path, match in matches if match is None]

@@ -13,10 +13,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from embedkit.corpora.base import Corpus, Task, Utterance, Value
+from embedkit.corpora.base import (
+    Corpus,
+    Reader,
+    Task,
+    Utterance,
+    Value,
+    left_out_note,
+    list_audio,
+    list_names,
+    relative_path,
+    sort_utterances,
+)
 from embedkit.corpora.iemocap_counts import count_notes
 from embedkit.corpora.iemocap_raters import Ratings, rater_columns
-from embedkit.corpora.reader import Reader, left_out_note, list_audio, list_names, relative_path, sort_utterances
 from embedkit.errors import CorpusError
 from embedkit.received import read_text
 

@@ -16,12 +16,11 @@ from functools import partial
 from pathlib import Path
 
 from embedkit.cells import read_cell
-from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Utterance
+from embedkit.corpora.base import STANDARD_COLUMNS, Corpus, Reader, Utterance, list_names, sort_utterances
 from embedkit.corpora.delimited import Delimited, peek_header, read_delimited, row_error
 from embedkit.corpora.manifest_ids import Clip, name_clips
-from embedkit.corpora.reader import Reader, list_names, sort_utterances
 from embedkit.corpora.spelled_paths import SpelledPaths
-from embedkit.corpora.times import TimeColumns, TimesError, find_times
+from embedkit.corpora.times import TimeColumns, find_times
 from embedkit.errors import CorpusError
 
 SUFFIXES = (".csv", ".tsv")
@@ -219,10 +218,7 @@ def _resolve(folder: str, root: Path) -> str:
 
 
 def _times(table: _Table) -> TimeColumns:
-    try:
-        return find_times(table.header)
-    except TimesError as error:
-        raise CorpusError(f"The manifest {str(table.text.file)!r} {error}.") from error
+    return find_times(table.header, lambda problem: CorpusError(f"The manifest {str(table.text.file)!r} {problem}."))
 
 
 def _segments(table: _Table, times: TimeColumns) -> list[tuple[float | None, float | None]]:
@@ -230,11 +226,8 @@ def _segments(table: _Table, times: TimeColumns) -> list[tuple[float | None, flo
     comma = table.text.delimiter != ","
     segments = []
     for index, (row, _) in enumerate(table.rows):
-        try:
-            own = {name: column[index] for name, column in columns.items()}
-            segments.append(times.segment(own.__getitem__, comma=comma))
-        except TimesError as error:
-            raise table.error(row, str(error)) from error
+        own = {name: column[index] for name, column in columns.items()}
+        segments.append(times.segment(own.__getitem__, partial(table.error, row), comma=comma))
     return segments
 
 

@@ -11,8 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from embedkit.audio_headers import find_lack
-from embedkit.corpora.base import Corpus, Task, Utterance
-from embedkit.corpora.reader import Reader, count_note, is_audio, left_out_note, list_names, sort_utterances
+from embedkit.corpora.base import (
+    Corpus,
+    Reader,
+    Task,
+    Utterance,
+    count_note,
+    is_audio,
+    left_out_note,
+    list_names,
+    sort_utterances,
+)
 from embedkit.corpora.tables import read_labels
 from embedkit.errors import CorpusError
 from embedkit.installation import install_command

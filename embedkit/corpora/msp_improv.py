@@ -14,9 +14,17 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from embedkit.corpora.base import Corpus, Task, Utterance
+from embedkit.corpora.base import (
+    Corpus,
+    Reader,
+    Task,
+    Utterance,
+    count_note,
+    left_out_note,
+    list_names,
+    sort_utterances,
+)
 from embedkit.corpora.file_names import match_audio_below
-from embedkit.corpora.reader import Reader, count_note, left_out_note, list_names, sort_utterances
 from embedkit.corpora.tables import number_or_nan
 from embedkit.corpora.votes import count_votes, measure_spread
 from embedkit.errors import CorpusError

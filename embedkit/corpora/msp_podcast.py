@@ -12,11 +12,20 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from embedkit.corpora.base import Corpus, Task, Utterance, Value
+from embedkit.corpora.base import (
+    Corpus,
+    Reader,
+    Task,
+    Utterance,
+    Value,
+    is_audio,
+    left_out_note,
+    list_audio,
+    sort_utterances,
+)
 from embedkit.corpora.manifest import SPLITS
 from embedkit.corpora.msp_podcast_raters import TABLE as DETAILED
 from embedkit.corpora.msp_podcast_raters import no_raters, read_raters
-from embedkit.corpora.reader import Reader, is_audio, left_out_note, list_audio, sort_utterances
 from embedkit.corpora.tables import number_or_nan, read_labels
 from embedkit.errors import CorpusError
 from embedkit.wording import count_noun

@@ -12,10 +12,9 @@ from typing import Any
 
 from embedkit.arguments import checked
 from embedkit.corpora.audb_databases import AUDB, open_database
-from embedkit.corpora.base import IDENTIFIERS, Corpus, Utterance
+from embedkit.corpora.base import IDENTIFIERS, Corpus, Reader, Utterance, list_names, walk_files
 from embedkit.corpora.demo import open_demo_corpus
 from embedkit.corpora.manifest import SUFFIXES, find_manifests, read_manifest
-from embedkit.corpora.reader import Reader, list_names, walk_files
 from embedkit.corpora.texts import as_text
 from embedkit.corpora.unread import DEPTH, add_unread, is_audio_of_any_kind
 from embedkit.errors import ConfigError, CorpusError

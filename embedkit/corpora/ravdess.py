@@ -2,6 +2,9 @@
 
 Layout: `Actor_01/03-01-06-01-02-01-12.wav`, also below one further folder: modality, vocal channel, emotion,
 intensity, statement, repetition, actor.
+
+Of its audio-only speech, 1,440 utterances of 24 actors, eight classes; columns gender, text (the statement's number,
+"01" or "02"), intensity ("normal", "strong") and repetition.
 """
 
 from __future__ import annotations
@@ -9,9 +12,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from embedkit.corpora.base import Corpus, Utterance
-from embedkit.corpora.file_names import build_corpus, keep_first_of_each_name, name_matches
-from embedkit.corpora.reader import Reader, is_audio, left_out_note, list_names, relative_path, walk_files
+from embedkit.corpora.base import Utterance, is_audio, left_out_note, list_names, relative_path, walk_files
+from embedkit.corpora.file_names import NameMatch, keep_first_of_each_name, name_matches, named_reader
 
 LABELS = {
     "01": "neutral",
@@ -42,15 +44,8 @@ def recognise(folder: Path) -> bool:
     return False
 
 
-def read_ravdess(folder: Path) -> Corpus:
-    """Read RAVDESS's audio-only speech: 1,440 utterances of 24 actors, eight classes.
-
-    Columns: gender, text (the statement's number, "01" or "02"), intensity ("normal", "strong") and repetition.
-    Song and video files are left out with a note; a file that was unpacked twice counts once.
-
-    Raises:
-        CorpusError: no audio-only speech file is there.
-    """
+def _match(folder: Path) -> tuple[list[NameMatch], tuple[str, ...]]:
+    """Leave out song and video files with a note; a file that was unpacked twice counts once."""
     named = [(path, match) for path in walk_files(folder, depth=_DEPTH) if (match := name_matches(_NAME, path.name))]
     video = [path.name for path, match in named if not is_audio(path.name) or match["modality"] != "03"]
     audio = [(path, match) for path, match in named if is_audio(path.name) and match["modality"] == "03"]
@@ -62,16 +57,7 @@ def read_ravdess(folder: Path) -> Corpus:
         *left_out_note([relative_path(folder, path) for path in repeated], "repetition{s} of a file"),
     )
     matches = ((relative_path(folder, path), name_matches(_NAME, path.name)) for path in speech)
-    return build_corpus(
-        ((path, match) for path, match in matches if match),
-        _utterance,
-        name="ravdess",
-        title="RAVDESS (audio-only speech)",
-        root=folder,
-        published=1_440,
-        labels=LABELS,
-        notes=notes,
-    )
+    return [(path, match) for path, match in matches if match], notes
 
 
 def _utterance(path: str, match: re.Match[str]) -> Utterance:
@@ -89,8 +75,13 @@ def _utterance(path: str, match: re.Match[str]) -> Utterance:
     )
 
 
-READER = Reader(
+READER = named_reader(
+    _match,
+    _utterance,
     layout="RAVDESS (Actor_01/03-01-06-01-02-01-12.wav)",
     recognise=recognise,
-    read=read_ravdess,
+    name="ravdess",
+    title="RAVDESS (audio-only speech)",
+    published=1_440,
+    labels=LABELS,
 )

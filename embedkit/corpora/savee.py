@@ -1,16 +1,19 @@
 """SAVEE, Surrey Audio-Visual Expressed Emotion (Haq & Jackson, AVSP 2009).
 
 Layout: `AudioData/DC/a01.wav`: speaker (DC, JE, JK, KL), emotion, sentence; also flat as `DC_a01.wav`.
+
+480 utterances of four men, seven classes; columns gender and text (the sentence's code). The id is speaker and sentence
+("DC_a01"). Codes count for each emotion on its own: a01 and d01 may be one sentence.
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
-from embedkit.corpora.base import Corpus, Utterance
-from embedkit.corpora.file_names import build_corpus, holds_names, match_audio_below
-from embedkit.corpora.reader import Reader
+from embedkit.corpora.base import Utterance
+from embedkit.corpora.file_names import holds_names, match_audio_below, named_reader
 
 LABELS = {
     "a": "anger",
@@ -26,7 +29,6 @@ SPEAKERS = ("DC", "JE", "JK", "KL")
 _SENTENCE = re.compile(r"(a|d|f|h|n|sa|su)\d\d")
 _NAME = re.compile(r"(?P<speaker>DC|JE|JK|KL)_(?P<text>(?P<emotion>a|d|f|h|n|sa|su)\d\d)")
 _FOLDERS = ("AudioData", "ALL")
-_DEPTH = 2
 
 
 def recognise(folder: Path) -> bool:
@@ -35,27 +37,6 @@ def recognise(folder: Path) -> bool:
     return any(
         holds_names(place, _NAME) or any(holds_names(place / speaker, _SENTENCE) for speaker in SPEAKERS)
         for place in places
-    )
-
-
-def read_savee(folder: Path) -> Corpus:
-    """Read SAVEE: 480 utterances of four men, seven classes; columns gender and text (the sentence's code).
-
-    The id is speaker and sentence ("DC_a01"). Codes count for each emotion on its own: a01 and d01 may be one sentence.
-
-    Raises:
-        CorpusError: no audio file is named as in SAVEE.
-    """
-    matches, notes = match_audio_below(folder, _NAME, depth=_DEPTH, name=_name)
-    return build_corpus(
-        matches,
-        _utterance,
-        name="savee",
-        title="SAVEE",
-        root=folder,
-        published=480,
-        labels=LABELS,
-        notes=notes,
     )
 
 
@@ -73,8 +54,13 @@ def _utterance(path: str, match: re.Match[str]) -> Utterance:
     )
 
 
-READER = Reader(
+READER = named_reader(
+    partial(match_audio_below, pattern=_NAME, depth=2, name=_name),
+    _utterance,
     layout="SAVEE (AudioData/DC/a01.wav)",
     recognise=recognise,
-    read=read_savee,
+    name="savee",
+    title="SAVEE",
+    published=480,
+    labels=LABELS,
 )

@@ -7,7 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 
-from embedkit.corpora.reader import left_out_note
+from embedkit.corpora.base import left_out_note
 
 
 class SpelledPaths:

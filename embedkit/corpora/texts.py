@@ -70,7 +70,7 @@ def expand_merge(merge: Mapping[str, str], labels: Iterable[str]) -> dict[str, s
     label is left as it is.
     """
     known = dict.fromkeys(labels)
-    exact = {old: new for old, new in merge.items() if old in known or not is_pattern(old)}
+    exact = {old: new for old, new in merge.items() if old in known or not _WILDCARDS & set(old)}
     expanded: dict[str, str] = {}
     for old, new in merge.items():
         matched = [] if old in exact else match_labels(old, known)
@@ -80,11 +80,6 @@ def expand_merge(merge: Mapping[str, str], labels: Iterable[str]) -> dict[str, s
             if label not in exact and label != new:
                 expanded.setdefault(label, new)
     return exact | expanded
-
-
-def is_pattern(name: str) -> bool:
-    """Tell whether a name to merge is a pattern."""
-    return bool(_WILDCARDS & set(name))
 
 
 def match_labels(pattern: str, labels: Iterable[str]) -> list[str]:

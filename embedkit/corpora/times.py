@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from typing import TypeAlias
 
 _WORDS = {
     "start": ("start", "begin", "beg", "onset", "tmin", "xmin", "tbeg"),
@@ -31,8 +32,8 @@ _CLOCK = re.compile(r"(?P<hours>\d+):(?P<minutes>[0-5]?\d):(?P<seconds>[0-5]?\d(
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
-class TimesError(ValueError):
-    """Columns or a value that may mean several things; the text continues a sentence on the table or the row."""
+Refuse: TypeAlias = Callable[[str], Exception]
+"""Makes an error of columns or a value that may mean several things: a text that continues a sentence on them."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +65,18 @@ class TimeColumns:
         )
         return {column.name: f"{use}{_told_unit(column)}" for column, use in found if column is not None}
 
-    def segment(self, value: Callable[[str], str], *, comma: bool = False) -> tuple[float | None, float | None]:
+    def segment(
+        self, value: Callable[[str], str], refuse: Refuse, *, comma: bool = False
+    ) -> tuple[float | None, float | None]:
         """Read the start and the end of a row in seconds; None where nothing is said.
 
         Args:
             value: Gives the row's text in a column.
+            refuse: Makes the error that is raised where a value is no time.
             comma: Whether "1,5" is a number.
-
-        Raises:
-            TimesError: a value that is no time.
         """
         start, end, duration = (
-            None if column is None else _read(column, value(column.name), comma=comma)
+            None if column is None else _read(column, value(column.name), refuse, comma=comma)
             for column in (self.start, self.end, self.duration)
         )
         if duration is not None and end is None and (self.end is None or start is not None):
@@ -83,13 +84,14 @@ class TimeColumns:
         return (None if start is None else float(start)), (None if end is None else float(end))
 
 
-def find_times(names: Sequence[str]) -> TimeColumns:
+def find_times(names: Sequence[str], refuse: Refuse) -> TimeColumns:
     """Find the columns of times by their names ("start", "End_Time (ms)", "onset" with "offset" or "duration", ...).
 
     "offset" is the end beside "onset", and the start beside "duration". A duration alone is the file's.
 
-    Raises:
-        TimesError: names that may mean several things, or a unit that is no time.
+    Args:
+        names: Of all columns.
+        refuse: Makes the error that is raised where names may mean several things, or a unit is no time.
     """
     found: dict[str, list[TimeColumn]] = {kind: [] for kind in _WORDS}
     counted: list[str] = []
@@ -101,8 +103,8 @@ def find_times(names: Sequence[str]) -> TimeColumns:
             else:
                 found[kind].append(TimeColumn(name, unit))
     if counted:
-        raise TimesError(f"has times in samples or frames ({', '.join(counted)}); write start and end in seconds")
-    start, end, duration, offset, length = (_choose(kind, columns) for kind, columns in found.items())
+        raise refuse(f"has times in samples or frames ({', '.join(counted)}); write start and end in seconds")
+    start, end, duration, offset, length = (_choose(kind, columns, refuse) for kind, columns in found.items())
     if offset is not None:
         onset = start is not None and "onset" in _compact(start.name)
         if onset and end is None:
@@ -110,9 +112,9 @@ def find_times(names: Sequence[str]) -> TimeColumns:
         elif start is None and (duration is not None or end is not None):
             start = offset
         else:
-            raise TimesError(f"has a column {offset.name!r}, which may be a start or an end; call it start or end")
+            raise refuse(f"has a column {offset.name!r}, which may be a start or an end; call it start or end")
     if start is not None and end is None and duration is None and length is not None:
-        raise TimesError(
+        raise refuse(
             f"has a start ({start.name!r}) and a column {length.name!r}, which may be of audio or of text; call it "
             "duration, or another name"
         )
@@ -135,16 +137,16 @@ def _compact(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower())
 
 
-def _choose(kind: str, columns: Sequence[TimeColumn]) -> TimeColumn | None:
+def _choose(kind: str, columns: Sequence[TimeColumn], refuse: Refuse) -> TimeColumn | None:
     """Return the column of the plain name, else the only one."""
     plain = [column for column in columns if column.name == kind]
     if len(columns) > 1 and not plain:
         names = ", ".join(repr(column.name) for column in columns)
-        raise TimesError(f"has several columns that may be the {kind} ({names}); call one of them {kind}")
+        raise refuse(f"has several columns that may be the {kind} ({names}); call one of them {kind}")
     return next(iter(plain or columns), None)
 
 
-def _read(column: TimeColumn, text: str, *, comma: bool) -> Decimal | None:
+def _read(column: TimeColumn, text: str, refuse: Refuse, *, comma: bool) -> Decimal | None:
     if not text:
         return None
     if match := _CLOCK.fullmatch(text):
@@ -156,7 +158,7 @@ def _read(column: TimeColumn, text: str, *, comma: bool) -> Decimal | None:
         number = Decimal("nan")
     if "_" in text or not number.is_finite():
         unit = "seconds such as 1.25" if column.unit == 1 else f"a number{_told_unit(column)}"
-        raise TimesError(f"has {text!r} as {column.name}, expected {unit}, or nothing")
+        raise refuse(f"has {text!r} as {column.name}, expected {unit}, or nothing")
     return number * column.unit
 
 

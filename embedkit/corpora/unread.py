@@ -9,8 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from embedkit.audio_headers import CONTAINERS, SUFFIXES
-from embedkit.corpora.base import Corpus
-from embedkit.corpora.reader import LeftOut, left_out_note, list_names, relative_path, walk_files
+from embedkit.corpora.base import Corpus, LeftOut, left_out_note, list_names, relative_path, walk_files
 from embedkit.errors import CorpusError
 
 DEPTH = 5

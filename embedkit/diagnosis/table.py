@@ -7,23 +7,19 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from embedkit.diagnosis.rows import Examination, Row
+from embedkit.terminal import WIDTH, draw_lines
 
-WIDTH = 80
 _FOUND_WIDTH = 44
 _TITLES = {"broken": "Does not work:", "note": "To know:", "missing": "Not installed, if it is needed:"}
 
 
 def render_examination(examination: Examination, *, bold: bool = False) -> str:
     """Draw an examination in 80 columns, with bold type where asked for."""
-    console = Console(width=WIDTH, force_terminal=bold, no_color=True, highlight=False, emoji=False)
-    with console.capture() as capture:
-        console.print(_table(examination))
-    lines = [line.rstrip() for line in capture.get().splitlines()]
+    lines = draw_lines(_table(examination), bold=bold)
     for state, title in _TITLES.items():
         told = [row for row in examination.rows if row.state == state and row.command]
         lines += ["", title, *_list(told)] if told else []

@@ -220,8 +220,8 @@ def _misspelt(name: str, sources: Mapping[str, str]) -> str:
 
 def _load_single_layer(name: str, options: dict[str, Any], sources: Mapping[str, str]) -> Encoder:
     from embedkit.devices import resolve_device
+    from embedkit.encoders.base import select_layers
     from embedkit.encoders.precision import resolve_precision
-    from embedkit.encoders.selection import select_layers
 
     device = resolve_device(options["device"])
     resolve_precision(options["precision"], device)

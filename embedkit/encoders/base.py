@@ -1,9 +1,10 @@
-"""The contract of every encoder: waveforms in, one padded tensor per kept layer out."""
+"""The contract of every encoder: waveforms in, a padded tensor per kept layer out; and what determines its numbers."""
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -124,3 +125,56 @@ class Encoder(ABC):
             EncoderError: there is no network.
         """
         raise EncoderError(f"The encoder {self.name!r} has no weights to be saved.")
+
+
+_CIRCUMSTANCES = frozenset({"versions", "linear_kernel"})
+_ORIGIN = frozenset({"name", "source", "revision"})
+
+LAST_STATE = "last_hidden_state"
+"""What the last layer of every transformer is."""
+NORMED_STATE = "last_hidden_state, which hidden_states[-1] is not"
+"""The same, of models whose `hidden_states[-1]` lacks their final norm: stores of before hold that."""
+UNNORMED_STATE = "hidden_states[-1]"
+"""What published classifiers that weigh layers read: in some models it lacks their final norm."""
+
+
+def determining(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out versions and kernels, and, where a digest of the weights tells more, what the encoder is called.
+
+    The last layer is told where stores of before may hold another one.
+    """
+    left_out = _CIRCUMSTANCES | (_ORIGIN if identity.get("weights_digest") else frozenset())
+    kept = {name: value for name, value in identity.items() if name not in left_out}
+    if kept.get("last_layer") == LAST_STATE:
+        del kept["last_layer"]
+    if "parts" in kept:
+        kept |= {"name": None, "parts": [determining(part) for part in kept["parts"]]}
+    return kept
+
+
+def select_layers(spec: str, highest: int) -> tuple[int, ...]:
+    """Turn `all`, `last`, `6`, `4-9` or `0,6,12` into layer numbers, ascending.
+
+    Args:
+        spec: The option's text.
+        highest: Number of the last layer; 0 is the input of the first transformer layer.
+
+    Raises:
+        EncoderError: not of that form, or a layer that the encoder does not have.
+    """
+    text = spec.strip().lower()
+    if text == "all":
+        return tuple(range(highest + 1))
+    if text == "last":
+        return (highest,)
+    kept: set[int] = set()
+    for item in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", item)
+        if match is None:
+            raise EncoderError(f"Layers {spec!r} cannot be read; expected all, last, a number, or a range such as 4-9.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last or last > highest:
+            there = f"numbers from 0 to {highest}, ascending" if highest else "0, the only one"
+            raise EncoderError(f"Layers {spec!r} are not there; expected {there}.")
+        kept.update(range(first, last + 1))
+    return tuple(sorted(kept))

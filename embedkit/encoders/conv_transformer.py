@@ -10,14 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from embedkit.devices import takes_clips_alone
-from embedkit.encoders.base import LayerSink
+from embedkit.encoders.base import LAST_STATE, UNNORMED_STATE, LayerSink, select_layers
 from embedkit.encoders.checkpoint import load_model
 from embedkit.encoders.device_copies import clips_on
 from embedkit.encoders.exact import ConvStack, PositionalConv, attention_bias, centre, padding_mask, silence
-from embedkit.encoders.identity import LAST_STATE, UNNORMED_STATE
 from embedkit.encoders.kernels import pack_linears
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
-from embedkit.encoders.selection import select_layers
 from embedkit.encoders.wavlm import position_bias, run_layer
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio")

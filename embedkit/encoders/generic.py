@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from embedkit.devices import takes_clips_alone
-from embedkit.encoders.base import LayerSink
+from embedkit.encoders.base import NORMED_STATE, LayerSink, select_layers
 from embedkit.encoders.batched_extractors import BatchedExtractor, find_batched
 from embedkit.encoders.checkpoint import load_model, quiet
 from embedkit.encoders.device_copies import to_device
 from embedkit.encoders.frame_rule import FrameCounter, find_own_rule
-from embedkit.encoders.identity import NORMED_STATE
 from embedkit.encoders.kernels import pack_linears, watching_products
 from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE
 from embedkit.encoders.own_window import MASKED, find_own_window, mask_padding
@@ -26,7 +25,6 @@ from embedkit.encoders.padded import Joiner, PaddingGuard, name_of_mask
 from embedkit.encoders.precision import true_fp32
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
 from embedkit.encoders.relative_key import share_distances
-from embedkit.encoders.selection import select_layers
 from embedkit.encoders.unread_masks import leave_masks_unread
 from embedkit.errors import EncoderError
 from embedkit.libraries import load_transformers, muted

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.errors import EncoderError
-from embedkit.pointers import describe_pointer
-from embedkit.received import open_regular, parse_json, read_object, require_object
+from embedkit.received import describe_pointer, open_regular, parse_json, read_object, require_object
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
@@ -132,10 +131,8 @@ def describe_damage(checkpoint: Checkpoint) -> str | None:
         if pointer := describe_pointer(path):
             return pointer
         if damage := _damage(path):
-            remedy = "copy or download it once more"
-            if checkpoint.revision is not None:
-                remedy = f"delete {str(path.resolve())!r}, and the same command downloads it anew"
-            return f"{path.name} {damage}; {remedy}"
+            anew = f"delete {str(path.resolve())!r}, and the same command downloads it anew"
+            return f"{path.name} {damage}; {'copy or download it once more' if checkpoint.revision is None else anew}"
     return None
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from embedkit.devices import resolve_device
-from embedkit.encoders.base import Encoder
-from embedkit.encoders.selection import select_layers
+from embedkit.encoders.base import Encoder, select_layers
 from embedkit.errors import EncoderError
 from embedkit.registry import load_own as load_part
 from embedkit.signatures import accepted_names

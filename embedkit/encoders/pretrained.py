@@ -17,9 +17,8 @@ from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
 from embedkit.arguments import fits
-from embedkit.encoders.base import Encoder, LayerSink
+from embedkit.encoders.base import LAST_STATE, Encoder, LayerSink
 from embedkit.encoders.checkpoint import digest_weights, write_model
-from embedkit.encoders.identity import LAST_STATE
 from embedkit.encoders.layout import PREPROCESSOR_FILE, PROCESSOR_FILE, Checkpoint
 from embedkit.encoders.precision import DTYPES, true_fp32
 from embedkit.encoders.sources import read_card

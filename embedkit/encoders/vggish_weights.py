@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from embedkit import terminal
 from embedkit.encoders.layout import explain_unreadable
 from embedkit.errors import EncoderError
-from embedkit.pointers import describe_pointer
-from embedkit.received import require_regular
+from embedkit.received import describe_pointer, require_regular
 
 PUBLISHED_URL = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
 

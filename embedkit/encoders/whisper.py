@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, pad
 
-from embedkit.encoders.base import LayerSink
+from embedkit.encoders.base import LayerSink, select_layers
 from embedkit.encoders.checkpoint import load_model
 from embedkit.encoders.device_copies import clips_on, lengths_on
 from embedkit.encoders.exact import attention_bias, padding_mask
 from embedkit.encoders.kernels import pack_linears
 from embedkit.encoders.pretrained import EncoderRequest, PretrainedEncoder
-from embedkit.encoders.selection import select_layers
 from embedkit.errors import EncoderError
 from embedkit.libraries import load_transformers
 

@@ -16,22 +16,17 @@ FloatArray = NDArray[np.float64]
 BINS = 15
 
 
-def negative_log_likelihood(targets: ArrayLike, probabilities: ArrayLike) -> FloatArray:
-    """Return the mean of -log p of the true class, in nats; lower is better.
+def likelihood_losses(targets: ArrayLike, probabilities: ArrayLike) -> FloatArray:
+    """Return what each utterance adds to the negative log-likelihood, -log p of the true class in nats, `[..., N]`.
 
     A probability of zero counts as the smallest step above it (2.2e-16), as in scikit-learn's `log_loss`.
 
     Shape:
-        Targets `[N]`, probabilities `[..., N, classes]`, output `[...]`.
+        Targets `[N]`, probabilities `[..., N, classes]`.
 
     Raises:
         FitError: there is nothing to score, the shapes do not fit, or an index is no class.
     """
-    return np.asarray(likelihood_losses(targets, probabilities).mean(-1))
-
-
-def likelihood_losses(targets: ArrayLike, probabilities: ArrayLike) -> FloatArray:
-    """Return what each utterance adds to the negative log-likelihood, `[..., N]`."""
     classes, shares = _checked(targets, probabilities)
     true = np.take_along_axis(shares, _spread(classes, shares)[..., None], axis=-1)[..., 0]
     return np.asarray(-np.log(np.maximum(true, np.finfo(np.float64).eps)))
@@ -43,7 +38,7 @@ def brier_losses(targets: ArrayLike, probabilities: ArrayLike) -> FloatArray:
     It is the sum over classes of the squared distance of the probability from 1 for the true class, 0 for others.
 
     Raises:
-        FitError: as `negative_log_likelihood`.
+        FitError: as `likelihood_losses`.
     """
     classes, shares = _checked(targets, probabilities)
     return np.asarray(np.square(shares - np.eye(shares.shape[-1])[classes]).sum(-1))
@@ -57,7 +52,7 @@ def calibration_gaps(targets: ArrayLike, probabilities: ArrayLike, bins: int = B
     sum over its bin has.
 
     Raises:
-        FitError: as `negative_log_likelihood`.
+        FitError: as `likelihood_losses`.
     """
     classes, shares = _checked(targets, probabilities)
     confidence = shares.max(-1)

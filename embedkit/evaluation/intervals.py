@@ -13,9 +13,8 @@ from scipy.special import expit, logit, stdtrit
 
 from embedkit.evaluation.metrics import confusion_matrix, mean_f1
 from embedkit.evaluation.significance import agreement_moments, concordances
-from embedkit.evaluation.speaker_model import PRIOR_OF_LOSSES, Variance, speaker_variance
+from embedkit.evaluation.speaker_model import PRIOR_OF_LOSSES, FloatArray, Variance, speaker_variance
 
-FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 Interval: TypeAlias = tuple[float, float]
 Score: TypeAlias = Literal["ua", "wa", "f1"]

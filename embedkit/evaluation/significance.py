@@ -12,16 +12,13 @@ speakers, and swaps claim too much; there a t compares the difference with what 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import chdtri, ndtr, stdtr, stdtrit
 
 from embedkit.errors import FitError
-from embedkit.evaluation.speaker_model import Variance
-
-FloatArray: TypeAlias = NDArray[np.float64]
+from embedkit.evaluation.speaker_model import FloatArray, Variance
 
 EXACT_SPEAKERS = 16
 """Up to so many speakers every swap is tried."""
@@ -73,22 +70,6 @@ def swap_p_values(
         moved = (swapped @ change).reshape(-1, *parts)
         reached += (np.abs(sums(whole + moved) - sums(rest - moved)) >= observed - _TOLERANCE).sum(0)
     return np.asarray((reached + (0 if is_exact(speakers) else 1)) * smallest_p(speakers))
-
-
-def two_way_p(
-    first: ArrayLike,
-    second: ArrayLike,
-    seeds: tuple[ArrayLike, ArrayLike],
-    score: Callable[[FloatArray], FloatArray] | None = None,
-) -> float:
-    """Compute the two-sided p of the difference of two systems' scores from what seeds and speakers make of it.
-
-    Arguments, shape and errors are those of `two_way_variance`.
-    """
-    variance = two_way_variance(first, second, seeds, score)
-    sums = (lambda values: values) if score is None else score
-    one, other = (np.asarray(own, dtype=np.float64).sum(0)[None] for own in (first, second))
-    return t_p_value(float(sums(one)[0] - sums(other)[0]), variance)
 
 
 def two_way_variance(

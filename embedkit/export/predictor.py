@@ -13,9 +13,8 @@ from embedkit.encoders.sources import is_repository
 from embedkit.errors import RunError
 from embedkit.heads import expand_head, resolve_head, resolve_heads, widest_pool
 from embedkit.heads.base import Pool
-from embedkit.pointers import describe_pointer
 from embedkit.progress import Tell
-from embedkit.received import read_object, require_regular
+from embedkit.received import describe_pointer, read_object, require_regular
 from embedkit.registry import unknown_name
 from embedkit.system import safe_name
 from embedkit.training.recorded import check_config, check_results, reading

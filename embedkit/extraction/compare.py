@@ -11,7 +11,7 @@ import numpy as np
 
 from embedkit.audio import DIGEST_RATE
 from embedkit.corpora.base import Corpus, Utterance
-from embedkit.encoders.identity import determining
+from embedkit.encoders.base import determining
 from embedkit.errors import AudioError, ExtractionError
 from embedkit.extraction.columns import (
     VOLATILE_COLUMNS,

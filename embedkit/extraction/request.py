@@ -13,8 +13,7 @@ from embedkit.augmentations.fixed_noise import FixedNoise
 from embedkit.corpora.base import Corpus
 from embedkit.corpora.manifest import GENERIC
 from embedkit.encoders import encoder_label
-from embedkit.encoders.base import Encoder
-from embedkit.encoders.identity import determining
+from embedkit.encoders.base import Encoder, determining
 from embedkit.extraction.segments import OnError
 from embedkit.extraction.windows import Windows
 from embedkit.progress import Progress, Tell

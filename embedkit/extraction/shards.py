@@ -135,9 +135,8 @@ class ShardReader:
         """Read one utterance's rows."""
         with open_regular(self.path) as stream:
             stream.seek(entry.offset)
-            frames = None
-            if self._frame_dtype is not None:
-                frames = self._array(stream, (entry.frames, *self._row_shape), self._frame_dtype)
+            shape, kind = (entry.frames, *self._row_shape), self._frame_dtype
+            frames = None if kind is None else self._array(stream, shape, kind)
             mean, std = (self._array(stream, self._row_shape, "<f4") for _ in range(2))
         return UtteranceEmbedding(mean, std, frames)
 

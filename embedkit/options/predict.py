@@ -1,4 +1,4 @@
-"""The options of `predict` that cut long recordings."""
+"""The options of `predict` that say what of a recording is heard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from embedkit.errors import ConfigError
-from embedkit.options.option import Bound, declared, option
+from embedkit.options.extract import ExtractOptions
+from embedkit.options.option import Bound, declared, option, shared
 
 _SECONDS = Bound(least=0.01, text="of seconds, at least 0.01")
 
@@ -37,6 +38,8 @@ class CuttingOptions:
         "--window stretches of at most 30 s.",
         usual="none",
     )
+    max_hours: float = shared(ExtractOptions, "max_hours")
+    rescale: bool = shared(ExtractOptions, "rescale")
 
     def __post_init__(self) -> None:
         for name, one in declared(type(self)).items():

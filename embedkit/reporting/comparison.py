@@ -23,7 +23,6 @@ from embedkit.evaluation.significance import (
     FEWEST_SEEDS,
     FEWEST_SYSTEMS,
     SAMPLES,
-    FloatArray,
     find_power,
     holm_adjust,
     is_exact,
@@ -33,7 +32,7 @@ from embedkit.evaluation.significance import (
     t_p_value,
     two_way_variance,
 )
-from embedkit.evaluation.speaker_model import Variance
+from embedkit.evaluation.speaker_model import FloatArray, Variance
 from embedkit.reporting.labels import Place, Row, place_rows
 from embedkit.reporting.metrics import Task, task_of
 from embedkit.reporting.outcomes import Outcome, read_outcome

@@ -190,21 +190,14 @@ def _lay_out(matrix: Matrix, metric: str, spread: Spread) -> Grid:
         Line(labels=(name, _count_speakers(entries, name)), cells=tuple(own))
         for name, own in zip(matrix.rows, cells, strict=True)
     ]
+    left_out = f"Not shown, for each number is that of one run, on unknown speakers: {matrix.left_out}."
     return Grid(
         title=f"Cross-corpus {unit}, {matrix.title}: trained on rows, tested on columns",
         label_headers=("trained on", "speakers"),
         columns=tuple(matrix.columns),
         lines=tuple(lines),
         legend=matrix.legend,
-        notes=(*describe_matrix([one.row for one in entries]), *_tell_left_out(matrix)),
-    )
-
-
-def _tell_left_out(matrix: Matrix) -> list[str]:
-    return (
-        [f"Not shown, for each number is that of one run, on unknown speakers: {matrix.left_out}."]
-        if matrix.left_out
-        else []
+        notes=(*describe_matrix([one.row for one in entries]), *([left_out] if matrix.left_out else [])),
     )
 
 

@@ -30,7 +30,9 @@ def place_rows(rows: Sequence[Row]) -> list[Place]:
     losses = label_parts(rows, "loss")
     encoders = [name_encoder(row) for row in rows]
     for key in ("mode", "precision", "store_fingerprint"):
-        encoders = _tell_apart(encoders, heads, losses, [_short(key, row.get(key)) for row in rows])
+        encoders = _tell_apart(
+            encoders, heads, losses, [str(row.get(key))[: 6 if key == "store_fingerprint" else None] for row in rows]
+        )
     counts: Counter[tuple[str, str, str]] = Counter()
     places = []
     for encoder, head, loss in zip(encoders, heads, losses, strict=True):
@@ -91,10 +93,6 @@ def _tell_apart(
             for index in indices:
                 labels[index] = f"{encoders[index]} {values[index]}"
     return labels
-
-
-def _short(key: str, value: Any) -> str:
-    return str(value)[:6] if key == "store_fingerprint" else str(value)
 
 
 def shorten_names(names: Sequence[str], width: int) -> dict[str, str]:

@@ -13,13 +13,12 @@ import numpy as np
 from embedkit.errors import RunError
 from embedkit.evaluation.intervals import Contributions, IntArray
 from embedkit.evaluation.significance import (
-    FloatArray,
     agreement_moments,
     jackknife_variance,
     mean_concordance,
     recall_shares,
 )
-from embedkit.evaluation.speaker_model import Variance
+from embedkit.evaluation.speaker_model import FloatArray, Variance
 from embedkit.reporting.predictions import read_columns
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from embedkit.evaluation.speaker_model import FEW_SPEAKERS
@@ -362,9 +362,6 @@ def _tell(what: str, rows: Sequence[Row], key: str) -> str:
         if len({owner for group in owners.values() for owner in group}) == sum(map(len, owners.values())):
             break
     if len(owners) > 1:
-        return f"{what}: {'; '.join(_with_owners(value, group) for value, group in owners.items())}."
+        named = "; ".join(f"{value} ({', '.join(group)})" for value, group in owners.items())
+        return f"{what}: {named}."
     return f"{what}: {next(iter(owners))}." if owners else ""
-
-
-def _with_owners(value: str, owners: Iterable[str]) -> str:
-    return f"{value} ({', '.join(owners)})"

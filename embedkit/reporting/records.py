@@ -68,7 +68,11 @@ def render_csv(rows: Sequence[Row]) -> str:
     writer = csv.DictWriter(buffer, keys, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: write_cell(_csv_value(value)) for key, value in _record(row, keys).items()})
+        flat = {
+            key: json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+            for key, value in _record(row, keys).items()
+        }
+        writer.writerow({key: write_cell(value) for key, value in flat.items()})
     return buffer.getvalue().rstrip("\n")
 
 
@@ -99,7 +103,3 @@ def _clean(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_clean(item) for item in value]
     return value
-
-
-def _csv_value(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value

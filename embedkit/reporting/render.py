@@ -52,7 +52,7 @@ class _Layout:
 
 
 def _text_grid(grid: Grid, *, bold: bool, width: int) -> str:
-    headers = [_wrap_header(column) for column in grid.columns]
+    headers = [_break(column, "-:,", HEADER_WIDTH) for column in grid.columns]
     layout = _choose_layout(grid, headers, width)
     parts = [textwrap.fill(grid.title, width), "-" * min(width, len(grid.title))]
     for start in range(0, len(grid.columns), layout.room):
@@ -132,11 +132,6 @@ def _short_labels(grid: Grid, *widths: int) -> list[tuple[str, str]]:
         shorten_names([line.labels[side] for line in grid.lines], width) for side, width in enumerate(widths)
     )
     return [(first[line.labels[0]], second[line.labels[1]]) for line in grid.lines]
-
-
-def _wrap_header(label: str) -> list[str]:
-    """Break a loss's name, so that columns stay narrow."""
-    return _break(label, "-:,", HEADER_WIDTH)
 
 
 def _break_head(label: str, width: int) -> list[str]:

@@ -10,8 +10,7 @@ from typing import Any
 import h5py
 
 from embedkit.errors import StoreError
-from embedkit.pointers import describe_pointer
-from embedkit.received import open_regular
+from embedkit.received import describe_pointer, open_regular
 from embedkit.store import layout
 from embedkit.store.described import check_described
 from embedkit.store.layout import Array

@@ -138,7 +138,7 @@ def write_store(
         StoreError: content that does not fit together, or too little room (nothing half-written remains).
     """
     _check(content)
-    with writing_to(path.parent, store_size(content)):
+    with writing_to(path.parent, _file_size(content, _parts(content), [])):
         path.parent.mkdir(parents=True, exist_ok=True)
         values = _check_rows(content, rows)
         shards: list[Shard] = []
@@ -212,11 +212,6 @@ def _remove_new(path: Path, shards: list[Shard]) -> None:
         if shard.is_new:
             shard.path.unlink(missing_ok=True)
     remove_folder_if_empty(shard_folder(path))
-
-
-def store_size(content: StoreContent) -> int:
-    """Return an upper bound of a store's size in bytes."""
-    return _file_size(content, _parts(content), [])
 
 
 def values_size(content: StoreContent) -> int:

@@ -18,8 +18,9 @@ from embedkit.study.plan import Pair, Step, StudyPlan
 from embedkit.study.timing import RuntimeEstimator, training_seconds, tuning_seconds
 from embedkit.system import count_cores
 from embedkit.training.experiment import Experiment
+from embedkit.training.experiment_record import find_known_run
 from embedkit.training.runs import RunRecord
-from embedkit.training.train import distinct_trainings, find_known_run, plan_rows
+from embedkit.training.train import distinct_trainings, plan_rows
 from embedkit.wording import count_noun
 
 

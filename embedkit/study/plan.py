@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from embedkit.arguments import as_list
-from embedkit.checking.reading import ReadingTable
+from embedkit.checking.table import ReadingTable
 from embedkit.corpora.base import Corpus
 from embedkit.corpora.opening import as_corpus, rename_corpus
 from embedkit.corpora.selection import select

@@ -134,15 +134,15 @@ def training_seconds(experiments: Sequence[Experiment], store: Store, threads: i
     """
     experiment = experiments[0]
     step = max(1, len(experiment.data) // MOST_UTTERANCES[experiment.level])
-    folds = experiment.plan.folds[: 1 if experiment.level == "frame" else None]
-    plan = replace(experiment.plan, folds=tuple(_thin(fold, step) for fold in folds))
+    folds = experiment.data.plan.folds[: 1 if experiment.level == "frame" else None]
+    plan = replace(experiment.data.plan, folds=tuple(_thin(fold, step) for fold in folds))
     features = _random_features(experiment, store)
 
     def train(epochs: int) -> None:
         config = replace(experiment.training_config, epochs=epochs, patience=None)
         train_losses(
             features,
-            experiment.targets,
+            experiment.data.targets,
             plan,
             config,
             [experiment.loss],
@@ -152,7 +152,7 @@ def training_seconds(experiments: Sequence[Experiment], store: Store, threads: i
         )
 
     if experiment.fitted:
-        return len(experiments) * len(experiment.plan.folds) / len(plan.folds) * step * _timed(lambda: train(1))
+        return len(experiments) * len(experiment.data.plan.folds) / len(plan.folds) * step * _timed(lambda: train(1))
     # The first time also waits for libraries and processes.
     train(1)
     once, twice = _timed(lambda: train(1)), _timed(lambda: train(2))

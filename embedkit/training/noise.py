@@ -25,6 +25,7 @@ from embedkit.training.data.store_source import StoreSource
 from embedkit.training.data.targets import Scale
 from embedkit.training.data.task import TaskData
 from embedkit.training.experiment import Experiment
+from embedkit.training.experiment_record import run_config, run_folder
 from embedkit.training.monitor import tell_score
 from embedkit.training.recorded import head_state
 from embedkit.training.results import prediction_rows, summarise
@@ -79,9 +80,9 @@ class NoisyTest:
     @property
     def run(self) -> Path:
         """Where the run lies: beside that on clean recordings."""
-        clean, noise = self.experiment.folder, self.stores[0].extraction["options"]["noise"]
+        clean, noise = run_folder(self.experiment), self.stores[0].extraction["options"]["noise"]
         # Recorded noise is known by its content, wherever it lies.
-        config = {**self.experiment.config, "noise": {name: noise.get(name) for name in ("snr", "recordings")}}
+        config = {**run_config(self.experiment), "noise": {name: noise.get(name) for name in ("snr", "recordings")}}
         return clean.with_name(f"{clean.name.rpartition('-')[0]}-{digest_of(config)}")
 
     @cached_property
@@ -96,16 +97,17 @@ class NoisyTest:
             record = read_run(self.run)
         except RunError:
             return None
-        known = {name: record.config.get(name, {}).get("digest") for name in ("noise_store", *self.experiment.digests)}
-        return record if known == {"noise_store": self.digest, **self.experiment.digests} and record.is_whole else None
+        digests = {"noise_store": self.digest, **self.experiment.data.digests}
+        known = {name: record.config.get(name, {}).get("digest") for name in digests}
+        return record if known == digests and record.is_whole else None
 
     def score(self, record: RunRecord) -> RunRecord:
         """Score the heads of the run on clean recordings, and keep that as a run of its own."""
-        data, seeds = self.experiment.data, self.experiment.options.seed_numbers
+        data, seeds = self.experiment.data.task, self.experiment.options.seed_numbers
         heads = record.load_heads()
         results = self._results(heads, {(one["fold"], one["seed"]): one for one in record.config["choices"]})
         kind = {} if self.folder is None else {"noise": Path(self.folder).name}
-        store = {**self.stores[0].describe(self.experiment.plan), "digest": self.digest}
+        store = {**self.stores[0].describe(self.experiment.data.plan), "digest": self.digest}
         return write_run(
             self.run,
             config={**record.config, "noise": self.told, "noise_store": store},
@@ -115,10 +117,10 @@ class NoisyTest:
         )
 
     def _results(self, heads: Mapping[str, Tensor], choices: Mapping[tuple[str, int], Any]) -> list[FoldResult]:
-        experiment, folds = self.experiment, self.experiment.plan.folds
+        experiment, folds = self.experiment, self.experiment.data.plan.folds
         seeds = experiment.options.seed_numbers
         # Of two corpora the second one is tested.
-        offset = len(experiment.data) - len(experiment.parts[-1])
+        offset = len(experiment.data) - len(experiment.data.parts[-1])
         loaded = {store.path: _load(experiment, store) for store in dict.fromkeys(self.stores)}
         results = []
         for number, (fold, store) in enumerate(zip(folds, self.stores, strict=True)):
@@ -137,7 +139,7 @@ class NoisyTest:
                 experiment.training_config,
                 scale=scale,
             )
-            score = f"{experiment.data.score_name.lower()}_dev"
+            score = f"{experiment.data.task.score_name.lower()}_dev"
             results.append(
                 FoldResult(
                     fold=fold,
@@ -173,7 +175,7 @@ def score_noise(
         for test in tests:
             known = None if overwrite else test.find_known()
             found.append(known or test.score(record))
-            score = tell_score(test.experiment.data.score_name, found[-1].metrics)
+            score = tell_score(test.experiment.data.task.score_name, found[-1].metrics)
             again = ", scored before" if known else ""
             tell(f"{test.experiment} at {test.snr:g} dB: {score}{again}")
     return found
@@ -181,9 +183,10 @@ def score_noise(
 
 def _tested(experiment: Experiment) -> Sequence[Source]:
     """Return the clean source that each fold is tested on."""
-    if experiment.other is not None:
-        return [experiment.other] * len(experiment.plan.folds)
-    return experiment.store.for_folds(experiment.plan)
+    data = experiment.data
+    if data.other is not None:
+        return [data.other] * len(data.plan.folds)
+    return data.store.for_folds(data.plan)
 
 
 def _open(path: Path, clean: Source, experiment: Experiment, snr: float) -> StoreSource:
@@ -195,7 +198,7 @@ def _open(path: Path, clean: Source, experiment: Experiment, snr: float) -> Stor
     told = store.extraction.get("options", {}).get("noise") or {}
     if told.get("clean") != clean.fingerprint or told.get("snr") != snr:
         raise FitError(f"{path} was not made as {clean.path} with noise at {snr:g} dB; {again} and --overwrite.")
-    part = experiment.parts[-1]
+    part = experiment.data.parts[-1]
     rows = _find_rows(store, part)
     if (missing := int(np.sum(rows < 0))) > 0:
         raise FitError(f"{path} lacks {count_noun(missing, 'utterance')} that {clean.path} holds; {again}.")
@@ -214,7 +217,7 @@ def _find_rows(store: StoreSource, part: TaskData) -> Indices:
 
 
 def _load(experiment: Experiment, store: StoreSource) -> Features:
-    part, memory = experiment.parts[-1], experiment.options.memory_gb
+    part, memory = experiment.data.parts[-1], experiment.options.memory_gb
     rows = _find_rows(store, part)
     features = store.features(rows, experiment.level, experiment.device, pool=experiment.pool, memory_gb=memory)
     if experiment.options.normalise == "speaker":

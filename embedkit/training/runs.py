@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedkit.cells import write_cell
 from embedkit.errors import RunError
-from embedkit.pointers import describe_pointer
-from embedkit.received import read_object, require_regular
+from embedkit.received import describe_pointer, read_object, require_regular
 from embedkit.showing import draw_rows
 from embedkit.training.recorded import check_config, check_curves, check_metrics
 from embedkit.wording import count_noun

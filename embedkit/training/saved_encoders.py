@@ -12,6 +12,7 @@ from embedkit.encoders.sources import CARD_FILE
 from embedkit.training.data.folds import Fold, Indices
 from embedkit.training.data.leakage import past_trainings
 from embedkit.training.experiment import Experiment
+from embedkit.training.experiment_record import run_cache, run_folder
 from embedkit.training.identity import record_options
 from embedkit.training.live.fine_tuner import FineTuner
 from embedkit.writing import new_folder
@@ -36,8 +37,8 @@ class EncoderFolders:
         """
         if self.tuner.processes.rank != 0:
             return
-        number = [one.name for one in self.experiment.plan.folds].index(fold.name)
-        folder = tuned_folder(self.experiment.cache.folder, number, seed)
+        number = [one.name for one in self.experiment.data.plan.folds].index(fold.name)
+        folder = tuned_folder(run_cache(self.experiment).folder, number, seed)
         with new_folder(folder, otherwise="choose another --runs") as partial:
             self.tuner.save(partial)
             card = self._card(fold, number, seed)
@@ -50,33 +51,31 @@ class EncoderFolders:
         train, develop = fold.validations[0]
 
         def speakers(index: Indices) -> list[str]:
-            return [str(name) for name in np.unique(data.speakers[index]) if name]
+            return [str(name) for name in np.unique(data.task.speakers[index]) if name]
 
         return {
             "format": "embedkit-encoder",
-            "base": {
-                key: experiment.store.encoder.get(key) for key in ("name", "source", "revision", "weights_digest")
-            },
+            "base": {key: data.store.encoder.get(key) for key in ("name", "source", "revision", "weights_digest")},
             "tuning": record_options(self.tuner.options)["tuning"],
             "head": experiment.head,
             "loss": experiment.loss.spec,
             "seed": seed,
             "trained_on": {
-                "corpus": experiment.store.corpus,
-                "study": experiment.folder.name,
-                "base": experiment.store.path.stem,
-                "folds": experiment.plan.kind,
-                "speaker_dependent": experiment.plan.speaker_dependent,
+                "corpus": data.store.corpus,
+                "study": run_folder(experiment).name,
+                "base": data.store.path.stem,
+                "folds": data.plan.kind,
+                "speaker_dependent": data.plan.speaker_dependent,
                 "fold": fold.name,
                 "fold_number": number,
                 "seed": seed,
                 "speakers": speakers(train),
                 "development_speakers": speakers(develop),
-                "utterances": [str(name) for name in data.ids[train]],
-                "development_utterances": [str(name) for name in data.ids[develop]],
-                "digests": experiment.recordings[train].tolist(),
-                "development_digests": experiment.recordings[develop].tolist(),
-                "before": past_trainings(experiment.store.trained_on),
+                "utterances": [str(name) for name in data.task.ids[train]],
+                "development_utterances": [str(name) for name in data.task.ids[develop]],
+                "digests": data.recordings[train].tolist(),
+                "development_digests": data.recordings[develop].tolist(),
+                "before": past_trainings(data.store.trained_on),
             },
         }
 

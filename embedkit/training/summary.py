@@ -18,6 +18,7 @@ from embedkit.evaluation.calibration import (
 )
 from embedkit.evaluation.intervals import Interval, concordance_intervals, mean_interval, score_intervals
 from embedkit.evaluation.metrics import (
+    FloatArray,
     accuracy,
     concordance_correlation,
     mean_f1,
@@ -29,8 +30,6 @@ from embedkit.evaluation.metrics import (
 if TYPE_CHECKING:
     from embedkit.training.data.annotators import Annotators
     from embedkit.training.data.folds import Names
-
-FloatArray = NDArray[np.float64]
 
 
 UNBELIEVED = {"nll": likelihood_losses, "brier": brier_losses, "adaptive_ece": calibration_gaps}

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -14,33 +14,22 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 
-from embedkit.encoders.run_encoders import FOLDER, is_whole_encoder, tuned_folder
-from embedkit.errors import FitError, RunError, lacks_memory
+from embedkit.errors import FitError, lacks_memory
 from embedkit.imports import looks_like_target
 from embedkit.progress import Progress, Tell, show_progress
 from embedkit.training.cross_validation import FoldResult, repeat_seeds, test_again, train_losses
 from embedkit.training.data.features import Features, UtteranceFeatures
-from embedkit.training.data.fold_stores import spread_folds
 from embedkit.training.data.folds import FoldPlan
-from embedkit.training.data.recordings import digest_recordings, share_recordings
+from embedkit.training.data.store_source import spread_folds
 from embedkit.training.experiment import Experiment
+from embedkit.training.experiment_record import find_known_run, run_cache, run_config, unique_name, write_experiment
 from embedkit.training.fine_tuning import tune_loss
 from embedkit.training.layer_probing import LayerFeatures, join_plans, split_results
 from embedkit.training.live.features import LiveFeatures
-from embedkit.training.monitor import TrainingMonitor, shown_name, tell_score
-from embedkit.training.results import (
-    describe_choices,
-    head_tensors,
-    learning_curves,
-    prediction_rows,
-    summarise,
-    summarise_corpora,
-)
-from embedkit.training.runs import UNFINISHED, RunRecord, digest_of, read_run, require_writable, write_run
+from embedkit.training.monitor import TrainingMonitor, tell_score
+from embedkit.training.runs import UNFINISHED, RunRecord, digest_of, require_writable
 from embedkit.training.saved_encoders import EncoderFolders
-from embedkit.training.search import describe_search, tell_edges
 from embedkit.training.stacks.cache import ResultCache
 from embedkit.training.tracking import Trackers
 from embedkit.wording import count_noun
@@ -59,7 +48,7 @@ def fit_experiments(
     experiments: Sequence[Experiment], threads: int, *, overwrite: bool, progress: Progress | bool | None, tell: Tell
 ) -> list[RunRecord]:
     """Train every experiment that is not there already; one record each, in order."""
-    for folder in {experiment.runs for experiment in experiments}:
+    for folder in {experiment.options.runs for experiment in experiments}:
         require_writable(folder)
     known = {id(experiment): None if overwrite else find_known_run(experiment) for experiment in experiments}
     rows = [
@@ -70,13 +59,13 @@ def fit_experiments(
         # A fit that was stopped right after its last run had no time for it.
         if (cache := _cache(done)) is not None:
             cache.clear()
-    for runs in {experiment.runs for experiment in experiments if experiment.processes.rank == 0}:
+    for runs in {experiment.options.runs for experiment in experiments if experiment.processes.rank == 0}:
         _forget_abandoned(runs / UNFINISHED)
     heads = sum(experiment.count_heads() for row in todo for experiment in distinct_trainings(row.trained))
     monitor = TrainingMonitor(heads, max((experiment.options.epochs or 1 for experiment in experiments), default=1))
     trained: dict[int, RunRecord] = {}
     with (
-        _mark_work({experiment.runs for experiment in experiments if experiment.processes.rank == 0}),
+        _mark_work({experiment.options.runs for experiment in experiments if experiment.processes.rank == 0}),
         _tracked(experiments) as trackers,
         tell_in_order(experiments, tell) as announce,
         show_progress(progress, "fit", note=monitor.note) as monitor.report,
@@ -87,11 +76,11 @@ def fit_experiments(
         if trackers.own and (before := sum(record is not None for record in known.values())):
             tell(f"--track follows what is trained now; {count_noun(before, 'run')} fitted before it does not show.")
         for row in todo:
-            monitor.start(_name_row(row.trained), row.trained[0].data.score_name)
+            monitor.start(_name_row(row.trained), row.trained[0].data.task.score_name)
             monitor.track = _track_row(row, trackers)
             trained |= _fit_row(row, threads, monitor, announce)
             for experiment in row.missing:
-                trackers.finish(experiment.unique_name, trained[id(experiment)])
+                trackers.finish(unique_name(experiment), trained[id(experiment)])
     return [known[id(experiment)] or trained[id(experiment)] for experiment in experiments]
 
 
@@ -108,7 +97,7 @@ def _mark_work(folders: Iterable[Path]) -> Iterator[None]:
 def _tracked(experiments: Sequence[Experiment]) -> Iterator[Trackers]:
     """Build the trackers that the first process tells of everything."""
     first = next((one for one in experiments if one.processes.rank == 0), None)
-    trackers = Trackers(() if first is None else first.options.track, Path() if first is None else first.runs)
+    trackers = Trackers(() if first is None else first.options.track, Path() if first is None else first.options.runs)
     try:
         yield trackers
     finally:
@@ -120,13 +109,13 @@ def _track_row(row: _Row, trackers: Trackers) -> Callable[[str, float, int], Non
     if not trackers.own:
         return None
     for experiment in row.missing:
-        trackers.tell("start", experiment.unique_name, experiment.config)
+        trackers.tell("start", unique_name(experiment), run_config(experiment))
 
     def track(loss: str, score: float, step: int) -> None:
         for experiment in row.missing:
             if experiment.loss.spec == loss:
-                scores = {f"so far/development {experiment.data.score_name}": score}
-                trackers.tell("log", experiment.unique_name, scores, step)
+                scores = {f"so far/development {experiment.data.task.score_name}": score}
+                trackers.tell("log", unique_name(experiment), scores, step)
 
     return track
 
@@ -147,7 +136,7 @@ def tell_in_order(experiments: Sequence[Experiment], tell: Tell) -> Iterator[Ann
             said.add(key)
 
     def announce(experiment: Experiment, record: RunRecord, note: str = "") -> None:
-        score = tell_score(experiment.data.score_name, record.metrics)
+        score = tell_score(experiment.data.task.score_name, record.metrics)
         lines[id(experiment)] = ", ".join(filter(None, [f"{experiment}: {score}", note]))
         if not note:
             edges.extend(f"{experiment}: {sentence}" for sentence in record.metrics["search"].get("edges", ()))
@@ -179,14 +168,14 @@ def plan_rows(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
     """
 
     def shared(place: int) -> Any:
-        experiment = experiments[place]
+        experiment, data = experiments[place], experiments[place].data
         if experiment.options.tuned:
             return place
         if experiment.level == "frame":
-            return id(experiment.store), experiment.head, experiment.loss.spec, experiment.layer, experiment.share
-        apart = experiment.other is not None or experiment.folds_apart or experiment.by_corpus
+            return id(data.store), experiment.head, experiment.loss.spec, experiment.layer, data.share
+        apart = data.other is not None or data.folds_apart or data.by_corpus
         layer = experiment.layer if apart else experiment.layer is None
-        return id(experiment.store), experiment.head, layer, experiment.loss.ratings
+        return id(data.store), experiment.head, layer, experiment.loss.ratings
 
     # Cells are listed layer by layer and then head by head: those of a head are brought together.
     keys = [shared(place) for place in range(len(experiments))]
@@ -202,10 +191,10 @@ def distinct_trainings(experiments: Sequence[Experiment]) -> list[Experiment]:
 
 
 def _training_key(experiment: Experiment) -> tuple[Any, ...]:
-    own = experiment.layer, experiment.share, experiment.training
-    if experiment.training is None:
+    own = experiment.layer, experiment.data.share, experiment.data.training
+    if experiment.data.training is None:
         return id(experiment), *own
-    return id(experiment.store), experiment.head, experiment.loss.spec, *own
+    return id(experiment.data.store), experiment.head, experiment.loss.spec, *own
 
 
 @dataclass(frozen=True)
@@ -235,7 +224,7 @@ def _fit_row(row: _Row, threads: int, monitor: TrainingMonitor, announce: Announ
     row.trained[0].release()
     records = {}
     for experiment in row.missing:
-        records[id(experiment)] = record = _write_once(experiment, results[id(experiment)])
+        records[id(experiment)] = record = write_experiment(experiment, results[id(experiment)])
         announce(experiment, record)
     if row.cache is not None:
         row.cache.clear()
@@ -272,19 +261,19 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
     first = experiments[0]
     plans = {_name_plan(experiment): _test_on(experiment, first) for experiment in experiments}
     # Losses on classes read the same of targets that hold shares of annotators as well.
-    targets = next((one for one in experiments if one.loss.soft), first).targets
+    targets = next((one for one in experiments if one.loss.soft), first).data.targets
     places = [0] * len(plans)
     joined = list(plans.values())
     features: Features
     if len({layer for layer, *_ in plans}) == 1:
         features = first.features
-        if first.folds_apart:
+        if first.data.folds_apart:
             joined = [spread_folds(plan, len(first.data)) for plan in joined]
-            targets = np.concatenate([targets] * len(first.plan.folds))
+            targets = np.concatenate([targets] * len(first.data.plan.folds))
     else:
         whole = first.load(layer=None)
         assert isinstance(whole, UtteranceFeatures)
-        places = [first.store.layers.index(layer) for layer, *_ in plans if layer is not None]
+        places = [first.data.store.layers.index(layer) for layer, *_ in plans if layer is not None]
         features, targets = LayerFeatures(whole), np.concatenate([targets] * whole.layers)
     seeds = first.options.seed_numbers
     found = train_losses(
@@ -308,13 +297,13 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
     }
     results = {id(experiment): split[experiment.loss.spec][_name_plan(experiment)] for experiment in experiments}
     first.release()
-    for other in dict.fromkeys(one.other for one in experiments if one.other is not first.other):
-        own = [one for one in experiments if one.other is other]
+    for other in dict.fromkeys(one.data.other for one in experiments if one.data.other is not first.data.other):
+        own = [one for one in experiments if one.data.other is other]
         features = own[0].load(own[0].layer)
         results |= {
             id(one): [
                 test_again(features, result, fold, one.loss, one.grid, one.training_config)
-                for result, fold in zip(results[id(one)], one.plan.folds, strict=True)
+                for result, fold in zip(results[id(one)], one.data.plan.folds, strict=True)
             ]
             for one in own
         }
@@ -322,16 +311,17 @@ def _train(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[
 
 
 def _name_plan(experiment: Experiment) -> tuple[int | None, float, str | None]:
-    return experiment.layer, experiment.share, experiment.training
+    return experiment.layer, experiment.data.share, experiment.data.training
 
 
 def _test_on(experiment: Experiment, first: Experiment) -> FoldPlan:
     """Return an experiment's plan with the test set of the first one where it tests another corpus."""
-    if experiment.other is first.other:
-        return experiment.plan
-    folds = zip(experiment.plan.folds, first.plan.folds, strict=True)
+    plan = experiment.data.plan
+    if experiment.data.other is first.data.other:
+        return plan
+    folds = zip(plan.folds, first.data.plan.folds, strict=True)
     return dataclasses.replace(
-        experiment.plan, folds=tuple(dataclasses.replace(fold, name=one.name, test=one.test) for fold, one in folds)
+        plan, folds=tuple(dataclasses.replace(fold, name=one.name, test=one.test) for fold, one in folds)
     )
 
 
@@ -340,18 +330,18 @@ def _tune(row: _Row, threads: int, monitor: TrainingMonitor) -> dict[int, list[F
     (experiment,) = row.trained
     features = experiment.features
     assert isinstance(features, LiveFeatures)
-    tuner = experiment.store.fine_tuner(experiment.options)
+    tuner = experiment.data.store.fine_tuner(experiment.options)
     encoders = EncoderFolders(experiment, tuner) if experiment.options.save_encoder else None
     results = tune_loss(
         features,
-        experiment.targets,
-        experiment.plan,
+        experiment.data.targets,
+        experiment.data.plan,
         experiment.training_config,
         experiment.loss,
         grid=experiment.grid,
         seeds=experiment.options.seed_numbers,
         tuner=tuner,
-        cache=experiment.cache,
+        cache=run_cache(experiment),
         on_stack=monitor.on_stack,
         on_epoch=monitor.on_epoch,
         save_encoder=None if encoders is None else encoders.save,
@@ -363,152 +353,11 @@ def _cache(row: Sequence[Experiment]) -> ResultCache | None:
     """Return where finished stacks are kept; nowhere for a user's own code, which may change until it goes on."""
     experiment = row[0]
     if experiment.options.tuned:
-        return experiment.cache
+        return run_cache(experiment)
     if any(looks_like_target(name) for own in row for name in (own.head_name, own.loss.name)):
         return None
     task = {
-        name: value for name, value in experiment.config.items() if not name.startswith("loss")
-    } | experiment.digests
+        name: value for name, value in run_config(experiment).items() if not name.startswith("loss")
+    } | experiment.data.digests
     own = experiment.loss.spec if experiment.level == "frame" else list(experiment.loss.ratings) or None
-    return ResultCache(experiment.runs / UNFINISHED / digest_of([task, own]), task, experiment.processes)
-
-
-def _write_once(experiment: Experiment, results: Sequence[FoldResult]) -> RunRecord:
-    """Write a run, by the first process where several have trained it."""
-    if experiment.processes.rank == 0:
-        _write(experiment, results)
-    experiment.processes.wait()
-    return read_run(experiment.folder)
-
-
-def _write(experiment: Experiment, results: Sequence[FoldResult]) -> None:
-    seeds = experiment.options.seed_numbers
-    chosen = [choice.candidate for result in results for choice in result.choices]
-    search = describe_search(experiment.grid, chosen, chosen_on=experiment.plan.selection)
-    at_edges = [own for result in results for own in result.edges]
-    edges = tell_edges(at_edges, experiment.head_name, shown_name(experiment.data.score_name))
-    search |= {"edges": edges} if edges else {}
-    scores = summarise(experiment.data, results)
-    if len(experiment.store.names) > 1 and experiment.other is None:
-        told = summarise_corpora(experiment.data, results, experiment.corpora)
-        scores["by_corpus"] = {name: {**own, **_tell_seen(experiment, name)} for name, own in told.items()}
-    metrics = {**_metrics(experiment, scores), "search": search}
-    config = {
-        **experiment.config,
-        **experiment.data_config,
-        "search": search,
-        "choices": describe_choices(results, experiment.grid, seeds, experiment.data.score_name),
-        "loss_spec": experiment.loss.spec,
-        "head_spec": experiment.head,
-        "versions": versions(),
-    }
-    write_run(
-        experiment.folder,
-        config=config,
-        metrics=metrics,
-        predictions=prediction_rows(experiment.data, results, seeds),
-        heads=head_tensors(results, seeds),
-        curves=learning_curves(results, seeds, experiment.data.score_name),
-        folders={FOLDER: experiment.cache.folder / FOLDER} if experiment.options.save_encoder else None,
-    )
-
-
-def find_known_run(experiment: Experiment) -> RunRecord | None:
-    """Return the run that is there if it was trained on exactly this data."""
-    try:
-        record = read_run(experiment.folder)
-    except RunError:
-        return None
-    _require_same_corpus(experiment, record)
-    known = {name: record.config.get(name, {}).get("digest") for name in experiment.digests}
-    return record if known == experiment.digests and record.is_whole and _has_encoders(experiment) else None
-
-
-def _has_encoders(experiment: Experiment) -> bool:
-    """Tell whether the run keeps the encoders it shall keep, of every fold and seed."""
-    options, folds = experiment.options, range(len(experiment.plan.folds))
-    return not options.save_encoder or all(
-        is_whole_encoder(tuned_folder(experiment.folder, number, seed))
-        for number in folds
-        for seed in options.seed_numbers
-    )
-
-
-def _require_same_corpus(experiment: Experiment, record: RunRecord) -> None:
-    """Refuse to replace a run on another corpus of the same name.
-
-    Raises:
-        FitError: that.
-    """
-    if not share_recordings(experiment.sketch, str(record.config.get("recordings") or "")):
-        raise FitError(
-            f"{record.folder} holds a run on another corpus that is called {experiment.store.corpus}, too; keep the "
-            "runs apart with --runs, or give one corpus another name with --corpus-name when it is extracted."
-        )
-
-
-def _metrics(experiment: Experiment, scores: Mapping[str, Any]) -> dict[str, Any]:
-    task = [
-        *(f"{old} counted as {new}" for old, new in experiment.data.merge.items()),
-        *experiment.data.where,
-        *experiment.left_out,
-    ]
-    if experiment.other is not None:
-        task += [
-            f"{old} counted as {new} in {experiment.other.corpus}" for old, new in experiment.parts[1].merge.items()
-        ]
-    return {
-        "corpus": experiment.store.corpus,
-        "encoder": experiment.store.path.stem,
-        "head": experiment.head_name,
-        "loss": experiment.loss.name,
-        "mode": experiment.options.mode,
-        "folds": experiment.plan.kind,
-        **scores,
-        "head_options": experiment.head_options,
-        "loss_options": dataclasses.asdict(experiment.loss.options),
-        "selection": experiment.plan.selection,
-        "precision": experiment.store.encoder.get("precision", "fp32"),
-        "speaker_dependent": experiment.plan.speaker_dependent,
-        "train_speakers": experiment.train_speakers,
-        "budget": experiment.config["budget"],
-        "standardised": _tell_standardised(experiment),
-        "loss_spec": experiment.loss.spec,
-        "head_spec": experiment.head,
-        **({"fitted": True} if experiment.fitted else {}),
-        "demo": any("demo" in store.names for store in experiment.stores),
-        "task": ", ".join(task),
-        **({"where": list(experiment.data.where)} if experiment.data.where else {}),
-        "store_fingerprint": experiment.store.fingerprint,
-        "recordings": digest_recordings(experiment.recordings),
-        **_tell_copied(experiment, experiment.other_name),
-        **experiment.variant,
-    }
-
-
-def _tell_seen(experiment: Experiment, corpus: str) -> dict[str, Any]:
-    """Say what of a pooled corpus was trained on where it is tested."""
-    found = {"untrained": corpus in experiment.untrained, "leak": corpus in experiment.leaked}
-    return found | _tell_copied(experiment, corpus)
-
-
-def _tell_copied(experiment: Experiment, corpus: str) -> dict[str, Any]:
-    """Say of a corpus that another one had recordings of it, which were dropped."""
-    return {"copied": True} if corpus in experiment.copied else {}
-
-
-def _tell_standardised(experiment: Experiment) -> str:
-    if experiment.begun is not None:
-        return "not, as the published head reads embeddings"
-    told = "over frames" if experiment.level == "frame" else "over utterance means"
-    if not experiment.by_corpus:
-        return told
-    alone = f", {', '.join(sorted(experiment.untrained))} by all of its own utterances where it is tested alone"
-    return f"{told}, each corpus by its own part of the training set{alone if experiment.untrained else ''}"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that runs keep."""
-    import embedkit
-
-    return {"embedkit": embedkit.__version__, "torch": torch.__version__, "numpy": np.__version__}
+    return ResultCache(experiment.options.runs / UNFINISHED / digest_of([task, own]), task, experiment.processes)

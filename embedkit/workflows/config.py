@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.config import FILE_NAME, SECTIONS, Config
-from embedkit.options.option import Declared, declared
+from embedkit.options.option import declared
 
 _UNSET: tuple[Any, ...] = (None, [], "")
 
@@ -68,7 +68,7 @@ def effective_settings(config: Config, command: str | None = None) -> list[Setti
                         section=section,
                         key=one.flag[2:],
                         value=_plain(value),
-                        usual=_usual(one),
+                        usual=one.told.usual or "",
                         origin=f"{FILE_NAME}, [{origin}]" if origin else "default",
                     )
                 )
@@ -99,7 +99,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _usual(one: Declared) -> str:
-    return one.told.usual or ""

@@ -37,15 +37,12 @@ def cut_windows(begin: float, end: float, window: float, hop: float) -> list[tup
     return windows if windows[-1][1] >= round(end, 6) else [*windows, (round(end - window, 6), round(end, 6))]
 
 
-def cut_clips(
-    clips: Iterable[Clip], options: CuttingOptions, *, max_hours: float, rescale: bool, tell: Tell
-) -> Iterator[Clip]:
+def cut_clips(clips: Iterable[Clip], options: CuttingOptions, tell: Tell) -> Iterator[Clip]:
     """Yield what is predicted of clips, in their order; those that cannot be cut as they are, for whoever reads them.
 
     Args:
         clips: Files, or stretches of them; windows that were cut before are passed on.
         options: What is predicted.
-        max_hours, rescale: As for `read_audio`.
         tell: Hears of clips without speech.
 
     Raises:
@@ -54,7 +51,7 @@ def cut_clips(
     """
     number, empty = 0, []
     for clip in clips:
-        cut = [clip] if clip.group is not None or not options.cuts else _cut(clip, options, max_hours, rescale)
+        cut = [clip] if clip.group is not None or not options.cuts else _cut(clip, options)
         if not cut:
             empty.append(clip.name)
             tell(f"No speech in {clip.name!r}: it has no rows.")
@@ -71,16 +68,18 @@ def cut_clips(
         )
 
 
-def _cut(clip: Clip, options: CuttingOptions, max_hours: float, rescale: bool) -> list[Clip]:
+def _cut(clip: Clip, options: CuttingOptions) -> list[Clip]:
     begin = clip.start or 0.0
     try:
-        duration = probe_audio(clip.path, most_hours=max_hours).duration_seconds
+        duration = probe_audio(clip.path, most_hours=options.max_hours).duration_seconds
         end = duration if clip.end is None else min(clip.end, duration)
-        if not 0 <= begin < end or end - begin > max_hours * 3600:
+        if not 0 <= begin < end or end - begin > options.max_hours * 3600:
             return [clip]
         stretches = [(begin, end)]
         if options.vad:
-            speech = find_speech(clip.path, start=clip.start, end=clip.end, most_hours=max_hours, rescale=rescale)
+            speech = find_speech(
+                clip.path, start=clip.start, end=clip.end, most_hours=options.max_hours, rescale=options.rescale
+            )
             stretches = [(begin + first, min(begin + last, end)) for first, last in speech]
     except AudioError:
         return [clip]

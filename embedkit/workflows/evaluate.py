@@ -30,6 +30,7 @@ from embedkit.training.data.attributes import define_dimensions, find_rating_col
 from embedkit.training.data.folds import Fold, FoldPlan
 from embedkit.training.data.recordings import digest_recordings, recording_keys, share_recordings, sketch_recordings
 from embedkit.training.data.task import TaskData, define_task
+from embedkit.training.experiment_record import versions
 from embedkit.training.live.source import LiveSource
 from embedkit.training.results import prediction_rows
 from embedkit.training.runs import (
@@ -44,7 +45,6 @@ from embedkit.training.runs import (
     write_run,
 )
 from embedkit.training.summary import summarise_classes, summarise_raters, summarise_ratings, summarise_votes
-from embedkit.training.train import versions
 from embedkit.wording import count_noun
 from embedkit.workflows.predict import Asked, Prediction, tell_predictions
 from embedkit.workflows.predict_file import Kept, title_of

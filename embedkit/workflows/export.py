@@ -134,7 +134,8 @@ def export_run(
     with _writing(target, is_folder=format != "onnx", overwrite=overwrite) as partial:
         encoder = find_encoder(predictor, groups[0], device="cpu", precision=_precision(predictor), sources=sources)
         _tell_of(predictor, format, tell)
-        job = _Job(predictor, encoder, tolerance, *_prepare_check(predictor, encoder, check))
+        clips = choose_clips(predictor, list(map(Path, check)), encoder.largest_input)
+        job = _Job(predictor, encoder, tolerance, *clips)
         differences: list[Difference] = []
         if format != "onnx":
             write_folder(predictor, encoder, partial, _find_results(source, predictor), place=push or target.name)
@@ -183,7 +184,7 @@ class _Job:
             module,
             max(inputs, key=len),
             path,
-            names=("waveform" if waves else "frames", _output_name(self.predictor)),
+            names=("waveform" if waves else "frames", "ratings" if self.predictor.rates else "probabilities"),
             dynamic={0: torch.export.Dim("samples" if waves else "frames", min=2)},
             metadata=_describe(self.predictor, self.encoder),
         )
@@ -207,12 +208,6 @@ class _Job:
         return differences
 
 
-def _prepare_check(
-    predictor: Predictor, encoder: Encoder, check: Sequence[str | os.PathLike[str]]
-) -> tuple[list[Clip], str]:
-    return choose_clips(predictor, [Path(path) for path in check], encoder.largest_input)
-
-
 def _tell_of(predictor: Predictor, format: Format, tell: Tell) -> None:
     identity = predictor.identity
     if not has_network(identity):
@@ -230,23 +225,17 @@ def _precision(predictor: Predictor) -> str | None:
     return "fp32" if has_network(predictor.identity) else None
 
 
-def _output_name(predictor: Predictor) -> str:
-    return "ratings" if predictor.rates else "probabilities"
-
-
 def _describe(predictor: Predictor, encoder: Encoder) -> dict[str, str]:
     """Write what a user of the ONNX file must know, as texts; lists and objects in JSON."""
     rate, heads = encoder.sampling_rate, predictor.heads
     largest = encoder.largest_input
     waveform = f"waveform: one clip, mono, float32 [samples] at {rate} Hz, full scale from -1 to 1"
     frames = f"frames: one clip's {encoder.name}, float32 [frames, {len(encoder.layers)}, {encoder.dimensions}]"
-    output = "ratings: float32 [dimensions], in the unit of the corpus"
-    if not predictor.rates:
-        output = "probabilities: float32 [classes], adding up to 1"
+    ratings = "ratings: float32 [dimensions], in the unit of the corpus"
     described: dict[str, Any] = {
         "producer": f"embedkit {embedkit.__version__}",
         "input": waveform if has_network(predictor.identity) else frames,
-        "output": output,
+        "output": ratings if predictor.rates else "probabilities: float32 [classes], adding up to 1",
         "labels": predictor.names,
         "sampling_rate": rate,
         "smallest_input_samples": encoder.smallest_input,

@@ -14,10 +14,10 @@ import torch
 
 from embedkit.arguments import checked
 from embedkit.augmentations.fixed_noise import FixedNoise
-from embedkit.checking.reading import render_reading
+from embedkit.checking.table import render_reading
 from embedkit.corpora import Corpus
+from embedkit.corpora.base import LeftOut
 from embedkit.corpora.opening import as_corpus, rename_corpus
-from embedkit.corpora.reader import LeftOut
 from embedkit.corpora.selection import choose_utterances
 from embedkit.encoders import ENCODERS, load_encoder, split_name
 from embedkit.errors import ConfigError

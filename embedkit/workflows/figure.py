@@ -14,12 +14,11 @@ from embedkit.registry import unknown_name
 from embedkit.reporting.figures import draw_layers
 from embedkit.reporting.figures.calibration import draw_calibration
 from embedkit.reporting.figures.cross import draw_cross
-from embedkit.reporting.figures.forest import draw_forest
+from embedkit.reporting.figures.forest import draw_forest, draw_shares, find_families
 from embedkit.reporting.figures.learning import draw_curves, draw_weights
 from embedkit.reporting.figures.maps import build_map, draw_maps
 from embedkit.reporting.figures.panels import Panel, plan_panels, tested_stores
 from embedkit.reporting.figures.recall import Read, draw_classes, draw_confusions, draw_speakers
-from embedkit.reporting.figures.shares import draw_shares, find_families
 from embedkit.reporting.figures.theme import Figure
 from embedkit.reporting.figures.timeline import draw_timelines, read_timelines
 from embedkit.reporting.predictions import read_predictions

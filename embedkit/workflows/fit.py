@@ -21,11 +21,10 @@ from embedkit.store.noise import is_noisy_path
 from embedkit.store.reader import Store
 from embedkit.system import count_cores
 from embedkit.training.data.cross_corpus import name_other, share_merge
-from embedkit.training.data.fold_stores import group_stores
 from embedkit.training.data.pooled import pool_stores
 from embedkit.training.data.recordings import note_older_stores
 from embedkit.training.data.source import Source
-from embedkit.training.data.store_source import StoreSource, as_store
+from embedkit.training.data.store_source import StoreSource, as_store, group_stores
 from embedkit.training.data.task import find_doubtful_names, find_lonely_classes
 from embedkit.training.experiment import Experiment
 from embedkit.training.live.source import open_live_sources
@@ -89,14 +88,15 @@ def fit_heads(
     experiments = _plan(opened, options)
     for experiment in experiments:
         experiment.check()
-    read = list(dict.fromkeys(store for one in experiments for store in one.stores))
+    read = list(dict.fromkeys(store for one in experiments for store in one.data.stores))
     for store in read:
         store.require_undamaged()
     noise = plan_noise(experiments)
     said = [describe_plain_parts(one.grid[0].head, one.loss) for one in experiments]
     said.append(note_older_stores(read))
     said += [one.notes for one in experiments]
-    parts = {id(store): (store, data) for one in experiments for store, data in zip(one.stores, one.parts, strict=True)}
+    pairs = [pair for one in experiments for pair in zip(one.data.stores, one.data.parts, strict=True)]
+    parts = {id(store): (store, data) for store, data in pairs}
     said += [find_doubtful_names(store, data, options.folds or "") for store, data in parts.values()]
     said += [find_lonely_classes(data) for _, data in parts.values()]
     for sentence in dict.fromkeys(line for lines in said for line in lines):

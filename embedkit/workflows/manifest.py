@@ -16,7 +16,7 @@ from embedkit.cells import write_cell
 from embedkit.corpora.manifest import SPLITS
 from embedkit.corpora.pattern import PathPattern, read_pattern
 from embedkit.corpora.texts import find_doubtful
-from embedkit.corpora.times import TimesError, find_times
+from embedkit.corpora.times import find_times
 from embedkit.errors import ConfigError, CorpusError
 from embedkit.progress import Tell
 from embedkit.wording import count_noun, escape_controls, list_some
@@ -134,12 +134,14 @@ def _require_fields(pattern: PathPattern, *, unknown_speakers: bool) -> None:
             f"--pattern {pattern.text!r} leaves labels without speakers, which folds and intervals rest on; write "
             "{speaker} where the speaker stands, or give --unknown-speakers where nothing says who it is."
         )
-    try:
-        times = [*find_times(pattern.fields).uses()]
-    except TimesError as error:
-        raise ConfigError(
-            f"A manifest by --pattern {pattern.text!r} {error}, or * where it does not matter."
-        ) from error
+    times = [
+        *find_times(
+            pattern.fields,
+            lambda problem: ConfigError(
+                f"A manifest by --pattern {pattern.text!r} {problem}, or * where it does not matter."
+            ),
+        ).uses()
+    ]
     if times:
         raise ConfigError(
             f"--pattern {pattern.text!r} calls a part {times[0]}, which manifests read as times in seconds; write "

@@ -35,11 +35,9 @@ from embedkit.extraction.encoding import EncodingConfig
 from embedkit.extraction.request import BATCH_SECONDS
 from embedkit.extraction.streaming import LONGEST_PIECE_SECONDS, MANY_CLIPS, ask_clips, choose_passes
 from embedkit.extraction.windows import Windows
-from embedkit.options.extract import ExtractOptions
-from embedkit.options.option import declared
+from embedkit.options.call import takes_options
 from embedkit.options.predict import CuttingOptions
 from embedkit.progress import Tell
-from embedkit.received import MOST_HOURS
 from embedkit.store.writer import UtteranceEmbedding
 from embedkit.training.runs import RunRecord
 from embedkit.wording import escape_controls
@@ -94,10 +92,12 @@ def predict_audio(
     return list(stream_predictions(run, audio, **options))
 
 
+@takes_options(CuttingOptions, "embedkit.predict")
 @checked("embedkit.predict")
 def stream_predictions(
     run: str | os.PathLike[str] | RunRecord,
     audio: Audio | Sequence[Audio],
+    options: CuttingOptions,
     *,
     rate: int | None = None,
     fold: str | None = None,
@@ -107,11 +107,6 @@ def stream_predictions(
     on_error: OnError = "fail",
     sources: Mapping[str, str] | None = None,
     allow_code: str | Sequence[str] = (),
-    max_hours: float = MOST_HOURS,
-    rescale: bool = False,
-    window: float | None = None,
-    hop: float | None = None,
-    vad: Literal["silero"] | None = None,
     of: int | None = None,
     tell: Tell = lambda _: None,
 ) -> Iterator[Prediction]:
@@ -125,6 +120,8 @@ def stream_predictions(
         run: A run's folder, or its record, or a folder that `export_run` wrote, or what one is called on the Hugging
             Face Hub (`org/name`, `org/name@commit`); or a published classifier: a Hugging Face id, or the folder of its
             checkpoint, which hears clips as it was published.
+        options: What of the clips is heard; users give each as an argument. Files of floats in the scale of 16 bits are
+            always divided where those of the run's store were.
         audio: Audio files, folders of them, CSV lists (see `find_clips`), or clips; NumPy arrays `[samples]` of one
             channel, and open files.
         rate: Samples a second of arrays.
@@ -136,14 +133,6 @@ def stream_predictions(
         on_error: "fail" at the first clip that cannot be used, or "skip" it and tell.
         sources: Where encoder names lead, if elsewhere than when the store was made (`[encoders]` of embedkit.toml).
         allow_code: Packages of your own that the run may name parts of; see docs/security.md.
-        max_hours: What a clip may last.
-        rescale: Whether files of floats in the scale of 16 bits are divided by 32768, as always if the run's store was
-            made so.
-        window: Seconds of the windows that are predicted, each as if it were a file, with its start and end; the last
-            one of a clip ends where the clip does, and a shorter clip is one window. None for whole clips.
-        hop: Seconds from the start of one window to the next; None for the window's length.
-        vad: "silero" for speech alone, as Silero VAD finds it: windows within it, or without `window` stretches of at
-            most 30 s. None for all.
         of: How many clips there are with those that were predicted before, so that the rest comes out the same to the
             bit; None where there are no others.
         tell: Receives what is worth saying.
@@ -161,8 +150,6 @@ def stream_predictions(
     """
     if on_error not in ("fail", "skip"):
         raise ConfigError(f"--on-error is {on_error!r}, expected fail or skip.")
-    declared(ExtractOptions)["max_hours"].check(max_hours, "--max-hours")
-    cutting = CuttingOptions(window=window, hop=hop, vad=vad)
     source = run if isinstance(run, RunRecord) else find_run(run, sources or {}, tell)
     published = source is None
     if published and (fold, seed) != (None, None):
@@ -179,8 +166,8 @@ def stream_predictions(
     def say(text: str) -> None:
         tell(names.put(text))
 
-    hearing: dict[str, Any] = {"device": device, "max_hours": max_hours, "rescale": rescale, "tell": say}
-    hearing["window"] = window
+    hearing: dict[str, Any] = {"device": device, "tell": say, "window": options.window}
+    hearing |= {"max_hours": options.max_hours, "rescale": options.rescale}
     with tempfile.TemporaryDirectory(prefix="embedkit-") as folder, names.in_errors():
         clips = [
             clip
@@ -195,13 +182,13 @@ def stream_predictions(
             return
         if not clips:
             raise AudioError(f"Not one of the {len(given)} clips could be used; see what was said of each.")
-        hearing["side_by_side"] = window is not None or vad is not None or (of or len(clips)) >= MANY_CLIPS
+        hearing["side_by_side"] = options.cuts or (of or len(clips)) >= MANY_CLIPS
         told, listeners = (
             _ask_classifier(str(run), map or {}, sources=sources or {}, **hearing)
             if predictor is None
             else _ask_heads(predictor, sources=sources, **hearing)
         )
-        cut = cut_clips(clips, cutting, max_hours=max_hours, rescale=rescale, tell=say)
+        cut = cut_clips(clips, options, say)
         own, *others = tee(cut, 1 + len(listeners))
         streams = [listen(one) for listen, one in zip(listeners, others, strict=True)]
         yield from tell_predictions(told, own, streams, on_error=on_error, tell=say)

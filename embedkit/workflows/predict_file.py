@@ -17,7 +17,7 @@ from embedkit.errors import AudioError, ConfigError
 from embedkit.options.option import declared
 from embedkit.options.predict import CuttingOptions
 from embedkit.progress import Progress, Tell
-from embedkit.received import MOST_HOURS, parse_json
+from embedkit.received import parse_json
 from embedkit.workflows.cut_clips import cut_clips
 from embedkit.workflows.predict import Format, OnError, Prediction, render_predictions, stream_predictions
 from embedkit.workflows.predict_database import require_place, write_database
@@ -62,8 +62,7 @@ def write_predictions(
         require_place(out)
     run = find_run(run, options.get("sources") or {}, tell) or run
     cutting = CuttingOptions(**{one: options[one] for one in declared(CuttingOptions) if one in options})
-    hearing = {"max_hours": options.get("max_hours", MOST_HOURS), "rescale": options.get("rescale", False)}
-    clips = list(cut_clips(clips, cutting, **hearing, tell=tell))
+    clips = list(cut_clips(clips, cutting, tell))
     keep = out.with_name(f"{out.name}.unfinished")
     with told(out, error=ConfigError, otherwise=_OTHERWISE, part=keep), Kept(keep, _title(run, options)) as kept:
         stream = partial(stream_predictions, run, on_error=on_error, of=len(clips), tell=tell, **options)
@@ -71,12 +70,10 @@ def write_predictions(
         if format == "audformat":
             write_database(kept.read(clips), out, run)
         else:
-            _write_lines(kept.read(clips), out, format, segments=any(map(_is_stretch, clips)))
+            _write_lines(
+                kept.read(clips), out, format, segments=any((one.start, one.end) != (None, None) for one in clips)
+            )
         kept.remove()
-
-
-def _is_stretch(clip: Clip) -> bool:
-    return clip.start is not None or clip.end is not None
 
 
 def _write_lines(predictions: Iterator[Prediction], out: Path, format: Format, *, segments: bool) -> None:

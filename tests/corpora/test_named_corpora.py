@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from embedkit.corpora import open_corpus
+from embedkit.corpora import emodb, open_corpus, ravdess
 from embedkit.corpora.crema_d import read_crema_d
-from embedkit.corpora.emodb import read_emodb
-from embedkit.corpora.ravdess import read_ravdess
 from embedkit.errors import CorpusError
 
 
@@ -47,7 +45,7 @@ def test_emodb_names(tmp_path: Path, folder: str, suffix: str) -> None:
 
 def test_emodb_tells_what_it_leaves_out(tmp_path: Path) -> None:
     touch(tmp_path, "wav/03a01Fa.wav", "wav/03a01Fa.flac", "wav/03a01Nc.wav", "wav/03a01Xc.wav")
-    corpus = read_emodb(tmp_path)
+    corpus = emodb.READER.read(tmp_path)
     assert [utterance.id for utterance in corpus.utterances] == ["03a01Fa", "03a01Nc"]
     assert "Left out 1 file whose name is not one of this corpus, such as '03a01Xc.wav'." in corpus.notes
     assert any("in another format" in note for note in corpus.notes)
@@ -123,7 +121,7 @@ def test_ravdess_in_its_archives_folder_with_song_and_video(tmp_path: Path) -> N
 def test_ravdess_without_speech(tmp_path: Path) -> None:
     touch(tmp_path, *ravdess_names(3, channel="02"))
     with pytest.raises(CorpusError, match=r"no utterance of RAVDESS.*60 song files"):
-        read_ravdess(tmp_path)
+        ravdess.READER.read(tmp_path)
 
 
 @pytest.mark.parametrize("folder", ["AudioWAV/", ""])

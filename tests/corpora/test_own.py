@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from embedkit.corpora import Corpus, Utterance, open_corpus
+from embedkit.corpora.base import Reader
 from embedkit.corpora.opening import as_corpus
-from embedkit.corpora.reader import Reader
 from embedkit.errors import CorpusError, EmbedkitError, UnknownNameError
 
 

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from embedkit.corpora import open_corpus
-from embedkit.corpora.emovo import read_emovo
-from embedkit.corpora.savee import read_savee
-from embedkit.corpora.tess import read_tess
+from embedkit.corpora import emovo, open_corpus, savee, tess
 from embedkit.errors import CorpusError
 
 SEVEN = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
@@ -102,7 +99,7 @@ def test_the_whole_of_emovo(tmp_path: Path, inner: str) -> None:
 
 def test_folders_without_them(tmp_path: Path) -> None:
     touch(tmp_path, "f1/a.wav", "DC/readme.txt", "OAF_angry/b.txt")
-    for read, title in ((read_tess, "TESS"), (read_savee, "SAVEE"), (read_emovo, "EMOVO")):
+    for read, title in ((tess.READER.read, "TESS"), (savee.READER.read, "SAVEE"), (emovo.READER.read, "EMOVO")):
         with pytest.raises(CorpusError, match=f"no utterance of {title}"):
             read(tmp_path)
     with pytest.raises(CorpusError, match="not recognised"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from embedkit.checking.reading import render_reading
+from embedkit.checking.table import render_reading
 from embedkit.corpora import Corpus, Utterance, open_corpus
 from embedkit.corpora.unread import add_unread
 from embedkit.errors import CorpusError
@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_listed_ends_nothing(
         return ["sub"]
 
     monkeypatch.setattr("embedkit.corpora.unread.list_names", refuse)
-    monkeypatch.setattr("embedkit.corpora.reader.list_names", refuse)
+    monkeypatch.setattr("embedkit.corpora.base.list_names", refuse)
     utterance = Utterance(id="a", path="sub/a.wav", label="x")
     corpus = Corpus(name="mine", kind=kind, root=tmp_path, utterances=(utterance,))
     found = add_unread(corpus, beside=kind == "manifest")

@@ -13,8 +13,8 @@ import transformers
 from safetensors.torch import save_file
 
 from embedkit.encoders import load_encoder
+from embedkit.encoders.base import NORMED_STATE, determining
 from embedkit.encoders.generic import GenericEncoder, find_frame_count
-from embedkit.encoders.identity import NORMED_STATE, determining
 from embedkit.encoders.kernels import PackedLinear, PackedPointwise
 from embedkit.errors import EncoderError
 from embedkit.kernels import has_onednn

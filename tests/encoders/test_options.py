@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from embedkit.encoders import precision as precisions
+from embedkit.encoders.base import select_layers
 from embedkit.encoders.kernels import PackedLinear
 from embedkit.encoders.precision import resolve_precision, true_fp32
-from embedkit.encoders.selection import select_layers
 from embedkit.errors import EncoderError
 from embedkit.kernels import has_onednn
 

@@ -14,7 +14,6 @@ from embedkit.evaluation.calibration import (
     calibration_gaps,
     expected_calibration_error,
     likelihood_losses,
-    negative_log_likelihood,
     scale_temperature,
 )
 
@@ -42,7 +41,7 @@ def naive_error(targets: np.ndarray, shares: np.ndarray, bins: int) -> float:
 def test_likelihood_is_scikit_learns(seed: int, utterances: int, classes: int) -> None:
     targets, shares = draw(seed, utterances, classes)
     expected = log_loss(targets, shares, labels=np.arange(classes))
-    assert float(negative_log_likelihood(targets, shares)) == pytest.approx(expected, rel=1e-9)
+    assert float(likelihood_losses(targets, shares).mean(-1)) == pytest.approx(expected, rel=1e-9)
 
 
 @settings(max_examples=40, deadline=None)
@@ -57,7 +56,7 @@ def test_every_row_of_many_heads_is_scored_alone() -> None:
     targets, shares = draw(3, 40, 3, 2, 5)
     each = (likelihood_losses, brier_losses, calibration_gaps)
     means = [lambda truth, given, score=score: score(truth, given).mean(-1) for score in each]
-    for score in (negative_log_likelihood, expected_calibration_error, *means):
+    for score in (expected_calibration_error, *means):
         together = score(targets, shares)
         assert together.shape == (2, 5)
         assert together[1, 3] == pytest.approx(float(score(targets, shares[1, 3])))
@@ -98,11 +97,11 @@ def test_a_temperature_keeps_the_class_and_the_sum() -> None:
 def test_by_hand() -> None:
     shares = np.array([[0.8, 0.2], [0.8, 0.2], [0.4, 0.6], [1.0, 0.0]])
     assert float(expected_calibration_error([0, 1, 1, 0], shares)) == pytest.approx((0.6 + 0.4) / 4)
-    assert float(negative_log_likelihood([0, 1, 1, 0], shares)) == pytest.approx(-np.log([0.8, 0.2, 0.6, 1]).mean())
+    assert float(likelihood_losses([0, 1, 1, 0], shares).mean(-1)) == pytest.approx(-np.log([0.8, 0.2, 0.6, 1]).mean())
     certain = np.array([[1.0, 0.0], [0.0, 1.0]])
     assert float(expected_calibration_error([0, 1], certain)) == 0
     assert float(expected_calibration_error([1, 0], certain)) == 1
-    assert np.isfinite(negative_log_likelihood([1, 0], certain))
+    assert np.isfinite(likelihood_losses([1, 0], certain)).all()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +109,7 @@ def test_by_hand() -> None:
     [([], np.zeros((0, 2))), ([0], np.ones((2, 2))), ([2], np.ones((1, 2))), ([0.5], np.ones((1, 2))), ([0], [0.5])],
 )
 def test_what_cannot_be_scored_is_told(targets: list[float], shares: np.ndarray) -> None:
-    for score in (negative_log_likelihood, expected_calibration_error):
+    for score in (likelihood_losses, expected_calibration_error):
         with pytest.raises(FitError):
             score(targets, shares)
 

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from embedkit.corpora.base import Corpus, Task
-from embedkit.encoders.identity import NORMED_STATE
+from embedkit.encoders.base import NORMED_STATE
 from embedkit.errors import ExtractionError, StoreError
 from embedkit.extraction import compare
 from embedkit.extraction.run import run_extraction

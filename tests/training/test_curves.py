@@ -38,8 +38,8 @@ def test_curves_are_those_of_what_was_chosen(tmp_path: Path) -> None:
     seen: list[Any] = []
     (results,) = train_losses(
         cell.features,
-        cell.data.targets,
-        cell.plan,
+        cell.data.task.targets,
+        cell.data.plan,
         cell.training_config,
         [build_loss("ce")],
         grid=cell.grid,
@@ -62,7 +62,7 @@ def test_curves_are_those_of_what_was_chosen(tmp_path: Path) -> None:
             assert len(own) == len(result.fold.validations)
             rows = [found.losses[place] for _, found in own]
             losses.append(np.mean([np.where(np.isnan(row), row[~np.isnan(row)][-1], row) for row in rows], axis=0))
-            truth = np.concatenate([cell.data.targets[group.validate] for group, _ in own])
+            truth = np.concatenate([cell.data.task.targets[group.validate] for group, _ in own])
             said = np.concatenate([found.predictions[place] for _, found in own], axis=1)
             scores.append([recall_score(truth, epoch, average="macro") for epoch in said])
         np.testing.assert_allclose(curves["loss"][seed], np.mean(losses, axis=0), atol=1e-5)

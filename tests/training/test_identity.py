@@ -15,6 +15,7 @@ from embedkit.options.fit import FitOptions
 from embedkit.options.option import declared
 from embedkit.reporting.report.commands import list_commands
 from embedkit.training.experiment import Experiment
+from embedkit.training.experiment_record import data_config, run_config, run_folder, run_variant
 from embedkit.training.identity import read_options_of
 from embedkit.training.runs import RunRecord
 from tests.encoders.checkpoints import write_conv_checkpoint
@@ -100,8 +101,8 @@ def record_of(experiment: Experiment) -> RunRecord:
     """Return a run as it would be written, without training it."""
     told = {"loss_spec": experiment.loss.spec, "head_spec": experiment.head}
     return RunRecord(
-        folder=experiment.folder,
-        config={**experiment.config, **experiment.data_config, **told},
+        folder=run_folder(experiment),
+        config={**run_config(experiment), **data_config(experiment), **told},
         metrics={"mode": experiment.options.mode},
     )
 
@@ -141,7 +142,7 @@ def test_another_value_makes_another_run(name: str, stores: None) -> None:
     options = relevant(name, STORED[name])
     base = collect("tiny.h5", **{key: value for key, value in options.items() if key != name})
     changed = collect("tiny.h5", **options)
-    assert not {one.folder.name for one in base} & {one.folder.name for one in changed}
+    assert not {run_folder(one).name for one in base} & {run_folder(one).name for one in changed}
 
 
 @pytest.mark.parametrize("name", STORED)
@@ -162,7 +163,7 @@ def assert_repeated(wanted: list[Experiment], monkeypatch: pytest.MonkeyPatch) -
     )
     result = CliRunner().invoke(app, shlex.split(line)[1:], prog_name="embedkit")
     assert result.exit_code == 0, (line, result.output)
-    assert [one.folder for one in found] == [one.folder for one in wanted], line
+    assert [run_folder(one) for one in found] == [run_folder(one) for one in wanted], line
 
 
 @pytest.mark.parametrize("name", RUNNING)
@@ -176,7 +177,7 @@ def test_another_value_of_a_running_encoder_makes_another_run(
     if name == "window":
         pytest.skip("only Whisper has a window; its encoders are told apart by it in tests/encoders")
     before, after = (collect("tones/corpus.csv", **options) for options in (base, changed))
-    assert not {one.folder for one in before} & {one.folder for one in after}
+    assert not {run_folder(one) for one in before} & {run_folder(one) for one in after}
     assert_repeated(after, monkeypatch)
 
 
@@ -192,9 +193,9 @@ def test_what_is_exempt_leaves_predictions_equal_to_the_bit(name: str, stores: N
 
 def test_a_run_without_an_option_counts_as_the_behaviour_of_then(stores: None) -> None:
     (experiment,) = collect("tiny.h5")
-    assert "patience" not in experiment.config["budget"]
-    assert "clip" not in experiment.config["budget"]
-    assert "patience" not in read_options_of(experiment.config)
+    assert "patience" not in run_config(experiment)["budget"]
+    assert "clip" not in run_config(experiment)["budget"]
+    assert "patience" not in read_options_of(run_config(experiment))
 
 
 def test_only_large_corpora_have_larger_mini_batches_and_fewer_epochs() -> None:
@@ -212,9 +213,9 @@ def test_runs_that_were_dealt_otherwise_are_not_taken_for_runs_of_now(tmp_path: 
     few = write_synthetic_store(tmp_path / "few.h5", speakers=5)
     many = write_synthetic_store(tmp_path / "many.h5", speakers=8, each=6)
     more = write_synthetic_store(tmp_path / "more.h5", speakers=26, each=3)
-    algorithms = {one.path.stem: collect(one)[0].config["algorithm"] for one in (few, many, more)}
+    algorithms = {one.path.stem: run_config(collect(one)[0])["algorithm"] for one in (few, many, more)}
     assert algorithms == {"few": 1, "many": 2, "more": 2}
-    assert [collect(one)[0].variant.get("dealt") for one in (few, many, more)] == [None, None, "dealt by weight"]
+    assert [run_variant(collect(one)[0]).get("dealt") for one in (few, many, more)] == [None, None, "dealt by weight"]
 
 
 def test_every_encoder_gets_the_same_folds_and_genders_are_dealt(tmp_path: Path) -> None:
@@ -226,7 +227,7 @@ def test_every_encoder_gets_the_same_folds_and_genders_are_dealt(tmp_path: Path)
         write_synthetic_store(tmp_path / f"{name}.h5", encoder=name, seed=place, **told)
         for place, name in enumerate(("one", "two"))
     ]
-    plans = [collect(one)[0].plan for one in stores]
+    plans = [collect(one)[0].data.plan for one in stores]
     for first, second in zip(plans[0].folds, plans[1].folds, strict=True):
         assert first.name == second.name
         assert first.test.tolist() == second.test.tolist()
@@ -240,8 +241,8 @@ def test_a_trained_encoder_learns_from_the_same_share(speech: Path, monkeypatch:
     monkeypatch.chdir(speech)
     told = {"mode": "finetune", "encoder": ["./hubert"], "train_share": [0.7, 1]}
     part, whole = collect("tones/corpus.csv", **told)
-    assert (part.train_speakers, whole.train_speakers) == ([2] * 4, [3] * 4)
-    for fold, before in zip(part.plan.folds, whole.plan.folds, strict=True):
+    assert (part.data.train_speakers, whole.data.train_speakers) == ([2] * 4, [3] * 4)
+    for fold, before in zip(part.data.plan.folds, whole.data.plan.folds, strict=True):
         ((train, validate),) = fold.validations
         assert not fold.refit
         assert set(train) | set(validate) == set(fold.train) < set(before.train)

@@ -16,6 +16,7 @@ from embedkit.export.clip import FrameHeads
 from embedkit.export.ensemble import Ensemble
 from embedkit.export.predictor import open_predictor
 from embedkit.store import Store
+from embedkit.training.experiment_record import run_config, run_folder
 from tests.encoders.checkpoints import write_conv_checkpoint
 from tests.training.stores import calibrated_shares, write_synthetic_store
 from tests.workflows.tones import write_tones
@@ -94,8 +95,8 @@ def test_the_mean_alone_is_the_run_it_was_before_there_was_a_choice(store: Store
     found: list[Any] = []
     for head in ("linear", "linear:pool=mean", "linear:pool=mean+std"):
         embedkit.fit(store, head=[head], train=lambda e, *_, **__: found.extend(e) or [], **QUICK)
-    assert found[0].config["head_options"] == {}
-    assert found[0].folder == found[1].folder != found[2].folder
+    assert run_config(found[0])["head_options"] == {}
+    assert run_folder(found[0]) == run_folder(found[1]) != run_folder(found[2])
 
 
 def test_an_encoder_that_runs_gives_no_deviations(tmp_path: Path) -> None:

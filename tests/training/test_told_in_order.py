@@ -19,7 +19,7 @@ NAMES = ["one", "two", "three", "four"]
 
 
 def announce_all(order: list[str], told: list[str], *, known: str = "", fails: bool = False) -> None:
-    experiments: Any = [Named(name=name, data=SimpleNamespace(score_name="UA")) for name in NAMES]
+    experiments: Any = [Named(name=name, data=SimpleNamespace(task=SimpleNamespace(score_name="UA"))) for name in NAMES]
     edges = {"two": ["search beyond it."]}
     with tell_in_order(experiments, told.append) as announce:
         for name in [*([known] if known else []), *order]:

@@ -233,6 +233,6 @@ def test_speakers_of_another_part_of_the_corpus_are_told(tmp_path: Path) -> None
     found: list[Any] = []
     for one in (part, other):
         embedkit.fit(first, test_on=one, head="linear", train=lambda given, *_, **__: found.extend(given) or [])
-    assert [one.plan.speaker_dependent for one in found] == [True, False]
-    assert found[0].other_name.startswith("synthetic (")
-    assert set(found[0].data.speakers) == {f"synthetic/{name}" for name in first.speakers}
+    assert [one.data.plan.speaker_dependent for one in found] == [True, False]
+    assert found[0].data.other_name.startswith("synthetic (")
+    assert set(found[0].data.task.speakers) == {f"synthetic/{name}" for name in first.speakers}

@@ -209,7 +209,7 @@ def test_the_estimate_grows_with_the_work(monkeypatch: pytest.MonkeyPatch) -> No
         fit_heads(store, ["ce", "focal"], head=head, train=lambda cells, *_, **__: found.append(cells) or [], **QUICK)
     fixed, epoch, epochs, losses = 5, 2, 2, 2
     assert timing.training_seconds(found[0], store, 1) == losses * (fixed + epoch * epochs)
-    folds = len(found[1][0].plan.folds)
+    folds = len(found[1][0].data.plan.folds)
     assert timing.training_seconds(found[1], store, 1) == folds * losses * (fixed + epoch * epochs)
 
 

@@ -13,8 +13,8 @@ import embedkit
 from embedkit.errors import ConfigError, FitError
 from embedkit.losses import build_loss
 from embedkit.options.fit import FitOptions
+from embedkit.reporting.figures.forest import draw_shares, find_families
 from embedkit.reporting.figures.panels import split_runs
-from embedkit.reporting.figures.shares import draw_shares, find_families
 from embedkit.reporting.predictions import read_predictions
 from embedkit.reporting.report.board import Board
 from embedkit.reporting.report.commands import list_commands

@@ -6,9 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from embedkit.corpora.base import Corpus
+from embedkit.corpora.base import Corpus, Reader
 from embedkit.corpora.iemocap import DEMO_MARKER, read_iemocap
-from embedkit.corpora.reader import Reader
 from embedkit.errors import ConfigError, CorpusError
 from embedkit.received import read_object
 from embedkit.writing import new_folder

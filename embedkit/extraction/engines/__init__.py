@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from embedkit.extraction.engines.base import Engine, LoadEncoder
-from embedkit.extraction.engines.local import LocalEngine
+from embedkit.extraction.engines.base import Engine, LoadEncoder, LocalEngine
 from embedkit.progress import Tell
 from embedkit.registry import Part, Registry
 
 ENGINES = Registry(
     "engine",
     [
-        ("local", Part("embedkit.extraction.engines.local:LocalEngine", "this process")),
+        ("local", Part("embedkit.extraction.engines.base:LocalEngine", "this process")),
         ("ray", Part("embedkit.extraction.engines.ray:RayEngine", "the workers of a Ray cluster")),
     ],
 )

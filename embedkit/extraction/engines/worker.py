@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from embedkit import errors
-from embedkit.encoders.base import Encoder
-from embedkit.encoders.identity import determining
+from embedkit.encoders.base import Encoder, determining
 from embedkit.errors import EmbedkitError, ExtractionError
 from embedkit.extraction.encoding import EncodingConfig, encode_shards
 from embedkit.extraction.engines.base import LoadEncoder

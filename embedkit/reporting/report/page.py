@@ -14,11 +14,10 @@ from markupsafe import Markup
 from embedkit.progress import Tell
 from embedkit.reporting.cross import build_matrices
 from embedkit.reporting.figures.cross import draw_matrices
-from embedkit.reporting.figures.forest import draw_forests
+from embedkit.reporting.figures.forest import draw_forests, find_families
 from embedkit.reporting.figures.maps import METHODS
 from embedkit.reporting.figures.panels import Panel, plan_panels, split_runs, tested_stores
 from embedkit.reporting.figures.recall import Read
-from embedkit.reporting.figures.shares import find_families
 from embedkit.reporting.figures.theme import Figure, converter, write_styles
 from embedkit.reporting.predictions import Predictions, read_predictions
 from embedkit.reporting.protocol import describe_marks, describe_protocol, tell_protocols_apart

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from embedkit.errors import RunError
 from embedkit.progress import Tell
 from embedkit.reporting.figures.calibration import draw_calibration
+from embedkit.reporting.figures.forest import draw_shares
 from embedkit.reporting.figures.layers import draw_layers
 from embedkit.reporting.figures.learning import draw_curves, draw_weights
 from embedkit.reporting.figures.maps import METHODS, build_map, draw_map
 from embedkit.reporting.figures.panels import Panel, is_on_one_store, tested_stores
 from embedkit.reporting.figures.recall import MOST_SPEAKERS, Read, draw_classes, draw_confusions, draw_speakers
-from embedkit.reporting.figures.shares import draw_shares
 from embedkit.reporting.figures.theme import Figure
 from embedkit.reporting.metrics import METRICS, SCORES, task_of
 from embedkit.reporting.published import last_part

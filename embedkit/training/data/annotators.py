@@ -166,8 +166,7 @@ def _require_votes(store: Source, data: TaskData, columns: Sequence[str]) -> Flo
     """
     again = "correct it in the corpus and run embedkit extract again"
     for name in columns:
-        if _has_texts(store, name):
-            odd = first_text(store, name)
+        if store.column(name).dtype.kind == "U" and (odd := first_text(store, name)) is not None:
             raise FitError(f"The column {name!r} of {store.path} holds {odd!r}, expected a number of votes; {again}.")
     given = np.stack([read_ratings(store, name)[data.rows] for name in columns], axis=1)
     known = np.isfinite(given)
@@ -198,11 +197,6 @@ def _require_votes(store: Source, data: TaskData, columns: Sequence[str]) -> Flo
                 f"{totals[row]:g}, {told.format(raters=raters[row])}; {again}."
             )
     return given
-
-
-def _has_texts(store: Source, name: str) -> bool:
-    """Tell whether a column holds a text that is no number; a manifest's numbers are texts, too."""
-    return store.column(name).dtype.kind == "U" and first_text(store, name) is not None
 
 
 def _read_spreads(store: Source, data: TaskData) -> Annotators:

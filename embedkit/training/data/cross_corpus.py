@@ -17,8 +17,7 @@ from embedkit.training.data.folds import (
     FoldPlan,
     Names,
     choose_validations,
-    describe_inner,
-    hold_one_group,
+    take_validations,
 )
 from embedkit.training.data.source import Source
 from embedkit.training.data.task import TaskData, define_task
@@ -160,9 +159,7 @@ def plan_transfer(train: int, speakers: Names, other: str, balance: Balance, *, 
             "add the column to the corpus or leave them out with --where."
         )
     found = choose_validations(other, side, speakers, balance)
-    validations, selection = found.pairs, describe_inner(len(found.pairs), found.dealt)
-    if hold_out:
-        validations, selection = hold_one_group(found)
+    validations, selection = take_validations(found, hold_out=hold_out)
     fold = Fold(name=other, train=side, test=np.arange(train, len(speakers)), validations=validations, refit=True)
     known = bool(np.isin(speakers[train:], [name for name in set(speakers[:train].tolist()) if name]).any())
     return FoldPlan(kind=KIND, folds=(fold,), selection=selection, speaker_dependent=known, dealt_inside=found.dealt)

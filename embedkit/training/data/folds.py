@@ -262,9 +262,11 @@ def _describe_group(dealt: bool) -> str:
     return ONE_SPEAKER_GROUP.replace(", then", f", {DEALT}, then") if dealt else ONE_SPEAKER_GROUP
 
 
-def hold_one_group(found: Validations) -> tuple[tuple[tuple[Indices, Indices], ...], str]:
-    """Choose on the first of several pairs of indices `[n]` alone: it, and how that is told."""
-    return found.pairs[:1], _describe_group(found.dealt)
+def take_validations(found: Validations, *, hold_out: bool) -> tuple[tuple[tuple[Indices, Indices], ...], str]:
+    """Choose on all pairs of indices `[n]`, or on the first one alone: them, and how that is told."""
+    if hold_out:
+        return found.pairs[:1], _describe_group(found.dealt)
+    return found.pairs, describe_inner(len(found.pairs), found.dealt)
 
 
 def _hold_out(names: Sequence[str], units: Names, speakers: Names, balance: Balance) -> tuple[list[Fold], str]:
@@ -275,7 +277,7 @@ def _hold_out(names: Sequence[str], units: Names, speakers: Names, balance: Bala
             validate = np.flatnonzero(units == names[(position + 1) % len(names)])
             pairs: tuple[tuple[Indices, Indices], ...] = ((np.setdiff1d(train, validate), validate),)
         else:
-            pairs, selection = hold_one_group(choose_validations(name, train, speakers, balance))
+            pairs, selection = take_validations(choose_validations(name, train, speakers, balance), hold_out=True)
         folds.append(Fold(name=name, train=train, test=test, validations=pairs, refit=True))
     return folds, selection
 
@@ -293,9 +295,7 @@ def _given_split(splits: Names | None, speakers: Names, balance: Balance, *, hol
         selection = "the given development part"
     else:
         found = choose_validations("test", parts["train"], speakers, balance)
-        validations, selection = found.pairs, describe_inner(len(found.pairs), found.dealt)
-        if hold_out:
-            validations, selection = hold_one_group(found)
+        validations, selection = take_validations(found, hold_out=hold_out)
     refit = not len(parts["dev"])
     return [
         Fold(name="test", train=parts["train"], test=parts["test"], validations=validations, refit=refit)

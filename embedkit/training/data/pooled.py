@@ -22,7 +22,7 @@ from embedkit.system import safe_name
 from embedkit.training.data.cross_corpus import qualify, share_classes
 from embedkit.training.data.features import Features, memory_for
 from embedkit.training.data.folds import FoldPlan, Indices, Names
-from embedkit.training.data.pooled_features import join_features
+from embedkit.training.data.joined_features import join_features
 from embedkit.training.data.source import EmbeddingSource, Source
 from embedkit.training.data.store_source import StoreSource
 from embedkit.training.data.task import TaskData, filter_rows

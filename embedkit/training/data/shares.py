@@ -14,9 +14,8 @@ from embedkit.training.data.folds import (
     Fold,
     FoldPlan,
     choose_validations,
-    describe_inner,
-    hold_one_group,
     require_classes,
+    take_validations,
 )
 from embedkit.wording import count_noun
 
@@ -50,9 +49,7 @@ def thin_plan(
             folds.append(replace(fold, train=kept, validations=pairs))
             continue
         found = choose_validations(fold.name, kept, speakers, balance)
-        pairs, selection = found.pairs, describe_inner(len(found.pairs), found.dealt)
-        if hold_out:
-            pairs, selection = hold_one_group(found)
+        pairs, selection = take_validations(found, hold_out=hold_out)
         told.add(selection)
         folds.append(replace(fold, train=kept, validations=pairs))
     if labels is not None:

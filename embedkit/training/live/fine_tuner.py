@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from embedkit.augmentations.base import Augmentation
 from embedkit.devices import CPU, has_room
-from embedkit.encoders.base import Encoder
-from embedkit.encoders.selection import select_layers
+from embedkit.encoders.base import Encoder, select_layers
 from embedkit.encoders.spec_augment import SpecAugment
 from embedkit.errors import EncoderError, FitError
 from embedkit.libraries import hide_broken_libraries

@@ -17,8 +17,7 @@ from embedkit.corpora.base import STANDARD_COLUMNS, Corpus
 from embedkit.corpora.opening import as_corpus, rename_corpus
 from embedkit.corpora.texts import as_text
 from embedkit.encoders import encoder_label, load_encoder
-from embedkit.encoders.base import Encoder
-from embedkit.encoders.identity import determining
+from embedkit.encoders.base import Encoder, determining
 from embedkit.errors import FitError
 from embedkit.extraction.segments import AudioSegment, Failures, corpus_digests, stamp_files, survey
 from embedkit.extraction.windows import Windows

@@ -13,8 +13,9 @@ import embedkit
 from embedkit.errors import FitError, RunError
 from embedkit.export.predictor import open_predictor
 from embedkit.store import Store
-from embedkit.training.data.by_corpus import ByCorpus
 from embedkit.training.data.features import Features, FrameFeatures, Standardiser, UtteranceFeatures
+from embedkit.training.data.joined_features import ByCorpus
+from embedkit.training.experiment_record import run_folder, run_variant
 from tests.training.data.test_pooled import QUICK, collect
 from tests.training.stores import write_synthetic_store
 
@@ -97,10 +98,10 @@ def test_numbers_are_transductive_where_a_tested_corpus_is_not_trained_on(
     given = {name: stores[2] if name == "test_on" else value for name, value in options.items()}
     own = stores[: 2 if options.get("pool", True) else 1]
     experiment = collect(own, standardise_by="corpus", **given)
-    assert experiment.untrained == untrained
-    assert experiment.variant.get("transductive", False) == bool(untrained)
+    assert experiment.data.untrained == untrained
+    assert run_variant(experiment).get("transductive", False) == bool(untrained)
     assert ("TRANSDUCTIVE" in str(experiment)) == bool(untrained)
-    assert experiment.folder != collect(own, **given).folder
+    assert run_folder(experiment) != run_folder(collect(own, **given))
 
 
 @pytest.mark.parametrize("head", ["linear", "attentive", "lda"])

@@ -10,7 +10,7 @@ import pytest
 
 from embedkit.errors import FitError
 from embedkit.training.data.folds import Fold
-from embedkit.training.data.overlaps import Stretches, find_stretches, require_apart
+from embedkit.training.data.recordings import Stretches, find_stretches, require_apart
 
 INF = float("inf")
 

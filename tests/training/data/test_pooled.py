@@ -19,6 +19,7 @@ from embedkit.training.data.features import Features
 from embedkit.training.data.pooled import PooledSource
 from embedkit.training.data.store_source import StoreSource
 from embedkit.training.experiment import Experiment
+from embedkit.training.experiment_record import run_config, run_folder
 from embedkit.training.runs import RunRecord, find_runs
 from tests.training.stores import write_synthetic_store
 
@@ -63,21 +64,21 @@ def run(stores: list[Store], tmp_path_factory: pytest.TempPathFactory) -> RunRec
 @pytest.mark.parametrize("folds", [None, "speaker", "corpus", "speaker+text"])
 def test_the_order_of_the_stores_changes_nothing(stores: list[Store], folds: str | None) -> None:
     first, second = collect(stores, folds=folds), collect(stores[::-1], folds=folds)
-    assert first.config == second.config
-    assert first.folder == second.folder
-    for one, other in zip(first.plan.folds, second.plan.folds, strict=True):
+    assert run_config(first) == run_config(second)
+    assert run_folder(first) == run_folder(second)
+    for one, other in zip(first.data.plan.folds, second.data.plan.folds, strict=True):
         assert (one.train.tolist(), one.test.tolist()) == (other.train.tolist(), other.test.tolist())
-    np.testing.assert_array_equal(first.data.ids, second.data.ids)
+    np.testing.assert_array_equal(first.data.task.ids, second.data.task.ids)
 
 
 def test_speakers_and_sessions_are_those_of_their_corpus(stores: list[Store]) -> None:
     experiment = collect(stores)
-    assert sorted({name.split("/")[0] for name in experiment.data.speakers.tolist()}) == ["one", "two"]
-    assert len(set(experiment.data.speakers.tolist())) == 9
-    assert experiment.plan.kind == "session"
-    assert len(experiment.plan.folds) == 5
-    assert not experiment.plan.speaker_dependent
-    assert [fold.name for fold in collect(stores, folds="corpus").plan.folds] == ["one", "two"]
+    assert sorted({name.split("/")[0] for name in experiment.data.task.speakers.tolist()}) == ["one", "two"]
+    assert len(set(experiment.data.task.speakers.tolist())) == 9
+    assert experiment.data.plan.kind == "session"
+    assert len(experiment.data.plan.folds) == 5
+    assert not experiment.data.plan.speaker_dependent
+    assert [fold.name for fold in collect(stores, folds="corpus").data.plan.folds] == ["one", "two"]
 
 
 def test_a_pool_of_one_is_that_store(stores: list[Store]) -> None:
@@ -139,11 +140,11 @@ def test_normalising_by_speaker_is_the_same_from_disk(stores: list[Store]) -> No
 
 def test_classes_are_those_that_all_have_and_others_are_counted(stores: list[Store]) -> None:
     told: list[str] = []
-    assert collect(stores, tell=told.append).data.classes == ("anger", "happiness", "sadness")
+    assert collect(stores, tell=told.append).data.task.classes == ("anger", "happiness", "sadness")
     assert "Left out 19 utterances of two with other labels (fear 19)." in told
-    assert collect(stores, merge={"fear": "sadness"}).data.classes == ("anger", "happiness", "sadness")
+    assert collect(stores, merge={"fear": "sadness"}).data.task.classes == ("anger", "happiness", "sadness")
     named = collect(stores, classes=["anger", "fear"], tell=told.append)
-    assert named.data.classes == ("anger", "fear")
+    assert named.data.task.classes == ("anger", "fear")
     assert "One has no utterances of fear." in told
 
 
@@ -152,7 +153,7 @@ def test_labels_are_those_of_each_corpuss_own_task(stores: list[Store], tmp_path
     other = write_synthetic_store(tmp_path / "tiny.h5", corpus="three", labels=("joy", "rage", "calm"), framed=True)
     with pytest.raises(FitError, match=r"share 0 labels.*one has anger, happiness, sadness; three has calm, joy, rage"):
         collect([stores[0], other])
-    assert collect([stores[0], other], merge={"joy": "happiness", "rage": "anger"}).data.classes == (
+    assert collect([stores[0], other], merge={"joy": "happiness", "rage": "anger"}).data.task.classes == (
         "anger",
         "happiness",
     )
@@ -194,16 +195,16 @@ def test_recordings_that_two_corpora_share_are_leakage(stores: list[Store], tmp_
         collect([stores[0], other])
     dropped = collect([stores[0], other], duplicates="drop")
     assert len(dropped.data) == 61
-    assert "left out 59 utterances of one+three that repeat a recording" in dropped.left_out
-    assert dropped.copied == {"one", "three"}
-    assert collect([stores[0], stores[1]], duplicates="drop").copied == set()
+    assert "left out 59 utterances of one+three that repeat a recording" in dropped.data.left_out
+    assert dropped.data.copied == {"one", "three"}
+    assert collect([stores[0], stores[1]], duplicates="drop").data.copied == set()
 
 
 def test_a_corpus_can_be_tested_that_was_not_pooled(stores: list[Store], tmp_path: Path) -> None:
     other = write(tmp_path / "three/tiny.h5", "three", seed=9)
     experiment = collect(stores, test_on=other)
-    assert (experiment.data.classes, len(experiment.plan.folds)) == (("anger", "happiness", "sadness"), 1)
-    assert len(experiment.plan.folds[0].train) == 116
+    assert (experiment.data.task.classes, len(experiment.data.plan.folds)) == (("anger", "happiness", "sadness"), 1)
+    assert len(experiment.data.plan.folds[0].train) == 116
     with pytest.raises(FitError, match="Both stores hold two"):
         collect(stores, test_on=stores[1])
 

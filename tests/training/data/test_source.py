@@ -18,10 +18,9 @@ from embedkit.errors import EmbedkitError, FitError
 from embedkit.options.fit import FitOptions
 from embedkit.store import Store, StoreContent, open_store, write_store
 from embedkit.training.data.features import Standardiser
-from embedkit.training.data.fold_stores import FoldStores, group_stores
 from embedkit.training.data.folds import FoldPlan, plan_folds
 from embedkit.training.data.source import Source
-from embedkit.training.data.store_source import StoreSource, as_store
+from embedkit.training.data.store_source import FoldStores, StoreSource, as_store, group_stores
 from embedkit.training.data.task import define_task
 from embedkit.training.live.source import LiveSource, open_live_sources
 from embedkit.training.processes import ALONE

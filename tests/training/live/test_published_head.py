@@ -15,6 +15,7 @@ import embedkit
 from embedkit.encoders.classifiers import EMOTION2VEC_LABELS
 from embedkit.errors import EmbedkitError
 from embedkit.training.data.targets import build_targets
+from embedkit.training.experiment_record import run_folder
 from embedkit.training.runs import RunRecord
 from embedkit.training.stacks.initial import InitialHead
 from tests.encoders.checkpoints import LARGE, SHAPE, write_conv_checkpoint, write_pair
@@ -131,8 +132,8 @@ def build_linear() -> Any:
 def test_the_reports_command_begins_with_it_too(corpus: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, Any] = {"mode": "finetune", "encoder": [str(model)], "init_head": "published", "head": None}
     wanted = collect(corpus, map=MAP, **told)
-    assert not {one.folder for one in wanted} & {
-        one.folder for one in collect(corpus, map={**MAP, "shrill": "low"}, **told)
+    assert not {run_folder(one) for one in wanted} & {
+        run_folder(one) for one in collect(corpus, map={**MAP, "shrill": "low"}, **told)
     }
     assert_repeated(wanted, monkeypatch)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
-from embedkit.evaluation.calibration import negative_log_likelihood, scale_temperature
+from embedkit.evaluation.calibration import likelihood_losses, scale_temperature
 from embedkit.training.stacks.temperature import KEPT, find_temperature, likelihood_slopes
 
 
@@ -30,7 +30,7 @@ def test_it_is_the_temperature_of_the_smallest_likelihood(scale: float) -> None:
     def loss(log: float) -> float:
         # One more utterance, of a class by chance.
         scaled = scale_temperature(own, np.exp(log))
-        return float(negative_log_likelihood(targets, scaled) * 300 - np.log(scaled).mean())
+        return float(likelihood_losses(targets, scaled).sum() - np.log(scaled).mean())
 
     best = minimize_scalar(loss, bounds=(-2.7, 2.7), method="bounded")
     assert found == pytest.approx(np.exp(best.x), rel=0.02)

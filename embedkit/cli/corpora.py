@@ -1,13 +1,14 @@
-"""The command `embedkit check`."""
+"""The commands on a corpus: `embedkit check` and `manifest`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from embedkit.cli.options import AllowCode, MaxHours, Where, require_word_for
-from embedkit.cli.output import show, writes_bold
+from embedkit.cli.output import show, tell, writes_bold
 from embedkit.config import read_config
 from embedkit.options.option import read_pairs, split_texts
 from embedkit.received import MOST_HOURS
@@ -77,3 +78,37 @@ def check(
         show(render_check(found, bold=writes_bold()))
     if not found.ok:
         raise typer.Exit(1)
+
+
+def manifest(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The corpus's folder, searched to the bottom.")],
+    pattern: Annotated[
+        str,
+        typer.Option(
+            metavar="PATTERN",
+            help="The path of a file below the folder, with {label}, {speaker} and other columns in braces; * is any "
+            "text, ** any folders.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The CSV file. [default: the folder's name, in the current folder]"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    unknown_speakers: Annotated[
+        bool, typer.Option("--unknown-speakers", help="Let the pattern leave out who is speaking.")
+    ] = False,
+) -> None:
+    """Write the manifest of a corpus whose folders and file names say what is in it.
+
+    Examples:
+
+        embedkit manifest recordings --pattern '{label}/{speaker}_*.wav'
+        embedkit manifest mine --pattern '{session}/**/{speaker}-{label}.*'
+
+    A field holds no slash and ends where the rest of the pattern first fits. Shows labels, speakers and other columns,
+    and the audio files that were left; the manifest goes to extract and check.
+    """
+    from embedkit.workflows.manifest import write_manifest
+
+    show(write_manifest(folder, pattern, out=out, overwrite=overwrite, unknown_speakers=unknown_speakers, tell=tell))

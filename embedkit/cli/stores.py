@@ -1,4 +1,4 @@
-"""The command `embedkit convert`."""
+"""The commands on a store: `embedkit inspect`, `verify` and `convert`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,43 @@ import typer
 
 from embedkit.cli.output import show
 from embedkit.errors import ConfigError
+
+
+def inspect(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="A store, as `embedkit extract` prints it.")],
+) -> None:
+    """Show what is in a store.
+
+    Examples:
+
+        embedkit inspect embeddings/demo/mfcc.h5
+
+    No embeddings are read for it.
+    """
+    from embedkit.workflows.inspect import describe_store
+
+    show(str(describe_store(store)))
+
+
+def verify(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="A store, as `embedkit extract` prints it.")],
+    audio: Annotated[bool, typer.Option("--audio", help="Compare the audio files with their digests, too.")] = False,
+) -> None:
+    """Read a whole store, recompute its digests, and name what is damaged.
+
+    Examples:
+
+        embedkit verify embeddings/demo/mfcc.h5 --audio
+
+    Exits with 1 where something is damaged, or with --audio where a file has changed. `extract` and `fit` do the same
+    by themselves to stores so small that it takes no time.
+    """
+    from embedkit.workflows.verify import verify_store
+
+    found = verify_store(store, audio=audio, progress=None)
+    show(str(found))
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 def convert(
