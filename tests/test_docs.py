@@ -105,6 +105,7 @@ def _users_folder(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(vggish, "VggishShape", lambda: SMALL)
     monkeypatch.setattr(demo, "ENCODERS", ("mfcc",))
     monkeypatch.setattr(demo, "HEADS", ("linear",))
+    monkeypatch.setattr(demo, "LOSSES", "ce")
     for checkpoint in (world / "weights").iterdir():
         monkeypatch.setitem(PUBLISHED, checkpoint.name, str(checkpoint))
     yield
