@@ -12,8 +12,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from multiprocessing import forkserver
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,6 +26,10 @@ class WarmProcess:
     """
 
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str], *said: Path) -> None:
+        if "forkserver" not in multiprocessing.get_all_start_methods():
+            pytest.skip("processes cannot be forked on this system")
+        from multiprocessing import forkserver
+
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tests.imported"])
         before = os.environ.get("PYTHONPATH")
