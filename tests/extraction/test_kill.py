@@ -63,7 +63,6 @@ def test_a_killed_extraction_continues(uninterrupted: Path, tmp_path: Path, wher
 
 
 @pytest.mark.heavy
-@pytest.mark.skipif(not os.environ.get("CI"), reason="many kills run in CI only (set CI=1)")
 @pytest.mark.parametrize(("where", "number"), MORE_POINTS)
 def test_it_continues_from_anywhere(uninterrupted: Path, tmp_path: Path, where: str, number: int) -> None:
     check_kill(uninterrupted, tmp_path, where, number)

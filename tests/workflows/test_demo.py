@@ -14,10 +14,16 @@ from embedkit.workflows import demo
 from embedkit.workflows.demo import run_demo
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    write_demo_corpus(folder / f"demo-{VERSION}", turns=5)
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_demo_corpus(tmp_path / "cache" / f"demo-{VERSION}", turns=5)
-    monkeypatch.setenv("EMBEDKIT_CACHE", str(tmp_path / "cache"))
+def _small(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDKIT_CACHE", str(cache))
     monkeypatch.setattr(demo, "ENCODERS", ("mfcc",))
     monkeypatch.setattr(demo, "HEADS", ("linear",))
     monkeypatch.setattr(demo, "LOSSES", ("ccc", "ce"))
