@@ -1,7 +1,9 @@
 """The command line seen from outside: help, exit codes, precedence of options, what goes where."""
 
+import importlib
 import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import embedkit
+from embedkit import workflows
 from embedkit.cli import app
 from embedkit.config import SECTIONS, read_config
 from embedkit.corpora.clips import Clip
@@ -50,6 +53,9 @@ def run() -> Callable[..., Any]:
 @pytest.fixture
 def replace_workflow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Calls]:
     """Put a function in the place of a workflow and note how it is called."""
+    # Whatever is imported only now would keep the stand-in for all tests to come.
+    for found in pkgutil.iter_modules(workflows.__path__, "embedkit.workflows."):
+        importlib.import_module(found.name)
 
     def replace(module: str, name: str, result: Any) -> Calls:
         calls: Calls = []

@@ -14,7 +14,6 @@ from embedkit.reporting.table import Table
 
 ENCODERS = ("mfcc", "logmel")
 HEADS = ("linear", "mlp:hidden=64")
-LOSSES = "all"
 TINY = "tiny-random"
 """A transformer, made by the demo: libraries that do not work together show in the first minute."""
 REPORT = "report.html"
@@ -90,7 +89,7 @@ def run_demo(
     tiny = folder / "encoders" / TINY
     write_tiny_random(tiny)
     trial = run(encoder=str(tiny), head=HEADS[0], loss="ce", foresee=False)
-    study = run(encoder=ENCODERS, head=HEADS, loss=LOSSES)
+    study = run(encoder=ENCODERS, head=HEADS, loss="all")
     start = time.monotonic()
     report = write_report(runs, folder / REPORT, tell=tell)
     seconds = {step: seconds + trial.seconds[step] for step, seconds in study.seconds.items()}

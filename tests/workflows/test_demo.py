@@ -10,6 +10,7 @@ from embedkit.corpora.demo import VERSION, write_demo_corpus
 from embedkit.encoders import load_encoder
 from embedkit.encoders.tiny import write_tiny_random
 from embedkit.errors import ConfigError, EncoderError
+from embedkit.registry import Registry
 from embedkit.workflows import demo
 from embedkit.workflows.demo import run_demo
 
@@ -26,7 +27,7 @@ def _small(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("EMBEDKIT_CACHE", str(cache))
     monkeypatch.setattr(demo, "ENCODERS", ("mfcc",))
     monkeypatch.setattr(demo, "HEADS", ("linear",))
-    monkeypatch.setattr(demo, "LOSSES", ("ccc", "ce"))
+    monkeypatch.setattr(Registry, "names_in_all", ["ccc", "ce"])
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 
