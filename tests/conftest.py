@@ -1,5 +1,7 @@
-"""One thread for each of pytest's processes and all that they start, and a log that is not the user's."""
+"""One thread for each of pytest's processes and all that they start, little of their time for collecting garbage, and a
+log that is not the user's."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -8,6 +10,10 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Threads that wait for each other cost more.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# Every collection visits all that torch and transformers are: a twentieth of the suite's time.
+gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def write_world(folder: Path) -> None:
     (folder / "path/to/IEMOCAP" / DEMO_MARKER).unlink()
     _link(folder / "path/to/IEMOCAP_full_release", folder / "path/to/IEMOCAP")
     for family in ("hubert", "wav2vec2"):
-        write_conv_checkpoint(folder / "weights" / family, family)
+        write_conv_checkpoint(folder / "weights" / family, family, num_hidden_layers=1)
     write_whisper_checkpoint(folder / "weights/whisper-base")
     torch.save(random_state(SMALL), folder / "vggish.pth")
 

@@ -1,7 +1,8 @@
-"""The whole study from the command line: encoders of true size from local folders, all losses, one table."""
+"""The whole study from the command line: encoders from local folders, all losses, one table."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,17 +13,21 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from typer.testing import CliRunner
 
+from embedkit.cli import app
 from embedkit.corpora.demo import write_demo_corpus
 from embedkit.corpora.iemocap import DEMO_MARKER
-from tests.encoders.checkpoints import write_checkpoint
+from tests.cases import mark_cases
+from tests.encoders.checkpoints import write_checkpoint, write_conv_checkpoint
+from tests.encoders.test_vggish import SMALL, random_state
 
 ROOT = Path(__file__).parent.parent
 LOSSES = {"ce", "label-smoothing", "focal", "aam", "ccc"}
 SYSTEMS = {"mfcc": "lstm", "vggish": "mlp", "wav2vec2": "linear", "hubert": "linear"}
 
 
-def embedkit(folder: Path, arguments: Sequence[str]) -> str:
+def start_embedkit(folder: Path, arguments: Sequence[str]) -> str:
     """Run the command line in a folder and return its standard output."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
@@ -57,14 +62,33 @@ def write_vggish(path: Path) -> None:
     torch.save(state, path)
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with weights, a corpus in IEMOCAP's layout, and the embedkit.toml that names them."""
-    folder = tmp_path_factory.mktemp("study")
+def embedkit_here(folder: Path, arguments: Sequence[str]) -> str:
+    """Run the command line in this process."""
+    with contextlib.chdir(folder):
+        done = CliRunner().invoke(app, arguments, prog_name="embedkit", catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def write_weights(folder: Path) -> None:
+    """Write random weights of true size."""
     torch.manual_seed(0)
     write_checkpoint(folder / "hubert-base", transformers.HubertModel(transformers.HubertConfig()))
     write_checkpoint(folder / "wav2vec2-base", transformers.Wav2Vec2Model(transformers.Wav2Vec2Config()))
     write_vggish(folder / "vggish.pth")
+
+
+def write_small_weights(folder: Path) -> None:
+    for name in ("hubert", "wav2vec2"):
+        write_conv_checkpoint(folder / f"{name}-base", name, num_hidden_layers=1)
+    torch.save(random_state(SMALL), folder / "vggish.pth")
+
+
+@pytest.fixture(scope="module", params=mark_cases(["small", "of true size"], {"small"}.__contains__))
+def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with weights, a corpus in IEMOCAP's layout, and the embedkit.toml that names them."""
+    folder = tmp_path_factory.mktemp("study")
+    (write_small_weights if request.param == "small" else write_weights)(folder)
     write_demo_corpus(folder / "IEMOCAP", turns=5)
     (folder / "IEMOCAP" / DEMO_MARKER).unlink()
     (folder / "embedkit.toml").write_text(
@@ -74,7 +98,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_three_bare_lines_then_every_row_and_column_of_the_study(study: Path) -> None:
+def test_three_bare_lines_then_every_row_and_column_of_the_study(
+    study: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = request.node.callspec.params["study"] == "small"
+    if small:
+        monkeypatch.setattr("embedkit.encoders.vggish.VggishShape", lambda: SMALL)
+    embedkit = embedkit_here if small else start_embedkit
     embedkit(study, ["extract", "--encoder", "hubert"])
     embedkit(study, ["fit", "--loss", "ccc"])
     printed = embedkit(study, ["table"])
@@ -106,6 +136,6 @@ def test_the_same_commands_give_the_same_table(study: Path, tmp_path: Path) -> N
         folder = tmp_path / name
         folder.mkdir()
         for command in commands:
-            embedkit(folder, command)
-        tables.append(embedkit(folder, ["table", "--format", "csv"]))
+            start_embedkit(folder, command)
+        tables.append(start_embedkit(folder, ["table", "--format", "csv"]))
     assert tables[0] == tables[1]

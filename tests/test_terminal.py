@@ -18,6 +18,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+import embedkit
 from embedkit import logs, terminal
 from embedkit.cli import app
 from embedkit.errors import ConfigError
@@ -25,6 +26,7 @@ from embedkit.logs import Log, default_log_file
 from embedkit.progress import show_progress
 from tests.encoders.checkpoints import write_whisper_checkpoint
 from tests.screens import Screen
+from tests.warm import WarmProcess
 
 ROOT = Path(__file__).parent.parent
 NOISE = """
@@ -118,11 +120,13 @@ def damage(path: Path) -> None:
 def test_an_extraction_says_what_embedkit_says(corpus: Path, log: Path) -> None:
     damage(corpus.parent / "1.mp3")
     write_whisper_checkpoint(corpus.parent / "whisper")
-    result = run(corpus.parent, "--log-file", str(log), "extract", "corpus.csv", "--encoder", "./whisper")
-    assert (result.returncode, result.stdout) == (0, "embeddings/corpus/whisper.h5\n"), result.stderr
+    command = ["embedkit", "--log-file", str(log), "extract", "corpus.csv", "--encoder", "./whisper"]
+    printed, said = corpus.with_name("printed"), corpus.with_name("said")
+    code = WarmProcess(command, corpus.parent, os.environ, printed, said).wait()
+    assert (code, printed.read_text()) == (0, "embeddings/corpus/whisper.h5\n"), said.read_text()
     own = r"corpus with \./whisper: 6 utterances.*|--precision auto .*|About .* to go .*|Wrote '.*': 6 utterances\."
     own += r"|(read|columns used|columns kept) .*"
-    assert all(re.fullmatch(own, line) for line in result.stderr.splitlines()), result.stderr
+    assert all(re.fullmatch(own, line) for line in said.read_text().splitlines()), said.read_text()
     assert "Illegal Audio-MPEG-Header" in log.read_text()
 
 
@@ -247,23 +251,16 @@ def test_in_one_process_with_others_only_pythons_streams_are_lent(
     assert capfd.readouterr() == ("", "later\n")
 
 
-def test_in_library_use_nothing_is_redirected(corpus: Path) -> None:
-    code = (
-        "import os, sys, embedkit\n"
-        "before = [sys.stdout, sys.stderr, os.fstat(1).st_ino, os.fstat(2).st_ino]\n"
-        "embedkit.extract('corpus.csv', encoder='mfcc')\n"
-        "assert before == [sys.stdout, sys.stderr, os.fstat(1).st_ino, os.fstat(2).st_ino]\n"
-        "print('mine')\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=corpus.parent,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(corpus.parent), "EMBEDKIT_LOG_FILE": ""},
-        check=False,
-    )
-    assert (result.returncode, result.stdout, result.stderr) == (0, "mine\n", "")
+def test_in_library_use_nothing_is_redirected(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(corpus.parent)
+    monkeypatch.setenv("XDG_STATE_HOME", str(corpus.parent))
+    monkeypatch.delenv("EMBEDKIT_LOG_FILE")
+    before = [sys.stdout, sys.stderr, os.fstat(1).st_ino, os.fstat(2).st_ino]
+    embedkit.extract("corpus.csv", encoder="mfcc")
+    assert before == [sys.stdout, sys.stderr, os.fstat(1).st_ino, os.fstat(2).st_ino]
+    assert capfd.readouterr() == ("", "")
     assert not (corpus.parent / "embedkit").exists()
 
 

@@ -24,8 +24,14 @@ from embedkit.training.stacks.stack import Group, Member, TrainingConfig, train_
 from tests.training.stores import write_synthetic_store
 
 
-@parametrize_with_checks([HeadClassifier(), HeadClassifier("mlp:hidden=16", "label-smoothing", random_state=1)])
+@parametrize_with_checks([HeadClassifier()])
 def test_scikit_learns_checks(estimator: HeadClassifier, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.heavy
+@parametrize_with_checks([HeadClassifier("mlp:hidden=16", "label-smoothing", random_state=1)])
+def test_scikit_learns_checks_of_settings(estimator: HeadClassifier, check: Any) -> None:
     check(estimator)
 
 

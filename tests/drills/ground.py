@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
+
+from tests.warm import WarmProcess
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 180
@@ -82,15 +86,20 @@ class Running:
     def __init__(self, folder: Path, words: list[str], stroke: str = "none", number: int | Path = 0) -> None:
         self.said_file = folder.parent / f"{folder.name}-{time.monotonic_ns()}.said"
         with self.said_file.open("wb") as said:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.drills.struck", stroke, str(number), *words],
-                cwd=folder,
-                env=environment(folder.parent),
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-                preexec_fn=heed_interrupts,
-            )
+            self.process = self.start(["tests.drills.struck", stroke, str(number), *words], folder, said)
+
+    @staticmethod
+    def start(command: list[str], folder: Path, said: BinaryIO) -> subprocess.Popen[bytes] | WarmProcess:
+        """Start `python -m COMMAND...`."""
+        return subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=folder,
+            env=environment(folder.parent),
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+            preexec_fn=heed_interrupts,
+        )
 
     def wait_stopped(self) -> bool:
         """Wait until it has stopped itself; False where it came to its end before."""
@@ -99,15 +108,17 @@ class Running:
         while time.monotonic() < until:
             if self.process.poll() is not None:
                 return False
-            if process.status() == psutil.STATUS_STOPPED:
-                return True
+            with suppress(psutil.NoSuchProcess):
+                if process.status() == psutil.STATUS_STOPPED:
+                    return True
             time.sleep(0.005)
         raise self._hangs()
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the whole group."""
         if self.process.poll() is None:
-            os.killpg(self.process.pid, number)
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
 
     def go_on(self) -> None:
         """Let it go on after it has stopped."""

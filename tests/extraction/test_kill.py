@@ -14,17 +14,17 @@ import pytest
 from embedkit.extraction.run import run_extraction
 from embedkit.store import find_damage, open_store
 from tests.extraction.fakes import corpus_at, datasets, request_for, write_corpus
+from tests.warm import WarmProcess
 
 ROOT = Path(__file__).parents[2]
 COUNT = 40
 
 
-def run_killed(folder: Path, out: Path, where: str, number: int, *most: str) -> subprocess.CompletedProcess[str]:
-    """Run the extraction in a process of its own."""
-    command = [sys.executable, "-m", "tests.extraction.killed", str(folder), str(COUNT), str(out), where, str(number)]
-    command += most
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+def run_killed(folder: Path, out: Path, where: str, number: int, *most: str) -> tuple[int, str]:
+    """Run the extraction in a process of its own; return its exit code and what it said."""
+    command = ["tests.extraction.killed", str(folder), str(COUNT), str(out), where, str(number), *most]
+    said = folder.parent / "said"
+    return WarmProcess(command, ROOT, os.environ, said).wait(120), said.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +40,8 @@ MORE_POINTS = [*(("shard", number) for number in range(2, 16)), ("assembly", 1),
 
 def check_kill(uninterrupted: Path, tmp_path: Path, where: str, number: int) -> None:
     audio, out = uninterrupted.parent / "audio", tmp_path / "s.h5"
-    killed = run_killed(audio, out, where, number)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    code, said = run_killed(audio, out, where, number)
+    assert code == -signal.SIGKILL, said
     assert out.exists() == ((where, number) == ("rename", 1))
     done = len(list((tmp_path / "s.h5.work").glob("*.shard")))
     assert where != "shard" or done == number
@@ -63,7 +63,6 @@ def test_a_killed_extraction_continues(uninterrupted: Path, tmp_path: Path, wher
 
 
 @pytest.mark.heavy
-@pytest.mark.skipif(not os.environ.get("CI"), reason="many kills run in CI only (set CI=1)")
 @pytest.mark.parametrize(("where", "number"), MORE_POINTS)
 def test_it_continues_from_anywhere(uninterrupted: Path, tmp_path: Path, where: str, number: int) -> None:
     check_kill(uninterrupted, tmp_path, where, number)
@@ -97,8 +96,8 @@ def test_a_killed_assembly_of_several_files_continues(
     run_extraction(request_for(corpus_at(audio, COUNT // 2 + 1), out, max_file_gb=MAX_FILE_GB, threads=2))
     before = contents(out)
     assert len(before.keys() - contents(in_several_files)) == 1
-    killed = run_killed(audio, out, where, number, str(MAX_FILE_GB))
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    code, said = run_killed(audio, out, where, number, str(MAX_FILE_GB))
+    assert code == -signal.SIGKILL, said
     if (where, number) != ("rename", 1):
         assert before.items() <= contents(out).items()
         assert not find_damage(open_store(out))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-EVERYDAY = 120
+EVERYDAY = 48
 """Cases of all kinds together."""
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import altair as alt
+
 import embedkit
+from embedkit.reporting.figures.theme import write_svg
 from embedkit.store import Store
 from embedkit.training.runs import RunRecord
 from tests.training.stores import write_synthetic_store
@@ -19,6 +23,12 @@ QUICK: dict[str, Any] = {
     "threads": 1,
     "folds": "speaker",
 }
+
+
+def write_checked_svg(specification: Mapping[str, Any]) -> str:
+    """Draw a specification after checking that it is one of Vega-Lite."""
+    alt.Chart.from_dict(dict(specification))
+    return write_svg(specification)
 
 
 def write_store(folder: Path, **changes: Any) -> Store:

@@ -22,7 +22,7 @@ from embedkit.reporting.metrics import METRICS
 from embedkit.training.runs import RunRecord
 from tests.documents import write_tiny_emodb
 from tests.encoders.checkpoints import write_conv_checkpoint
-from tests.reporting.studies import LABELS, QUICK, fit_study, write_store
+from tests.reporting.studies import LABELS, QUICK, fit_study, write_checked_svg, write_store
 from tests.training.stores import write_synthetic_store
 from tests.workflows.tones import write_tones
 
@@ -91,7 +91,9 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
 @pytest.fixture(scope="module")
 def text(records: list[RunRecord]) -> str:
     folder = records[0].folder.parents[3]
-    return embedkit.write_report(folder, folder / "report.html").read_text(encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("embedkit.reporting.report.board.write_svg", write_checked_svg)
+        return embedkit.write_report(folder, folder / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

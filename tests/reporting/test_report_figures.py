@@ -27,7 +27,7 @@ from embedkit.reporting.figures.theme import Figure
 from embedkit.reporting.predictions import read_predictions
 from embedkit.training.runs import RunRecord
 from embedkit.workflows.figure import FORMATS, KINDS
-from tests.reporting.studies import LABELS, QUICK, fit_study, write_store
+from tests.reporting.studies import LABELS, QUICK, fit_study, write_checked_svg, write_store
 from tests.reporting.test_figures import channels
 from tests.training.stores import calibrated_shares
 
@@ -242,7 +242,10 @@ STARTS = {"svg": b"<svg", "pdf": b"%PDF", "png": b"\x89PNG"}
     ("kind", "format"),
     [*((kind, "svg") for kind in KINDS if kind not in UNDRAWN), ("confusion", "pdf"), ("curves", "png")],
 )
-def test_figures_are_files(records: list[RunRecord], tmp_path: Path, kind: str, format: str) -> None:
+def test_figures_are_files(
+    records: list[RunRecord], tmp_path: Path, kind: str, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedkit.reporting.figures.theme.write_svg", write_checked_svg)
     runs = records[0].folder.parents[3]
     paths = embedkit.write_figures(runs, kind, format=format, out=tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(paths)

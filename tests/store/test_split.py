@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from embedkit.errors import StoreError
 from embedkit.store import Store, find_damage, open_store, write_store
 from embedkit.store.split import cut_rows
+from tests.cases import mark_cases
 from tests.store.conftest import small_content
 from tests.store.test_reader import read_in_child
 from tests.store.test_roundtrip import stores
@@ -301,7 +302,7 @@ def test_too_few_or_too_many_rows_are_refused(tmp_path: Path, number: int) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", mark_cases(["fork", "spawn"], {"fork"}.__contains__))
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_readers_survive_fork_and_spawn(split_store: Store, method: str) -> None:
     expected = [read_in_child(split_store, index) for index in range(4)]

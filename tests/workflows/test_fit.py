@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
 import embedkit
 from embedkit.errors import ConfigError, EmbedkitError, FitError, RunError, StoreError, UnknownNameError
 from embedkit.training.runs import RunRecord, find_runs
+from tests.cases import mark_cases
 from tests.training.stores import calibrated_shares, write_synthetic_store
 
 QUICK: dict[str, Any] = {"seeds": 2, "epochs": 8, "batch_size": 8, "lr": (1e-2, 3e-2), "threads": 2}
@@ -203,7 +204,7 @@ def test_search_is_recorded_and_predicted_with(tmp_path: Path) -> None:
     assert "weight decays 0, 0.1" in " ".join(text.split())
 
 
-@pytest.mark.parametrize("head", ["linear", "attentive"])
+@pytest.mark.parametrize("head", mark_cases(["linear", "attentive"], {"linear"}.__contains__))
 def test_each_layer_is_a_study_of_its_own(tmp_path: Path, head: str) -> None:
     store = write_synthetic_store(tmp_path / "tiny.h5", speakers=6, framed=True, noise=0.5)
     records = fit(tmp_path, store, ["ce", "focal"], head=[head], layers="each", epochs=15, seeds=1)

@@ -16,19 +16,18 @@ from typer.testing import CliRunner, Result
 
 from embedkit.cli import app
 from embedkit.store import find_damage, open_store
+from tests.cases import mark_cases
 from tests.workflows.hostile import Case, all_cases
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 60
-IN_CI = bool(os.environ.get("CI"))
 CASES = all_cases()
-EVERYDAY = 60
-CHOSEN = CASES if IN_CI else CASES[:: len(CASES) // EVERYDAY][:EVERYDAY]
+EVERYDAY = CASES[:: len(CASES) // 50]
 
 
 def test_there_are_many_cases() -> None:
     assert len(CASES) >= 300
-    assert len(CHOSEN) >= EVERYDAY
+    assert len(EVERYDAY) >= 50
 
 
 @contextmanager
@@ -68,7 +67,7 @@ def check_store(path: Path) -> tuple[set[str], dict[str, str]]:
     return set(store.ids.tolist()), dict(store.failures)
 
 
-@pytest.mark.parametrize("case", CHOSEN, ids=lambda case: ascii(case.name).strip("'"))
+@pytest.mark.parametrize("case", mark_cases(CASES, EVERYDAY.__contains__), ids=lambda case: ascii(case.name).strip("'"))
 def test_hostile_input(case: Case, tmp_path: Path) -> None:
     folder = tmp_path / "corpus"
     folder.mkdir()
@@ -129,6 +128,6 @@ def run_many(folder: Path, count: int) -> int:
 
 @pytest.mark.heavy
 def test_manifests_of_many_rows_take_little_memory_for_each(tmp_path: Path) -> None:
-    many = 100_000 if IN_CI else 6_000
+    many = 100_000
     growth = run_many(tmp_path / "many", many) - run_many(tmp_path / "few", 1_000)
     assert growth < 64e6 + 4_000 * many

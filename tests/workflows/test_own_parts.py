@@ -13,6 +13,7 @@ import pytest
 import embedkit
 from embedkit.errors import ConfigError
 from embedkit.training.runs import find_runs
+from tests.cases import mark_cases
 from tests.training.stores import write_synthetic_store
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ def write_parts(folder: Path, module: str = "mine.parts") -> None:
     file.write_text(PARTS)
 
 
-@pytest.mark.parametrize("module", ["mine.parts", "my_parts"])
+@pytest.mark.parametrize("module", mark_cases(["mine.parts", "my_parts"], {"mine.parts"}.__contains__))
 def test_from_the_command_line(tmp_path: Path, module: str) -> None:
     write_parts(tmp_path, module)
     write_synthetic_store(tmp_path / "embeddings" / "tiny.h5", noise=0.5)

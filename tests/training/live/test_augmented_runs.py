@@ -13,6 +13,7 @@ from embedkit.options.fit import FitOptions, Mode
 from embedkit.training.identity import record_options
 from embedkit.training.live.augmentation import build_augmentations
 from embedkit.training.runs import RunRecord, digest_of, find_runs
+from tests.cases import mark_cases
 from tests.training.live.fitting import CHANGES, train_once
 
 
@@ -22,7 +23,11 @@ def usual(corpus: Path, checkpoints: dict[str, Path], tmp_path_factory: pytest.T
     return train_once(corpus, checkpoints["hubert"], tmp_path_factory.mktemp("usual"), epochs=1)
 
 
-@pytest.mark.parametrize("augment", CHANGES)
+EVERYDAY = ("noise", "specaugment", "reverb:folder=CORPUS", "torch:neg")
+"""One of ours, that of features, one that reads a folder, and one of another library."""
+
+
+@pytest.mark.parametrize("augment", mark_cases(CHANGES, EVERYDAY.__contains__))
 def test_augmentation_changes_training_alone(
     augment: str, usual: RunRecord, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:

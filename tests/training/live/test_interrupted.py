@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from embedkit.cli import app
 from embedkit.training.runs import find_runs
 from embedkit.training.stacks import checkpoint
+from tests.cases import mark_cases
 from tests.encoders.checkpoints import write_conv_checkpoint
 from tests.training.live.fitting import CHANGED, fit, predictions, train_once
 from tests.training.live.noises import SPEAKERS
+from tests.warm import WarmProcess
 
 
 @pytest.fixture(autouse=True)
@@ -51,33 +57,59 @@ def test_a_killed_run_goes_on_from_its_checkpoint(
     assert not list((tmp_path / "parts").glob(".unfinished/*"))
 
 
+def launch(command: list[str], folder: Path) -> tuple[str, str]:
+    """Run a command in two processes by torch's launcher; return what they print and say."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "embedkit"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *launcher, *command], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def fork(command: list[str], folder: Path) -> tuple[str, str]:
+    """Run a command in two processes that are told of each other as a launcher tells them."""
+    with socket.create_server(("localhost", 0)) as server:
+        port = str(server.getsockname()[1])
+    both = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    files = [folder / "printed", folder / "said"]
+    processes = [
+        WarmProcess(["embedkit", *command], folder, os.environ | both | {"RANK": rank, "LOCAL_RANK": rank}, *files)
+        for rank in "01"
+    ]
+    codes = [process.wait(120) for process in processes]
+    printed, said = (file.read_text() for file in files)
+    assert codes == [0, 0], said
+    return printed, said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "loss"),
-    [
-        ("finetune", "ccc"),
-        pytest.param("finetune", "ce:weights=balanced", marks=pytest.mark.heavy),
-        pytest.param("frozen", "ce", marks=pytest.mark.heavy),
-    ],
+    ("mode", "loss", "start"),
+    mark_cases(
+        [
+            ("finetune", "ccc", fork),
+            ("finetune", "ccc", launch),
+            ("finetune", "ce:weights=balanced", launch),
+            ("frozen", "ce", launch),
+        ],
+        lambda mode, loss, start: start is fork,
+    ),
 )
 def test_two_processes_give_what_one_gives(
-    mode: str, loss: str, corpus: Path, checkpoints: dict[str, Path], tmp_path: Path
+    mode: str, loss: str, start: Callable[..., tuple[str, str]], corpus: Path, checkpoints: Any, tmp_path: Path
 ) -> None:
-    command = ["-m", "embedkit", "fit", str(corpus), "--encoder", str(checkpoints["wavlm"]), "--mode", mode]
+    command = ["fit", str(corpus), "--encoder", str(checkpoints["wavlm"]), "--mode", mode]
     command += ["--loss", loss, "--folds", "speaker", "--seeds", "1", "--epochs", "2", "--batch-size", "5"]
     command += ["--threads", "1", "--device", "cpu", *(["--encoder-lr", "1e-3"] if mode == "finetune" else [])]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    found = []
-    for place, before in enumerate(([], launch)):
-        runs = tmp_path / f"{place}"
-        whole = [sys.executable, *before, *command, "--runs", str(runs)]
-        done = subprocess.run(
-            whole, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert ("Training in 2 processes" in done.stderr) == bool(before)
-        assert len(done.stdout.splitlines()) == 1
-        found.append(find_runs(runs)[0])
+    alone = CliRunner().invoke(app, [*command, "--runs", str(tmp_path / "alone")])
+    assert alone.exit_code == 0, alone.output
+    assert "Training in 2 processes" not in alone.stderr
+    printed, said = start([*command, "--runs", str(tmp_path / "together")], tmp_path)
+    assert "Training in 2 processes" in said
+    assert len(printed.splitlines()) == len(alone.stdout.splitlines()) == 1
+    found = [find_runs(tmp_path / name)[0] for name in ("alone", "together")]
     one, two = (record.load_heads() for record in found)
     for name, value in one.items():
         assert float((value - two[name]).norm() / value.norm().clamp_min(1e-12)) < 1e-3, name
@@ -90,7 +122,7 @@ def dropping(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_conv_checkpoint(tmp_path_factory.mktemp("dropping") / "hubert", "hubert", layerdrop=0.2)
 
 
-@pytest.mark.parametrize("mode", ["finetune", "lora", "frozen"])
+@pytest.mark.parametrize("mode", mark_cases(["finetune", "lora", "frozen"], {"finetune", "frozen"}.__contains__))
 def test_every_kill_leaves_a_run_that_goes_on(
     mode: str, corpus: Path, dropping: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
