@@ -9,12 +9,16 @@ and its negative indices cost more than these loops.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import boolean, float32, int64, njit, void
+from numba import boolean, config, float32, int64, njit, void
 from numpy.typing import NDArray
+
+if config.DISABLE_JIT:  # type: ignore[attr-defined, unused-ignore]
+    raise ImportError("NUMBA_DISABLE_JIT is set")
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -25,6 +29,7 @@ ROWS = 4
 U = np.uintp
 ZERO, ONE = np.float32(0), np.float32(1)
 OPTIONS: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "nogil": True, "error_model": "numpy"}
+_logger = logging.getLogger("embedkit")
 Loop = TypeVar("Loop", bound=Callable[..., None])
 
 _inner = njit(**OPTIONS)
@@ -36,7 +41,9 @@ def _outer(*types: Any) -> Callable[[Loop], Loop]:
     def compile_loop(function: Loop) -> Loop:
         try:
             return cast(Loop, njit(void(*types), cache=True, **OPTIONS)(function))
-        except RuntimeError:
+        except Exception as error:
+            # No folder for it, a full disk, or a file that was cut off when the machine stopped.
+            _logger.info("numba's cache cannot be used: %s: %s", type(error).__name__, error)
             return cast(Loop, njit(void(*types), **OPTIONS)(function))
 
     return compile_loop

@@ -6,6 +6,7 @@ GFLOP/s on one core of an AMD Zen 5. oneDNN does not care who made the CPU.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+_logger = logging.getLogger("embedkit")
 
 WORTH_A_CALL = 500_000
 """Multiplications of one matrix product from which calling oneDNN for it alone pays."""
@@ -59,10 +62,12 @@ def compiled_loops(*tensors: Tensor, numbers: int) -> ModuleType | None:
 
 @cache
 def _load_compiled() -> ModuleType | None:
+    _logger.debug("Loading numba's loops, which it compiles for some seconds where it has not kept them.")
     try:
         from embedkit import compiled
-    except ImportError:
-        # A release of numba says so where it is older than Python or numpy; torch's operations do the same.
+    except Exception as error:
+        # numba is bound to releases of Python, numpy and LLVM, and each breaks in its own way; torch does the same.
+        _logger.info("numba cannot be used, so heads train more slowly: %s: %s", type(error).__name__, error)
         return None
     return compiled
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numba
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import embedkit
 from embedkit import kernels
 from embedkit.heads.products import mixed_products
 from embedkit.training.stacks.optimizer import StackedAdam
@@ -99,3 +108,55 @@ def test_steps_are_those_of_torchs_adam(decay: float, clip: float | None, monkey
     for place in range(2):
         wanted = torch.stack([own[place] for own in alone]).view_as(ours[place])
         torch.testing.assert_close(ours[place].double(), wanted, rtol=0, atol=5e-6)
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what was loaded of the loops be loaded anew."""
+    monkeypatch.delitem(sys.modules, "embedkit.compiled", raising=False)
+    monkeypatch.delattr(embedkit, "compiled", raising=False)
+
+
+class BrokenLibrary(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        raise OSError("Could not find/load shared object file: libllvmlite.so")
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("missing", [None, BrokenLibrary("numba")])
+def test_torch_computes_where_numba_cannot_be_imported(
+    missing: ModuleType | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "numba", missing)
+    with caplog.at_level(logging.INFO):
+        assert kernels._load_compiled.__wrapped__() is None
+    assert "numba cannot be used" in caplog.text
+
+
+@pytest.mark.usefixtures("fresh")
+def test_torch_computes_where_numba_is_told_not_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    assert kernels._load_compiled.__wrapped__() is None
+
+
+def test_loops_are_compiled_beside_a_cache_that_was_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from embedkit.compiled import _outer
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def fill(values: Any) -> None:
+        values[0] = 3
+
+    values = np.zeros(1, np.float32)
+    for keeps in (True, False):
+        _outer(numba.float32[::1])(fill)(values)
+        assert values.tolist() == [3.0]
+        kept = list(tmp_path.rglob("*.nb?"))
+        assert len(kept) == 2
+        assert ("cache cannot be used" in caplog.text) is not keeps
+        for path in kept:
+            path.write_bytes(b"")
+        values[0] = 0
+        caplog.set_level(logging.INFO)
