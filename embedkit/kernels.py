@@ -23,8 +23,8 @@ WORTH_A_CALL = 500_000
 """Multiplications of one matrix product from which calling oneDNN for it alone pays."""
 
 
-WORTH_COMPILING = 2**17
-"""Parameters of a stack of heads (and numbers of their mixtures of one utterance) from which compiled loops pay."""
+WORTH_COMPILING = 2**11
+"""Numbers of an utterance, all layers together, from which compiled loops pay."""
 
 
 CACHED = 2**18
@@ -48,20 +48,9 @@ def using_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def compiled_loops(*tensors: Tensor, numbers: int) -> ModuleType | None:
-    """Return `embedkit.compiled` where its loops can compute with these tensors and pay for so many numbers.
-
-    They take 8 s once on a machine, then 0.7 s a process.
-    """
-    if numbers < WORTH_COMPILING or torch.compiler.is_exporting():
-        return None
-    if not all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors):
-        return None
-    return _load_compiled()
-
-
 @cache
-def _load_compiled() -> ModuleType | None:
+def compiled_loops() -> ModuleType | None:
+    """Return `embedkit.compiled`: some seconds once on a machine, then 0.7 s a process; None where numba fails."""
     _logger.debug("Loading numba's loops, which it compiles for some seconds where it has not kept them.")
     try:
         from embedkit import compiled

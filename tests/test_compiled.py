@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,17 +31,11 @@ SIZES = [
 ]
 
 
-@pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "WORTH_COMPILING", 1)
-
-
 def reference(values: Tensor, shares: Tensor, weight: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
     mixed = torch.einsum("gml,gbld->gmbd", shares, values)
     return torch.einsum("gmbd,gmcd->gmbc", mixed, weight), mixed.norm(dim=-1).flatten(0, 1)[measured]
 
 
-@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize(("groups", "rows", "layers", "dimensions", "members", "classes", "heads"), SIZES)
 def test_products_norms_and_their_gradients_are_those_of_float64(
     groups: int, rows: int, layers: int, dimensions: int, members: int, classes: int, heads: list[int]
@@ -50,9 +45,9 @@ def test_products_norms_and_their_gradients_are_those_of_float64(
     shares = torch.rand(groups, members, layers, generator=draw).softmax(-1)
     weight = torch.randn(groups, members, classes, dimensions, generator=draw)
     measured = torch.tensor(heads, dtype=torch.int64)
-    assert kernels.compiled_loops(values, shares, weight, numbers=shares.numel()) is not None
+    assert kernels.compiled_loops() is not None
     found = []
-    for one, dtype in ((mixed_products, torch.float32), (reference, torch.float64)):
+    for one, dtype in ((partial(mixed_products, compiled=True), torch.float32), (reference, torch.float64)):
         own, mixing = (part.to(dtype, copy=True).requires_grad_() for part in (weight, shares))
         products, norms = one(values.to(dtype), mixing, own, measured)
         slopes = torch.linspace(-1, 1, products.numel(), dtype=dtype).view_as(products)
@@ -67,11 +62,28 @@ def test_products_norms_and_their_gradients_are_those_of_float64(
         torch.testing.assert_close(ours.double() / scale, exact / scale, rtol=0, atol=2e-6)
 
 
-@pytest.mark.usefixtures("compiled")
+def test_a_head_comes_out_the_same_beside_whichever_others() -> None:
+    draw = torch.Generator().manual_seed(0)
+    values = torch.randn(1, 7, 30, 130, generator=draw).transpose(1, 2)
+    shares = torch.rand(1, 5, 7, generator=draw).softmax(-1)
+    weight, slopes = torch.randn(1, 5, 4, 130, generator=draw), torch.randn(1, 5, 30, 4, generator=draw)
+
+    def compute(members: list[int]) -> list[Tensor]:
+        own, mixing = weight[:, members].requires_grad_(), shares[:, members].requires_grad_()
+        products, norms = mixed_products(values, mixing, own, torch.arange(len(members)), compiled=True)
+        found = torch.autograd.grad([products, norms], [mixing, own], [slopes[:, members], torch.ones_like(norms)])
+        return [products[0], norms, *(gradient[0] for gradient in found)]
+
+    together = compute([0, 1, 2, 3, 4])
+    for members in ([4, 1], [3], [2, 0, 4]):
+        for alone, beside in zip(compute(members), together, strict=True):
+            assert torch.equal(alone, beside[members])
+
+
 def test_the_norm_of_zeros_has_no_gradient() -> None:
     shares = torch.full((1, 1, 2), 0.5, requires_grad=True)
     values, weight = torch.zeros(1, 2, 3, 8).transpose(1, 2), torch.ones(1, 1, 2, 8)
-    products, norms = mixed_products(values, shares, weight, torch.tensor([0]))
+    products, norms = mixed_products(values, shares, weight, torch.tensor([0]), compiled=True)
     (products.sum() + norms.sum()).backward()
     assert shares.grad is not None
     assert shares.grad.tolist() == [[[0.0, 0.0]]]
@@ -80,13 +92,12 @@ def test_the_norm_of_zeros_has_no_gradient() -> None:
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("clip", [None, 0.5])
-def test_steps_are_those_of_torchs_adam(decay: float, clip: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "WORTH_COMPILING", 64)
+def test_steps_are_those_of_torchs_adam(decay: float, clip: float | None) -> None:
     rates = torch.tensor([[1e-2, 3e-3], [1e-3, 2e-2]])
     draw = torch.Generator().manual_seed(3)
     large, small = torch.randn(2, 2, 5, 7, generator=draw), torch.randn(2, 2, 3, generator=draw)
     ours = [torch.nn.Parameter(values.clone()) for values in (large, small)]
-    optimizer = StackedAdam(ours, rates, weight_decay=decay)
+    optimizer = StackedAdam(ours, rates, weight_decay=decay, compiled=True)
     alone = [
         [torch.nn.Parameter(values[g, m].double()) for values in (large, small)] for g in range(2) for m in range(2)
     ]
@@ -129,14 +140,14 @@ def test_torch_computes_where_numba_cannot_be_imported(
 ) -> None:
     monkeypatch.setitem(sys.modules, "numba", missing)
     with caplog.at_level(logging.INFO):
-        assert kernels._load_compiled.__wrapped__() is None
+        assert kernels.compiled_loops.__wrapped__() is None
     assert "numba cannot be used" in caplog.text
 
 
 @pytest.mark.usefixtures("fresh")
 def test_torch_computes_where_numba_is_told_not_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    assert kernels._load_compiled.__wrapped__() is None
+    assert kernels.compiled_loops.__wrapped__() is None
 
 
 def test_loops_are_compiled_beside_a_cache_that_was_cut_off(

@@ -74,6 +74,8 @@ class Head(nn.Module, ABC):
         level: Which embeddings it reads. "utterance" heads read means.
         Options: Frozen keyword-only dataclass of its settings, all with defaults; a `pool` says what is read.
         mixes_kinds: Whether affine and cosine heads may share a stack.
+        mixes_layers: Whether what it does first is to mix layers and multiply them, for which there are compiled loops.
+        compiled: Whether these are used: by stacks in training, on a CPU.
         fitted: Whether it is fitted in one go, under an objective of its own, instead of trained under a loss.
         searched: Values of settings that are searched where nothing is said, written as in a spec: "0.1/1".
     """
@@ -81,6 +83,8 @@ class Head(nn.Module, ABC):
     fitted: ClassVar[bool] = False
     searched: ClassVar[Mapping[str, str]] = MappingProxyType({})
     mixes_kinds: ClassVar[bool] = False
+    mixes_layers: ClassVar[bool] = False
+    compiled = False
     level: ClassVar[Literal["utterance", "frame"]]
     Options: ClassVar[type[Any]]
     shape: HeadShape

@@ -20,6 +20,7 @@ class LinearHead(Head):
     """
 
     level = "utterance"
+    mixes_layers = True
     mixes_kinds = True
 
     @dataclass(frozen=True, kw_only=True)
@@ -43,5 +44,7 @@ class LinearHead(Head):
         if shares is None or self.classifier.probes:
             scores: Tensor = self.classifier(self.mix(inputs.values))
             return scores
-        found = mixed_products(inputs.values, shares, self.classifier.weight, self.classifier.cosine_heads)
+        found = mixed_products(
+            inputs.values, shares, self.classifier.weight, self.classifier.cosine_heads, compiled=self.compiled
+        )
         return self.classifier.finish(*found)

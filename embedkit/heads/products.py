@@ -30,12 +30,14 @@ def multiply(values: Tensor, weight: Tensor) -> Tensor:
     return shared.view(groups, rows, members, outputs).transpose(1, 2)
 
 
-def mixed_products(values: Tensor, shares: Tensor, weight: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
+def mixed_products(
+    values: Tensor, shares: Tensor, weight: Tensor, measured: Tensor, *, compiled: bool
+) -> tuple[Tensor, Tensor]:
     """Multiply the mixed layers by every head's weights, and take the norms of some heads' mixed layers.
 
-    On a CPU by compiled loops where there is enough to do; else every layer is multiplied first, once for all members
-    of a group: one large product instead of many narrow ones, several times as fast though it takes more
-    multiplications.
+    By compiled loops, which must be there, for values without gradients in float32 on a CPU; else every layer is
+    multiplied first, once for all members of a group: one large product instead of many narrow ones, several times as
+    fast though it takes more multiplications.
 
     Shape:
         values: `[groups, rows, layers, dimensions]`, fastest where they lie layer by layer;
@@ -44,8 +46,7 @@ def mixed_products(values: Tensor, shares: Tensor, weight: Tensor, measured: Ten
         measured: which heads' norms are taken, counted group after group, `[n]`.
         Output: `[groups, members, rows, outputs]`, and norms of at least 1e-8, `[n, rows]`.
     """
-    numbers = 0 if values.requires_grad else shares.numel() * values.shape[-1]
-    loops = compiled_loops(values, shares, weight, numbers=numbers)
+    loops = compiled_loops() if compiled else None
     if loops is not None:
         found: tuple[Tensor, Tensor] = _CompiledProduct.apply(  # type: ignore[no-untyped-call, unused-ignore]
             values, shares, weight, measured, loops

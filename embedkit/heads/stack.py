@@ -80,5 +80,5 @@ def restack(head: Head, keep: Sequence[Sequence[tuple[int, int]]]) -> Head:
     example = next(head.parameters())
     smaller.to(example.device, example.dtype).train(head.training)
     load_states(smaller, [[slice_state(head, group, member) for group, member in row] for row in keep])
-    smaller.generators = kept
+    smaller.generators, smaller.compiled = kept, head.compiled
     return smaller

@@ -20,6 +20,7 @@ class SuperbHead(Head):
     """
 
     level = "utterance"
+    mixes_layers = True
 
     @dataclass(frozen=True, kw_only=True)
     class Options:
@@ -52,5 +53,7 @@ class SuperbHead(Head):
         if shares is None:
             products = multiply(self.mix(inputs.values), weight)
         else:
-            products, _ = mixed_products(inputs.values, shares, weight, self.classifier.cosine_heads)
+            products, _ = mixed_products(
+                inputs.values, shares, weight, self.classifier.cosine_heads, compiled=self.compiled
+            )
         return products + (bias + self.classifier.bias).unsqueeze(-2)

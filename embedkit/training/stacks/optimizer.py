@@ -22,6 +22,7 @@ class StackedAdam:
         learning_rates: `[groups, members]`.
         weight_decay: Decoupled, `[groups, members]` or one for all heads; biases and layer weights decay as well.
         factors: What each parameter's learning rates are multiplied by; 1 by default.
+        compiled: Whether compiled loops take the steps, in float32 on a CPU.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class StackedAdam:
         *,
         weight_decay: Tensor | float = 0.0,
         factors: Sequence[float] | None = None,
+        compiled: bool = False,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ) -> None:
@@ -45,6 +47,7 @@ class StackedAdam:
         self.first = [torch.zeros_like(p) for p in self.parameters]
         self.second = [torch.zeros_like(p) for p in self.parameters]
         self.steps = 0
+        self.loops = compiled_loops() if compiled else None
 
     def go_on(self, previous: StackedAdam, groups: Indices, members: Indices) -> None:
         """Take over the moments of some heads of a larger stack, named by `[groups, 1]` and `[groups, members]`."""
@@ -72,11 +75,10 @@ class StackedAdam:
             if gradient is None:
                 continue
             kept = 1 - factor * self.decays[place] if self.decays else torch.ones_like(rate)
-            loops = compiled_loops(parameter, gradient, numbers=parameter.numel())
-            if loops is not None:
+            if self.loops is not None:
                 values = flat(parameter, gradient.contiguous(), first, second, rate, kept)
                 size = parameter[0, 0].numel()
-                loops.update(*values, size, beta1, beta2, correction * self.epsilon, scale * correction)
+                self.loops.update(*values, size, beta1, beta2, correction * self.epsilon, scale * correction)
             else:
                 first.lerp_(gradient, 1 - beta1)
                 second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import groupby
 from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from embedkit.errors import RunError
@@ -144,15 +146,19 @@ def plan_stacks(groups: Sequence[Group], config: TrainingConfig, level: str, thr
     epochs = [max(member.epochs for member in group.members) for group in groups]
     keys = [(step, len(group.members), last) for step, group, last in zip(steps, groups, epochs, strict=True)]
     order = sorted(range(len(groups)), key=lambda place: (keys[place], place))
+    if level != "utterance":
+        return [[place] for place in order]
     most = _most_heads(groups, threads)
     stacks: list[list[int]] = []
-    for place in order:
-        last = stacks[-1] if stacks else []
-        together = level == "utterance" and last and keys[last[0]][:2] == keys[place][:2]
-        if together and (len(last) + 1) * len(groups[place].members) <= most:
-            last.append(place)
-        else:
-            stacks.append([place])
+    for (_, members), found in groupby(order, key=lambda place: keys[place][:2]):
+        own = list(found)
+        parts = -(-len(own) * members // most)
+        # As many for every thread where they stay large enough: none then waits for another's last stack.
+        even = -(-parts // threads) * threads
+        parts = even if len(own) * members >= even * FEWEST_HEADS else parts
+        size = max(1, most // members)
+        cuts = np.array_split(own, max(parts, -(-len(own) // size)))
+        stacks += [cut.tolist() for cut in cuts]
     return stacks
 
 

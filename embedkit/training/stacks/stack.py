@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from embedkit import kernels
 from embedkit.devices import place_of_float64, to_float64
 from embedkit.encoders.precision import true_fp32
 from embedkit.heads import ResolvedHead
@@ -240,6 +241,7 @@ class Stack:
         self.loss = self._make_loss()
         seeds = [[member.seed for member in row] for row in self.members]
         self.head = build_head(config, seeds, features, self.loss.kinds).to(dtype)
+        self.head.compiled = self._worth_compiling()
         if config.initial is not None:
             config.initial.fill(self.head, targets, [group.train for group in groups])
         self.optimizer = self._make_optimiser()
@@ -406,6 +408,14 @@ class Stack:
         self.optimizer.go_on(previous, *chosen)
         self.loss = self._make_loss()
 
+    def _worth_compiling(self) -> bool:
+        """Tell whether compiled loops are used: however heads are stacked, for their roundings differ from torch's."""
+        features = self.features
+        fits = features.device.type == "cpu" and self.dtype == torch.float32 and not features.live
+        mixes = self.config.head.cls.mixes_layers and features.layers > 1
+        large = features.layers * features.dimensions >= kernels.WORTH_COMPILING
+        return fits and mixes and large and kernels.compiled_loops() is not None
+
     def _make_optimiser(self) -> StackedAdam:
         rates, decays = (
             torch.tensor([[getattr(member, name) for member in row] for row in self.members], dtype=torch.float64)
@@ -413,7 +423,7 @@ class Stack:
         )
         names, parameters = zip(*self.head.named_parameters(), strict=True)
         factors = [self.head.rate_factor(name) for name in names]
-        return StackedAdam(parameters, rates, weight_decay=decays, factors=factors)
+        return StackedAdam(parameters, rates, weight_decay=decays, factors=factors, compiled=self.head.compiled)
 
     def _make_loss(self) -> MixedLoss:
         losses = [[member.loss for member in row] for row in self.members]
