@@ -62,7 +62,7 @@ def compiled_loops() -> ModuleType | None:
 
 
 def flat(*tensors: Tensor) -> list[NDArray[Any]]:
-    """Return what lies in tensors, in one row each, as arrays on the same memory."""
+    """Return contiguous tensors of any shape as arrays `[numbers]` on the same memory."""
     return [tensor.detach().view(-1).numpy() for tensor in tensors]
 
 

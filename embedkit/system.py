@@ -172,6 +172,11 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def count_all_cores() -> int:
+    """Return the number of cores of this machine."""
+    return os.cpu_count() or 1
+
+
 def read_memory() -> Memory:
     """Return how much memory there is."""
     import psutil

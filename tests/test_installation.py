@@ -94,7 +94,9 @@ def test_windows_quotes_as_its_shells_do(site: Path, tmp_path: Path, monkeypatch
 
 def test_commands_are_written_in_one_place() -> None:
     texts = {
-        path: path.read_text(encoding="utf-8") for path in (ROOT / "embedkit").rglob("*.*") if path.suffix != ".pyc"
+        path: path.read_text(encoding="utf-8")
+        for path in (ROOT / "embedkit").rglob("*.*")
+        if path.parent.name != "__pycache__"
     }
     assert [path for path, text in texts.items() if re.search(r"pip install|embedkit(-speech)?\[", text)] == []
 

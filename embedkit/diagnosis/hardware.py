@@ -139,7 +139,7 @@ def machine_rows(devices: Outcome, cache: Outcome) -> list[Row]:
     Args:
         devices, cache: How the steps of these names went.
     """
-    cores, usable = os.cpu_count() or 1, system.count_cores()
+    cores, usable = system.count_all_cores(), system.count_cores()
     torch = devices.facts.get("threads")
     takes = "" if torch is None else f", torch takes {torch}"
     total, free = system.read_memory()
