@@ -152,13 +152,12 @@ def plan_stacks(groups: Sequence[Group], config: TrainingConfig, level: str, thr
     stacks: list[list[int]] = []
     for (_, members), found in groupby(order, key=lambda place: keys[place][:2]):
         own = list(found)
-        parts = -(-len(own) * members // most)
+        parts = -(-len(own) // max(1, most // members))
         # As many for every thread where they stay large enough: none then waits for another's last stack.
         even = -(-parts // threads) * threads
-        parts = even if len(own) * members >= even * FEWEST_HEADS else parts
-        size = max(1, most // members)
-        cuts = np.array_split(own, max(parts, -(-len(own) // size)))
-        stacks += [cut.tolist() for cut in cuts]
+        if even <= len(own) and len(own) * members >= even * FEWEST_HEADS:
+            parts = even
+        stacks += [part.tolist() for part in np.array_split(own, parts)]
     return stacks
 
 
