@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from embedkit.cli.options import AllowCode, MaxHours, Where, require_word_for
+from embedkit.cli.options import AllowCode, CorpusArgument, MaxHours, Where, require_word_for
 from embedkit.cli.output import show, tell, writes_bold
 from embedkit.config import read_config
 from embedkit.options.option import read_pairs, split_texts
@@ -15,14 +15,7 @@ from embedkit.received import MOST_HOURS
 
 
 def check(
-    corpus: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="CORPUS",
-            help="A corpus folder, a CSV manifest, demo, or module:function:FOLDER of your own. "
-            "[default: embedkit.toml's, else demo]",
-        ),
-    ] = None,
+    corpus: CorpusArgument = None,
     folds: Annotated[
         str | None,
         typer.Option(metavar="FOLDS", help="The folds of the study, as for fit. [default: fit's]"),

@@ -19,6 +19,14 @@ from embedkit.trust import find_mentions, require_word
 
 _F = TypeVar("_F", bound=Callable[..., None])
 
+CorpusArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="CORPUS",
+        help="A corpus folder, a CSV manifest, demo, or module:function:FOLDER of your own. "
+        "[default: embedkit.toml's, else demo]",
+    ),
+]
 Where = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN=VALUE", help="Take only utterances with this value; repeatable: all must hold."),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from embedkit.cli.options import AllowCode, choose_options, require_word_for, takes_options
+from embedkit.cli.options import AllowCode, CorpusArgument, choose_options, require_word_for, takes_options
 from embedkit.cli.output import show, tell, writes_bold
 from embedkit.config import read_config
 from embedkit.corpora.opening import DEMO
@@ -144,14 +144,7 @@ def fit(
 
 @takes_options(ExtractCommand)
 def extract(
-    corpus: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="CORPUS",
-            help="A corpus folder, a CSV manifest, demo, or module:function:FOLDER of your own. "
-            "[default: embedkit.toml's, else demo]",
-        ),
-    ] = None,
+    corpus: CorpusArgument = None,
     *,
     allow_code: AllowCode = None,
     **given: Any,

@@ -74,16 +74,19 @@ class StackedAdam:
             gradient, first, second = parameter.grad, self.first[place], self.second[place]
             if gradient is None:
                 continue
-            kept = 1 - factor * self.decays[place] if self.decays else torch.ones_like(rate)
+            kept = 1 - factor * self.decays[place] if self.decays else None
             if self.loops is not None:
+                kept = torch.ones_like(rate) if kept is None else kept
                 values = flat(parameter, gradient.contiguous(), first, second, rate, kept)
-                size = parameter[0, 0].numel()
+                size = parameter.numel() // rate.numel()
                 self.loops.update(*values, size, beta1, beta2, correction * self.epsilon, scale * correction)
             else:
+                if kept is not None:
+                    parameter.mul_(kept)
                 first.lerp_(gradient, 1 - beta1)
                 second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
                 denominator = second.sqrt().add_(correction * self.epsilon)
-                parameter.mul_(kept).addcmul_(first.div(denominator), rate, value=-scale * correction)
+                parameter.addcmul_(first.div(denominator), rate, value=-scale * correction)
             parameter.grad = None
 
 
